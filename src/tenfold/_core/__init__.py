@@ -1,0 +1,1 @@
+"""What every layer stands on: time, context, settings, dependencies, lifecycle."""

@@ -1,0 +1,137 @@
+"""The context of the work in hand: who, until when, how urgent, and which trace.
+
+It is set once per request, job run, event delivery or schedule tick, read anywhere with :func:`current`,
+and travels over calls, messages and HTTP by :meth:`Context.to_wire` and :meth:`Context.from_wire`.
+"""
+
+from __future__ import annotations
+
+import enum
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from tenfold._core.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Priority(enum.IntEnum):
+    """How much it matters under overload; lower runs first and is shed last."""
+
+    CRITICAL = 0
+    DEFAULT = 1
+    SHEDDABLE = 2
+    BACKGROUND = 3
+
+
+class Context:
+    """What is known about the work in hand. Cheap to make: one per request on the hot path."""
+
+    __slots__ = (
+        "causal",
+        "deadline",
+        "operation",
+        "priority",
+        "principal",
+        "request_id",
+        "sampled",
+        "service",
+        "span_id",
+        "state",
+        "tenant",
+        "trace_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        request_id: str = "",
+        trace_id: str = "",
+        span_id: str = "",
+        sampled: bool = False,
+        deadline: float | None = None,
+        principal: Any = None,
+        tenant: str | None = None,
+        priority: Priority = Priority.DEFAULT,
+        causal: str = "",
+        service: str = "",
+        operation: str = "",
+    ) -> None:
+        self.request_id = request_id
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.sampled = sampled
+        self.deadline = deadline
+        """Monotonic time at which the work is worthless, or None."""
+        self.principal = principal
+        self.tenant = tenant
+        self.priority = priority
+        self.causal = causal
+        self.service = service
+        self.operation = operation
+        self.state: dict[str, Any] | None = None
+        """Framework parts keep what lives as long as this work here (open transactions, for one)."""
+
+    def child(self, **changes: Any) -> Context:
+        """A copy with some fields changed; ``state`` is not carried over."""
+        copy = Context()
+        for name in self.__slots__:
+            if name != "state":
+                setattr(copy, name, getattr(self, name))
+        for name, value in changes.items():
+            setattr(copy, name, value)
+        return copy
+
+    def remaining(self, clock: Clock = SystemClock()) -> float | None:  # noqa: B008 - stateless default
+        """Seconds until the deadline (negative when it has passed), or None without one."""
+        return None if self.deadline is None else self.deadline - clock.monotonic()
+
+    def to_wire(self) -> dict[str, Any]:
+        """What travels in a message row: everything but the deadline, which a queue does not inherit."""
+        wire: dict[str, Any] = {}
+        for key in ("request_id", "trace_id", "span_id", "tenant", "causal"):
+            if value := getattr(self, key):
+                wire[key] = value
+        if self.sampled:
+            wire["sampled"] = True
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> Context:
+        """The context of who sent the message; unknown members (of a newer version) are ignored."""
+        known = {k: v for k, v in wire.items() if k in _WIRE_FIELDS}
+        return cls(**known)
+
+
+_WIRE_FIELDS = frozenset({"request_id", "trace_id", "span_id", "tenant", "causal", "sampled"})
+
+_current: ContextVar[Context | None] = ContextVar("tenfold_context", default=None)
+
+
+def current() -> Context:
+    """The context of the work in hand; an empty one outside of any work."""
+    context = _current.get()
+    if context is None:
+        context = Context()
+        _current.set(context)
+    return context
+
+
+def enter(context: Context) -> None:
+    """Make ``context`` current for the rest of this task (and the tasks it starts).
+
+    For entries that own their task, such as one request: no token to reset, hence one call.
+    """
+    _current.set(context)
+
+
+@contextmanager
+def use(context: Context) -> Iterator[Context]:
+    """Make ``context`` current inside the block."""
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)
