@@ -1,0 +1,1 @@
+"""HTTP: operations compiled to endpoints, one ordered pipeline, ASGI and RSGI entries."""
