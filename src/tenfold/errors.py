@@ -232,9 +232,7 @@ class InvalidInput(Problem):
 
     status, title, kind = 422, "Unprocessable Content", "invalid-input"
 
-    def __init__(
-        self, detail: str = "", errors: Sequence[FieldError] = (), **extra: Any
-    ) -> None:
+    def __init__(self, detail: str = "", errors: Sequence[FieldError] = (), **extra: Any) -> None:
         self.errors = tuple(errors)
         if self.errors:
             extra["errors"] = self.errors

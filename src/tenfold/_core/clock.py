@@ -51,7 +51,9 @@ class SystemClock:
         self.random: random.Random = random.SystemRandom()
         self.now = time.time
         self.monotonic = time.monotonic
-        self.sleep = asyncio.sleep
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     def uuid(self) -> str:
         return _uuid7(self.now(), self.random)
@@ -66,7 +68,7 @@ class ManualClock:
     """
 
     def __init__(self, now: float = 1_700_000_000.0, seed: int = 0) -> None:
-        self.random = random.Random(seed)
+        self.random = random.Random(seed)  # noqa: S311 - tests want the same numbers again
         self._now = now
         self._elapsed = 0.0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []

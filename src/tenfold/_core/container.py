@@ -16,6 +16,7 @@ value, parameters nobody provides.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -100,16 +101,11 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self._nodes)
 
-    async def resolve(
-        self, given: Mapping[Any, Any], stack: AsyncExitStack
-    ) -> dict[str, Any]:
+    async def resolve(self, given: Mapping[Any, Any], stack: AsyncExitStack) -> dict[str, Any]:
         """Values by parameter name. ``given`` maps types (``Request``, ``Tx`` …) to this work's values;
         clean-up is pushed on ``stack``, which the caller closes when the work is done."""
         made: dict[Any, Any] = dict(given)
-        return {
-            name: await self._container._value(node, made, stack)  # noqa: SLF001
-            for name, node in self._nodes
-        }
+        return {name: await self._container._value(node, made, stack) for name, node in self._nodes}
 
 
 class Container:
@@ -122,9 +118,7 @@ class Container:
         self._making: dict[Any, Any] = {}
         self._stack = AsyncExitStack()
 
-    def provide(
-        self, type_: Any, factory: Callable[..., Any], *, scope: Scope = "singleton"
-    ) -> None:
+    def provide(self, type_: Any, factory: Callable[..., Any], *, scope: Scope = "singleton") -> None:
         """Inject ``factory``'s value wherever a parameter is annotated with ``type_``."""
         self._by_type[type_] = Depends(factory, scope)
 
@@ -181,9 +175,7 @@ class Container:
         factory = depends.factory
         if factory in path:
             circle = " → ".join(getattr(f, "__qualname__", repr(f)) for f in (*path, factory))
-            raise DeclarationError(
-                f"the dependencies form a circle: {circle}.", where=describe(factory)
-            )
+            raise DeclarationError(f"the dependencies form a circle: {circle}.", where=describe(factory))
         args = []
         for name, hint in _parameters(factory):
             node = self._node(hint, given, (*path, factory))
@@ -193,7 +185,7 @@ class Container:
                 raise DeclarationError(
                     f"nothing provides its parameter {name!r}.",
                     where=describe(factory),
-                    remedy=f"Annotate it with Depends(…), or register its type with provide().",
+                    remedy="Annotate it with Depends(…), or register its type with provide().",
                 )
             if depends.scope == "singleton" and node.scope == "request":
                 raise DeclarationError(
@@ -228,8 +220,6 @@ class Container:
         return value
 
     async def _singleton(self, node: _Node) -> Any:
-        import asyncio
-
         if node.key in self._singletons:
             return self._singletons[node.key]
         lock = self._making.setdefault(node.key, asyncio.Lock())
@@ -245,7 +235,7 @@ _MISSING: Any = object()
 
 
 def _parameters(fn: Callable[..., Any]) -> list[tuple[str, Any]]:
-    target = fn.__init__ if inspect.isclass(fn) else fn  # type: ignore[misc]
+    target = fn.__init__ if inspect.isclass(fn) else fn
     hints = hints_of(target)
     names = [
         name

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from tenfold._core.clock import Clock, SystemClock
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
+
+    from tenfold._core.clock import Clock
 
 
 class Priority(enum.IntEnum):
@@ -33,8 +33,8 @@ class Context:
         "causal",
         "deadline",
         "operation",
-        "priority",
         "principal",
+        "priority",
         "request_id",
         "sampled",
         "service",
@@ -84,7 +84,7 @@ class Context:
             setattr(copy, name, value)
         return copy
 
-    def remaining(self, clock: Clock = SystemClock()) -> float | None:  # noqa: B008 - stateless default
+    def remaining(self, clock: Clock) -> float | None:
         """Seconds until the deadline (negative when it has passed), or None without one."""
         return None if self.deadline is None else self.deadline - clock.monotonic()
 
@@ -128,7 +128,7 @@ def enter(context: Context) -> None:
 
 
 @contextmanager
-def use(context: Context) -> Iterator[Context]:
+def use(context: Context) -> Generator[Context]:
     """Make ``context`` current inside the block."""
     token = _current.set(context)
     try:

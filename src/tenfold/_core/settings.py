@@ -301,7 +301,8 @@ def _check_known(path: str, source: str, services: Mapping[str, type[Any]]) -> N
     if path.startswith("services.") and path.split(".")[1] not in services:
         name, names = path.split(".")[1], list(services)
         raise UnknownSetting(
-            f"no service {name!r} with settings exists.", where=f"{source}: {path}",
+            f"no service {name!r} with settings exists.",
+            where=f"{source}: {path}",
             remedy=nearest(name, names).strip(),
         )
     raise UnknownSetting(
@@ -316,12 +317,14 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
     tree[last] = value
 
 
-def _build(
-    tree: dict[str, Any], sources: Mapping[str, str], services: Mapping[str, type[Any]]
-) -> Settings:
+def _build(tree: dict[str, Any], sources: Mapping[str, str], services: Mapping[str, type[Any]]) -> Settings:
     own = dict(tree.pop("services", {}))
-    built = {name: _convert(own.get(name, {}), type_, f"services.{name}", sources) for name, type_ in services.items()}
-    return msgspec.structs.replace(_convert(tree, Settings, "", sources), services=built)
+    built = {
+        name: _convert(own.get(name, {}), type_, f"services.{name}", sources)
+        for name, type_ in services.items()
+    }
+    settings: Settings = _convert(tree, Settings, "", sources)
+    return msgspec.structs.replace(settings, services=built)
 
 
 def _convert(values: Any, type_: type[Any], prefix: str, sources: Mapping[str, str]) -> Any:
@@ -338,10 +341,9 @@ def _convert(values: Any, type_: type[Any], prefix: str, sources: Mapping[str, s
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
-        if isinstance(value, Struct):
-            value = msgspec.structs.asdict(value)
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+        branch = msgspec.structs.asdict(value) if isinstance(value, Struct) else value
+        if isinstance(branch, Mapping):
+            yield from _leaves(branch, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
