@@ -1,0 +1,1 @@
+"""What stands between a request and its work: idempotency keys, admission."""

@@ -1,0 +1,1 @@
+"""Where idempotency keys live; one file per store."""
