@@ -147,6 +147,17 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """One line per request."""
 
 
+class TraceSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[trace]"""
+
+    ratio: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Share of the traces that start here which are recorded; a caller's decision is followed."""
+    exporter: str = "none:"
+    """Where finished spans go: "none:" or "console:"."""
+    ring: Count = 1000
+    """Finished spans kept in memory."""
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a running app reads, checked once at start."""
 
@@ -159,6 +170,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     auth: AuthSettings = AuthSettings()
     mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
+    trace: TraceSettings = TraceSettings()
     services: dict[str, Any] = {}
     """Per service, an instance of the class it declared."""
 

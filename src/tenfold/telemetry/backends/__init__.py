@@ -1,0 +1,1 @@
+"""Span exporters, one file per URL scheme."""

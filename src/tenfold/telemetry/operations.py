@@ -1,0 +1,72 @@
+"""Counts and latencies of HTTP operations: the hot path's own numbers, in plain lists."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Final
+
+from tenfold.telemetry import names
+from tenfold.telemetry.metrics import SECONDS, Family, Registry, Sample, histogram_samples
+
+_CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+class OperationStats:
+    """The numbers of one operation. Update with :meth:`record`, and ``in_flight`` by hand around the work."""
+
+    __slots__ = ("buckets", "in_flight", "labels", "statuses", "sum_s")
+
+    def __init__(self, operation: str, method: str, route: str) -> None:
+        self.labels = {names.OPERATION: operation, names.METHOD: method, names.ROUTE: route}
+        self.statuses = [0] * len(_CLASSES)
+        self.buckets = [0] * (len(SECONDS) + 1)
+        self.sum_s = 0.0
+        self.in_flight = 0
+
+    def record(self, status: int, seconds: float) -> None:
+        """Count one finished request; ``status`` is 100 to 599. Two calls: this one and the bucket's search."""
+        self.statuses[status // 100] += 1
+        self.buckets[bisect_left(SECONDS, seconds)] += 1
+        self.sum_s += seconds
+
+
+class OperationTable:
+    """Makes the :class:`OperationStats` of every operation and shows them to the registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._stats: dict[tuple[str, str, str], OperationStats] = {}
+        registry.collector(self._collect, names.HTTP_REQUESTS)
+
+    def stats(self, operation: str, method: str, route: str) -> OperationStats:
+        """The numbers of this operation; the same object for the same names."""
+        key = (operation, method, route)
+        if key not in self._stats:
+            self._stats[key] = OperationStats(operation, method, route)
+        return self._stats[key]
+
+    def _collect(self) -> Iterator[Family]:
+        stats = list(self._stats.values())
+        yield Family(
+            names.HTTP_REQUESTS.removesuffix("_total"),
+            "counter",
+            "Requests answered, by operation and class of status.",
+            [
+                Sample("_total", {**one.labels, names.STATUS: class_}, count)
+                for one in stats
+                for class_, count in zip(_CLASSES, one.statuses, strict=True)
+                if count
+            ],
+        )
+        yield Family(
+            names.HTTP_DURATION,
+            "histogram",
+            "Time from the request's head to its last byte, in seconds.",
+            [s for one in stats for s in histogram_samples(SECONDS, one.buckets, one.sum_s, one.labels)],
+        )
+        yield Family(
+            names.HTTP_IN_FLIGHT,
+            "gauge",
+            "Requests being worked on.",
+            [Sample("", one.labels, one.in_flight) for one in stats],
+        )

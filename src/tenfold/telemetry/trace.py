@@ -1,0 +1,209 @@
+"""Traces: W3C context in and out, a sampling decision before any span exists, spans only where sampled.
+
+An entry (request, job, event) asks :meth:`Tracer.begin` for its trace and puts the answer into its
+:class:`~tenfold._core.context.Context`. Only if it is sampled, it wraps its work in :meth:`Tracer.root`; below
+that, anybody may say ``with span("db.read"): …``, which costs two calls and nothing else when not sampled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
+
+from tenfold._core.clock import Clock
+from tenfold._core.context import Context, current, use
+from tenfold._core.settings import TraceSettings
+from tenfold.telemetry import names
+from tenfold.telemetry.contract import Span, SpanExporter
+from tenfold.telemetry.log import get_logger
+from tenfold.telemetry.metrics import Registry
+from tenfold.telemetry.propagation import clean_tracestate, format_traceparent, parse_traceparent
+from tenfold.telemetry.redact import Redactor
+
+BATCH_MAX: Final = 512
+QUEUE_MAX: Final = 8192
+FLUSH_S: Final = 1.0
+EXPORT_TIMEOUT_S: Final = 5.0
+_RATIO_BITS: Final = 56
+"""The right-most seven bytes of a trace id are random (W3C level 2): they decide, the same way everywhere."""
+
+log = get_logger(__name__)
+
+
+class Trace(NamedTuple):
+    """What a piece of work knows of its trace: the three fields of its Context."""
+
+    trace_id: str
+    span_id: str
+    """The caller's span; empty when the trace starts here."""
+    sampled: bool
+
+
+class Tracer:
+    """Decides, collects finished spans in a ring, and hands them to the exporter in batches. A part.
+
+    ``settings.ratio`` of the traces that start here are sampled; a caller's decision is followed.
+    """
+
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        clock: Clock,
+        *,
+        settings: TraceSettings = TraceSettings(),  # noqa: B008 - frozen
+        redactor: Redactor | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        self.recent: deque[Span] = deque(maxlen=settings.ring)
+        """The last finished spans, oldest first."""
+        self.dropped = 0
+        """Spans that the exporter was too slow or unable to take."""
+        self._exporter, self._clock = exporter, clock
+        self._redactor = redactor or Redactor()
+        # Trace ids need no secrecy, so one seed from the clock's randomness saves a system call per request.
+        self._bits = random.Random(clock.random.getrandbits(256)).getrandbits  # noqa: S311
+        self._threshold = int(settings.ratio * (1 << _RATIO_BITS))
+        self._queue: deque[Span] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._complained = float("-inf")
+        if registry is not None:
+            registry.reading(
+                names.SPANS_DROPPED, "Finished spans that were not exported.", lambda: self.dropped
+            )
+
+    def begin(self, traceparent: str | None = None) -> Trace:
+        """Join the caller's trace, or start one and decide whether it is sampled."""
+        parent = parse_traceparent(traceparent) if traceparent else None
+        if parent is not None:
+            return Trace(*parent)
+        bits = self._bits(128) or 1
+        return Trace(f"{bits:032x}", "", (bits & ((1 << _RATIO_BITS) - 1)) < self._threshold)
+
+    def span_id(self) -> str:
+        """A new random span id."""
+        return f"{self._bits(64) or 1:016x}"
+
+    def headers(self, context: Context) -> dict[str, str]:
+        """The headers of a call out of the process: ``traceparent`` and, where one came in, ``tracestate``."""
+        if not context.trace_id:
+            return {}
+        parent = format_traceparent(context.trace_id, context.span_id or self.span_id(), context.sampled)
+        out = {"traceparent": parent}
+        if context.tracestate and (state := clean_tracestate(context.tracestate)):
+            out["tracestate"] = state
+        return out
+
+    @contextmanager
+    def root(self, name: str, kind: str = "server", **attributes: Any) -> Generator[Span]:
+        """The outermost span of the current, sampled context; spans below it come to this tracer."""
+        token = _active.set(self)
+        try:
+            with self._span(name, kind, attributes) as made:
+                yield made
+        finally:
+            _active.reset(token)
+
+    @contextmanager
+    def _span(self, name: str, kind: str, attributes: Mapping[str, Any]) -> Generator[Span]:
+        context = current()
+        made = Span(
+            name=name,
+            trace_id=context.trace_id,
+            span_id=self.span_id(),
+            parent_id=context.span_id,
+            kind=kind,
+            started=self._clock.now(),
+            attributes=dict(attributes),
+        )
+        start = self._clock.monotonic()
+        # The same state: an open transaction is the work's, whichever span it was opened in.
+        child = context.child(span_id=made.span_id)
+        child.state = context.state = {} if context.state is None else context.state
+        try:
+            with use(child):
+                yield made
+        except BaseException as error:
+            made.error = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            made.ended = made.started + self._clock.monotonic() - start
+            self._finish(made)
+
+    def _finish(self, span: Span) -> None:
+        span.attributes = self._redactor.fields(span.attributes)
+        span.error = self._redactor.text(span.error)
+        self.recent.append(span)
+        if self._task is None:
+            return
+        if len(self._queue) >= QUEUE_MAX:
+            self.dropped += 1
+        else:
+            self._queue.append(span)
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._export_forever(), name="tenfold-span-export")
+
+    async def stop(self) -> None:
+        """Export what waits, once, and stop the exporter."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self._flush()
+        await self._exporter.stop()
+
+    async def _export_forever(self) -> None:
+        while True:
+            await self._clock.sleep(FLUSH_S)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        while self._queue:
+            batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
+            try:
+                async with asyncio.timeout(EXPORT_TIMEOUT_S):
+                    await self._exporter.export(batch)
+            except Exception as error:  # whatever an exporter does wrong costs spans, not requests
+                self._lost(len(batch), error)
+
+    def _lost(self, count: int, error: Exception) -> None:
+        self.dropped += count
+        now = self._clock.monotonic()
+        if now - self._complained >= 60:
+            self._complained = now
+            log.warning(names.LOG_EXPORT_FAILED, spans=count, error=f"{type(error).__name__}: {error}")
+
+
+_active: ContextVar[Tracer | None] = ContextVar("tenfold_tracer", default=None)
+
+
+class _Unsampled(Span):
+    """Stands for every span that is not recorded."""
+
+    def set(self, key: str, value: Any) -> None:
+        return
+
+    def __enter__(self) -> Span:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+_UNSAMPLED: Final = _Unsampled(name="", trace_id="", span_id="", started=0.0)
+
+
+def span(name: str, kind: str = "internal", **attributes: Any) -> AbstractContextManager[Span]:
+    """A span below the current one, for the time of the block; nothing when the work is not sampled.
+
+    An exception that leaves the block is recorded on the span and goes on.
+    """
+    if not current().sampled:
+        return _UNSAMPLED
+    tracer = _active.get()
+    return _UNSAMPLED if tracer is None else tracer._span(name, kind, attributes)  # pyright: ignore[reportPrivateUsage]
