@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from tenfold._core.clock import Clock
+
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from tenfold._core.clock import Clock
 
 
 class Priority(enum.IntEnum):
@@ -26,63 +28,32 @@ class Priority(enum.IntEnum):
     BACKGROUND = 3
 
 
-class Context:
-    """What is known about the work in hand. Cheap to make: one per request on the hot path."""
+class Context(msgspec.Struct, eq=False, kw_only=True):
+    """What is known about the work in hand. Cheap to make: one per request on the hot path.
 
-    __slots__ = (
-        "causal",
-        "deadline",
-        "operation",
-        "principal",
-        "priority",
-        "request_id",
-        "sampled",
-        "service",
-        "span_id",
-        "state",
-        "tenant",
-        "trace_id",
-    )
+    A Struct because its constructor is C: a class of ours would cost a Python call per request.
+    """
 
-    def __init__(
-        self,
-        *,
-        request_id: str = "",
-        trace_id: str = "",
-        span_id: str = "",
-        sampled: bool = False,
-        deadline: float | None = None,
-        principal: Any = None,
-        tenant: str | None = None,
-        priority: Priority = Priority.DEFAULT,
-        causal: str = "",
-        service: str = "",
-        operation: str = "",
-    ) -> None:
-        self.request_id = request_id
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self.sampled = sampled
-        self.deadline = deadline
-        """Monotonic time at which the work is worthless, or None."""
-        self.principal = principal
-        self.tenant = tenant
-        self.priority = priority
-        self.causal = causal
-        self.service = service
-        self.operation = operation
-        self.state: dict[str, Any] | None = None
-        """Framework parts keep what lives as long as this work here (open transactions, for one)."""
+    request_id: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    tracestate: str = ""
+    """The caller's ``tracestate`` header as it came; cleaned only when a call passes it on."""
+    sampled: bool = False
+    deadline: float | None = None
+    """Monotonic time at which the work is worthless, or None."""
+    principal: Any = None
+    tenant: str | None = None
+    priority: Priority = Priority.DEFAULT
+    causal: str = ""
+    service: str = ""
+    operation: str = ""
+    state: dict[str, Any] | None = None
+    """Framework parts keep what lives as long as this work here (open transactions, for one)."""
 
     def child(self, **changes: Any) -> Context:
         """A copy with some fields changed; ``state`` is not carried over."""
-        copy = Context()
-        for name in self.__slots__:
-            if name != "state":
-                setattr(copy, name, getattr(self, name))
-        for name, value in changes.items():
-            setattr(copy, name, value)
-        return copy
+        return msgspec.structs.replace(self, **{"state": None, **changes})
 
     def remaining(self, clock: Clock) -> float | None:
         """Seconds until the deadline (negative when it has passed), or None without one."""
@@ -91,7 +62,7 @@ class Context:
     def to_wire(self) -> dict[str, Any]:
         """What travels in a message row: everything but the deadline, which a queue does not inherit."""
         wire: dict[str, Any] = {}
-        for key in ("request_id", "trace_id", "span_id", "tenant", "causal"):
+        for key in ("request_id", "trace_id", "span_id", "tracestate", "tenant", "causal"):
             if value := getattr(self, key):
                 wire[key] = value
         if self.sampled:
@@ -105,7 +76,7 @@ class Context:
         return cls(**known)
 
 
-_WIRE_FIELDS = frozenset({"request_id", "trace_id", "span_id", "tenant", "causal", "sampled"})
+_WIRE_FIELDS = frozenset({"request_id", "trace_id", "span_id", "tracestate", "tenant", "causal", "sampled"})
 
 _current: ContextVar[Context | None] = ContextVar("tenfold_context", default=None)
 

@@ -17,8 +17,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from typing_extensions import Self
+    from typing import Self
 
     from tenfold.http.request import Request
 

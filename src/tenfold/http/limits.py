@@ -1,0 +1,127 @@
+"""Limits on what a client may send: each has a unit, a default in ``[http]`` and a problem of its own.
+
+=================  ======  =================================================================
+what               status  limit
+=================  ======  =================================================================
+header bytes       431     ``http.header_max_bytes``, names and values together
+address            414     8,192 bytes of path, the same of query string
+query parameters   422     ``http.query_max_params``
+body               413     ``http.body_max_bytes``, or the operation's ``body_max_bytes``
+body, time         408     ``http.body_timeout_s`` of waiting for its pieces
+JSON depth         400     ``http.json_max_depth`` arrays and objects inside each other
+=================  ======  =================================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING
+
+from tenfold._core.text import plural
+from tenfold.errors import HeadersTooLarge, MalformedBody, PayloadTooLarge, UriTooLong
+from tenfold.http.request import ClientDisconnected
+
+if TYPE_CHECKING:
+    from tenfold.http.reply import Headers
+    from tenfold.http.request import Request
+
+URI_MAX_BYTES = 8_192
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def header_size(raw_headers: Headers) -> int:
+    """Bytes of all names and values. Written so that the work happens in C: it runs for every request."""
+    return sum(map(len, chain.from_iterable(raw_headers)))
+
+
+def check_headers(raw_headers: Headers, max_bytes: int) -> None:
+    """Raises HeadersTooLarge (431)."""
+    if (size := header_size(raw_headers)) > max_bytes:
+        raise HeadersTooLarge(
+            f"The request headers have {size:,} bytes; this server accepts at most {max_bytes:,}."
+        )
+
+
+def uri_too_long(part: str, size: int) -> UriTooLong:
+    return UriTooLong(
+        f"The {part} of the address has {size:,} bytes; this server accepts at most {URI_MAX_BYTES:,}."
+    )
+
+
+def depth_of(body: bytes) -> int:
+    """How deep arrays and objects are nested in a JSON text; brackets in strings do not count."""
+    brackets = _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
+
+
+def check_depth(body: bytes, max_depth: int) -> None:
+    """Raises MalformedBody (400) when JSON is nested deeper than ``max_depth``.
+
+    Fewer brackets than that cannot nest deeper, so the usual body costs two counts.
+    """
+    if body.count(b"[") + body.count(b"{") > max_depth and (depth := depth_of(body)) > max_depth:
+        raise MalformedBody(
+            f"The JSON body is nested {plural(depth, 'level')} deep; this server accepts at most {max_depth}."
+        )
+
+
+def too_large(max_bytes: int) -> PayloadTooLarge:
+    # The rest of the body is not read, so the connection cannot carry another request.
+    return PayloadTooLarge(
+        f"The body is larger than {max_bytes:,} bytes, the most that this operation accepts.",
+        headers={"Connection": "close"},
+        max_bytes=max_bytes,
+    )
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body in one piece. Raises PayloadTooLarge, ClientDisconnected."""
+    if request.consumed:
+        raise consumed_before()
+    request.consumed = request.reading = True
+    message = await request.receive()
+    request.reading = False
+    if message["type"] != "http.request":
+        raise ClientDisconnected
+    body: bytes = message.get("body", b"")
+    if "more_body" in message and message["more_body"]:
+        body = b"".join([body, *[piece async for piece in _rest(request, len(body))]])
+    request.complete = True
+    if len(body) > request.body_max_bytes:
+        raise too_large(request.body_max_bytes)
+    return body
+
+
+async def body_pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body as it arrives, empty pieces left out. Raises PayloadTooLarge, ClientDisconnected."""
+    if request.consumed:
+        raise consumed_before()
+    request.consumed = True
+    async for piece in _rest(request, 0):
+        yield piece
+
+
+async def _rest(request: Request, size: int) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        request.reading = True
+        message = await request.receive()
+        request.reading = False
+        if message["type"] != "http.request":
+            raise ClientDisconnected
+        more = message.get("more_body", False)
+        if piece := message.get("body", b""):
+            size += len(piece)
+            if size > request.body_max_bytes:
+                raise too_large(request.body_max_bytes)
+            yield piece
+    request.complete = True
+
+
+def consumed_before() -> RuntimeError:
+    return RuntimeError("the body of this request was streamed before; it can be read only once.")

@@ -1,0 +1,146 @@
+"""An operation: a typed async function with a route and policies."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast
+
+from tenfold._core.container import describe
+from tenfold._core.context import Priority
+from tenfold.errors import DeclarationError, Problem
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Any = _Unset()
+"""No value was given: of ``auth``, that neither the operation nor its service has a policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCache:
+    """Keep the whole encoded response for ``ttl_s`` seconds; a hit runs neither decoding nor the handler.
+
+    One entry per path and query string, per value of every header in ``vary``, and per principal unless the
+    operation is public or ``public=True`` says that everybody sees the same. ``tags`` are invalidated through
+    ``tx.invalidate(tag)``; ``{name}`` in a tag is replaced by the path parameter. For ``stale_s`` seconds after
+    ``ttl_s``, clients and proxies may use the old response while they fetch a new one.
+    """
+
+    ttl_s: float = 60.0
+    tags: tuple[str, ...] = ()
+    vary: tuple[str, ...] = ()
+    stale_s: float = 0.0
+    public: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ttl_s <= 0 or self.stale_s < 0:
+            raise DeclarationError("ttl_s must be above 0 and stale_s not below.", where="ResponseCache")
+        for name in ("tags", "vary"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, (value,))
+
+
+@dataclass(slots=True)
+class Policies:
+    """What surrounds the function of an operation; everything has a default but ``auth``."""
+
+    auth: Any = UNSET
+    """``public``, ``authenticated``, a Principal class, ``roles(…)``, ``scopes(…)``, or a combination."""
+    status: int | None = None
+    """Status of a successful answer: 200, or 204 for handlers annotated ``-> None``."""
+    idempotent: bool | Literal["required"] = False
+    """Honour ``Idempotency-Key``: the same key gives one effect and the same reply."""
+    timeout_s: float | None = None
+    """Deadline; default ``http.timeout_s``."""
+    cache: ResponseCache | None = None
+    etag: bool = False
+    """Add an ETag of the body and answer ``If-None-Match`` with 304."""
+    body_max_bytes: int | None = None
+    """Default ``http.body_max_bytes``, for multipart ``http.upload_max_bytes``."""
+    unknown_fields: Literal["reject", "ignore"] = "reject"
+    """What to do with members of a JSON body that the type does not have."""
+    response_model: Any = None
+    """Convert the result to this type before it is encoded; fields it does not have are left out."""
+    priority: Priority = Priority.DEFAULT
+    """How late the operation is shed under overload."""
+    errors: tuple[type[Problem], ...] = ()
+    """Problems it may answer with, for the documentation."""
+    tags: tuple[str, ...] = ()
+    summary: str = ""
+    description: str = ""
+    deprecated: bool = False
+    hidden: bool = False
+    """Leave it out of the OpenAPI document."""
+
+
+class Operation(Generic[P, R]):
+    """A declared operation. Calling it calls the function: through the app's rpc once the app runs."""
+
+    def __init__(
+        self,
+        fn: Callable[P, Awaitable[R] | R],
+        *,
+        service: str,
+        method: str,
+        path: str,
+        policies: Policies | None = None,
+        name: str = "",
+    ) -> None:
+        self.fn = fn
+        self.service = service
+        self.name = name or f"{service}.{fn.__name__}"
+        self.method = method.upper()
+        self.path = path
+        self.policies = policies or Policies()
+        self._caller: Callable[..., Awaitable[R]] | None = None
+        self.__doc__ = fn.__doc__
+        self.__name__ = fn.__name__
+        self.__wrapped__ = fn
+        self._check()
+
+    @property
+    def where(self) -> str:
+        """The function with file and line, for messages."""
+        return describe(self.fn)
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.fn)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the operation; as a call between services when an app has bound it."""
+        if self._caller is not None:
+            return await self._caller(*args, **kwargs)
+        result = self.fn(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else cast("R", result)
+
+    def bind(self, caller: Callable[..., Awaitable[R]] | None) -> None:
+        """Make calls go through ``caller``; None makes them plain calls again."""
+        self._caller = caller
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.name}: {self.method} {self.path}>"
+
+    def _check(self) -> None:
+        if self.method not in METHODS:
+            raise DeclarationError(f"{self.method!r} is not an HTTP method.", where=self.where)
+        if not self.path.startswith("/"):
+            raise DeclarationError(
+                f"its path {self.path!r} does not begin with a slash.", where=self.where, remedy=f"Write '/{self.path}'."
+            )
+        if self.policies.cache is not None and self.method != "GET":
+            raise DeclarationError("only GET responses are cached.", where=self.where, remedy="Drop cache=.")
+        if self.policies.idempotent and self.method in ("GET", "HEAD", "OPTIONS"):
+            raise DeclarationError(
+                f"{self.method} is idempotent by itself.", where=self.where, remedy="Drop idempotent=."
+            )
