@@ -1,0 +1,1 @@
+"""Where cached values live; one file per store."""

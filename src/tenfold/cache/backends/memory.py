@@ -1,0 +1,137 @@
+"""Entries in this process, least recently used first out.
+
+Needs nothing. Guarantees: strict within the process (no stale read after an invalidation was acknowledged);
+other processes with a memory cache of their own keep an entry until its declared life ends. Values are kept
+and returned as they are, not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cachebox
+
+from tenfold._core.clock import Clock
+from tenfold._core.settings import CacheSettings
+from tenfold.cache.contract import CacheBackend, CacheRegion, CacheStats
+from tenfold.cache.policy import Entry, Fences, Fill
+from tenfold.errors import ConfigError
+
+
+class Backend(CacheBackend):
+    """Each region holds at most ``cache.entries_max`` entries."""
+
+    shared = False
+
+    def __init__(self, entries_max: int) -> None:
+        self._entries_max = entries_max
+
+    @classmethod
+    def from_url(cls, url: str, settings: CacheSettings, clock: Clock) -> Backend:
+        if url.rstrip("/") != "memory:":
+            raise ConfigError(
+                f"the memory backend takes no address, and {url!r} has one.",
+                where="cache.url",
+                remedy='Write "memory:".',
+            )
+        return cls(settings.entries_max)
+
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def stop(self) -> None:
+        """Nothing to let go: the regions go with the caches."""
+
+    def region(self, cache: str, stats: CacheStats) -> MemoryRegion:
+        return MemoryRegion(self._entries_max, stats)
+
+
+class MemoryRegion(CacheRegion):
+    """An LRU map and an index from tags to keys. No method suspends, so each is atomic on the event loop."""
+
+    def __init__(self, entries_max: int, stats: CacheStats) -> None:
+        self._entries: cachebox.LRUCache[str, Entry] = cachebox.LRUCache(entries_max)
+        self._keys_of: dict[str, set[str]] = {}
+        self._fences = Fences()
+        self._stats = stats
+        self.peek = self._entries.get
+
+    @property
+    def epoch(self) -> int:
+        return self._fences.epoch
+
+    async def get(self, key: str) -> Entry | None:
+        return self.peek(key)
+
+    async def put(self, key: str, entry: Entry) -> None:
+        self._fences.invalidate((key,))
+        self._store(key, entry, self._fences.serial())
+
+    async def open_fill(self, key: str) -> Fill:
+        return self._fences.open()
+
+    def touched(self, fill: Fill, names: Iterable[str]) -> bool:
+        return self._fences.touched(fill, names)
+
+    async def close_fill(self, key: str, fill: Fill, entry: Entry | None) -> bool:
+        try:
+            if entry is None:
+                return False
+            held = self.peek(key)
+            overtaken = held is not None and held.version > fill.serial
+            if overtaken or self._fences.touched(fill, (key, *entry.tags)):
+                self._stats.fenced += 1
+                return False
+            self._store(key, entry, fill.serial)
+            return True
+        finally:
+            self._fences.close()
+
+    async def delete(self, key: str) -> None:
+        self._fences.invalidate((key,))
+        self._drop(key)
+
+    async def invalidate(self, names: Iterable[str]) -> None:
+        names = tuple(names)
+        self._fences.invalidate(names)
+        for name in names:
+            for key in tuple(self._keys_of.get(name, ())):
+                self._drop(key)
+            self._drop(name)
+
+    async def clear(self) -> None:
+        self._fences.invalidate_all()
+        self._stats.invalidations += len(self._entries)
+        self._entries.clear()
+        self._keys_of.clear()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _store(self, key: str, entry: Entry, version: int) -> None:
+        held = self._entries.pop(key, None)
+        if held is not None:
+            self._unlink(key, held)
+        elif self._entries.is_full():
+            # Making room ourselves, because the map does not say whom it evicts and the tag index must know.
+            oldest, evicted = self._entries.popitem()
+            self._unlink(oldest, evicted)
+            self._stats.evictions += 1
+        entry.version = version
+        self._entries[key] = entry
+        for tag in entry.tags:
+            self._keys_of.setdefault(tag, set()).add(key)
+
+    def _drop(self, key: str) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._unlink(key, entry)
+            self._stats.invalidations += 1
+
+    def _unlink(self, key: str, entry: Entry) -> None:
+        for tag in entry.tags:
+            keys = self._keys_of.get(tag)
+            if keys is not None:
+                keys.discard(key)
+                if not keys:
+                    del self._keys_of[tag]

@@ -1,0 +1,353 @@
+"""The cache that services hold: single flight, tags, negative answers, stale-while-revalidate.
+
+    cache = catalog.cache(ttl_s=60)
+
+    @cache.cached(key="product:{product_id}", tags=("products",))
+    async def get_product(product_id: int) -> Product: ...
+
+    product = await get_product(5)
+    await get_product.invalidate(5)
+
+Inside a transaction, ``tx.invalidate("product:5")`` invalidates when it commits, before the commit is
+acknowledged: who sees the acknowledgement never reads the old value from this process again.
+
+**Values are shared.** The memory backend returns the stored object itself to every reader. Treat cached
+values as immutable; frozen Structs, tuples and bytes enforce it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from tenfold._core.clock import Clock
+from tenfold.cache.contract import CacheBackend, CacheRegion, CacheStats
+from tenfold.cache.decorator import CachedFunction, cached_function
+from tenfold.cache.flight import Flight, Flights
+from tenfold.cache.load import Load, Unshared, as_tags
+from tenfold.cache.policy import (
+    NEGATIVE_ERRORS,
+    REFRESH_PAUSE_S,
+    Entry,
+    Freshness,
+    Lifetime,
+    absence_of,
+    again,
+    entry_of,
+    judge,
+)
+from tenfold.errors import NotBound
+
+if TYPE_CHECKING:
+    from typing import Never
+
+P = ParamSpec("P")
+T = TypeVar("T")
+D = TypeVar("D")
+
+log = logging.getLogger("tenfold.cache")
+
+
+class Cache:
+    """A named cache; unusable until the app that owns it binds it to a backend.
+
+    ``ttl_s`` (default 60), ``stale_s`` (0), ``negative_ttl_s`` (None) and ``jitter`` (0.1) are defaults of
+    its entries, described in :class:`~tenfold.cache.policy.Lifetime`; the setting ``cache.ttl_max_s`` is the
+    ceiling of any life. ``load_timeout_s`` (30) bounds every load. Keys are strings; an entry's key is also
+    one of its tags. All methods belong to the event loop's thread, except :meth:`get_nowait`, which any
+    thread may call.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        ttl_s: float = 60.0,
+        stale_s: float = 0.0,
+        negative_ttl_s: float | None = None,
+        jitter: float = 0.1,
+        load_timeout_s: float = 30.0,
+    ) -> None:
+        self.name = name
+        self.load_timeout_s = load_timeout_s
+        self.life = Lifetime(ttl_s, stale_s, negative_ttl_s, jitter).checked(f"cache {name}")
+        self.stats = CacheStats()
+        self.key_makers: dict[str, str] = {}
+        """Which function makes the keys of a form; two functions must not share one."""
+        self.peek: Callable[[str], Entry | None] = self._unbound
+        """The region's `peek`: an attribute here too, to save hits a call."""
+        self.monotonic: Callable[[], float] = self._unbound
+        self._bound: tuple[CacheRegion, Clock, Flights, float] | None = None
+
+    def bind(self, backend: CacheBackend, clock: Clock, *, ttl_max_s: float = 86_400.0) -> None:
+        """Connect to a started backend; statistics begin at 0."""
+        self.stats.reset()  # in place: decorated functions hold the object
+        region = backend.region(self.name, self.stats)
+        self._bound = (region, clock, Flights(clock), ttl_max_s)
+        self.peek = region.peek
+        self.monotonic = clock.monotonic
+
+    async def unbind(self) -> None:
+        """End the loads under way (their waiters get Unavailable) and let the entries go."""
+        if self._bound is None:
+            return
+        flights = self._bound[2]
+        self._bound = None
+        self.peek = self.monotonic = self._unbound
+        await flights.stop()
+
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────
+
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[T]],
+        *,
+        ttl_s: float | None = None,
+        tags: Iterable[str] = (),
+        tags_from: Callable[[T], Iterable[str]] | None = None,
+        stale_s: float | None = None,
+        negative_ttl_s: float | None = None,
+    ) -> T:
+        """The cached value, or what ``loader()`` returns, then cached.
+
+        Concurrent callers of one key share one load; its error goes to all of them and is not kept.
+        ``tags`` are known beforehand, ``tags_from(value)`` adds those that the value tells. The loader
+        reads committed data: it runs outside of the caller's transaction and deadline.
+
+        Raises what the loader raises, DeadlineExceeded when it takes longer than ``load_timeout_s``,
+        Unavailable when the app stops meanwhile.
+        """
+        entry = self.peek(key)
+        if entry is not None and entry.fresh_until > self.monotonic():
+            self.stats.hits += 1
+            value: T = entry.value
+            return value
+        life = self.lifetime(ttl_s, stale_s, negative_ttl_s)
+        loaded: T = await self.load(Load(key, loader, life, tags, tags_from))
+        return loaded
+
+    async def get(self, key: str, default: D | None = None) -> Any | D | None:
+        """The value if it is fresh, else ``default``; never loads."""
+        entry = await self._region().get(key)
+        if entry is None or entry.fresh_until <= self.monotonic():
+            self.stats.misses += 1
+            return default
+        self.stats.hits += 1
+        return entry.value
+
+    def get_nowait(self, key: str) -> Any:
+        """The value if it is fresh and in this process, else None. Two calls; counts hits only."""
+        entry = self.peek(key)
+        if entry is None or entry.fresh_until <= self.monotonic():
+            return None
+        self.stats.hits += 1
+        return entry.value
+
+    # ── changing ──────────────────────────────────────────────────────────────────────────────────
+
+    async def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        ttl_s: float | None = None,
+        tags: Iterable[str] = (),
+        stale_s: float | None = None,
+    ) -> None:
+        """Store a value; loads of the key that are under way will not overwrite it.
+
+        Prefer :meth:`get_or_load` for what is read elsewhere: only it knows when the reading began, so only
+        it can drop a value that was invalidated meanwhile. None is stored like any value.
+        """
+        region, clock, _, ceiling_s = self._parts()
+        life = self.lifetime(ttl_s, stale_s, None)
+        life = replace(life, negative_ttl_s=life.ttl_s)
+        entry = entry_of(value, life, as_tags(tags), clock.monotonic(), ceiling_s, clock.random)
+        assert entry is not None  # only None without a negative life is not kept
+        await region.put(key, entry)
+
+    async def delete(self, key: str) -> None:
+        """Drop one entry; loads of it that are under way will not be stored."""
+        await self._region().delete(key)
+
+    async def invalidate(self, *tags: str) -> None:
+        """Drop every entry that has one of the tags, or is named so by its key.
+
+        When it returns, no read of this cache gives what was loaded before; loads that are under way serve
+        only those who asked before.
+        """
+        await self._region().invalidate(tags)
+
+    async def clear(self) -> None:
+        """Drop everything."""
+        await self._region().clear()
+
+    def __len__(self) -> int:
+        return len(self._region())
+
+    # ── the decorator ─────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def cached(self, function: Callable[P, Awaitable[T]], /) -> CachedFunction[P, T]: ...
+    @overload
+    def cached(
+        self,
+        *,
+        key: str | Callable[..., str] | None = None,
+        ttl_s: float | None = None,
+        tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+        tags_from: Callable[[Any], Iterable[str]] | None = None,
+        stale_s: float | None = None,
+        negative_ttl_s: float | None = None,
+    ) -> Callable[[Callable[P, Awaitable[T]]], CachedFunction[P, T]]: ...
+    def cached(
+        self,
+        function: Callable[..., Awaitable[Any]] | None = None,
+        *,
+        key: str | Callable[..., str] | None = None,
+        ttl_s: float | None = None,
+        tags: Iterable[str] | Callable[..., Iterable[str]] = (),
+        tags_from: Callable[[Any], Iterable[str]] | None = None,
+        stale_s: float | None = None,
+        negative_ttl_s: float | None = None,
+    ) -> Any:
+        """Cache what an async function returns, per arguments.
+
+        ``key`` and ``tags`` are templates over the arguments (``"product:{product_id}"``) or functions of
+        the same arguments. Without ``key`` the function's name and its arguments are the key; they must then
+        be plain values (numbers, texts, dates, enums, tuples or Structs of them). In a key of several texts
+        write ``{name!r}``, so that ("a:b", "c") and ("a", "b:c") differ.
+
+        The function gains ``.invalidate(*args)``, ``.refresh(*args)`` (load now, replace, return) and
+        ``.key(*args)``.
+
+        Raises DeclarationError for a function that is not async, a template that names no parameter, and a
+        key form that another function of this cache has.
+        """
+        life = self.lifetime(ttl_s, stale_s, negative_ttl_s)
+
+        def decorate(fn: Callable[..., Awaitable[Any]]) -> CachedFunction[..., Any]:
+            return cached_function(self, fn, life, key=key, tags=tags, tags_from=tags_from)
+
+        return decorate if function is None else decorate(function)
+
+    def lifetime(self, ttl_s: float | None, stale_s: float | None, negative_ttl_s: float | None) -> Lifetime:
+        """This cache's defaults with what is not None replaced; raises ConfigError for impossible times."""
+        if ttl_s is None and stale_s is None and negative_ttl_s is None:
+            return self.life
+        given = {"ttl_s": ttl_s, "stale_s": stale_s, "negative_ttl_s": negative_ttl_s}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return replace(self.life, **changes).checked(f"cache {self.name}")
+
+    # ── misses ────────────────────────────────────────────────────────────────────────────────────
+
+    async def load(self, load: Load, *, now: bool = False) -> Any:
+        """The value by the slow way: judge, join or start a load. ``now`` loads whatever is stored."""
+        own = missed = now
+        while True:
+            if not own:
+                entry = self.peek(load.key)
+                freshness = judge(entry, self.monotonic())
+                if entry is not None and freshness is not Freshness.EXPIRED:
+                    return self._served(entry, freshness, load)
+            self.stats.misses += not missed
+            missed = True
+            seen = self._region().epoch
+            joined = None if own else self._joinable(load)
+            flight = joined or self._start(load)
+            try:
+                value = await flight.wait()
+            except Exception:
+                if not flight.outdated(seen):
+                    raise
+            else:
+                if isinstance(value, Unshared):
+                    return await self._alone(load) if joined else value.value
+                if not flight.outdated(seen):
+                    return value
+            # The load we joined began before an invalidation that had happened when we asked.
+            own = True
+
+    def _served(self, entry: Entry, freshness: Freshness, load: Load) -> Any:
+        if freshness is Freshness.STALE:
+            self.stats.stale += 1
+            now = self.monotonic()
+            if entry.retry_at <= now and self._joinable(load) is None:
+                entry.retry_at = now + REFRESH_PAUSE_S
+                self._start(load).task.add_done_callback(self._refreshed)
+            return entry.value
+        self.stats.hits += 1
+        if entry.error is not None:
+            raise again(entry.error)
+        return entry.value
+
+    def _joinable(self, load: Load) -> Flight[Any] | None:
+        """The load of this key that is under way, unless something invalidated it already."""
+        region, _, flights, _ = self._parts()
+        flight = flights.get(load.key)
+        if flight is None or flight.fill is None:
+            return flight
+        return None if region.touched(flight.fill, (load.key, *flight.tags)) else flight
+
+    def _start(self, load: Load) -> Flight[Any]:
+        flights = self._parts()[2]
+        flight: Flight[Any] = Flight(load.tags, f"cache {self.name}, {load.key!r}")
+        flights.start(load.key, flight, lambda flight: self._fill(load, flight), self.load_timeout_s)
+        return flight
+
+    async def _fill(self, load: Load, flight: Flight[Any]) -> Any:
+        """Run the loader and store what it gives, unless that was invalidated meanwhile."""
+        region, clock, _, ceiling_s = self._parts()
+        stats = self.stats
+        fill = flight.fill = await region.open_fill(load.key)
+        began = clock.monotonic()
+        stats.loads += 1
+        entry: Entry | None = None
+        gone = False
+        try:
+            value = await load.loader()
+            flight.tags = load.all_tags(value)
+            if not isinstance(value, Unshared):
+                entry = entry_of(value, load.life, flight.tags, began, ceiling_s, clock.random)
+            gone = entry is None
+            return value
+        except NEGATIVE_ERRORS as error:
+            entry = absence_of(error, load.life, load.tags, began, ceiling_s, clock.random)
+            gone = entry is None
+            raise
+        except BaseException:
+            stats.load_errors += 1
+            raise
+        finally:
+            flight.fenced = region.touched(fill, (load.key, *flight.tags))
+            await region.close_fill(load.key, fill, entry)
+            if gone and self.peek(load.key) is not None:
+                # The source answered, and its answer is not to be kept: an older (stale) one is not either.
+                await region.delete(load.key)
+
+    async def _alone(self, load: Load) -> Any:
+        self.stats.loads += 1
+        value = await load.loader()
+        return value.value if isinstance(value, Unshared) else value
+
+    def _refreshed(self, task: Any) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, NEGATIVE_ERRORS):
+            log.warning("cache %s: a refresh failed, the stale value is served on: %r", self.name, error)
+
+    # ── binding ───────────────────────────────────────────────────────────────────────────────────
+
+    def _parts(self) -> tuple[CacheRegion, Clock, Flights, float]:
+        return self._bound or self._unbound()
+
+    def _region(self) -> CacheRegion:
+        return self._parts()[0]
+
+    def _unbound(self, *_: object) -> Never:
+        raise NotBound(
+            f"The cache {self.name!r} was used before its app started; use it inside of operations, jobs or "
+            "on_start functions, or bind it yourself with Cache.bind(backend, clock)."
+        )
