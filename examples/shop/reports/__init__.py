@@ -1,0 +1,1 @@
+"""Reports. ``revenue``: the API and its jobs · ``chart``: the picture."""

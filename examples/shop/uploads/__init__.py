@@ -1,0 +1,1 @@
+"""Uploads. ``pictures``: the API and its jobs · ``thumbnails``: the work with pixels."""
