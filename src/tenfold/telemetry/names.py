@@ -24,6 +24,7 @@ KIND: Final = "kind"
 OUTCOME: Final = "outcome"
 METRIC: Final = "metric"
 REASON: Final = "reason"
+CHECK: Final = "check"
 
 OTHER: Final = "other"
 """Label value of everything beyond the cardinality bound."""

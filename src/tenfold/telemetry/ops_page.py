@@ -1,0 +1,82 @@
+"""The index page of the operations listener. No script, no foreign origin: it works on an island."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final, NamedTuple
+
+from tenfold.telemetry.health import CheckResult, Readiness
+
+STYLE: Final = """
+:root { color-scheme: light dark; --ink: #1c2230; --soft: #5d6678; --paper: #f6f7f9; --card: #fff;
+  --line: #e1e5eb; --accent: #2f5fd7; --good: #18794e; --bad: #c4320a; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9f0; --soft: #98a2b5; --paper: #12151c;
+  --card: #1a1f2a; --line: #2a3140; --accent: #8fb0ff; --good: #4cc38a; --bad: #ff9472; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
+main { max-width: 46rem; margin: 0 auto; padding: 3rem 1.25rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .25rem; letter-spacing: -.01em; }
+h2 { font-size: .8rem; margin: 2.25rem 0 .6rem; text-transform: uppercase; letter-spacing: .08em;
+  color: var(--soft); font-weight: 600; }
+p { margin: 0; color: var(--soft); }
+a { color: var(--accent); text-decoration: none; font-weight: 600; }
+a:hover, a:focus-visible { text-decoration: underline; }
+ul { list-style: none; margin: 0; padding: 0; background: var(--card); border: 1px solid var(--line);
+  border-radius: 10px; overflow: hidden; }
+li { padding: .75rem 1rem; border-top: 1px solid var(--line); display: grid; gap: 0 1rem;
+  grid-template-columns: 9rem 1fr; }
+li:first-child { border-top: 0; }
+li span { color: var(--soft); overflow-wrap: anywhere; }
+.good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
+@media (max-width: 32rem) { li { grid-template-columns: 1fr; } }
+"""
+"""Shared by the pages of the operations listener, so that they look like one place."""
+
+
+class Link(NamedTuple):
+    """One entry of the index."""
+
+    title: str
+    href: str
+    about: str
+
+
+def page(title: str, body: str) -> str:
+    """A whole document around ``body``, which is HTML already."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
+    )
+
+
+def index_page(title: str, readiness: Readiness, links: Sequence[Link], uptime_s: float) -> str:
+    """What is up, and where to look."""
+    mood = "good" if readiness.ready else "bad"
+    parts = [
+        f"<h1>{escape(title)} operations</h1>",
+        f'<p><span class="{mood}">{escape(readiness.sentence)}</span> Up for {_duration(uptime_s)}.</p>',
+        "<h2>Pages</h2><ul>",
+        *(
+            f'<li><a href="{escape(link.href)}">{escape(link.title)}</a><span>{escape(link.about)}</span></li>'
+            for link in links
+        ),
+        "</ul>",
+    ]
+    if readiness.checks:
+        parts += ["<h2>Checks</h2><ul>", *map(_check, readiness.checks), "</ul>"]
+    return page(f"{title} operations", "".join(parts))
+
+
+def _check(check: CheckResult) -> str:
+    mood = "good" if check.ok else "bad"
+    return f'<li><b class="{mood}">{escape(check.name)}</b><span>{escape(check.sentence)}</span></li>'
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
