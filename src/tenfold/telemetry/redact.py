@@ -120,10 +120,10 @@ class Redactor:
         """
         for secret in secrets:
             if len(secret) >= LEARN_MIN_CHARS:
-                self._forms.update(_encoded_forms(secret))
+                self._forms.update(_patterns_of(secret))
         if self._forms:
             longest_first = sorted(self._forms, key=len, reverse=True)
-            self._learned = re.compile("|".join(map(re.escape, longest_first)))
+            self._learned = re.compile("|".join(longest_first))
 
     def text(self, text: str) -> str:
         """``text`` with every secret masked, cut at ``TEXT_MAX_CHARS``."""
@@ -159,7 +159,7 @@ class Redactor:
         """The same for a mapping: values of sensitive keys are masked, the others looked into."""
         out: dict[str, Any] = {}
         for key, value in list(fields.items())[:ITEMS_MAX]:
-            name = key if isinstance(key, str) else self.text(str(key))
+            name = self.text(key if isinstance(key, str) else _safe_repr(key))
             hide = is_sensitive(name) and value is not None and not isinstance(value, bool)
             out[name] = MASK if hide else self.value(value, depth)
         return out
@@ -204,25 +204,24 @@ def _safe_repr(value: object) -> str:
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
-def _encoded_forms(secret: str) -> set[str]:
+def _patterns_of(secret: str) -> set[str]:
+    """Regular expressions of the value and its encoded forms."""
     raw = secret.encode()
-    percent = quote(secret, safe="")
     forms = {
         secret,
-        percent,
-        re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), percent),
-        quote(secret),
-        quote_plus(secret),
         json.dumps(secret)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],
         html.escape(secret),
-        raw.hex(),
-        raw.hex().upper(),
         repr(raw)[2:-1],
     }
     for shift in range(3):
         forms.update(_base64_cores(raw, shift))
-    return {form for form in forms if len(form) >= LEARN_MIN_CHARS}
+    patterns = {re.escape(form) for form in forms if len(form) >= LEARN_MIN_CHARS}
+    patterns.add(f"(?i:{raw.hex()})")
+    for percent in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
+        # Writers differ in the case of the digits: %2F, %2f.
+        patterns.add(re.sub("%([0-9A-F]{2})", r"%(?i:\1)", re.escape(percent)))
+    return patterns
 
 
 def _base64_cores(raw: bytes, shift: int) -> set[str]:

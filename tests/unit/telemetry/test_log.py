@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import pytest
+
+from tenfold._core.clock import ManualClock
+from tenfold._core.context import Context, use
+from tenfold._core.settings import LogSettings
+from tenfold.telemetry import names
+from tenfold.telemetry.access import Access, AccessLog
+from tenfold.telemetry.log import Logging, configure, get_logger
+from tenfold.telemetry.metrics import Registry
+from tenfold.telemetry.redact import Redactor
+from tenfold.telemetry.render import Line, json_line, text_line
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@contextmanager
+def logs_to(
+    out: io.StringIO, format_: Literal["text", "json"] | None = None, level: Any = "info"
+) -> Iterator[Logging]:
+    taken = configure(LogSettings(format=format_, level=level), ManualClock(), stream=out)
+    try:
+        yield taken
+    finally:
+        taken.close()
+
+
+def rows(out: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(row) for row in out.getvalue().splitlines()]
+
+
+def test_json_is_the_format_where_no_terminal_is() -> None:
+    out = io.StringIO()
+    with logs_to(out):
+        get_logger("shop").info("order placed", order_id=7)
+    (row,) = rows(out)
+    assert (row["level"], row["event"], row["logger"], row["order_id"]) == ("info", "order placed", "shop", 7)
+    assert row["time"].endswith("Z")
+
+
+def test_text_is_the_format_on_a_terminal_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    with logs_to(out):
+        get_logger("shop").info("order placed", order_id=7)
+    assert "\x1b[" in out.getvalue()
+    assert "order placed" in out.getvalue()
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    with logs_to(out):
+        get_logger("shop").info("order placed")
+    assert "\x1b[" not in out.getvalue()
+
+
+def test_text_lines_are_aligned() -> None:
+    render = text_line(colours=False)
+    short = render(Line(0.0, "info", "one", "x", {"a": 1}))
+    long = render(Line(0.0, "warning", "another event", "x", {"a": 1}))
+    assert short.index("a=1") == long.index("a=1")
+    assert short.index("one") == long.index("another")
+
+
+def test_text_never_lets_control_characters_through() -> None:
+    line = Line(0.0, "info", "a\nb\x1b[31m", "x", {"k\n": "v\r\n\x1b]0;evil\x07"}, "Traceback\n  \x1b[2J")
+    shown = text_line(colours=False)(line)
+    assert "\x1b" not in shown
+    assert shown.count("\n") == 3
+
+
+def test_a_line_of_json_is_one_line_whatever_it_says() -> None:
+    line = Line(0.0, "info", "a\nb", "x", {"event": "mine", "o": object()}, "T\nU")
+    shown = json_line(line)
+    assert shown.count("\n") == 1
+    assert json.loads(shown)["event_"] == "mine"
+
+
+def test_the_context_of_the_work_is_on_every_line_libraries_included() -> None:
+    out = io.StringIO()
+    with logs_to(out), use(Context(request_id="r1", trace_id="t1", operation="orders.place")):
+        get_logger("shop").info("ours")
+        logging.getLogger("library").warning("theirs %s", "too")
+    for row in rows(out):
+        assert (row["request_id"], row["trace_id"], row["operation"]) == ("r1", "t1", "orders.place")
+    assert rows(out)[1]["event"] == "theirs too"
+
+
+def test_the_level_is_respected() -> None:
+    out = io.StringIO()
+    with logs_to(out, level="warning"):
+        get_logger("shop").info("no")
+        logging.getLogger("library").info("no")
+        get_logger("shop").error("yes")
+    assert [row["event"] for row in rows(out)] == ["yes"]
+
+
+def test_fields_may_have_names_that_logging_reserves() -> None:
+    out = io.StringIO()
+    with logs_to(out):
+        get_logger("shop").info("x", name="n", args=[1], message="m", level="l")
+    (row,) = rows(out)
+    assert (row["name"], row["args"], row["message"], row["level_"]) == ("n", [1], "m", "l")
+
+
+def test_closing_gives_back_what_was_before() -> None:
+    root, hook = logging.getLogger(), threading.excepthook
+    before = (root.handlers[:], root.level)
+    with logs_to(io.StringIO()) as taken:
+        assert root.handlers != before[0]
+        taken.close()
+    assert (root.handlers, root.level) == before
+    assert threading.excepthook is hook
+
+
+def test_what_a_thread_dies_of_is_logged() -> None:
+    out = io.StringIO()
+    with logs_to(out):
+        thread = threading.Thread(target=lambda: 1 / 0, name="doomed")
+        thread.start()
+        thread.join()
+    (row,) = rows(out)
+    assert (row["event"], row["thread"]) == (names.LOG_THREAD_DIED, "doomed")
+    assert "ZeroDivisionError" in row["traceback"]
+
+
+def test_a_stream_that_fails_costs_lines_not_requests() -> None:
+    out = io.StringIO()
+    with logs_to(out, "json") as taken:
+        registry = Registry()
+        taken.register(registry)
+        out.close()
+        get_logger("shop").info("lost")
+        assert taken.sink.dropped == 1
+        families = {family.name: family for family in registry.collect()}
+        assert {s.labels["reason"]: s.value for s in families[names.LOG_DROPPED].samples}["write failed"] == 1
+
+
+def test_the_access_log_writes_what_was_recorded_in_order() -> None:
+    out = io.StringIO()
+    with logs_to(out) as taken:
+        assert taken.access is not None
+        for number in range(1200):
+            taken.access.record(Access("GET", f"/items/{number}", 200, 0.0012, 10, operation="catalog.get"))
+    got = rows(out)
+    assert [row["path"] for row in got] == [f"/items/{n}" for n in range(1200)]
+    assert got[0]["ms"] == 1.2
+
+
+def test_a_full_access_log_drops_and_counts() -> None:
+    gate, entered, written = threading.Event(), threading.Event(), list[str]()
+
+    def write(text: str) -> None:
+        entered.set()
+        gate.wait(10)
+        written.append(text)
+
+    log = AccessLog(write, json_line, Redactor(), ManualClock(), queue_max=10)
+    log.record(Access("GET", "/first", 200, 0.0, 0))
+    assert entered.wait(10)  # the writer is stuck with the first line
+    for _ in range(15):
+        log.record(Access("GET", "/more", 200, 0.0, 0))
+    gate.set()
+    log.close()
+    assert log.dropped == 5
+    assert "".join(written).count("\n") == 11
+
+
+def test_a_secret_in_a_path_is_masked() -> None:
+    out = io.StringIO()
+    with logs_to(out) as taken:
+        assert taken.access is not None
+        taken.access.record(Access("GET", "/reset/eyJhbGciOiJIUzI1NiJ9.abc.def", 200, 0.0, 0))
+    assert "eyJ" not in out.getvalue()
