@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from tenfold.http.adapters import encode_json
 from tenfold.http.reply import StreamingResponse
 
 if TYPE_CHECKING:
@@ -153,10 +154,6 @@ class _End:
 def last_event_id(request: Request) -> str:
     """The id of the last event that a reconnecting client saw; empty on its first connection."""
     return request.headers.get("last-event-id") or ""
-
-
-def encode_json(value: Any) -> bytes:
-    return msgspec.json.encode(value)
 
 
 async def _in_thread(source: Iterator[bytes | str]) -> AsyncIterator[bytes | str]:

@@ -56,7 +56,8 @@ def refused(data: bytes, kind: type[Problem] = MalformedBody, type_: str = TYPE,
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 65_536])
 def test_a_body_means_the_same_however_it_is_cut(size: int) -> None:
     form = parse(
-        body(part("note", b"two\r\n--b0undar lines"), part("note", b""), part("file", b"\x00\xff", "a.bin")), size
+        body(part("note", b"two\r\n--b0undar lines"), part("note", b""), part("file", b"\x00\xff", "a.bin")),
+        size,
     )
     assert form.fields == {"note": ["two\r\n--b0undar lines", ""]}
     assert asyncio.run(form.uploads["file"][0].read()) == b"\x00\xff"
@@ -173,13 +174,22 @@ def test_text_after_the_last_boundary_is_ignored() -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (body(part("a", b"1"), part("b", b"\xff")), "part 'b' is not valid utf-8: invalid start byte at byte 0"),
+        (
+            body(part("a", b"1"), part("b", b"\xff")),
+            "part 'b' is not valid utf-8: invalid start byte at byte 0",
+        ),
         (body(part("a", b"1"))[:-8], "part 'a': the multipart body is broken (Unexpected end"),
         (body(part("", b"1")), "part 1 has no name"),
-        (f"--{BOUNDARY}\r\nContent-Type: text/plain\r\n\r\nx\r\n".encode(), "form: the multipart body is broken"),
+        (
+            f"--{BOUNDARY}\r\nContent-Type: text/plain\r\n\r\nx\r\n".encode(),
+            "form: the multipart body is broken",
+        ),
         (b"hello", "form: the multipart body is broken"),
         (b"", "form: the multipart body is broken"),
-        (body(part("a", b"1", None, "Content-Type: text/plain; charset=zip\r\n")), "charset 'zip'; send UTF-8"),
+        (
+            body(part("a", b"1", None, "Content-Type: text/plain; charset=zip\r\n")),
+            "charset 'zip'; send UTF-8",
+        ),
     ],
 )
 def test_a_broken_body_is_a_400_that_names_the_part(data: bytes, says: str) -> None:
@@ -189,8 +199,16 @@ def test_a_broken_body_is_a_400_that_names_the_part(data: bytes, says: str) -> N
 @pytest.mark.parametrize(
     ("data", "limits", "says"),
     [
-        (body(part("a", b"12345")), {"field_max_bytes": 4}, "part 'a': a text field may have 4 bytes at most"),
-        (body(part("a", b"x" * 70_000, "f")), {"total_max_bytes": 66_000}, "part 'a': the form is larger than"),
+        (
+            body(part("a", b"12345")),
+            {"field_max_bytes": 4},
+            "part 'a': a text field may have 4 bytes at most",
+        ),
+        (
+            body(part("a", b"x" * 70_000, "f")),
+            {"total_max_bytes": 66_000},
+            "part 'a': the form is larger than",
+        ),
         (body(part("a", b""), part("b", b"")), {"parts_max": 1}, "part 'b': the form has more than 1 parts"),
         (body(part("a", b"", None, f"X-Long: {'x' * 5_000}\r\n")), {}, "form: its headers are too large"),
     ],
@@ -199,7 +217,9 @@ def test_a_limit_is_a_413_that_names_the_part(data: bytes, limits: dict[str, int
     assert says in refused(data, PayloadTooLarge, **limits)
 
 
-@pytest.mark.parametrize("type_", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=\xfc"])
+@pytest.mark.parametrize(
+    "type_", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=\xfc"]
+)
 def test_a_multipart_needs_a_usable_boundary(type_: str) -> None:
     assert "boundary" in refused(b"", type_=type_)
 
