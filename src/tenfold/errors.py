@@ -31,6 +31,8 @@
     ├── DatabaseError
     │   ├── NoRow                `one` or `scalar` found nothing          (404 when it reaches the client)
     │   ├── ManyRows             `one` or `maybe` found more than one
+    │   ├── RowMismatch          the columns of a statement do not fit the type asked for
+    │   ├── StatementError       the engine refuses the statement, or its parameters do not fit
     │   ├── IntegrityError                                               (409 when it reaches the client)
     │   │   ├── UniqueViolation
     │   │   ├── ForeignKeyViolation
@@ -46,7 +48,11 @@
     │   ├── JobCancelled         somebody cancelled the job that is running
     │   ├── JobFailed            awaited the result of a job that died
     │   ├── RetryLater           raise it to be run again after a time of your choice
+    │   ├── WrongArguments       what was enqueued or published does not fit the handler's signature
     │   └── UnknownHandler       a message for a job or subscriber that the code no longer has
+    ├── MailError
+    │   ├── MailUnavailable      try again later: unreachable, time-out, a temporary answer      (503)
+    │   └── MailRefused          for good: no such mailbox, refused content
     └── CallError                a call between services failed in transit
 
 Errors that reach an HTTP client become problem documents (RFC 9457) with the status above.
@@ -291,6 +297,14 @@ class ManyRows(DatabaseError):
     """``one``, ``maybe`` or ``scalar`` found more than one row."""
 
 
+class RowMismatch(DatabaseError):
+    """The columns of a statement and the fields of the type asked for do not fit."""
+
+
+class StatementError(DatabaseError):
+    """The engine refuses the statement (syntax, unknown table), or its parameters do not fit."""
+
+
 class IntegrityError(DatabaseError):
     """A constraint refused the change; ``constraint`` and ``columns`` name it where the engine tells."""
 
@@ -379,8 +393,29 @@ class RetryLater(QueueError):
         super().__init__(reason or f"asked to be run again in {delay_s:g} s")
 
 
+class WrongArguments(QueueError):
+    """The arguments of a job, or the body of an event, do not fit the declared types."""
+
+
 class UnknownHandler(QueueError):
     """A message for a job or subscriber that the code does not have (any more)."""
+
+
+# ── mail and calls ────────────────────────────────────────────────────────────────────────────────
+
+
+class MailError(TenfoldError):
+    """A mail was not sent, or not to everybody."""
+
+
+class MailUnavailable(MailError):
+    """The mail server cannot be reached, did not answer in time, or asks to try again later."""
+
+    status = 503
+
+
+class MailRefused(MailError):
+    """The mail server refused the mail for good; sending it again as it is cannot help."""
 
 
 class CallError(TenfoldError):

@@ -41,6 +41,9 @@ class Cost:
     lanes: int = 1
 
 
+DEFAULT_COST = Cost()
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """Whether the password was right, and a new hash when the stored one has outdated parameters."""
@@ -52,7 +55,7 @@ class Verified:
 class Passwords:
     """Hashes and verifies passwords. ``threads`` bounds both CPU and memory (``cost.memory_kib`` each)."""
 
-    def __init__(self, threads: int = 2, cost: Cost = Cost(), pending_max: int = PENDING_MAX) -> None:
+    def __init__(self, threads: int = 2, cost: Cost = DEFAULT_COST, pending_max: int = PENDING_MAX) -> None:
         self._cost = cost
         self._pending = 0
         self._pending_max = pending_max

@@ -143,6 +143,8 @@ class VerifiedTokens:
         self._recheck_s = recheck_s
         self._entries_max = entries_max
         self._entries: dict[str, tuple[Principal, float, str]] = {}
+        self.stamp = 0
+        """Changes with every :meth:`forget`."""
 
     def get(self, token: str) -> Principal | None:
         """The principal of ``token`` while the entry is fresh."""
@@ -162,12 +164,10 @@ class VerifiedTokens:
         self._entries[token] = (principal, min(exp, self._now() + self._recheck_s), sid)
 
     def forget(self, *, account: str = "", sid: str = "") -> None:
-        """Drop every token of an account or of one log-in; without either, all."""
-        if not account and not sid:
-            self._entries.clear()
-            return
+        """Drop every token of an account, or of one log-in."""
+        self.stamp += 1
         for token, (principal, _, own_sid) in list(self._entries.items()):
-            if principal.id == account or (sid and own_sid == sid):
+            if (account and principal.id == account) or (sid and own_sid == sid):
                 del self._entries[token]
 
     def __len__(self) -> int:

@@ -1,0 +1,1 @@
+"""Mail: composed safely, sent by SMTP, or kept in a folder during development."""
