@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 from msgspec import Meta, Struct
@@ -68,6 +68,7 @@ _categories = (
     .group_by(product_table.c.category)
     .order_by(product_table.c.category)
 )
+_insert = sa.insert(product_table)
 _update = (
     sa.update(product_table)
     .where(product_table.c.sku == sa.bindparam("sku_"))
@@ -75,7 +76,7 @@ _update = (
 )
 
 
-@catalog.get("/products", auth=public, cache=CACHED)
+@catalog.get("/products", auth=public, cache=CACHED, errors=(NotFound,))
 async def list_products(
     q: Words = "",
     category: Annotated[str, Meta(max_length=40)] = "",
@@ -110,7 +111,7 @@ async def list_categories() -> list[CategoryCount]:
 @catalog.post("/products", auth=roles("admin"), status=201, errors=(Conflict,))
 async def add_product(product: Product, tx: Tx) -> Product:
     try:
-        await tx.execute(sa.insert(product_table), _row(product))
+        await tx.execute(_insert, _row(product))
     except UniqueViolation:
         raise Conflict(f"There is a product {product.sku!r} already.") from None
     tx.invalidate(TAG)
@@ -122,14 +123,7 @@ async def load_products(
     products: Annotated[list[Product], Meta(min_length=1, max_length=500)], tx: Tx
 ) -> Loaded:
     """Add or replace up to 500 products at once. The same call twice leaves the same catalogue."""
-    wanted = {product.sku: product for product in products}
-    known = {product.sku for product in await tx.all(_by_skus, Product, skus=list(wanted))}
-    if changed := [_row(product) | {"sku_": product.sku} for sku, product in wanted.items() if sku in known]:
-        await tx.execute(_update, changed)
-    if added := [_row(product) for sku, product in wanted.items() if sku not in known]:
-        await tx.execute(sa.insert(product_table), added)
-    tx.invalidate(TAG)
-    return Loaded(products=len(wanted))
+    return await store(tx, products)
 
 
 @catalog.internal
@@ -138,5 +132,17 @@ async def find_products(skus: list[str]) -> dict[str, Product]:
     return {product.sku: product for product in await db.read().all(_by_skus, Product, skus=skus)}
 
 
-def _row(product: Product) -> dict[str, object]:
-    return {name: getattr(product, name) for name in product.__struct_fields__}
+async def store(tx: Tx, products: list[Product]) -> Loaded:
+    """Write products, new ones and known ones; of several with one SKU the last counts."""
+    wanted = {product.sku: product for product in products}
+    known = {product.sku for product in await tx.all(_by_skus, Product, skus=list(wanted))}
+    if changed := [product for sku, product in wanted.items() if sku in known]:
+        await tx.execute(_update, [_row(product, key="sku_") for product in changed])
+    if added := [product for sku, product in wanted.items() if sku not in known]:
+        await tx.execute(_insert, [_row(product) for product in added])
+    tx.invalidate(TAG)
+    return Loaded(products=len(wanted))
+
+
+def _row(product: Product, key: str = "sku") -> dict[str, Any]:
+    return {key: product.sku, "name": product.name, "category": product.category, "price": product.price}

@@ -125,8 +125,7 @@ async def get_stock(sku: Sku) -> Stock:
 @inventory.post("/deliveries", auth=roles("admin"), status=201)
 async def receive(delivery: Delivery, clock: Clock) -> Delivery:
     """Add goods to the stock. A delivery note that was received before changes nothing."""
-    arrived = _sum(delivery.items)
-    known = await catalog.find_products(list(arrived))
+    known = await catalog.find_products([item.sku for item in delivery.items])
     if unknown := [
         FieldError(in_="body", path=f"items[{n}].sku", message=f"There is no product {item.sku!r}.")
         for n, item in enumerate(delivery.items)
@@ -134,9 +133,7 @@ async def receive(delivery: Delivery, clock: Clock) -> Delivery:
     ]:
         raise InvalidInput(errors=unknown)
     async with db.tx() as tx:
-        if await tx.maybe(_delivery, str, note=delivery.note) is None:
-            await tx.execute(_add_delivery, note=delivery.note, delivered_at=_now(clock))
-            await _change(tx, arrived)
+        await store(tx, delivery, _now(clock))
     return delivery
 
 
@@ -199,6 +196,13 @@ def shortages(items: list[Item], available: dict[str, int]) -> list[Short]:
         else:
             left[item.sku] = have - item.quantity
     return short
+
+
+async def store(tx: Tx, delivery: Delivery, at: datetime) -> None:
+    """Count the goods of a delivery, once."""
+    if await tx.maybe(_delivery, str, note=delivery.note) is None:
+        await tx.execute(_add_delivery, note=delivery.note, delivered_at=at)
+        await _change(tx, _sum(delivery.items))
 
 
 def _sentence(short: list[Short]) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 import sqlalchemy as sa
 from msgspec import Meta, Struct
 
 from shop import catalog
 from shop.catalog import Sku
 from shop.columns import NAMING
-from shop.files import folder
+from shop.files import folder, write_whole
 from tenfold import File, Retry, Service, Settings, Upload, injected, public, roles
 from tenfold.errors import NotFound, PayloadTooLarge, UnsupportedMedia
 
@@ -67,13 +69,8 @@ async def put_picture(sku: Sku, picture: Upload, settings: Settings) -> Picture:
         digest.update(chunk)
     if not head.startswith(SIGNATURES):
         raise UnsupportedMedia("picture: the file is neither PNG nor JPEG nor WebP.")
-    new = Picture(sku, digest.hexdigest(), "processing", "")
-    await picture.save(_original(settings, new.digest))
-    async with db.tx() as tx:
-        await tx.execute(_drop, sku=sku)
-        await tx.execute(_add, sku=sku, digest=new.digest, state=new.state, reason=new.reason)
-        await prepare_picture.enqueue(tx, sku=sku, digest=new.digest)
-    return new
+    await picture.save(_original(settings, digest.hexdigest()))
+    return await _replace(sku, digest.hexdigest())
 
 
 @uploads.get("/pictures/{sku}", auth=public, errors=(NotFound,))
@@ -111,6 +108,23 @@ def make_thumbnails(source: str, target: str) -> str:
     from shop.uploads import thumbnails  # Pillow is loaded in the process that needs it, and nowhere else
 
     return thumbnails.make(Path(source), Path(target))
+
+
+async def publish(sku: str, content: bytes, settings: Settings) -> Picture:
+    """Use ``content`` as the picture of a product, as :func:`put_picture` does with an upload."""
+    digest = hashlib.sha256(content).hexdigest()
+    await asyncio.to_thread(write_whole, _original(settings, digest), content)
+    return await _replace(sku, digest)
+
+
+async def _replace(sku: str, digest: str) -> Picture:
+    """Note the new picture and have it prepared; the file is there already."""
+    new = Picture(sku, digest, "processing", "")
+    async with db.tx() as tx:
+        await tx.execute(_drop, sku=sku)
+        await tx.execute(_add, msgspec.structs.asdict(new))
+        await prepare_picture.enqueue(tx, sku=sku, digest=digest)
+    return new
 
 
 def _original(settings: Settings, digest: str) -> Path:

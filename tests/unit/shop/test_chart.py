@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 from PIL import Image
+
 from shop.reports import chart
 
 DAY = date(2010, 12, 1)

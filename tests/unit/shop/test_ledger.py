@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from shop.replay.ledger import Invoice, LedgerError, Summary, invoices, survey
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
@@ -71,7 +72,7 @@ def test_a_quote_that_is_never_closed_spoils_one_line_only(tmp_path: Path) -> No
 def test_columns_may_stand_in_another_order_but_not_be_missing(tmp_path: Path) -> None:
     path = tmp_path / "ledger.csv"
     path.write_text("InvoiceNo,StockCode\n1,2\n")
-    with pytest.raises(LedgerError, match="Description, Quantity, .* is missing"):
+    with pytest.raises(LedgerError, match=r"Description, Quantity, .* is missing"):
         survey(path, lambda number, reason: None)
 
 

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 from PIL import Image
+
 from shop.uploads import thumbnails
 
 
@@ -43,5 +44,7 @@ def test_a_file_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path) -> Non
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     (tmp_path / "in").write_bytes(png)
     assert thumbnails.make(tmp_path / "in", tmp_path / "out")
-    (tmp_path / "in").write_bytes(png.replace(struct.pack(">II", 60_000, 60_000), struct.pack(">II", 9_000, 9_000)))
+    (tmp_path / "in").write_bytes(
+        png.replace(struct.pack(">II", 60_000, 60_000), struct.pack(">II", 9_000, 9_000))
+    )
     assert thumbnails.make(tmp_path / "in", tmp_path / "out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from shop.replay.verdict import Verdict
 
 AGREED = Verdict(236, 4688, 236, 9302947, 236, 4688, 9302947)

@@ -1,0 +1,19 @@
+"""The shop: its services, and the app that they make. Run it with ``tenfold run shop.app:app``."""
+
+from __future__ import annotations
+
+from shop import accounts
+from shop.catalog import catalog
+from shop.inventory import inventory
+from shop.notifications import notifications
+from shop.orders.placing import orders
+from shop.reports.revenue import reports
+from shop.seed import demo
+from shop.uploads.pictures import uploads
+from tenfold import App
+
+app = App(
+    "shop",
+    [accounts.service, catalog, inventory, orders, notifications, reports, uploads, demo],
+    auth=accounts.people,
+)

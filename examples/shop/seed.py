@@ -1,0 +1,74 @@
+"""A shop to try things on: in development, an empty database gets products, pictures, stock and two accounts."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from itertools import islice, product
+
+from shop import accounts, catalog, inventory
+from shop.accounts import SignUp
+from shop.catalog import Product
+from shop.demo import ADMIN, ADMIN_PASSWORD, CUSTOMER, CUSTOMER_PASSWORD
+from shop.orders.declared import Item
+from shop.uploads import pictures
+from tenfold import Clock, Service, Settings, injected
+
+demo = Service("demo")
+
+PRODUCTS = 200
+PICTURES = 24
+STOCK_EACH = 100
+
+COLOURS = ("Blue", "Red", "Green", "Ivory", "Black", "Rose", "Amber")
+STYLES = ("Vintage", "Spotty", "Striped", "Woodland")
+THINGS = (
+    ("Mug", "Kitchen", 650),
+    ("Umbrella", "Outdoors", 1495),
+    ("Wall Clock", "Living", 2250),
+    ("Lunch Box", "Kitchen", 895),
+    ("Cushion", "Living", 1195),
+    ("Notebook", "Stationery", 425),
+    ("Tea Towel", "Kitchen", 550),
+    ("Lantern", "Outdoors", 1850),
+)
+
+
+def products() -> list[Product]:
+    """The generated catalogue, the same each time."""
+    made = product(STYLES, COLOURS, THINGS)
+    return [
+        Product(
+            f"{thing.replace(' ', '').upper()}-{n:03d}",
+            f"{style} {colour} {thing}",
+            category,
+            price + n % 7 * 50,
+        )
+        for n, (style, colour, (thing, category, price)) in enumerate(islice(made, PRODUCTS), start=1)
+    ]
+
+
+@demo.on_start
+async def seed(settings: Settings, clock: Clock) -> None:
+    """Only in development, only once: while nobody has an account."""
+    if settings.app.env != "development" or not await accounts.nobody_yet():
+        return
+    goods = products()
+    stock = inventory.Delivery("seed", [Item(made.sku, STOCK_EACH) for made in goods])
+    # One transaction: services may share a database, and a half-sown shop would never be sown again.
+    async with accounts.db.tx() as tx:
+        await catalog.store(tx, goods)
+        await inventory.store(tx, stock, datetime.fromtimestamp(clock.now(), UTC))
+        await accounts.enrol(tx, SignUp(ADMIN, ADMIN_PASSWORD, "Admin"), roles=["admin"])
+        await accounts.enrol(tx, SignUp(CUSTOMER, CUSTOMER_PASSWORD, "Ada"))
+        await draw_pictures.enqueue(tx)
+    print(f"A new shop. Sign in as {ADMIN} ({ADMIN_PASSWORD}) or {CUSTOMER} ({CUSTOMER_PASSWORD}).")
+
+
+@demo.job()
+async def draw_pictures(settings: Settings = injected()) -> None:
+    """Draw pictures of some products and have their thumbnails made."""
+    from shop.uploads import drawing  # Pillow, needed on the first start only
+
+    for made in products()[:PICTURES]:
+        await pictures.publish(made.sku, await asyncio.to_thread(drawing.draw, made.name), settings)
