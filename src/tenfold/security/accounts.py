@@ -22,8 +22,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tenfold._core.clock import Clock
+from tenfold._core.context import current
 from tenfold._core.settings import Settings
-from tenfold.errors import Conflict, DeclarationError, NotBound, Unauthorized, UniqueViolation
+from tenfold.db.ambient import AMBIENT
+from tenfold.errors import (
+    Conflict,
+    DeclarationError,
+    NotBound,
+    TransactionMisuse,
+    Unauthorized,
+    UniqueViolation,
+)
 from tenfold.security.apikeys import ApiKeyInfo, ApiKeys, NewApiKey
 from tenfold.security.credentials import AccountAuthenticator, Stores
 from tenfold.security.directory import Directory, Row, check_principals, email_key, joined, lookup_key
@@ -253,6 +262,7 @@ class Accounts:
         Raises :class:`InvalidToken` or :class:`ExpiredToken`.
         """
         parts = self._bound()
+        self._outside_of_operations()
         return self._pair(parts, await parts.refresh.rotate(refresh_token))
 
     async def logout(self, credential: str) -> CookieArgs:
@@ -322,6 +332,7 @@ class Accounts:
 
     async def _verify(self, parts: _Parts, key: str, password: str, address: str) -> Row:
         """The account, when the password is its own. The attempt is counted before it is made."""
+        self._outside_of_operations()
         await parts.throttle.attempt(key, address)
         row = await parts.directory.by_email(key)
         usable = row is not None and row.disabled_at is None
@@ -333,6 +344,15 @@ class Accounts:
             async with self._db.tx() as tx:
                 await parts.directory.renew_password(tx, row.id, row.password_hash, verified.renewed)
         return row
+
+    def _outside_of_operations(self) -> None:
+        """Counting an attempt, or revoking a stolen token, must stand when the operation fails."""
+        state = current().state
+        if state is not None and AMBIENT in state:
+            raise TransactionMisuse(
+                "A log-in inside of an idempotent operation would forget failed attempts and store tokens in its "
+                "reply; remove idempotent=… from the operation."
+            )
 
     def _pair(self, parts: _Parts, rotated: Rotated) -> TokenPair:
         access = parts.tokens.issue(rotated.account_id, parts.access_ttl_s, sid=rotated.family_id)

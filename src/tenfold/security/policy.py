@@ -46,7 +46,7 @@ class Policy(ABC):
     """A decision about a caller; immutable. Make one with :func:`as_policy`, not by subclassing."""
 
     anonymous_ok: bool = False
-    """Callers without a credential pass."""
+    """Callers without a credential pass, and hence everybody does."""
     asynchronous: bool = False
     """A callable takes part: use :meth:`check_async`."""
     principal_type: type[Principal] = Principal
@@ -56,20 +56,22 @@ class Policy(ABC):
         """Return when ``principal`` (None: anonymous) may pass.
 
         Raises :class:`Unauthorized` (nobody is there) or :class:`Forbidden` (the wrong one is). Not for policies
-        that are :attr:`asynchronous`.
+        that are :attr:`asynchronous`: the callables among their parts would count as refusing.
         """
+        if self.anonymous_ok:  # then nobody is refused, whatever their credential
+            return
         if principal is None:
-            if not self.anonymous_ok:
-                raise _unauthorized()
-        elif self.grade(principal) <= principal.restricted:
+            raise _unauthorized()
+        if self.grade(principal) <= principal.restricted:
             raise self._forbidden(principal)
 
     async def check_async(self, principal: Principal | None, request: Any = None) -> None:
         """The same for every policy; ``request`` is handed to the callables that take part."""
+        if self.anonymous_ok:
+            return
         if principal is None:
-            if not self.anonymous_ok:
-                raise _unauthorized()
-        elif await self.grade_async(principal, request) <= principal.restricted:
+            raise _unauthorized()
+        if await self.grade_async(principal, request) <= principal.restricted:
             raise self._forbidden(principal)
 
     @abstractmethod
@@ -116,7 +118,7 @@ class _Public(Policy):
     anonymous_ok = True
 
     def grade(self, principal: Principal) -> Grade:
-        return _COVERED
+        return _ADMITTED  # not covered: `(public | Customer) & roles("x")` names no scope
 
     def describe(self) -> str:
         return "anybody"
