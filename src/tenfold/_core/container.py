@@ -101,11 +101,19 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self._nodes)
 
+    def uses(self, type_: Any) -> bool:
+        """Whether a parameter, or a dependency at any depth, takes ``type_`` from the caller."""
+        return any(_uses(node, type_) for _, node in self._nodes)
+
     async def resolve(self, given: Mapping[Any, Any], stack: AsyncExitStack) -> dict[str, Any]:
         """Values by parameter name. ``given`` maps types (``Request``, ``Tx`` …) to this work's values;
         clean-up is pushed on ``stack``, which the caller closes when the work is done."""
         made: dict[Any, Any] = dict(given)
         return {name: await self._container._value(node, made, stack) for name, node in self._nodes}
+
+
+def _uses(node: _Node, type_: Any) -> bool:
+    return node.key is type_ or any(_uses(inner, type_) for _, inner in node.args)
 
 
 class Container:

@@ -16,7 +16,7 @@ import msgspec
 from tenfold._core.clock import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 
 class Priority(enum.IntEnum):
@@ -90,12 +90,11 @@ def current() -> Context:
     return context
 
 
-def enter(context: Context) -> None:
-    """Make ``context`` current for the rest of this task (and the tasks it starts).
+enter: Callable[[Context], object] = _current.set
+"""Make a context current for the rest of this task (and the tasks it starts).
 
-    For entries that own their task, such as one request: no token to reset, hence one call.
-    """
-    _current.set(context)
+For entries that own their task, such as one request: nothing to reset, and a C call only.
+"""
 
 
 @contextmanager

@@ -26,7 +26,9 @@ TICK_S = 0.05
 class Sweeper:
     """Requests in flight by task. The generated code enters and leaves them; nothing else may."""
 
-    def __init__(self, clock: Clock, *, body_timeout_s: float, on_tick: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, clock: Clock, *, body_timeout_s: float, on_tick: Callable[[], None] | None = None
+    ) -> None:
         self.inflight: dict[asyncio.Task[object], Request] = {}
         self._clock = clock
         self._body_timeout_s = body_timeout_s
@@ -108,6 +110,7 @@ def problem_of(ended: str, seconds: float) -> Problem:
     """What the client is told about a request that the sweeper cancelled."""
     if ended == "body":
         return RequestTimeout(
-            "The body did not arrive in time; send it again, or in smaller pieces.", headers={"Connection": "close"}
+            "The body did not arrive in time; send it again, or in smaller pieces.",
+            headers={"Connection": "close"},
         )
     return DeadlineExceeded(f"The operation was not done within its {seconds:g} seconds and was stopped.")

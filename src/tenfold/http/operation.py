@@ -136,7 +136,9 @@ class Operation(Generic[P, R]):
             raise DeclarationError(f"{self.method!r} is not an HTTP method.", where=self.where)
         if not self.path.startswith("/"):
             raise DeclarationError(
-                f"its path {self.path!r} does not begin with a slash.", where=self.where, remedy=f"Write '/{self.path}'."
+                f"its path {self.path!r} does not begin with a slash.",
+                where=self.where,
+                remedy=f"Write '/{self.path}'.",
             )
         if self.policies.cache is not None and self.method != "GET":
             raise DeclarationError("only GET responses are cached.", where=self.where, remedy="Drop cache=.")

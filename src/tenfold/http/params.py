@@ -58,7 +58,13 @@ class File(Marker):
 
 
 PLACES: dict[type[Marker], Place] = {
-    Path: "path", Query: "query", Header: "header", Cookie: "cookie", Body: "body", Form: "form", File: "file",
+    Path: "path",
+    Query: "query",
+    Header: "header",
+    Cookie: "cookie",
+    Body: "body",
+    Form: "form",
+    File: "file",
 }
 
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})

@@ -16,8 +16,6 @@ T = TypeVar("T")
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
-_NO_CONTEXT = Context()
-
 
 class ClientDisconnected(ConnectionError):  # noqa: N818 - what happened, like its base's names
     """The client went away before the request was complete; nobody is left to answer."""
@@ -62,7 +60,7 @@ class Request(msgspec.Struct, eq=False):
     receive: Receive
     scope: Mapping[str, Any]
     """The ASGI scope (of RSGI requests: the same members)."""
-    context: Context = _NO_CONTEXT
+    context: Context = msgspec.field(default_factory=Context)
     """Deadline, trace and principal of this request."""
     state: dict[str, Any] = {}
     """Free for middleware and dependencies to leave things for each other."""
@@ -167,4 +165,3 @@ class Request(msgspec.Struct, eq=False):
             return msgspec.json.decode(await self.body(), type=type_)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedBody(f"The body is not the JSON that is expected: {error}.") from None
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from tenfold.errors import BadRequest, DeclarationError
 from tenfold.http.limits import URI_MAX_BYTES, uri_too_long
@@ -18,13 +18,6 @@ from tenfold.http.wire import BadText, unquote_strictly
 T = TypeVar("T")
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:path)?\}")
-
-
-class Found(NamedTuple, Generic[T]):
-    """The endpoints of a path by method, and the values of its placeholders."""
-
-    methods: Mapping[str, T]
-    segments: tuple[str, ...]
 
 
 class _Node(Generic[T]):
@@ -53,7 +46,8 @@ def path_names(template: str, *, where: str = "") -> tuple[str, ...]:
             )
         if match[2] and position != len(segments) - 1:
             raise DeclarationError(
-                f"{segment} takes the rest of the path, so nothing can follow it in {template!r}.", where=where
+                f"{segment} takes the rest of the path, so nothing can follow it in {template!r}.",
+                where=where,
             )
         if match[1] in names:
             raise DeclarationError(f"its path {template!r} has {{{match[1]}}} twice.", where=where)
@@ -78,48 +72,46 @@ class Router(Generic[T]):
             raise DeclarationError(f"{method} {template} is served by another operation.", where=where)
         methods[method] = endpoint
 
-    def find(self, path: str, raw_path: bytes) -> Found[T] | None:
-        """What serves ``path``; ``raw_path`` is the same before percent-decoding, or empty when unknown.
+    def find(self, path: str, raw_path: bytes) -> tuple[Mapping[str, T], tuple[str, ...]] | None:
+        """What serves ``path``: endpoints by method, and the values of the placeholders, decoded.
+
+        ``raw_path`` is the same before percent-decoding, or empty when unknown.
 
         Raises BadRequest for percent-encoding that is not UTF-8, UriTooLong for one that is too long.
         """
         if len(path) > URI_MAX_BYTES:
             raise uri_too_long("path", len(path))
-        encoded = b"%" in raw_path
-        segments = raw_path.decode("latin-1").split("/") if encoded else path.split("/")
-        found = self._walk(segments)
-        if found is None:
-            return self._decoded_static(path) if encoded else None
-        methods, values = found
-        if encoded or "\x00" in path:
-            try:
-                values = [unquote_strictly(value) for value in values]
-            except BadText as error:
-                raise BadRequest(f"The path {error}") from None
-        return Found(methods, tuple(values))
+        if b"%" in raw_path or "\x00" in path:
+            return self._find_encoded(path, raw_path)
+        return self._walk(path.split("/"))
 
-    def _decoded_static(self, path: str) -> Found[T] | None:
-        methods = self.static.get(path)
-        return None if methods is None else Found(methods, ())
+    def _find_encoded(self, path: str, raw_path: bytes) -> tuple[Mapping[str, T], tuple[str, ...]] | None:
+        """The same for a path with percent-encoding: matched as it came, decoded afterwards."""
+        found = self._walk((raw_path.decode("latin-1") or path).split("/"))
+        try:
+            if found is not None:
+                return found[0], tuple(unquote_strictly(value) for value in found[1])
+            decoded = "/".join(unquote_strictly(segment) for segment in raw_path.decode("latin-1").split("/"))
+        except BadText as error:
+            raise BadRequest(f"The path {error}") from None
+        return (self.static[decoded], ()) if decoded in self.static else None
 
-    def _walk(self, segments: list[str]) -> tuple[dict[str, T], list[str]] | None:
-        """Follow fixed segments where they exist; go back only when that ended nowhere."""
-        node, values, last = self._root, [], len(segments) - 1
+    def _walk(self, segments: list[str]) -> tuple[Mapping[str, T], tuple[str, ...]] | None:
+        """Follow fixed segments where they exist; only when that ends nowhere, look for other ways."""
+        node = self._root
+        values: tuple[str, ...] = ()
         choices = False
-        for position in range(1, last + 1):
-            segment = segments[position]
+        for segment in segments[1:]:
             if segment in node.fixed:
                 choices = choices or node.single is not None or bool(node.rest)
                 node = node.fixed[segment]
-            elif node.single is not None and segment:
-                choices = choices or bool(node.rest)
-                values += (segment,)
+            elif node.single is not None and segment and not node.rest:
+                values = (*values, segment)
                 node = node.single
-            elif node.rest:
-                values += ("/".join(segments[position:]),)
-                return node.rest, values
+            elif node.single is not None or node.rest or choices:
+                return _search(self._root, segments, 1, ())
             else:
-                return _search(self._root, segments, 1, ()) if choices else None
+                return None
         if node.methods:
             return node.methods, values
         return _search(self._root, segments, 1, ()) if choices else None
@@ -129,7 +121,7 @@ class Router(Generic[T]):
         for segment in template.split("/")[1:]:
             match = _PLACEHOLDER.fullmatch(segment)
             if match is None:
-                node = node.fixed.setdefault(_encoded(segment), _Node())
+                node = node.fixed.setdefault(segment, _Node())
             elif match[2]:
                 return node.rest
             else:
@@ -138,15 +130,11 @@ class Router(Generic[T]):
         return node.methods
 
 
-def _encoded(segment: str) -> str:
-    return segment
-
-
 def _search(
     node: _Node[T], segments: list[str], position: int, values: tuple[str, ...]
-) -> tuple[dict[str, T], list[str]] | None:
+) -> tuple[Mapping[str, T], tuple[str, ...]] | None:
     if position == len(segments):
-        return (node.methods, list(values)) if node.methods else None
+        return (node.methods, values) if node.methods else None
     segment = segments[position]
     if segment in node.fixed and (found := _search(node.fixed[segment], segments, position + 1, values)):
         return found
@@ -154,4 +142,4 @@ def _search(
         found = _search(node.single, segments, position + 1, (*values, segment))
         if found:
             return found
-    return (node.rest, [*values, "/".join(segments[position:])]) if node.rest else None
+    return (node.rest, (*values, "/".join(segments[position:]))) if node.rest else None

@@ -16,7 +16,9 @@ class BadText(ValueError):
 
 
 def text_of(raw: bytes) -> str:
-    """``raw`` as UTF-8 text. Raises :class:`BadText` with the offset of the first wrong byte."""
+    """``raw`` as UTF-8 text. Raises :class:`BadText` for other bytes, with their offset, and for NUL."""
+    if b"\x00" in raw:
+        raise BadText("has a NUL character in it, which no text may have.")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

@@ -1,0 +1,37 @@
+"""The way of one request: one ordered list. Each step writes code for an operation, or nothing.
+
+Steps may open blocks; what follows stands inside them, so the first step is the outermost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from tenfold.http import binding, encoding, replies, steps
+
+if TYPE_CHECKING:
+    from tenfold.http.compiler import Build
+
+
+class Step(NamedTuple):
+    """A name for people, and what writes the code."""
+
+    name: str
+    write: Callable[[Build], None]
+
+
+STEPS: tuple[Step, ...] = (
+    Step("trace", steps.trace),
+    Step("measure", steps.measure),
+    Step("recover", steps.recover),
+    Step("deadline", steps.deadline),
+    Step("authentication", steps.authentication),
+    Step("cached response", replies.cached_response),
+    Step("idempotency", replies.idempotency),
+    Step("decode", binding.write),
+    Step("dependencies", steps.dependencies),
+    Step("database", steps.transaction),
+    Step("handler", steps.handler),
+    Step("encode", encoding.write),
+)

@@ -1,0 +1,175 @@
+"""The steps around decode and encode, in the order of the pipeline. Each writes code into the endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from tenfold._core.context import Context, Priority
+from tenfold._core.context import enter as enter_context
+from tenfold.http.access import Authentication, admitted, optional, policy_of
+from tenfold.http.recover import ABORTED, Recovery
+from tenfold.http.request import Request
+from tenfold.security.principal import Principal
+
+if TYPE_CHECKING:
+    from tenfold.http.compiler import Build
+
+
+def trace(build: Build) -> None:
+    """A context of its own for every request, with the caller's trace or a new one."""
+    code, wiring, operation = build.code, build.wiring, build.operation
+    code.use(monotonic=wiring.clock.monotonic, Context=Context, set_context=enter_context)
+    code.use(ids=wiring.request_ids)
+    members = [
+        f"request_id=f'{wiring.boot}{{next(ids):x}}'",
+        f"deadline=started + {build.timeout_s!r}",
+        f"service={operation.service!r}",
+        f"operation={operation.name!r}",
+    ]
+    if operation.policies.priority is not Priority.DEFAULT:
+        code.use(PRIORITY=operation.policies.priority)
+        members.append("priority=PRIORITY")
+    code.line("started = monotonic()", "headers = request.header_bytes")
+    if wiring.telemetry is not None and wiring.telemetry.tracer is not None:
+        code.use(begin_trace=wiring.telemetry.tracer.begin)
+        code.line(
+            "if b'traceparent' in headers:",
+            "    trace = begin_trace(headers[b'traceparent'].decode('latin-1'))",
+            "else:",
+            "    trace = begin_trace()",
+        )
+        members += ["trace_id=trace.trace_id", "span_id=trace.span_id", "sampled=trace.sampled"]
+    code.line(f"context = request.context = Context({', '.join(members)})")
+    code.line("set_context(context)")
+
+
+def measure(build: Build) -> None:
+    """Count the request and its time, write the access log, record a span where the trace is sampled."""
+    code, operation, telemetry = build.code, build.operation, build.wiring.telemetry
+    if telemetry is None:
+        code.open("if True:", "return answer")
+        return
+    code.use(stats=telemetry.stats(operation.name, operation.method, operation.path), ABORTED=ABORTED)
+    code.line("stats.in_flight += 1", "answer = ABORTED")
+    after = [
+        "seconds = monotonic() - started",
+        "stats.in_flight -= 1",
+        "stats.record(answer[0], seconds)",
+    ]
+    if telemetry.tracer is not None:
+        code.use(root_span=telemetry.tracer.root)
+        span = f"root_span({operation.name!r}, route={operation.path!r}, method={operation.method!r})"
+        code.line(f"span = {span} if context.sampled else None", "if span is not None: span.__enter__()")
+        after.append("if span is not None: span.__exit__(None, None, None)")
+    if telemetry.access is not None:
+        code.use(access=telemetry.access)
+        after.append(f"access(request, {operation.name!r}, answer, seconds)")
+    code.open("try:", "finally:", *(" " + line for line in after), "return answer")
+
+
+def recover(build: Build) -> None:
+    """Any error becomes a problem document; what nobody foresaw is logged with its traceback."""
+    authenticator = build.wiring.authenticator
+    recovery = Recovery(
+        build.operation, build.timeout_s, challenge="" if authenticator is None else authenticator.challenge
+    )
+    build.code.use(recover=recovery.answer)
+    build.code.open("try:", "except BaseException as error:", " answer = recover(error, request)")
+
+
+def deadline(build: Build) -> None:
+    """Be known to the sweeper, which cancels what is late."""
+    code = build.code
+    code.use(inflight=build.wiring.sweeper.inflight, current_task=asyncio.current_task)
+    code.line("task = current_task()", "inflight[task] = request")
+    code.open("try:", "finally:", " del inflight[task]")
+
+
+def authentication(build: Build) -> None:
+    """Who asks, and may they? A public operation that does not look at the caller does not ask."""
+    code, operation, injection = build.code, build.operation, build.injection
+    policy = policy_of(operation, build.wiring.authenticator)
+    if policy.anonymous_ok and not injection.wants_principal:
+        return
+    code.line("principal = None")
+    if build.wiring.authenticator is not None:
+        auth = Authentication(build.wiring.authenticator)
+        code.use(fast=build.wiring.authenticator.fast, authenticate=auth.authenticate)
+        code.line(
+            "if b'authorization' in headers and headers[b'authorization'][:7] == b'Bearer ':",
+            "    principal = fast(headers[b'authorization'][7:].decode('latin-1'))",
+            "if principal is None: principal = await authenticate(request)",
+            "if principal is not None:",
+            "    context.principal = principal",
+            "    context.tenant = principal.tenant",
+        )
+    if not policy.anonymous_ok:
+        code.use(check=policy.check_async if policy.asynchronous else policy.check)
+        code.line("await check(principal, request)" if policy.asynchronous else "check(principal)")
+    for param in injection.principals:
+        known = not policy.anonymous_ok and issubclass(policy.principal_type, param.type)
+        code.use(**{f"type_of_{param.name}": param.type}, admitted=admitted, optional=optional)
+        judge = "optional" if param.optional else "admitted"
+        expression = "principal" if known else f"{judge}(principal, type_of_{param.name})"
+        code.line(f"principal_{param.name} = {expression}")
+        build.arguments[param.name] = f"principal_{param.name}"
+
+
+def dependencies(build: Build) -> None:
+    """What the container makes; clean-up runs after the reply was encoded."""
+    plan = build.injection.plan
+    if not plan:
+        return
+    code = build.code
+    code.use(AsyncExitStack=AsyncExitStack, resolve=plan.resolve, Request=Request, Context=Context)
+    given = ["Request: request", "Context: context"]
+    _open_database(build)
+    for type_, value in build.injection.database_values:
+        if build.injection.wants(type_):
+            code.use(**{type_.__name__: type_})
+            given.append(f"{type_.__name__}: {value}")
+    if plan.uses(Principal):
+        code.use(Principal=Principal)
+        given.append("Principal: principal")
+    code.open("async with AsyncExitStack() as stack:")
+    code.line(f"made = await resolve({{{', '.join(given)}}}, stack)")
+    for name in plan.wanted:
+        build.arguments[name] = f"made[{name!r}]"
+
+
+def transaction(build: Build) -> None:
+    """``Tx``: opened here, committed when the reply was encoded, rolled back when anything fails before."""
+    if not build.injection.plan:
+        _open_database(build)
+    for name, type_ in build.injection.direct.items():
+        build.arguments[name] = {Request: "request", Context: "context"}.get(type_) or dict(
+            build.injection.database_values
+        )[type_]
+
+
+def _open_database(build: Build) -> None:
+    code, injection = build.code, build.injection
+    database = build.wiring.databases.get(build.operation.service)
+    for type_, value in injection.database_values:
+        if injection.wants(type_):
+            code.use(database=database)
+            if value == "tx":
+                code.open("async with database.tx() as tx:")
+            else:
+                code.line("reader = database.read()")
+
+
+def handler(build: Build) -> None:
+    """The operation's function, in a thread when it is a plain one."""
+    code, operation = build.code, build.operation
+    arguments = ", ".join(f"{name}={expression}" for name, expression in build.arguments.items())
+    code.use(fn=operation.fn)
+    if operation.is_async:
+        code.line(f"result = await fn({arguments})")
+        return
+    code.use(run_in_thread=build.wiring.threads.run)
+    code.line(
+        f"result = await run_in_thread(fn, {arguments})" if arguments else "result = await run_in_thread(fn)"
+    )

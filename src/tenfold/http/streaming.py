@@ -1,0 +1,66 @@
+"""Sending a body that is made while it is sent, and noticing that nobody listens any more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from tenfold.errors import Problem
+from tenfold.http.problems import answer_of
+
+if TYPE_CHECKING:
+    from tenfold.http.reply import StreamingResponse
+    from tenfold.http.request import Request
+
+log = logging.getLogger("tenfold.http")
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+async def run_stream(stream: StreamingResponse, request: Request, send: Send) -> None:
+    """Prepare, send head and chunks, close. Ends early, without error, when the client goes away."""
+    try:
+        try:
+            await stream.prepare(request)
+        except Problem as problem:
+            status, headers, body, _ = answer_of(
+                problem, request_id=request.context.request_id, instance=request.path
+            )
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+            return
+        await send({"type": "http.response.start", "status": stream.status, "headers": stream.headers})
+        if request.method != "HEAD":
+            await _send_chunks(stream, request, send)
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        await stream.close()
+
+
+async def _send_chunks(stream: StreamingResponse, request: Request, send: Send) -> None:
+    sender = asyncio.current_task()
+    assert sender is not None
+    watcher = asyncio.create_task(_cancel_when_gone(sender, request))
+    try:
+        async for chunk in stream.chunks(request):
+            if chunk:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except asyncio.CancelledError:
+        if request.ended != "disconnect":
+            raise
+        sender.uncancel()
+    except OSError:
+        request.ended = "disconnect"  # some servers raise when they send to nobody
+    finally:
+        watcher.cancel()
+
+
+async def _cancel_when_gone(sender: asyncio.Task[Any], request: Request) -> None:
+    if not request.complete and request.method not in ("GET", "HEAD"):
+        return  # the rest of the body is still to come: nobody else may receive
+    while (await request.receive())["type"] == "http.request":
+        pass
+    request.ended = "disconnect"
+    sender.cancel()

@@ -1,0 +1,76 @@
+"""What the generated code is connected to: the parts of the running app that the HTTP layer needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tenfold._core.clock import Clock
+from tenfold._core.container import Container
+from tenfold._core.settings import HttpSettings
+
+if TYPE_CHECKING:
+    from tenfold.http.compiler import Answer
+    from tenfold.http.deadline import Sweeper
+    from tenfold.http.request import Request
+    from tenfold.http.threads import HandlerThreads
+
+
+class Trace(Protocol):
+    """What a request knows of its trace."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+class Tracing(Protocol):
+    """Joins the caller's trace or starts one; spans exist only where sampled (``telemetry.trace.Tracer``)."""
+
+    def begin(self, traceparent: str | None = None, /) -> Trace: ...
+
+    def root(self, name: str, kind: str = "server", **attributes: Any) -> AbstractContextManager[Any]: ...
+
+
+class Stats(Protocol):
+    """The numbers of one operation (``telemetry.operations.OperationStats``)."""
+
+    in_flight: int
+
+    def record(self, status: int, seconds: float, /) -> None: ...
+
+
+class Telemetry(Protocol):
+    """What the HTTP layer tells about its work. Every part is optional: None costs nothing."""
+
+    tracer: Tracing | None
+    """Traces; None: requests carry no trace id."""
+    access: Callable[[Request, str, Answer, float], None] | None
+    """Called with request, operation, answer and seconds after every request."""
+
+    def stats(self, operation: str, method: str, route: str) -> Stats: ...
+
+
+@dataclass(slots=True)
+class Wiring:
+    """One per HttpApp."""
+
+    settings: HttpSettings
+    container: Container
+    clock: Clock
+    sweeper: Sweeper
+    threads: HandlerThreads
+    authenticator: Any = None
+    telemetry: Telemetry | None = None
+    databases: Mapping[str, Any] = field(default_factory=dict)
+    """By service: what ``Tx`` and ``Reader`` parameters come from."""
+    idempotency: Callable[[str], Any] | None = None
+    """The guard for the operations of a service."""
+    response_cache: Any = None
+    """The Cache that whole responses are kept in."""
+    boot: str = ""
+    """Distinguishes the request ids of this process."""
+    request_ids: Iterator[int] = field(default_factory=lambda: count(1))
