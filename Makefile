@@ -1,0 +1,45 @@
+# `make` alone lists the targets. Each brings what it needs: scripts/bootstrap.sh.
+PORT ?= 8000
+OPS_PORT ?= 8001
+DATA_DIR ?= data
+ARGS ?=
+
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types bench soak clean
+
+help: ## this list
+	@echo "Tenfold. Targets:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name about; do \
+	  printf '  make %-7s %s\n' "$$name" "$$about"; done
+
+run: export PYTHONPATH := $(CURDIR)/examples
+run: ## the example shop on PORT (8000), operations on OPS_PORT (8001), data in DATA_DIR (data)
+	@scripts/bootstrap.sh run
+	@exec $(BIN)/tenfold run shop.app:app --port $(PORT) --ops-port $(OPS_PORT) --data $(abspath $(DATA_DIR)) $(ARGS)
+
+test: ## style, layers, types, then all tests; ARGS go to pytest
+	@scripts/bootstrap.sh test
+	@$(BIN)/python scripts/check.py
+	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+lint: ## ruff and the import layers
+	@scripts/bootstrap.sh test
+	@$(BIN)/python scripts/check.py lint
+
+types: ## mypy and pyright, both strict
+	@scripts/bootstrap.sh test
+	@$(BIN)/python scripts/check.py types
+
+bench: ## our figures beside the peers', in one run; ARGS go to bench/run.py
+	@scripts/bootstrap.sh test
+	@$(BIN)/python bench/run.py $(ARGS)
+
+soak: ## the long settings of every suite (hours)
+	@scripts/bootstrap.sh test
+	@$(BIN)/pytest -m soak --timeout 0 $(ARGS)
+
+clean: ## remove caches and build output (not .venv, not data)
+	@rm -rf build dist bench/out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,59 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Generator
+
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Tests marked ``anyio`` run on asyncio: the only loop Tenfold supports."""
+    return "asyncio"
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def skip_is_failure(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """In continuous integration a skipped test has not passed. (An expected failure is not a skip.)"""
+    if report.outcome != "skipped" or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    report.outcome = "failed"
+    report.longrepr = f"{report.nodeid} was skipped, which counts as a failure under CI: {reason}"
+
+
+if IN_CI:
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        skip_is_failure(report)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        skip_is_failure(report)
+        return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many snippets of the documentation were not run, so that the number cannot creep."""
+    from support.snippets import not_run_summary
+
+    reports = [r for reports in terminalreporter.stats.values() for r in reports]
+    if any("docs/test_snippets" in getattr(report, "nodeid", "") for report in reports):
+        terminalreporter.write_line(not_run_summary())
