@@ -181,6 +181,12 @@ class Cache:
         """
         await self._region().invalidate(tags)
 
+    def forget(self, tags: Iterable[str]) -> None:
+        """What :meth:`invalidate` does in this process, at once: for ``Database.on_invalidate``, which calls
+        it between a commit and its acknowledgement. Does nothing on an unbound cache, which holds nothing."""
+        if self._bound is not None:
+            self._bound[0].forget(tags)
+
     async def clear(self) -> None:
         """Drop everything."""
         await self._region().clear()

@@ -104,6 +104,10 @@ class CacheRegion(ABC):
         """Drop every entry whose key or one of whose tags is among the names."""
 
     @abstractmethod
+    def forget(self, names: Iterable[str]) -> None:
+        """The part of :meth:`invalidate` that concerns this process, at once."""
+
+    @abstractmethod
     async def clear(self) -> None:
         """Drop everything in the region."""
 

@@ -92,6 +92,9 @@ class MemoryRegion(CacheRegion):
         self._drop(key)
 
     async def invalidate(self, names: Iterable[str]) -> None:
+        self.forget(names)
+
+    def forget(self, names: Iterable[str]) -> None:
         names = tuple(names)
         self._fences.invalidate(names)
         for name in names:
