@@ -134,7 +134,7 @@ def _part(message: EmailMessage, kind: str) -> str | None:
         text = _payload(part).decode(charset, "replace")
     except LookupError:  # a charset that does not exist
         text = _payload(part).decode("utf-8", "replace")
-    return text[:_TEXT_MAX]
+    return text.replace("\r\n", "\n")[:_TEXT_MAX]
 
 
 def _payload(part: MIMEPart) -> bytes:

@@ -39,7 +39,7 @@ from tenfold.security.directory import Directory, Row, check_principals, email_k
 from tenfold.security.keys import secret_key
 from tenfold.security.passwords import DEFAULT_COST, Cost, Passwords, check_new
 from tenfold.security.principal import Principal
-from tenfold.security.refresh import RefreshTokens, Rotated
+from tenfold.security.refresh import RefreshTokens, ReusedToken, Rotated
 from tenfold.security.sessions import CookieArgs, Sessions
 from tenfold.security.throttle import LoginThrottle
 from tenfold.security.tokens import Algorithm, Tokens, VerifiedTokens
@@ -263,7 +263,12 @@ class Accounts:
         """
         parts = self._bound()
         self._outside_of_operations()
-        return self._pair(parts, await parts.refresh.rotate(refresh_token))
+        try:
+            rotated = await parts.refresh.rotate(refresh_token)
+        except ReusedToken as error:
+            parts.verified.forget(sid=error.family_id)
+            raise
+        return self._pair(parts, rotated)
 
     async def logout(self, credential: str) -> CookieArgs:
         """End the log-in of a refresh token or session id; says nothing about whether there was one.

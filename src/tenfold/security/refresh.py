@@ -59,6 +59,9 @@ _SWEEP = (
 )
 
 
+_INVALID = "The refresh token is not valid."
+
+
 class _Found(msgspec.Struct):
     family_id: str
     account_id: str
@@ -76,6 +79,14 @@ class Rotated(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Rotated(account_id={self.account_id!r}, family_id={self.family_id!r}, token='••••••')"
+
+
+class ReusedToken(InvalidToken):
+    """A refresh token was used twice; its family is revoked. To the client it is an invalid token like any."""
+
+    def __init__(self, family_id: str) -> None:
+        self.family_id = family_id
+        super().__init__(_INVALID)
 
 
 class RefreshTokens:
@@ -118,13 +129,14 @@ class RefreshTokens:
         fresh = await tx.execute(_USE, {"hash_": digest(token), "now": now})
         found = await tx.maybe(_FIND, _Found, hash_=digest(token))
         if found is None or found.revoked_at is not None:
-            return InvalidToken("The refresh token is not valid.")
+            return InvalidToken(_INVALID)
         if not fresh:
+            # Whoever is second, thief or owner, ends the log-in for both.
             await tx.execute(_REVOKE, {"id_": found.family_id, "now": now})
             log.warning(
                 "a refresh token of account %s was used twice; the log-in is revoked", found.account_id
             )
-            return InvalidToken("The refresh token is not valid.")
+            return ReusedToken(found.family_id)
         if found.expires_at <= now:
             return ExpiredToken("The refresh token has expired; log in again.")
         await tx.execute(_EXTEND, {"id_": found.family_id, "until": now + self._ttl_s})
