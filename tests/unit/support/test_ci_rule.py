@@ -43,7 +43,8 @@ def run(folder: Path, ci: str, *arguments: str) -> tuple[int, str]:
 def test_a_skip_fails_in_ci_by_name(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     status, said = run(tmp_path, "1", *arguments, "test_suite.py")
     assert status == 1
-    assert "1 failed, 1 passed, 1 xfailed, 1 error" in said  # a mark skips the set-up: an error, not a failure
+    # A mark skips the set-up, so pytest counts an error and not a failure.
+    assert "1 failed, 1 passed, 1 xfailed, 1 error" in said
     for name, reason in (("test_called", "no network"), ("test_marked", "no database")):
         assert f"{name} was skipped, which counts as a failure under CI: Skipped: {reason}" in said
 

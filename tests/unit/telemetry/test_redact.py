@@ -112,6 +112,12 @@ def test_a_jwt_is_masked_wherever_it_stands_and_however_much_of_it() -> None:
         assert "eyJ" not in Redactor().text(text)
 
 
+def test_an_api_key_as_we_make_them_is_masked_and_a_long_name_is_not() -> None:
+    key = f"tf_0123456789abcdef_{'aB3-xY_z' * 5}qRs"
+    name = "the_operation_with_a_very_long_name_that_places_2_orders"
+    assert Redactor().text(f"got {key} for {name}") == f"got {MASK} for {name}"
+
+
 def test_a_card_number_is_masked_and_another_number_is_not() -> None:
     shown = Redactor().text("card 4111 1111 1111 1111, order 4111 1111 1111 1112, at 1700000000000")
     assert shown == f"card {MASK}, order 4111 1111 1111 1112, at 1700000000000"
