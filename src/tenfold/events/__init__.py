@@ -1,0 +1,8 @@
+"""Events: what has happened, published in the transaction that made it so."""
+
+from __future__ import annotations
+
+from tenfold.events.subscription import Subscription
+from tenfold.events.topic import Topic
+
+__all__ = ["Subscription", "Topic"]

@@ -1,0 +1,88 @@
+"""``Topic``: events of one type, delivered to every subscription at least once, their effects once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from tenfold.errors import NotBound
+from tenfold.queue.arguments import Codec
+
+if TYPE_CHECKING:
+    from tenfold.db.database import Tx
+    from tenfold.queue.queue import Queues
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an event goes: one subscription."""
+
+    name: str
+    queue: str
+    lane: str
+    priority: int
+
+
+class Topic(Generic[T]):
+    """``orders.topic("order-placed", OrderPlaced)``. ``type_`` is the type of its events.
+
+    One message per subscription is written in the publisher's transaction, so the deliveries exist if and only
+    if it commits, each subscription goes at its own pace, and one that fails holds up no other.
+    """
+
+    def __init__(self, service: str, name: str, type_: type[T]) -> None:
+        self.service = service
+        self.name = f"{service}.{name}"
+        self.type = type_
+        self.codec = Codec(type_, f"topic {self.name}")
+        self._queues: Queues | None = None
+        self._routes: Sequence[Route] = ()
+
+    def __repr__(self) -> str:
+        return f"Topic({self.name!r})"
+
+    async def publish(self, tx: Tx, event: T, *, key: str | None = None) -> None:
+        """Publish ``event`` if and only if ``tx`` commits.
+
+        Each subscription handles the events of one ``key`` one after another, in the order of publication.
+        Raises :class:`WrongArguments` when the event is not of the topic's type.
+        """
+        if self._queues is None:
+            raise NotBound(
+                f"topic {self.name} was used before its app started; publish in operations, jobs or on_start "
+                "functions, or inside `async with app.test()` in tests."
+            )
+        payload = self.codec.encode(event)
+        if not self._routes:
+            return
+        queue = self._queues.of(tx.database)
+        event_id = queue.clock.uuid()
+        messages = [
+            queue.message(
+                "event",
+                route.name,
+                payload,
+                queue=route.queue,
+                lane=route.lane,
+                priority=route.priority,
+                order_key=f"{route.name}:{key}" if key is not None else None,
+                event_id=event_id,
+            )
+            for route in self._routes
+        ]
+        queue.put_all(tx, messages)
+
+    def bind(self, queues: Queues, routes: Sequence[Route]) -> None:
+        """For the app: where events go from now on."""
+        self._queues, self._routes = queues, tuple(routes)
+
+    def unbind(self) -> None:
+        """Back to the state before :meth:`bind`."""
+        self._queues, self._routes = None, ()
+
+    def decode(self, payload: str) -> Any:
+        """The event of a message; raises WrongArguments when its type has changed incompatibly."""
+        return self.codec.decode(payload)

@@ -1,0 +1,114 @@
+"""A handle on one enqueued job: its id, how far it is, its result, and cancelling it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from tenfold.db.database import Database, Tx
+from tenfold.errors import JobCancelled, JobFailed, QueueError
+from tenfold.queue.admin import Admin, MessageInfo
+from tenfold.queue.message import FINISHED, Progress, State
+from tenfold.queue.queue import Queue, Ticket
+
+if TYPE_CHECKING:
+    from tenfold.db.database import Reader
+
+R = TypeVar("R")
+
+_POLL_MIN_S, _POLL_MAX_S = 0.01, 0.5
+
+
+class JobStatus(msgspec.Struct, frozen=True):
+    """What is known about a job. ``error`` is that of its last failed attempt."""
+
+    id: int
+    name: str
+    state: State
+    attempts: int
+    progress: Progress | None
+    error: str | None
+    cancel_requested: bool
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+
+class JobHandle(Generic[R]):
+    """One enqueued job. The handle of a job in another process is ``job.handle(id)``."""
+
+    __slots__ = ("_decode", "_name", "_queue", "_ticket")
+
+    def __init__(self, name: str, queue: Queue, ticket: Ticket, decode: Callable[[str], Any] | None) -> None:
+        self._name = name
+        self._queue = queue
+        self._ticket = ticket
+        self._decode = decode
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self._name!r})"
+
+    @property
+    def id(self) -> int:
+        """Known once the transaction has committed (QueueError before); see :meth:`written`."""
+        return self._ticket.id
+
+    @property
+    def existed(self) -> bool:
+        """Nothing was added: a job with the same unique key is pending, and this is its handle."""
+        return self._ticket.existed
+
+    async def written(self, tx: Tx) -> int:
+        """Write the job's row now instead of at the commit, to have its id inside the transaction."""
+        await self._queue.flush(tx)
+        return self.id
+
+    async def status(self, reader: Reader | None = None) -> JobStatus:
+        """Raises NotFound once the job was removed, ``worker.retention_s`` after its end."""
+        info = await Admin(self._queue).show(self.id, reader)
+        return JobStatus(
+            info.id, info.handler, info.state, info.attempts, info.how_far, info.error, bool(info.cancel)
+        )
+
+    async def result(self, timeout: float = 30.0) -> R:  # noqa: ASYNC109 - the job goes on; only waiting ends
+        """What the job returned, waiting up to ``timeout`` seconds for it.
+
+        Raises TimeoutError, :class:`JobFailed` with the last error of a dead job, :class:`JobCancelled`, and
+        :class:`QueueError` for a job that keeps no results (declare ``result_ttl``).
+        """
+        if self._decode is None:
+            raise QueueError(f"{self._name} keeps no results; declare it with result_ttl=… seconds.")
+        clock = self._queue.clock
+        end, pause_s = clock.monotonic() + timeout, _POLL_MIN_S
+        while True:
+            info = await Admin(self._queue).show(self.id)
+            if info.state in FINISHED:
+                return self._outcome(info)
+            left_s = end - clock.monotonic()
+            if left_s <= 0:
+                raise TimeoutError(f"{self._name} {self.id} is {info.state} after {timeout:g} s.")
+            await clock.sleep(min(pause_s, left_s))
+            pause_s = min(_POLL_MAX_S, pause_s * 2)
+
+    def _outcome(self, info: MessageInfo) -> R:
+        if info.state == "dead":
+            raise JobFailed(f"{self._name} {info.id}: {info.first_error_line}")
+        if info.state == "cancelled":
+            raise JobCancelled(f"{self._name} {info.id} was cancelled.")
+        if info.result is None or (info.result_until or 0.0) <= self._queue.clock.now():
+            raise QueueError(f"The result of {self._name} {info.id} has been removed after its time.")
+        assert self._decode is not None
+        value: R = self._decode(info.result)
+        return value
+
+    async def cancel(self, tx: Tx | None = None) -> bool:
+        """Take the job off, or ask it to stop when it runs; False when it had finished already."""
+        return await Admin(self._queue).cancel(self.id, tx)
+
+
+def queue_of(target: Tx | Database, queue_for: Callable[[Database], Queue]) -> Queue:
+    """The queue in the database that ``target`` writes to."""
+    return queue_for(target.database if isinstance(target, Tx) else target)

@@ -1,0 +1,289 @@
+"""``Job``: a function that is enqueued in a transaction and run by a worker after it has committed."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_args, get_origin
+
+from tenfold._core.container import describe, hints_of
+from tenfold.db.database import Database, Tx
+from tenfold.errors import DeclarationError, NotBound
+from tenfold.jobs.handle import JobHandle, queue_of
+from tenfold.queue.arguments import Codec, Signature
+from tenfold.queue.handler import Handler, plan_for
+from tenfold.queue.queue import Queue, Ticket, check_priority
+from tenfold.queue.retry import Retry
+
+if TYPE_CHECKING:
+    from tenfold._core.container import Container
+    from tenfold.queue.message import NewMessage
+    from tenfold.queue.queue import Queues
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Unique = bool | str | Callable[..., str]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one enqueue differs from the declaration."""
+
+    delay_s: float = 0.0
+    at: float | None = None
+    priority: int = 0
+    unique: Unique = False
+    queue: str = "default"
+    key: str | None = None
+
+
+@dataclass(slots=True)
+class _Bound:
+    """What a job knows once its app has started."""
+
+    queues: Queues
+    database: Database | None
+    signature: Signature
+    result: Codec | None
+    handler: Handler
+
+
+class _Binding:
+    """Shared by a job and the copies that ``options`` makes, which may be older than the app's start."""
+
+    bound: _Bound | None = None
+
+
+class Job(Generic[P, R]):
+    """A job of a service. Calling it runs the function directly; :meth:`enqueue` has a worker run it.
+
+    * ``retry``: a :class:`Retry`; default 5 attempts with exponential backoff and full jitter.
+    * ``timeout``: seconds that one run may take (default 60, None: no limit). A plain function runs in a thread
+      and cannot be interrupted; its run counts as failed all the same.
+    * ``queue``, ``priority``: lower priorities run first within a queue (default 0).
+    * ``unique``: at most one pending job per key. True makes the key of the arguments; a function gets the
+      arguments (by name) and returns it. Pending means not yet begun: what is enqueued while a job runs is
+      run after it.
+    * ``concurrency``: how many runs at a time, of all workers together.
+    * ``cpu``: run in a process of its own; the function is at the top of a module and takes no dependencies.
+    * ``result_ttl``: keep what the function returns for so many seconds (default: not kept).
+
+    Delivery is at least once. The effects of a job that takes ``tx: Tx`` happen exactly once, for they commit
+    together with the acknowledgement; for everything else there is ``current_job().idempotency_key``.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        fn: Callable[P, Any],
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = 60.0,
+        queue: str = "default",
+        priority: int = 0,
+        unique: Unique = False,
+        concurrency: int | None = None,
+        cpu: bool = False,
+        result_ttl: float | None = None,
+    ) -> None:
+        self.service = service
+        self.name = f"{service}.{name or fn.__name__}"
+        self.fn = fn
+        self.retry = retry or Retry()
+        self.timeout_s = timeout
+        self.concurrency = concurrency
+        self.cpu = cpu
+        self.result_ttl_s = result_ttl
+        self._options = Options(priority=check_priority(priority, self.name), unique=unique, queue=queue)
+        self._binding = _Binding()
+        self._check()
+
+    def __repr__(self) -> str:
+        return f"Job({self.name!r})"
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, without the queue."""
+        value = self.fn(*args, **kwargs)
+        result: R = await value if inspect.isawaitable(value) else value
+        return result
+
+    # ── enqueue ──
+
+    def options(
+        self,
+        *,
+        delay: float | timedelta | None = None,
+        at: float | datetime | None = None,
+        priority: int | None = None,
+        unique: Unique | None = None,
+        queue: str | None = None,
+        key: str | None = None,
+    ) -> Job[P, R]:
+        """The same job, enqueued differently: ``await job.options(delay=60).enqueue(tx, …)``.
+
+        ``delay`` is in seconds, ``at`` an aware datetime or seconds since the epoch. Jobs of one ``key`` run
+        one after another, in the order in which they were enqueued; a failing one holds up its key only.
+        """
+        changes: dict[str, Any] = {"priority": priority, "unique": unique, "queue": queue, "key": key}
+        if priority is not None:
+            check_priority(priority, self.name)
+        if delay is not None:
+            changes["delay_s"] = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        if at is not None:
+            changes["at"] = _timestamp(at, self.name)
+        other = copy.copy(self)
+        other._options = replace(self._options, **{k: v for k, v in changes.items() if v is not None})
+        return other
+
+    async def enqueue(self, target: Tx | Database, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Enqueue the job if and only if ``target`` commits (a Database: in a transaction of its own).
+
+        Raises :class:`WrongArguments` when the arguments do not fit the function's signature.
+        """
+        bound = self._bound("enqueue")
+        queue = queue_of(target, bound.queues.of)
+        message = self._message(queue, bound, args, kwargs)
+        tickets = await self._put(target, queue, [message])
+        return self._handle(queue, tickets[0])
+
+    async def enqueue_many(
+        self, target: Tx | Database, arguments: Iterable[Mapping[str, Any]], /
+    ) -> list[JobHandle[R]]:
+        """Enqueue one job per mapping of keyword arguments, by few statements."""
+        bound = self._bound("enqueue_many")
+        queue = queue_of(target, bound.queues.of)
+        messages = [self._message(queue, bound, (), kwargs) for kwargs in arguments]
+        return [self._handle(queue, ticket) for ticket in await self._put(target, queue, messages)]
+
+    def handle(self, id_: int, database: Database | None = None) -> JobHandle[R]:
+        """The handle of a job enqueued earlier, in the service's database or the one given."""
+        bound = self._bound("handle")
+        database = database or bound.database
+        if database is None:
+            raise DeclarationError(
+                "its service has no database.", where=self.name, remedy="Name it: job.handle(id, database)."
+            )
+        ticket = Ticket()
+        ticket.resolve(id_, existed=True)
+        return self._handle(bound.queues.of(database), ticket)
+
+    async def _put(self, target: Tx | Database, queue: Queue, messages: list[NewMessage]) -> list[Ticket]:
+        if isinstance(target, Tx):
+            return queue.put_all(target, messages)
+        async with target.tx() as tx:
+            return queue.put_all(tx, messages)
+
+    def _message(
+        self, queue: Queue, bound: _Bound, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> NewMessage:
+        options = self._options
+        payload = bound.signature.encode(args, kwargs)
+        run_at = options.at
+        if options.delay_s:
+            run_at = (queue.clock.now() if run_at is None else run_at) + options.delay_s
+        return queue.message(
+            "job",
+            self.name,
+            payload,
+            queue=options.queue,
+            lane=bound.handler.lane,
+            priority=options.priority,
+            run_at=run_at,
+            order_key=f"{self.name}:{options.key}" if options.key is not None else None,
+            unique_key=self._unique_key(bound, payload) if options.unique is not False else None,
+        )
+
+    def _unique_key(self, bound: _Bound, payload: str) -> str:
+        unique = self._options.unique
+        if callable(unique):
+            unique = unique(**bound.signature.decode(payload))
+        return f"{self.name}:{bound.signature.digest(payload) if unique is True else unique}"
+
+    def _handle(self, queue: Queue, ticket: Ticket) -> JobHandle[R]:
+        result = self._bound("handle").result
+        return JobHandle(self.name, queue, ticket, result.decode if result is not None else None)
+
+    # ── for the app ──
+
+    def bind(self, queues: Queues, container: Container, database: Database | None) -> Handler:
+        """Resolve the job against an app; answers what a worker needs. ``database`` is the service's."""
+        plan = plan_for(container, self.fn, self.name, database)
+        if self.cpu and plan:
+            raise DeclarationError(
+                f"a CPU-bound job runs in another process, where {plan.wanted[0]!r} cannot be injected.",
+                where=self.name,
+                remedy="Pass it what it needs as arguments.",
+            )
+        signature = Signature(self.fn, self.name, plan.wanted)
+        result = (
+            Codec(_returned_type(self.fn), f"{self.name}, its result")
+            if self.result_ttl_s is not None
+            else None
+        )
+        handler = Handler(
+            self.name,
+            "job",
+            self.fn,
+            signature.decode,
+            plan,
+            database=database,
+            retry=self.retry,
+            timeout_s=self.timeout_s,
+            concurrency=self.concurrency,
+            cpu=self.cpu,
+            result_ttl_s=self.result_ttl_s,
+            encode_result=result.encode if result is not None else None,
+            transaction="given" if plan.uses(Tx) else "none",
+        )
+        self._binding.bound = _Bound(queues, database, signature, result, handler)
+        return handler
+
+    def unbind(self) -> None:
+        """Back to the state before :meth:`bind`."""
+        self._binding.bound = None
+
+    def _bound(self, what: str) -> _Bound:
+        bound = self._binding.bound
+        if bound is None:
+            raise NotBound(
+                f"{self.name}.{what} was called before its app started; call it in operations, jobs or on_start "
+                "functions, or inside `async with app.test()` in tests."
+            )
+        return bound
+
+    def _check(self) -> None:
+        if self.concurrency is not None and self.concurrency < 1:
+            raise DeclarationError(
+                f"its concurrency is {self.concurrency}, so it would never run.", where=self.name
+            )
+        if self.timeout_s is not None and self.timeout_s <= 0:
+            raise DeclarationError(f"its timeout is {self.timeout_s:g} s.", where=self.name)
+        if self.cpu and "<locals>" in self.fn.__qualname__:
+            raise DeclarationError(
+                "a CPU-bound job runs in another process, which finds it by its name.",
+                where=f"{self.name}, {describe(self.fn)}",
+                remedy="Define it at the top of a module.",
+            )
+
+
+def _timestamp(at: float | datetime, where: str) -> float:
+    if not isinstance(at, datetime):
+        return float(at)
+    if at.tzinfo is None:
+        raise DeclarationError(
+            f"the time {at.isoformat()} has no time zone.", where=where, remedy="Use an aware datetime."
+        )
+    return at.timestamp()
+
+
+def _returned_type(fn: Callable[..., Any]) -> Any:
+    hint = hints_of(fn).get("return", Any)
+    origin = get_origin(hint)
+    return (
+        get_args(hint)[-1] if origin is not None and getattr(origin, "__name__", "") == "Coroutine" else hint
+    )

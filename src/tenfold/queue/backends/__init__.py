@@ -1,0 +1,1 @@
+"""One file per database that can hold the message table."""

@@ -1,0 +1,165 @@
+"""The statements of the SQLite queue, built once.
+
+Lists go in as one JSON parameter and are unfolded by ``json_each``, so that one prepared statement serves any
+number of rows. ``CROSS JOIN`` fixes the order of the loops: the list outside, the table sought by its key.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+INSERT = sa.text("""
+INSERT INTO tenfold_message
+  (kind, handler, payload, context, queue, lane, priority, run_at, created_at,
+   order_key, unique_key, pending_key, event_id, state)
+SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5, j.value ->> 6,
+       j.value ->> 7, j.value ->> 8, j.value ->> 9, j.value ->> 10, j.value ->> 10, j.value ->> 11,
+       CASE WHEN EXISTS (SELECT 1 FROM tenfold_message h
+                         WHERE h.order_key = j.value ->> 9 AND h.state <> 'waiting')
+            THEN 'waiting' ELSE j.value ->> 12 END
+FROM json_each(:rows) j WHERE true
+ON CONFLICT (pending_key) WHERE pending_key IS NOT NULL DO NOTHING
+RETURNING id, pending_key
+""")
+
+PENDING_WITH_KEY = sa.text("""
+SELECT pending_key, id FROM tenfold_message
+WHERE pending_key IN (SELECT value FROM json_each(:keys)) AND pending_key IS NOT NULL
+""")
+
+PROMOTE = sa.text("""
+UPDATE tenfold_message SET state = CASE WHEN run_at <= :now THEN 'ready' ELSE 'delayed' END
+WHERE id IN (SELECT (SELECT min(id) FROM tenfold_message w WHERE w.order_key = k.value AND w.state = 'waiting')
+             FROM json_each(:keys) k
+             WHERE NOT EXISTS (SELECT 1 FROM tenfold_message h
+                               WHERE h.order_key = k.value AND h.state <> 'waiting'))
+""")
+
+LOOK = sa.text("""
+SELECT EXISTS (SELECT 1 FROM tenfold_message WHERE state = 'ready'),
+       (SELECT min(run_at) FROM tenfold_message WHERE state = 'delayed'),
+       (SELECT min(lease_until) FROM tenfold_message WHERE state = 'running')
+""")
+
+# A loose index scan: one seek per lane, however many messages stand in it.
+LANES = sa.text("""
+WITH RECURSIVE lane(q, l) AS (
+  SELECT * FROM (SELECT queue, lane FROM tenfold_message WHERE state = 'ready' ORDER BY queue, lane LIMIT 1)
+  UNION ALL
+  SELECT (SELECT queue FROM tenfold_message WHERE state = 'ready' AND (queue, lane) > (q, l)
+          ORDER BY queue, lane LIMIT 1),
+         (SELECT lane FROM tenfold_message WHERE state = 'ready' AND (queue, lane) > (q, l)
+          ORDER BY queue, lane LIMIT 1)
+  FROM lane WHERE q IS NOT NULL
+)
+SELECT q, l FROM lane WHERE q IS NOT NULL
+""")
+
+RUNNING = sa.text("""
+SELECT handler, count(*) FROM tenfold_message WHERE state = 'running' AND lane <> '' GROUP BY handler
+""")
+
+WAKE_DUE = sa.text("""
+UPDATE tenfold_message SET state = 'ready'
+WHERE id IN (SELECT id FROM tenfold_message WHERE state = 'delayed' AND run_at <= :now ORDER BY run_at LIMIT :limit)
+""")
+
+EXPIRED = sa.text("""
+SELECT id, fence, crashes, cancel FROM tenfold_message
+WHERE state = 'running' AND lease_until < :now ORDER BY lease_until LIMIT :limit
+""")
+
+CLAIM = sa.text("""
+UPDATE tenfold_message
+SET state = 'running', fence = fence + 1, worker = :worker, lease_until = :lease_until, started_at = :now,
+    pending_key = NULL
+WHERE id IN (SELECT id FROM tenfold_message WHERE state = 'ready' AND queue = :queue AND lane = :lane
+             ORDER BY priority, id LIMIT :count)
+RETURNING id, fence, kind, handler, payload, context, queue, lane, priority, run_at, created_at, failures,
+          crashes, order_key, event_id, progress
+""")
+
+EXTEND = sa.text("""
+UPDATE tenfold_message AS m SET lease_until = :lease_until, progress = coalesce(j.value ->> 2, m.progress)
+FROM json_each(:held) j
+WHERE m.id = j.value ->> 0 AND m.fence = j.value ->> 1 AND m.state = 'running'
+RETURNING id, cancel
+""")
+
+ARCHIVE = sa.text("""
+INSERT INTO tenfold_message_archive
+  (id, kind, handler, state, queue, lane, priority, created_at, started_at, finished_at, payload, context,
+   order_key, unique_key, event_id, fence, failures, crashes, progress, error, result, result_until, expires_at)
+SELECT m.id, m.kind, m.handler, j.value ->> 2, m.queue, m.lane, m.priority, m.created_at, m.started_at, :now,
+       m.payload, m.context, m.order_key, m.unique_key, m.event_id, m.fence, m.failures + (j.value ->> 3),
+       m.crashes + (j.value ->> 4), coalesce(j.value ->> 5, m.progress), coalesce(j.value ->> 6, m.error),
+       j.value ->> 7, j.value ->> 8, j.value ->> 9
+FROM json_each(:items) j CROSS JOIN tenfold_message m
+WHERE m.id = j.value ->> 0 AND m.fence = j.value ->> 1 AND m.state = 'running'
+""")
+
+REMOVE = sa.text("""
+DELETE FROM tenfold_message
+WHERE id IN (SELECT m.id FROM json_each(:items) j CROSS JOIN tenfold_message m
+             WHERE m.id = j.value ->> 0 AND m.fence = j.value ->> 1 AND m.state = 'running')
+RETURNING id, order_key
+""")
+
+# "!" is policy.SUSPECT, the mark before the lane of a message that may kill its worker.
+RETURN = sa.text("""
+UPDATE tenfold_message AS m
+SET state = j.value ->> 2, run_at = coalesce(j.value ->> 3, m.run_at), failures = m.failures + (j.value ->> 4),
+    crashes = m.crashes + (j.value ->> 5), error = coalesce(j.value ->> 6, m.error),
+    progress = coalesce(j.value ->> 7, m.progress),
+    lane = CASE WHEN j.value ->> 8 THEN '!' || ltrim(m.lane, '!') ELSE m.lane END,
+    worker = NULL, lease_until = NULL
+FROM json_each(:items) j
+WHERE m.id = j.value ->> 0 AND m.fence = j.value ->> 1 AND m.state = 'running'
+RETURNING id, unique_key
+""")
+
+# A message that goes back while a newer one with its unique key is pending would run twice what was asked for
+# once: the key is taken back where it is free, and the others are superseded.
+RESTORE_KEYS = sa.text("""
+UPDATE OR IGNORE tenfold_message SET pending_key = unique_key
+WHERE id IN (SELECT value FROM json_each(:ids)) AND unique_key IS NOT NULL
+""")
+SUPERSEDED = sa.text("""
+UPDATE tenfold_message SET state = 'running'
+WHERE id IN (SELECT value FROM json_each(:ids)) AND unique_key IS NOT NULL AND pending_key IS NULL
+RETURNING id, fence
+""")
+
+UNPARK = sa.text("""
+UPDATE tenfold_message AS m SET state = CASE WHEN m.run_at <= :now THEN 'ready' ELSE 'delayed' END,
+                                lane = j.value ->> 1, error = NULL
+FROM json_each(:lanes) j
+WHERE m.state = 'parked' AND m.handler = j.value ->> 0
+""")
+RELANE = sa.text("""
+UPDATE tenfold_message AS m SET lane = substr(m.lane, 1, m.lane LIKE '!%') || (j.value ->> 1)
+FROM json_each(:lanes) j
+WHERE m.handler = j.value ->> 0 AND ltrim(m.lane, '!') <> j.value ->> 1
+  AND m.state IN ('ready', 'delayed', 'waiting')
+""")
+
+PRUNE = (
+    sa.text("""
+DELETE FROM tenfold_message_archive WHERE id IN
+  (SELECT id FROM tenfold_message_archive WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit)
+"""),
+    sa.text("""
+UPDATE tenfold_message_archive SET result = NULL WHERE id IN
+  (SELECT id FROM tenfold_message_archive WHERE result IS NOT NULL AND result_until <= :now
+   ORDER BY result_until LIMIT :limit)
+"""),
+    sa.text("""
+DELETE FROM tenfold_inbox WHERE (subscription, event_id) IN
+  (SELECT subscription, event_id FROM tenfold_inbox WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit)
+"""),
+)
+
+REMEMBER = sa.text("""
+INSERT INTO tenfold_inbox (subscription, event_id, expires_at) VALUES (:subscription, :event_id, :expires_at)
+ON CONFLICT DO NOTHING
+""")

@@ -1,0 +1,119 @@
+"""The promise of a queue backend: the SQL of the message table for one kind of database.
+
+* **Order.** Within one queue and lane, ready messages are claimed by priority (lower first), then by id, which
+  is the order of their commits as far as the database numbers rows so. Messages of one ``order_key`` never run
+  side by side and are claimed in the order of their ids; a key whose head fails, is parked or delayed holds up
+  nothing but itself.
+* **Loss and duplication.** A message exists if and only if the transaction that inserted it committed. A
+  claimed message whose lease runs out is handed out again; only the holder of the newest fence can settle it.
+* **Atomic with what?** Every method works inside the caller's transaction and commits with it.
+* **Consistency.** A claim sees every message committed before it began.
+* **Time-outs.** Statements end with the transaction's deadline; nothing waits for a message to appear.
+* **Errors.** Those of the database (``errors.DatabaseError``). A settlement that lost its lease is reported in
+  the answer, not raised.
+
+Times are wall-clock seconds since the epoch; they come from the caller's clock.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tenfold.db.database import Reader, Tx
+    from tenfold.queue.message import Beat, Claim, Message, NewMessage, Settlement
+    from tenfold.queue.policy import Lane
+
+
+class Stored(NamedTuple):
+    """Where a message went: its id, and whether it is an older one with the same unique key."""
+
+    id: int
+    existed: bool
+
+
+class Look(NamedTuple):
+    """What a glance at the queue shows."""
+
+    ready: bool
+    due_at: float | None
+    """Earliest time of a delayed message."""
+    lease_until: float | None
+    """Earliest end of a lease."""
+
+
+class Expired(NamedTuple):
+    """A running message whose lease has run out."""
+
+    id: int
+    fence: int
+    crashes: int
+    cancel: bool
+
+
+class Keep(NamedTuple):
+    """How long finished messages are kept, in seconds."""
+
+    done_s: float
+    dead_s: float
+
+
+class QueueBackend(ABC):
+    """See the module's docstring for the guarantees; :class:`Inbox` is the other half."""
+
+    @abstractmethod
+    async def insert(self, tx: Tx, rows: Sequence[NewMessage]) -> list[Stored]:
+        """Add messages in order; one whose unique key is pending already is not added again."""
+
+    @abstractmethod
+    async def look(self, reader: Reader) -> Look:
+        """A cheap read that shows whether a claim is worth a transaction."""
+
+    @abstractmethod
+    async def lanes(self, reader: Reader) -> list[Lane]:
+        """Every lane with ready messages, in time proportional to their number, not to the messages'."""
+
+    @abstractmethod
+    async def running(self, reader: Reader) -> dict[str, int]:
+        """Running messages of every handler with a concurrency limit, of all workers."""
+
+    @abstractmethod
+    async def wake_due(self, tx: Tx, now: float, limit: int) -> int:
+        """Make delayed messages ready whose time has come; answers how many."""
+
+    @abstractmethod
+    async def expired(self, tx: Tx, now: float, limit: int) -> list[Expired]:
+        """Running messages whose lease has run out."""
+
+    @abstractmethod
+    async def claim(self, tx: Tx, claim: Claim, worker: str, now: float, lease_until: float) -> list[Message]:
+        """Take ready messages of one lane, by priority, then id; their fence is raised."""
+
+    @abstractmethod
+    async def extend(
+        self, tx: Tx, held: Sequence[tuple[int, int]], lease_until: float, progress: Mapping[int, str]
+    ) -> Beat:
+        """Heartbeat of ``(id, fence)`` pairs: prolongs their leases and keeps the progress given."""
+
+    @abstractmethod
+    async def settle(self, tx: Tx, settlements: Sequence[Settlement], now: float, keep: Keep) -> set[int]:
+        """Record what became of claimed messages; answers the ids whose lease was lost (not recorded)."""
+
+    @abstractmethod
+    async def adopt(self, tx: Tx, lanes: Mapping[str, str], now: float) -> int:
+        """Take up messages that this code can run: unpark those of the handlers in ``lanes``, and move the
+        ready ones of each handler to the lane it has now. Answers how many changed."""
+
+    @abstractmethod
+    async def prune(self, tx: Tx, now: float, limit: int) -> int:
+        """Remove at most ``limit`` each of expired archive rows, results and inbox rows."""
+
+
+class Inbox(ABC):
+    """Remembers which events a subscription has handled, in the transaction of their effect."""
+
+    @abstractmethod
+    async def remember(self, tx: Tx, subscription: str, event_id: str, expires_at: float) -> bool:
+        """True when the event is new to the subscription; it is remembered until ``expires_at``."""

@@ -1,0 +1,82 @@
+"""From how a run ended to what becomes of its message. Pure: time and randomness are handed in."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+from tenfold.errors import JobCancelled, LeaseLost, RetryLater
+from tenfold.queue.message import Message, Settlement
+from tenfold.queue.policy import CRASHES_MAX, CRASHES_UNTIL_SUSPECT, QUARANTINED
+
+if TYPE_CHECKING:
+    import random
+
+    from tenfold.queue.contract import Expired
+    from tenfold.queue.retry import Retry
+
+ERROR_MAX_CHARS = 4_000
+"""Longest error text kept with a message; of longer tracebacks the end, which tells most."""
+
+
+def done(message: Message, result: str | None = None, result_until: float | None = None) -> Settlement:
+    """The run returned."""
+    return Settlement(message.id, message.fence, "done", 0.0, 0, None, result, result_until)
+
+
+def parked(message: Message, reason: str) -> Settlement:
+    """Nobody here can run it: kept, with a sentence, until a worker that can starts."""
+    return Settlement(message.id, message.fence, "park", error=reason)
+
+
+def released(message: Message) -> Settlement:
+    """The worker stops before the run ended: ready again at once, nothing counted."""
+    return Settlement(message.id, message.fence, "release")
+
+
+def cancelled(message: Message, reason: str) -> Settlement:
+    """Somebody cancelled it while it ran."""
+    return Settlement(message.id, message.fence, "cancelled", error=reason)
+
+
+def failed(
+    message: Message, error: BaseException, retry: Retry, now: float, random: random.Random
+) -> Settlement | None:
+    """The run raised ``error``; None when the lease was lost, for then another worker decides."""
+    if isinstance(error, LeaseLost):
+        return None
+    if isinstance(error, JobCancelled):
+        return cancelled(message, str(error))
+    text = describe_error(error)
+    if isinstance(error, RetryLater):
+        return Settlement(message.id, message.fence, "retry", now + error.delay_s, 0, text)
+    delay_s = retry.delay_s(message.failures + 1, random)
+    if delay_s is None:
+        return Settlement(message.id, message.fence, "dead", 0.0, 1, text)
+    return Settlement(message.id, message.fence, "retry", now + delay_s, 1, text)
+
+
+def describe_error(error: BaseException) -> str:
+    """The error on the first line, then the traceback, cut to :data:`ERROR_MAX_CHARS`."""
+    head = "".join(traceback.format_exception_only(error)).strip()
+    if error.__traceback__ is None:
+        return head[:ERROR_MAX_CHARS]
+    trace = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    space = ERROR_MAX_CHARS - len(head) - 1
+    return f"{head[:ERROR_MAX_CHARS]}\n{trace[-space:]}" if space > 0 else head[:ERROR_MAX_CHARS]
+
+
+def crashed(expired: Expired) -> Settlement:
+    """Its lease ran out: the worker died, or was silent for too long."""
+    crashes = expired.crashes + 1
+    if expired.cancel:
+        return Settlement(
+            expired.id,
+            expired.fence,
+            "cancelled",
+            error="cancelled; its worker died before it could stop",
+            crashes=1,
+        )
+    if crashes >= CRASHES_MAX:
+        return Settlement(expired.id, expired.fence, "dead", error=QUARANTINED, crashes=1)
+    return Settlement(expired.id, expired.fence, "crash", crashes=1, suspect=crashes >= CRASHES_UNTIL_SUSPECT)

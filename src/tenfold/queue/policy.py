@@ -1,0 +1,128 @@
+"""What to claim, when to look again, and when a message is held to kill its workers. Pure decisions.
+
+A *lane* is a line of its own inside a queue. Messages of ordinary handlers stand in the lane ``""``; those of
+a handler with a concurrency limit in a lane named after it, so that thousands of them, held back by the
+limit, are never between a claim and the messages of others. A message whose worker died twice is a *suspect*
+and stands in a lane of its own: each worker runs one suspect at a time, so that the one that kills workers is
+found without convicting those that merely ran beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from tenfold.queue.message import Claim
+
+SUSPECT = "!"
+"""Stands before the lane of a message whose worker died twice."""
+CRASHES_UNTIL_SUSPECT = 2
+CRASHES_MAX = 3
+"""A message whose worker died so often is dead (quarantined)."""
+
+FAST_S = 0.05
+"""Messages that take less on average are claimed ahead of the free slots, others are not."""
+
+POLL_MIN_S = 0.02
+
+
+class Lane(NamedTuple):
+    """A lane that has ready messages."""
+
+    queue: str
+    name: str
+
+    @property
+    def suspect(self) -> bool:
+        return self.name.startswith(SUSPECT)
+
+    @property
+    def handler(self) -> str:
+        """The handler whose limit the lane obeys, or an empty string."""
+        return self.name.lstrip(SUSPECT)
+
+
+class Slots(NamedTuple):
+    """What one worker holds now."""
+
+    concurrency: int
+    batch: int
+    running: int
+    waiting: int
+    """Claimed, not started."""
+    average_s: float
+    """Moving average of the time a message takes."""
+
+
+def room(slots: Slots) -> int:
+    """How many messages a worker may claim now.
+
+    Never more than it has free slots, unless its messages are so short that fetching would take longer than
+    running: then up to a batch ahead. A message claimed ahead of need is kept from idle workers and shares in
+    a crash it has nothing to do with.
+    """
+    free = slots.concurrency - slots.running - slots.waiting
+    ahead = 0
+    if slots.average_s < FAST_S and slots.waiting <= slots.batch // 2:  # in large bites, not one by one
+        ahead = slots.batch - slots.waiting
+    return max(0, min(max(free, ahead), slots.batch))
+
+
+def shares(
+    lanes: Iterable[Lane],
+    capacity: int,
+    limits: Mapping[str, int],
+    running: Mapping[str, int],
+    *,
+    turn: int = 0,
+    suspects_held: int = 0,
+) -> list[Claim]:
+    """Divide ``capacity`` among lanes with work, so that no busy lane starves another.
+
+    ``limits`` maps handlers to their concurrency limit, ``running`` to what all workers run of them now.
+    ``turn`` rotates who is first when there is less capacity than lanes. What a limited lane cannot use goes
+    to the others.
+    """
+    taken = dict(running)
+
+    def allowed(lane: Lane) -> int:
+        most = limits.get(lane.handler, taken.get(lane.handler, 0) + capacity) - taken.get(lane.handler, 0)
+        return min(most, 1 - suspects_held) if lane.suspect else most
+
+    ordered = sorted(
+        _rotated(list(lanes), turn), key=allowed
+    )  # narrow lanes first: they leave the rest to the wide
+    claims: list[Claim] = []
+    left = capacity
+    for position, lane in enumerate(ordered):
+        count = min(allowed(lane), -(-left // (len(ordered) - position)))
+        if count > 0:
+            claims.append(Claim(lane.queue, lane.name, count))
+            left -= count
+            taken[lane.handler] = taken.get(lane.handler, 0) + count
+            suspects_held += lane.suspect
+    return claims
+
+
+def _rotated(lanes: list[Lane], turn: int) -> Sequence[Lane]:
+    start = turn % len(lanes) if lanes else 0
+    return lanes[start:] + lanes[:start]
+
+
+def next_poll_s(idle_polls: int, poll_s: float) -> float:
+    """Seconds until the next look after ``idle_polls`` looks that found nothing: doubling, at most ``poll_s``.
+
+    Local enqueues wake the worker at once; this bounds the delay of those from other processes.
+    """
+    return min(poll_s, POLL_MIN_S * 2.0 ** min(idle_polls, 16))
+
+
+def heartbeat_s(lease_s: float) -> float:
+    """Seconds between heartbeats: two may fail before the lease is lost."""
+    return lease_s / 3
+
+
+QUARANTINED = (
+    f"its worker died {CRASHES_MAX} times while running it, so it is not run again; "
+    "find out what ends the process (memory, os._exit, a crash in native code), then retry it"
+)

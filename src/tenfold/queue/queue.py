@@ -1,0 +1,167 @@
+"""The facade of one database's queue: puts messages in with the caller's transaction and wakes the worker.
+
+Messages are buffered in ``tx.state`` and inserted by one statement just before the transaction commits, so they
+exist if and only if it does. The notification after the commit only wakes; polling is the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tenfold._core.context import current
+from tenfold._core.resolve import backend_class
+from tenfold.errors import DeclarationError, QueueError
+from tenfold.queue.message import PRIORITY_MAX, PRIORITY_MIN, Kind, NewMessage
+
+if TYPE_CHECKING:
+    from tenfold._core.clock import Clock
+    from tenfold.db.database import Database, Tx
+    from tenfold.queue.contract import QueueBackend
+
+_BUFFER = "tenfold.queue"
+_encode = msgspec.json.Encoder().encode
+
+INSERT_MAX = 1_000
+"""Messages of one INSERT; larger batches are split, in the same transaction."""
+
+
+class Ticket:
+    """Where one message went. The id is the database's, hence known once the rows are written."""
+
+    __slots__ = ("_id", "existed")
+
+    def __init__(self) -> None:
+        self._id: int | None = None
+        self.existed = False
+        """The message was there already: one with its unique key is pending."""
+
+    @property
+    def id(self) -> int:
+        """Raises :class:`QueueError` before the transaction has committed (or ``flush`` was awaited)."""
+        if self._id is None:
+            raise QueueError(
+                "The id of a message is known once its transaction has committed; to have it inside, "
+                "await handle.written(tx) first."
+            )
+        return self._id
+
+    def resolve(self, id_: int, *, existed: bool) -> None:
+        """For the queue: the row is written."""
+        self._id, self.existed = id_, existed
+
+
+class Queue:
+    """See the module's docstring. One per database backend; declarations and the worker share it."""
+
+    def __init__(self, backend: QueueBackend, database: Database, clock: Clock) -> None:
+        self.backend = backend
+        self.database = database
+        self.clock = clock
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_wake(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener`` after each commit that put messages in; returns the function that ends this."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def wake(self) -> None:
+        """Tell the worker of this process that there may be something to do."""
+        for listener in self._listeners:
+            listener()
+
+    def message(
+        self,
+        kind: Kind,
+        handler: str,
+        payload: str,
+        *,
+        queue: str = "default",
+        lane: str = "",
+        priority: int = 0,
+        run_at: float | None = None,
+        order_key: str | None = None,
+        unique_key: str | None = None,
+        event_id: str | None = None,
+    ) -> NewMessage:
+        """A message of now, with the current context."""
+        now = self.clock.now()
+        wire = current().to_wire()
+        delayed = run_at is not None and run_at > now
+        return NewMessage(
+            kind,
+            handler,
+            payload,
+            _encode(wire).decode() if wire else None,
+            queue,
+            lane,
+            priority,
+            run_at if run_at is not None else now,
+            now,
+            order_key,
+            unique_key,
+            event_id,
+            "delayed" if delayed else "ready",
+        )
+
+    def put(self, tx: Tx, message: NewMessage) -> Ticket:
+        """Insert ``message`` if and only if ``tx`` commits."""
+        return self.put_all(tx, (message,))[0]
+
+    def put_all(self, tx: Tx, messages: list[NewMessage] | tuple[NewMessage, ...]) -> list[Ticket]:
+        """Like :meth:`put` for many."""
+        buffer: list[tuple[NewMessage, Ticket]] | None = tx.state.get(_BUFFER)
+        if buffer is None:
+            buffer = tx.state[_BUFFER] = []
+            tx.before_commit(self.flush)
+            tx.on_commit(self.wake)
+        tickets = [Ticket() for _ in messages]
+        buffer.extend(zip(messages, tickets, strict=True))
+        return tickets
+
+    async def flush(self, tx: Tx) -> None:
+        """Write what is buffered now; called before the commit (and around savepoints) anyway."""
+        buffer: list[tuple[NewMessage, Ticket]] = tx.state.pop(_BUFFER, [])
+        for start in range(0, len(buffer), INSERT_MAX):
+            chunk = buffer[start : start + INSERT_MAX]
+            stored = await self.backend.insert(tx, [message for message, _ in chunk])
+            for (_, ticket), (id_, existed) in zip(chunk, stored, strict=True):
+                ticket.resolve(id_, existed=existed)
+
+
+class Queues:
+    """The queues of an app: one per database backend, made when first asked for."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._by_backend: dict[int, Queue] = {}
+
+    def of(self, database: Database) -> Queue:
+        """The queue that lives in ``database``; raises NotBound before the app has started."""
+        found = self._by_backend.get(id(database.backend))
+        if found is None:
+            made: QueueBackend = backend_class("queue", database.backend.url, where="database.url")()
+            found = self._by_backend[id(database.backend)] = Queue(made, database, self._clock)
+        return found
+
+    def all(self) -> list[Queue]:
+        """Every queue asked for so far."""
+        return list(self._by_backend.values())
+
+
+def check_priority(priority: int, where: str) -> int:
+    """The priority, or a sentence when no database column would hold it."""
+    if not PRIORITY_MIN <= priority <= PRIORITY_MAX:
+        raise DeclarationError(
+            f"the priority {priority} is out of range.",
+            where=where,
+            remedy=f"It is between {PRIORITY_MIN} and {PRIORITY_MAX}; lower runs first.",
+        )
+    return priority
+
+
+def buffered(tx: Any) -> list[NewMessage]:
+    """What this transaction will put into the queue when it commits (for tests)."""
+    return [message for message, _ in tx.state.get(_BUFFER, [])]

@@ -1,0 +1,206 @@
+"""Runs one claimed message and says what becomes of it.
+
+A handler with a transaction has its effect, the inbox row and the fenced acknowledgement committed together
+(when the message lies in the same database): whoever lost the lease commits nothing. Any other handler is
+acknowledged after it returned, so it may run twice; external effects use ``JobContext.idempotency_key``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tenfold._core.context import Context, enter
+from tenfold.db.ambient import Ambient
+from tenfold.db.database import Tx
+from tenfold.errors import LeaseLost, WrongArguments
+from tenfold.queue import outcome
+from tenfold.queue.context import JobContext, enter_job
+from tenfold.queue.contract import Expired, Inbox, Keep
+from tenfold.queue.message import Message, Settlement
+
+if TYPE_CHECKING:
+    from tenfold._core.clock import Clock
+    from tenfold.queue.handler import Executor, Handler
+    from tenfold.queue.queue import Queue
+
+log = logging.getLogger("tenfold.queue")
+
+
+class WorkerProcessDied(Exception):
+    """The process of a CPU-bound job ended before the job did."""
+
+
+class Run:
+    """One claimed message in this worker."""
+
+    __slots__ = ("begun_at", "committed", "context", "handler", "message", "stop", "task")
+
+    def __init__(self, message: Message, handler: Handler, context: JobContext) -> None:
+        self.message = message
+        self.handler = handler
+        self.context = context
+        self.task: asyncio.Task[None] | None = None
+        self.begun_at: float | None = None
+        """Monotonic; None until its first step."""
+        self.stop = ""
+        """Why it was told to stop: ``cancelled``, ``lost`` or ``drain``."""
+        self.committed = False
+        """Its acknowledgement is committed already, with its effect."""
+
+
+class Runner:
+    """See the module's docstring."""
+
+    def __init__(self, queue: Queue, clock: Clock, keep: Keep, executor: Executor | None) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._keep = keep
+        self._executor = executor
+
+    async def run(self, run: Run) -> Settlement | None:
+        """What becomes of the message; None when its fate is committed or another worker's."""
+        message, handler = run.message, run.handler
+        try:
+            kwargs = handler.decode(message.payload)
+        except WrongArguments as error:
+            return outcome.parked(message, f"its arguments do not fit the code that is running: {error}")
+        context = self._enter(run)
+        limit = asyncio.timeout(handler.timeout_s)
+        try:
+            async with limit:
+                if handler.transaction == "given":
+                    return await self._in_transaction(run, kwargs, context)
+                if handler.transaction == "around":
+                    return await self._around(run, kwargs, context)
+                return await self._plain(run, kwargs, context)
+        except asyncio.CancelledError:
+            return stopped(run)
+        except WorkerProcessDied as error:
+            log.warning("%s", error)
+            return outcome.crashed(Expired(message.id, message.fence, message.crashes, cancel=False))
+        except (Exception, SystemExit) as error:
+            if isinstance(error, TimeoutError) and limit.expired():
+                error = TimeoutError(f"{handler.name} did not end within {handler.timeout_s:g} s")
+            return self._failed(run, error)
+
+    def _enter(self, run: Run) -> Context:
+        message, handler = run.message, run.handler
+        wire: dict[str, Any] = msgspec.json.decode(message.context) if message.context else {}
+        context = Context.from_wire(wire)
+        context.service, _, context.operation = handler.name.partition(".")
+        if handler.timeout_s is not None:
+            context.deadline = self._clock.monotonic() + handler.timeout_s
+        enter(context)
+        enter_job(run.context)
+        return context
+
+    async def _plain(self, run: Run, kwargs: dict[str, Any], context: Context) -> Settlement:
+        handler, message = run.handler, run.message
+        if handler.cpu:
+            assert self._executor is not None
+            result = await self._executor.run(handler, message, run.context)
+            return self._done(run, result if handler.result_ttl_s is not None else None)
+        value = await handler.call(kwargs, {Context: context, JobContext: run.context})
+        return self._done(run, self._result(run, value))
+
+    def _result(self, run: Run, value: Any) -> str | None:
+        return run.handler.encode_result(value) if run.handler.encode_result is not None else None
+
+    def _done(self, run: Run, result: str | None) -> Settlement:
+        if result is None:
+            return outcome.done(run.message)
+        return outcome.done(run.message, result, self._clock.now() + (run.handler.result_ttl_s or 0.0))
+
+    async def _in_transaction(self, run: Run, kwargs: dict[str, Any], context: Context) -> Settlement | None:
+        """The handler takes a Tx: inbox, effect and acknowledgement in this order, in that transaction."""
+        database = run.handler.database
+        assert database is not None
+        async with database.tx() as tx:
+            settlement = outcome.done(run.message)
+            if await self._is_new(run, tx):
+                value = await run.handler.call(kwargs, {Tx: tx, Context: context, JobContext: run.context})
+                settlement = self._done(run, self._result(run, value))
+            ours = await self._acknowledge(tx, settlement)
+        run.committed = ours
+        return None if ours else settlement
+
+    async def _around(self, run: Run, kwargs: dict[str, Any], context: Context) -> Settlement | None:
+        """The subscriber opens transactions itself: they join one that the inbox row and the acknowledgement
+        end. It begins with the subscriber's first statement, so that what it awaits before holds up nobody."""
+        database = run.handler.database
+        assert database is not None
+        ambient = Ambient(database)
+        ambient.install(context)
+        finished = False
+        try:
+            await run.handler.call(kwargs, {Context: context, JobContext: run.context})
+            if not await self._is_new(run, ambient.tx):
+                return outcome.done(run.message)  # handled before; what was done now is undone
+            settlement = outcome.done(run.message)
+            ours = await self._acknowledge(ambient.tx, settlement)
+            finished = True
+            await ambient.finish(commit=True)
+        finally:
+            ambient.remove(context)
+            if not finished:
+                await ambient.finish(commit=False)
+        run.committed = ours
+        return None if ours else settlement
+
+    async def _is_new(self, run: Run, tx: Tx) -> bool:
+        """Whether the event of a subscription was not handled before; from now on it was."""
+        event_id = run.message.event_id
+        if not run.handler.inbox or event_id is None:
+            return True
+        until = self._clock.now() + self._keep.done_s
+        return await self._queues_inbox().remember(tx, run.handler.name, event_id, until)
+
+    def _queues_inbox(self) -> Inbox:
+        backend = self._queue.backend
+        assert isinstance(backend, Inbox)
+        return backend
+
+    async def _acknowledge(self, tx: Tx, settlement: Settlement) -> bool:
+        """Settle in ``tx`` when the message lies in its database; answers whether it does."""
+        if tx.database.backend is not self._queue.database.backend:
+            return False
+        if await self._queue.backend.settle(tx, (settlement,), self._clock.now(), self._keep):
+            raise LeaseLost(f"message {settlement.id}: another worker holds it now")
+        return True
+
+    def _failed(self, run: Run, error: BaseException) -> Settlement | None:
+        message, handler = run.message, run.handler
+        clock = self._clock
+        settlement = outcome.failed(message, error, handler.retry, clock.now(), clock.random)
+        verdict = settlement.verdict if settlement is not None else "lost"
+        log.log(
+            logging.ERROR if verdict == "dead" else logging.WARNING,
+            "%s %d failed in attempt %d (%s): %s",
+            handler.name,
+            message.id,
+            message.attempt,
+            verdict,
+            error,
+            exc_info=error if verdict == "dead" else None,
+            extra={
+                "event": "queue.failed",
+                "handler": handler.name,
+                "message_id": message.id,
+                "attempt": message.attempt,
+                "verdict": verdict,
+            },
+        )
+        return settlement
+
+
+def stopped(run: Run) -> Settlement | None:
+    """What becomes of a run that was told to stop."""
+    if run.stop == "lost":
+        return None
+    if run.stop == "cancelled":
+        return outcome.cancelled(run.message, "cancelled while it ran")
+    return outcome.released(run.message)

@@ -1,0 +1,156 @@
+"""The messages that one worker holds: waiting for a slot, running, or ended and not yet recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from tenfold.queue import outcome, policy
+from tenfold.queue.context import Holder, JobContext
+from tenfold.queue.runner import Run, Runner, stopped
+
+if TYPE_CHECKING:
+    from tenfold._core.clock import Clock
+    from tenfold.queue.handler import Handler
+    from tenfold.queue.message import Message, Settlement
+
+log = logging.getLogger("tenfold.queue")
+
+_AVERAGE_WEIGHT = 0.05
+
+
+class Observer(Protocol):
+    """Told about every message that ended here (metrics, traces)."""
+
+    def settled(self, message: Message, verdict: str, seconds: float) -> None:
+        """``verdict`` is that of the settlement, or ``lost``; ``seconds`` is how long it ran."""
+        ...
+
+
+class Runs:
+    """See the module's docstring. ``changed`` is called when something has ended; ``blocking`` says whether it
+    may have been in the way of other messages (a concurrency limit, a key)."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        handlers: Mapping[str, Handler],
+        clock: Clock,
+        concurrency: int,
+        changed: Callable[[bool], None],
+        observer: Observer | None,
+    ) -> None:
+        self._runner = runner
+        self._handlers = handlers
+        self._clock = clock
+        self._concurrency = concurrency
+        self._changed = changed
+        self._observer = observer
+        self.held: dict[int, Run] = {}
+        """Waiting and running, by message id."""
+        self.waiting: deque[Run] = deque()
+        self.running = 0
+        self.outbox: list[Settlement] = []
+        self.progress: dict[int, str] = {}
+        """Reported since the last heartbeat."""
+        self.average_s = 2 * policy.FAST_S
+        self.counts = dict.fromkeys(
+            ("claimed", "done", "retry", "dead", "cancelled", "park", "release", "crash", "lost"), 0
+        )
+        self.lag_s = 0.0
+
+    def accept(self, messages: Iterable[Message], holder: Holder) -> None:
+        """Take over claimed messages and start as many as there are slots for."""
+        for message in messages:
+            self._accept(message, holder)
+        self.begin()
+
+    def _accept(self, message: Message, holder: Holder) -> None:
+        self.counts["claimed"] += 1
+        self.lag_s = max(0.0, self._clock.now() - message.run_at)
+        handler = self._handlers.get(message.handler)
+        if handler is None:
+            reason = f"no {message.kind} named {message.handler!r} exists in the code that is running"
+            log.warning(
+                "message %d is parked: %s",
+                message.id,
+                reason,
+                extra={"event": "queue.parked", "handler": message.handler, "message_id": message.id},
+            )
+            self._post(outcome.parked(message, reason))
+            return
+        if (older := self.held.get(message.id)) is not None:
+            self.interrupt(older, "lost")  # this process was stopped until its own lease ran out
+        run = Run(message, handler, JobContext(message, holder, self._clock))
+        self.held[message.id] = run
+        self.waiting.append(run)
+
+    def begin(self) -> None:
+        """Start what waits, as far as there are slots."""
+        while self.waiting and self.running < self._concurrency:
+            run = self.waiting.popleft()
+            if not run.stop:
+                self.running += 1
+                run.task = asyncio.create_task(self._run(run))
+
+    def interrupt(self, run: Run, reason: str) -> None:
+        """Tell a run to stop; one that has not begun is concluded here."""
+        if run.stop:
+            return
+        run.stop = reason
+        if reason == "cancelled":
+            run.context.mark_cancelled()
+        if run.task is not None:
+            run.task.cancel()
+        if run.begun_at is not None:
+            return
+        self.running -= run.task is not None
+        self._forget(run)
+        if (settlement := stopped(run)) is not None:
+            self._post(settlement)
+
+    def give_back_waiting(self) -> None:
+        """Release what was claimed and has not begun."""
+        for run in list(self.waiting):
+            self.interrupt(run, "drain")
+        self.waiting.clear()
+
+    def count(self, settlements: Sequence[Settlement], lost: set[int]) -> None:
+        """Count what was recorded."""
+        for settlement in settlements:
+            self.counts["lost" if settlement.id in lost else settlement.verdict] += 1
+
+    async def _run(self, run: Run) -> None:
+        run.begun_at = self._clock.monotonic()
+        try:
+            settlement = await self._runner.run(run)
+        finally:
+            self.running -= 1
+            self._forget(run)
+        self._conclude(run, settlement, self._clock.monotonic() - run.begun_at)
+
+    def _conclude(self, run: Run, settlement: Settlement | None, seconds: float) -> None:
+        self.average_s += _AVERAGE_WEIGHT * (seconds - self.average_s)
+        progress = self.progress.pop(run.message.id, None) if self.progress else None
+        if settlement is not None:
+            settlement.progress = progress
+            verdict: str = settlement.verdict
+            self.outbox.append(settlement)
+        else:
+            verdict = "done" if run.committed else "lost"
+            self.counts[verdict] += 1
+        if self._observer is not None:
+            self._observer.settled(run.message, verdict, seconds)
+        self.begin()
+        self._changed(bool(run.message.lane) or run.message.order_key is not None)
+
+    def _forget(self, run: Run) -> None:
+        if self.held.get(run.message.id) is run:
+            del self.held[run.message.id]
+
+    def _post(self, settlement: Settlement) -> None:
+        self.outbox.append(settlement)
+        self._changed(True)

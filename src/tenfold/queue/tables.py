@@ -1,0 +1,120 @@
+"""The tables of the queue, on the framework's metadata (they are created and upgraded with it).
+
+``tenfold_message`` holds hot rows only, so that a claim costs the same whether ten or ten million messages
+have been finished. Every index that a claim walks is partial to one state: what is delayed, waits behind its
+key, is parked or running is never between a claim and the ready messages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenfold.db.schema import framework, framework_part
+
+_big = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_text = sa.Text()
+_seconds: sa.Double[float] = sa.Double()
+
+
+def _partial(name: str, condition: str, *columns: sa.Column[Any], unique: bool = False) -> None:
+    """An index on the rows of one condition only, where the database has such."""
+    where = sa.text(condition)
+    sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+message = sa.Table(
+    "tenfold_message",
+    framework,
+    sa.Column("id", _big, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("handler", sa.String(255), nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("queue", sa.String(64), nullable=False),
+    sa.Column("lane", sa.String(255), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("run_at", _seconds, nullable=False),
+    sa.Column("created_at", _seconds, nullable=False),
+    sa.Column("payload", _text, nullable=False),
+    sa.Column("context", _text),
+    sa.Column("order_key", sa.String(512)),
+    # unique_key is what was asked for; pending_key is the same while the message is pending, else NULL, so
+    # that a plain unique index means "one pending" on every database.
+    sa.Column("unique_key", sa.String(512)),
+    sa.Column("pending_key", sa.String(512)),
+    sa.Column("event_id", sa.String(64)),
+    # fence is raised by every claim and never lowered.
+    sa.Column("fence", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("crashes", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("worker", sa.String(128)),
+    sa.Column("lease_until", _seconds),
+    sa.Column("started_at", _seconds),
+    sa.Column("cancel", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("progress", _text),
+    sa.Column("error", _text),
+    sqlite_autoincrement=True,  # an id is never used again: the archive and handles keep it
+)
+_c = message.c
+_partial("tenfold_message_ready", "state = 'ready'", _c.queue, _c.lane, _c.priority, _c.id)
+_partial("tenfold_message_due", "state = 'delayed'", _c.run_at)
+_partial("tenfold_message_lease", "state = 'running'", _c.lease_until)
+_partial("tenfold_message_limited", "state = 'running' AND lane <> ''", _c.handler)
+_partial("tenfold_message_parked", "state = 'parked'", _c.handler)
+# Of each key, one message is the head (whatever its state) and the others wait in a line behind it.
+_partial("tenfold_message_line", "state = 'waiting'", _c.order_key, _c.id)
+_partial("tenfold_message_head", "order_key IS NOT NULL AND state <> 'waiting'", _c.order_key)
+_partial("tenfold_message_unique", "pending_key IS NOT NULL", _c.pending_key, unique=True)
+
+archive = sa.Table(
+    "tenfold_message_archive",
+    framework,
+    sa.Column("id", _big, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("handler", sa.String(255), nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("queue", sa.String(64), nullable=False),
+    sa.Column("lane", sa.String(255), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("created_at", _seconds, nullable=False),
+    sa.Column("started_at", _seconds),
+    sa.Column("finished_at", _seconds, nullable=False),
+    sa.Column("payload", _text, nullable=False),
+    sa.Column("context", _text),
+    sa.Column("order_key", sa.String(512)),
+    sa.Column("unique_key", sa.String(512)),
+    sa.Column("event_id", sa.String(64)),
+    sa.Column("fence", sa.Integer, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("crashes", sa.Integer, nullable=False),
+    sa.Column("progress", _text),
+    sa.Column("error", _text),
+    sa.Column("result", _text),
+    sa.Column("result_until", _seconds),
+    sa.Column("expires_at", _seconds, nullable=False),
+)
+sa.Index("tenfold_archive_expires", archive.c.expires_at)
+_partial("tenfold_archive_dead", "state = 'dead'", archive.c.id)
+_partial("tenfold_archive_result", "result IS NOT NULL", archive.c.result_until)
+
+inbox = sa.Table(
+    "tenfold_inbox",
+    framework,
+    sa.Column("subscription", sa.String(255), primary_key=True),
+    sa.Column("event_id", sa.String(64), primary_key=True),
+    sa.Column("expires_at", _seconds, nullable=False),
+    sqlite_with_rowid=False,
+)
+sa.Index("tenfold_inbox_expires", inbox.c.expires_at)
+
+schedule = sa.Table(
+    "tenfold_schedule",
+    framework,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("spec", sa.String(255), nullable=False),
+    sa.Column("next_at", _seconds, nullable=False),
+    sa.Column("last_at", _seconds),
+)
+
+framework_part("queue")

@@ -1,0 +1,45 @@
+"""For tests: run what is due, step by step and deterministically, or look at it without running.
+
+With a ManualClock nothing happens by itself: move the clock, then :func:`run_pending`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tenfold.errors import QueueError
+from tenfold.queue.admin import Admin, MessageInfo
+from tenfold.queue.message import PENDING
+
+if TYPE_CHECKING:
+    from tenfold.queue.queue import Queue
+    from tenfold.queue.worker import Worker
+
+TURNS_MAX = 10_000
+
+
+async def run_pending(worker: Worker) -> int:
+    """Run everything that is due, and what that enqueues, until nothing is; answers how many runs ended.
+
+    The worker is not started: this drives it. Raises :class:`QueueError` when there is no end (a job that
+    enqueues itself for now).
+    """
+    ended = 0
+    for _ in range(TURNS_MAX):
+        await worker.poll()
+        await worker.turn()
+        tasks = [run.task for run in worker.runs.held.values() if run.task is not None]
+        if not tasks and not worker.runs.outbox:
+            return ended
+        if tasks:
+            await asyncio.gather(*tasks)
+        ended += len(tasks)
+        await worker.turn()
+    raise QueueError(f"After {ended} runs there is still something due; does a job enqueue itself?")
+
+
+async def captured(queue: Queue, handler: str | None = None) -> list[MessageInfo]:
+    """What is pending, oldest first, without running it."""
+    found = await Admin(queue).list(handler=handler, limit=500)
+    return [info for info in reversed(found) if info.state in PENDING]
