@@ -1,0 +1,125 @@
+"""The transaction of a whole operation, which its ``db.tx()`` blocks join.
+
+An operation with an Idempotency-Key commits its effects and its stored reply together. The guard makes an
+:class:`Ambient`, puts it into the context, runs the handler, writes the reply through :meth:`Ambient.tx` and calls
+:meth:`Ambient.finish`; nothing is durable, or seen by others, before that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from tenfold.db.tx import Tx
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from tenfold._core.context import Context
+    from tenfold.db.contract import DatabaseBackend
+    from tenfold.db.database import Database
+
+AMBIENT: Final = "db.ambient"
+"""Where ``Context.state`` holds the operation's Ambient."""
+
+
+class Ambient:
+    """One operation's transaction on the backend of ``db``. It takes the writer with its first statement."""
+
+    def __init__(self, db: Database) -> None:
+        self.backend: DatabaseBackend = db.backend
+        self.tx = Tx(db, db.backend.transaction())
+        """For what has to commit together with the operation (its stored reply)."""
+        self._turn = asyncio.Lock()
+
+    def install(self, context: Context) -> None:
+        """From now on ``db.tx()`` joins in this context."""
+        if context.state is None:
+            context.state = {}
+        context.state[AMBIENT] = self
+
+    def remove(self, context: Context) -> None:
+        """``db.tx()`` opens transactions of its own again."""
+        if context.state is not None:
+            context.state.pop(AMBIENT, None)
+
+    def join(self, db: Database) -> Tx:
+        """A block that is part of this transaction."""
+        return _Joined(db, self)
+
+    async def finish(self, commit: bool) -> None:
+        """Commit everything that joined, or undo it. Call it exactly once."""
+        if not commit:
+            await self.tx._roll_back()  # pyright: ignore[reportPrivateUsage]
+            return
+        await self.tx._commit()  # pyright: ignore[reportPrivateUsage]
+
+    async def acquire(self) -> None:
+        """One block at a time: savepoints are a stack, and two tasks of an operation would tangle it."""
+        await self._turn.acquire()
+
+    def release(self) -> None:
+        self._turn.release()
+
+
+class _Joined(Tx):
+    """A ``db.tx()`` block inside an operation's transaction: undone by itself, committed with the whole."""
+
+    __slots__ = ("_ambient", "_mark")
+
+    def __init__(self, db: Database, ambient: Ambient) -> None:
+        super().__init__(db, ambient.tx._channel)
+        self._ambient = ambient
+
+    async def __aenter__(self) -> Self:
+        self._register()
+        try:
+            await self._ambient.acquire()
+        except BaseException:
+            self._unregister()
+            raise
+        try:
+            await self._channel.savepoint()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                await self._keep()
+            else:
+                await self._undo()
+        finally:
+            self._leave()
+
+    async def _keep(self) -> None:
+        try:
+            await self._flush()
+            if self._tags:
+                await self._db.announce(self._tags)
+        except BaseException:
+            await self._undo()
+            raise
+        if self._orm is not None:
+            await self._orm.close()
+        await self._channel.release()
+        whole = self._ambient.tx
+        if self._tags:
+            whole.on_commit(partial(self._db.invalidated, self._tags))
+        for fn in self._after:
+            whole.on_commit(fn)
+
+    async def _undo(self) -> None:
+        await self._channel.rollback_to()
+        if self._orm is not None:
+            await self._orm.close()
+
+    def _leave(self) -> None:
+        self._ambient.release()
+        self._unregister()

@@ -1,0 +1,1 @@
+"""One module per URL scheme; modules that start with an underscore belong to the one they are named after."""

@@ -1,0 +1,296 @@
+"""A PEP 249 face of apsw, and the SQLAlchemy dialects that stand on it.
+
+SQLAlchemy and Alembic must reach the file through the same SQLite library as everything else: two libraries on
+one file in one process break its POSIX locks, so the standard library's ``sqlite3`` is never used.
+
+The types store what PostgreSQL would: an aware datetime in a ``DateTime(timezone=True)`` comes back aware and in
+UTC, a ``Numeric`` comes back with its scale, and what SQLite could not give back exactly is refused.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.pool import NullPool
+from sqlalchemy.util import await_only
+
+from tenfold.db.contract import TxChannel
+from tenfold.errors import StatementError
+
+Perform = Callable[[Callable[[apsw.Connection], Any]], Any]
+"""Calls a function with the connection, wherever that has to happen, and returns what it returns."""
+
+_DIGITS_EXACT = 15
+"""Decimal digits that a double keeps."""
+
+
+class Error(Exception):
+    """PEP 249."""
+
+
+class DatabaseError(Error): ...
+
+
+class OperationalError(DatabaseError): ...
+
+
+class IntegrityError(DatabaseError): ...
+
+
+class Connection:
+    """PEP 249 on one apsw connection that somebody else owns the transactions of, or on one of its own."""
+
+    def __init__(
+        self, perform: Perform, *, owned: apsw.Connection | None = None, channel: TxChannel | None = None
+    ) -> None:
+        self.perform = perform
+        self.channel = channel
+        self._owned = owned
+
+    def cursor(self) -> Cursor:
+        return Cursor(self)
+
+    def begin(self) -> None:
+        """Take the write lock at once: SQLite's later upgrade fails whatever the busy time-out."""
+        if self._owned is not None:
+            self._owned.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        if self._owned is not None and self._owned.in_transaction:
+            self._owned.execute("COMMIT")
+
+    def rollback(self) -> None:
+        if self._owned is not None and self._owned.in_transaction:
+            self._owned.execute("ROLLBACK")
+
+    def close(self) -> None:
+        if self._owned is not None:
+            self._owned.close(True)
+
+
+class Cursor:
+    """PEP 249; the rows are in memory when ``execute`` returns."""
+
+    arraysize = 1
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rows: list[tuple[Any, ...]] = []
+        self.description: tuple[tuple[Any, ...], ...] | None = None
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+
+    def execute(self, sql: str, args: Sequence[Any] = ()) -> Cursor:
+        done = self._connection.perform(lambda conn: _execute(conn, sql, tuple(args)))
+        self.description, self._rows, self.rowcount, self.lastrowid = done
+        self._rows.reverse()
+        return self
+
+    def executemany(self, sql: str, many: Sequence[Sequence[Any]]) -> Cursor:
+        changed = 0
+        for args in many:
+            self.execute(sql, args)
+            changed += max(self.rowcount, 0)
+        self.rowcount = changed
+        return self
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        return self._rows.pop() if self._rows else None
+
+    def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
+        return [self._rows.pop() for _ in range(min(size or self.arraysize, len(self._rows)))]
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        rows, self._rows = self._rows[::-1], []
+        return rows
+
+    def close(self) -> None:
+        self._rows = []
+
+
+def _execute(conn: apsw.Connection, sql: str, args: tuple[Any, ...]) -> tuple[Any, Any, int, int]:
+    cursor = conn.cursor()
+    description: list[Any] = []
+
+    def learn(running: apsw.Cursor, _sql: str, _args: Any) -> bool:
+        description.extend((name, *[None] * 6) for name, *_ in running.get_description())
+        return True
+
+    cursor.exec_trace = learn  # the only moment at which a result without rows has a description
+    before = conn.total_changes()
+    try:
+        rows = cursor.execute(sql, args).fetchall()
+    finally:
+        cursor.close(True)
+    changed = conn.changes() if conn.total_changes() != before else 0
+    return tuple(description) or None, rows, changed, conn.last_insert_rowid()
+
+
+class _Module:
+    """What SQLAlchemy takes for the driver's module."""
+
+    paramstyle = "qmark"
+    apilevel = "2.0"
+    threadsafety = 1
+    Error, DatabaseError, OperationalError, IntegrityError = Error, DatabaseError, OperationalError, IntegrityError
+    sqlite_version = apsw.sqlite_lib_version()
+    sqlite_version_info = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    Binary = bytes
+
+
+class _Numeric(sa.Numeric[Any]):
+    """Stored as a number; a value that a double cannot keep exactly is refused."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+        quantum = None if self.scale is None else decimal.Decimal(1).scaleb(-self.scale)
+
+        def process(value: Any) -> Any:
+            if not isinstance(value, decimal.Decimal):
+                return value
+            if quantum is not None and value.is_finite():
+                value = value.quantize(quantum, rounding=decimal.ROUND_HALF_UP)
+            if not value.is_finite() or len(value.normalize().as_tuple().digits) > _DIGITS_EXACT:
+                raise StatementError(
+                    f"SQLite keeps {_DIGITS_EXACT} digits of a Numeric, which is too few for {value}. Store it as an "
+                    "integer of the smallest unit, or as text."
+                )
+            return float(value)
+
+        return process
+
+    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Callable[[Any], Any] | None:
+        if not self.asdecimal:
+            return None
+        scale = self.scale
+
+        def process(value: Any) -> Any:
+            if value is None:
+                return None
+            return decimal.Decimal(f"{value:.{scale}f}" if scale is not None else repr(value))
+
+        return process
+
+
+class _DateTime(sa.DateTime):
+    """ISO text that sorts by time: UTC for aware values, as it is for naive ones."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+        aware = self.timezone
+
+        def process(value: Any) -> Any:
+            if value is None or isinstance(value, str):
+                return value
+            if (value.tzinfo is not None) is not aware:
+                wanted = "with a time zone" if aware else "without one"
+                raise StatementError(f"{value!r} does not fit its column, which holds times {wanted}.")
+            if aware:
+                value = value.astimezone(dt.timezone.utc)
+            return f"{value:%Y-%m-%d %H:%M:%S.%f}" if value.year > 999 else value.isoformat(" ", "microseconds")[:26]
+
+        return process
+
+    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Callable[[Any], Any]:
+        parse, zone = dt.datetime.fromisoformat, "+00:00" if self.timezone else ""
+        return lambda value: None if value is None else parse(value + zone)
+
+
+class _Binary(sa.LargeBinary):
+    """apsw takes and gives bytes."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> None:
+        return None
+
+
+class ApswDialect(SQLiteDialect):
+    """SQLAlchemy's SQLite dialect on apsw."""
+
+    driver = "apsw"
+    default_paramstyle = "qmark"
+    supports_statement_cache = True
+    supports_native_decimal = True
+    colspecs = {
+        **SQLiteDialect.colspecs,
+        sa.Numeric: _Numeric,
+        sa.DateTime: _DateTime,
+        sa.LargeBinary: _Binary,
+    }
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            json_serializer=lambda value: msgspec.json.encode(value).decode(),
+            json_deserializer=msgspec.json.decode,
+            paramstyle="qmark",
+            **{"dbapi": _Module, **options},
+        )
+
+    @classmethod
+    def import_dbapi(cls) -> Any:
+        return _Module
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        dbapi_connection.begin()
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        return False
+
+
+class SessionDialect(ApswDialect):
+    """For ORM sessions: statements and savepoints are awaited on a transaction's channel, in a greenlet."""
+
+    is_async = True
+    supports_statement_cache = True
+
+    def do_savepoint(self, connection: Any, name: str) -> None:
+        await_only(connection.connection.dbapi_connection.channel.savepoint())
+
+    def do_rollback_to_savepoint(self, connection: Any, name: str) -> None:
+        # Rolling back is followed by a release in SQLAlchemy; the channel does both at once.
+        await_only(connection.connection.dbapi_connection.channel.rollback_to())
+
+    def do_release_savepoint(self, connection: Any, name: str) -> None:
+        await_only(connection.connection.dbapi_connection.channel.release())
+
+
+def sync_engine(path: str, lock_timeout_s: float) -> sa.Engine:
+    """A blocking engine; each of its connections opens the file anew."""
+
+    def connect() -> Connection:
+        conn = apsw.Connection(path)
+        conn.set_busy_timeout(int(lock_timeout_s * 1000))
+
+        def perform(call: Callable[[apsw.Connection], Any]) -> Any:
+            try:
+                return call(conn)
+            except apsw.ConstraintError as error:
+                raise IntegrityError(str(error)) from error
+            except apsw.Error as error:
+                raise OperationalError(str(error)) from error
+
+        return Connection(perform, owned=conn)
+
+    return _engine(ApswDialect(), connect)
+
+
+def session_engine(channel: TxChannel, dialect: SessionDialect) -> sa.Engine:
+    """An engine for ORM sessions on a transaction that somebody else begins and ends."""
+
+    def perform(call: Callable[[apsw.Connection], Any]) -> Any:
+        return await_only(channel.raw(call))
+
+    return _engine(dialect, lambda: Connection(perform, channel=channel))
+
+
+def _engine(dialect: ApswDialect, connect: Callable[[], Connection]) -> sa.Engine:
+    made: Any = connect
+    pool = NullPool(made, dialect=dialect)
+    return sa.Engine(pool, dialect, sa.make_url("sqlite://"))

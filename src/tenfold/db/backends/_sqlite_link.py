@@ -1,0 +1,264 @@
+"""One connection to the file: its cursor, its time limit, and its thread.
+
+A link is used by one party at a time: on the event loop for what is fast, else in its own thread. Time is
+limited by SQLite's progress handler, which looks at ``limit`` every so many virtual machine steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from tenfold._core.clock import Clock
+from tenfold.db.contract import Args, Rows
+from tenfold.db.decode import Column
+from tenfold.db.pace import ALARM_S
+from tenfold.db.plan import Plan
+
+R = TypeVar("R")
+
+NEVER = float("inf")
+_STATEMENTS_CACHED = 500
+_PAGE_CACHE_KIB = 8 * 1024
+
+
+class Counters:
+    """What a backend counts, as plain ints; written by the event loop only."""
+
+    __slots__ = (
+        "begins_busy", "demotions", "groups", "groups_failed", "inline", "rolled_back", "threaded", "transactions",
+        "waits",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    def as_dict(self) -> dict[str, int | float]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Lane:
+    """A thread that runs functions one after another. A daemon, so it can never keep the process alive."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._todo: queue.SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]] | None]
+        self._todo = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, fn: Callable[..., R], *args: Any) -> asyncio.Future[R]:
+        """Run ``fn(*args)`` in the thread; the future belongs to the running loop."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._todo.put((future, fn, args))
+        return future
+
+    def stop(self) -> None:
+        """End the thread after what it was given so far."""
+        if self._thread is not None:
+            self._todo.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        while (job := self._todo.get()) is not None:
+            future, fn, args = job
+            try:
+                result, error = fn(*args), None
+            except BaseException as raised:  # it belongs to whoever awaits the future
+                result, error = None, raised
+            _hand_over(future, result, error)
+            del job, future, fn, args, result, error  # keep nothing alive while waiting
+
+
+def _hand_over(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    try:
+        future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+    except RuntimeError:
+        pass  # the loop is closed: nobody waits any more
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+class Link:
+    """A connection. Methods without ``async`` run in the caller's thread."""
+
+    def __init__(self, path: Path, clock: Clock, *, writer: bool, steps: int, name: str) -> None:
+        flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if writer else 0)
+        self.conn = apsw.Connection(str(path), flags=flags, statementcachesize=_STATEMENTS_CACHED)
+        self.cursor = self.conn.cursor()
+        self.lane = Lane(name)
+        self.lock = asyncio.Lock()
+        """Held while a statement runs in the thread, and by who must not be overtaken."""
+        self.limit = NEVER
+        """Monotonic time at which a running statement is stopped."""
+        self.stop = False
+        """Stop what runs in the thread now."""
+        self._now = clock.monotonic
+        self.conn.set_progress_handler(self._over, steps)
+        self.configure(writer=writer)
+
+    def configure(self, *, writer: bool) -> None:
+        """Settings that hold per connection."""
+        for pragma in (
+            "foreign_keys=ON",
+            f"cache_size=-{_PAGE_CACHE_KIB}",
+            "temp_store=MEMORY",
+            "trusted_schema=OFF",
+            f"query_only={'OFF' if writer else 'ON'}",
+        ):
+            self.do(f"PRAGMA {pragma}")
+
+    def do(self, sql: str) -> Rows:
+        """Run a statement of our own."""
+        return self.cursor.execute(sql).fetchall()
+
+    def fetch(self, plan: Plan, args: Args, limit: int, budget_s: float) -> tuple[Rows, float]:
+        """The rows and how long it took; stops with InterruptError after ``budget_s``."""
+        now = self._now
+        started = now()
+        self.limit = started + budget_s
+        try:
+            cursor = self.cursor.execute(plan.sql, args) if plan.columns is not None else self._discover(plan, args)
+            if limit != 2:
+                rows: Rows = cursor.fetchall()
+            elif (first := cursor.fetchone()) is None:
+                rows = []
+            elif (second := cursor.fetchone()) is None:
+                rows = [first]
+            else:
+                rows = [first, second]
+                self.drop_cursor()
+            return rows, now() - started
+        finally:
+            self.limit = NEVER
+
+    def run(self, plan: Plan, args: Args, budget_s: float) -> tuple[int, float]:
+        """How many rows changed, and how long it took."""
+        now = self._now
+        started = now()
+        self.limit = started + budget_s
+        try:
+            self.cursor.execute(plan.sql, args).fetchall()
+            return self.conn.changes(), now() - started
+        finally:
+            self.limit = NEVER
+
+    def run_many(self, plan: Plan, many: Sequence[Args], budget_s: float) -> tuple[int, float]:
+        """The same for many executions of one statement."""
+        started = self._now()
+        self.limit = started + budget_s
+        try:
+            if plan.many_is_one_each and plan.columns == ():
+                self.cursor.executemany(plan.sql, many)
+                return len(many), self._now() - started
+            changed, execute, changes = 0, self.cursor.execute, self.conn.changes
+            for args in many:
+                execute(plan.sql, args).fetchall()
+                changed += changes()
+            return changed, self._now() - started
+        finally:
+            self.limit = NEVER
+
+    def piece(self, cursor: apsw.Cursor, size: int, budget_s: float) -> Rows:
+        """The next rows of an open cursor; fewer than ``size`` when it is at its end."""
+        self.limit = self._now() + budget_s
+        rows: Rows = []
+        try:
+            while len(rows) < size and (row := cursor.fetchone()) is not None:
+                rows.append(row)
+            return rows
+        finally:
+            self.limit = NEVER
+
+    def open_cursor(self, plan: Plan, args: Args, budget_s: float) -> apsw.Cursor:
+        """A cursor of its own, for a stream."""
+        self.limit = self._now() + budget_s
+        try:
+            return _discover(self.conn.cursor(), plan, args)
+        finally:
+            self.limit = NEVER
+
+    def drop_cursor(self) -> None:
+        """Reset a statement that still has rows."""
+        self.cursor.close(True)
+        self.cursor = self.conn.cursor()
+
+    async def call(self, fn: Callable[..., R], *args: Any, interrupt: bool = True) -> R:
+        """``fn(*args)`` in the thread. When cancelled, it waits until the thread has let go of the connection;
+        ``interrupt`` says whether the running statement is stopped for that."""
+        future = self.lane.submit(fn, *args)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self.stop = interrupt
+            await settled(future)
+            self.stop = False
+            raise
+
+    def close(self) -> None:
+        """End the thread, then the connection."""
+        self.lane.stop()
+        self.conn.close(True)
+
+    def _discover(self, plan: Plan, args: Args) -> apsw.Cursor:
+        return _discover(self.cursor, plan, args)
+
+    def _over(self) -> bool:
+        return self.stop or self._now() > self.limit
+
+
+def _discover(cursor: apsw.Cursor, plan: Plan, args: Args) -> apsw.Cursor:
+    """Execute; learn the names of the columns of textual SQL on the way."""
+    if plan.columns is not None:
+        return cursor.execute(plan.sql, args)
+
+    def learn(running: apsw.Cursor, _sql: str, _args: Any) -> bool:
+        if plan.columns is None:
+            plan.columns = tuple(Column(name) for name, *_ in running.get_description())
+        return True
+
+    cursor.exec_trace = learn  # the only moment at which a result without rows has a description
+    try:
+        return cursor.execute(plan.sql, args)
+    finally:
+        cursor.exec_trace = None
+
+
+async def settled(future: asyncio.Future[Any]) -> bool:
+    """Wait for the end of ``future``, whatever it is, through any number of cancellations.
+
+    True when there was one; the caller raises it again once the connection is safe.
+    """
+    cancelled = False
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            cancelled = True
+    if not future.cancelled():
+        future.exception()  # seen
+    return cancelled
+
+
+def note_inline(plan: Plan, took_s: float, counters: Counters) -> None:
+    """Count a statement that ran on the event loop."""
+    counters.inline += 1
+    if took_s > ALARM_S and plan.ran_long(took_s):
+        counters.demotions += 1

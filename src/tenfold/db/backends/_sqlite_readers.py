@@ -1,0 +1,222 @@
+"""Reading beside the writer: an inline connection on the event loop, and a pool with threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import apsw
+
+from tenfold._core.context import current
+from tenfold.db.backends._sqlite_errors import translate
+from tenfold.db.backends._sqlite_link import Counters, Link, note_inline
+from tenfold.db.contract import Args, Channel, Rows
+from tenfold.db.plan import Plan
+from tenfold.errors import DatabaseUnavailable, TransactionMisuse
+
+if TYPE_CHECKING:
+    from tenfold._core.clock import Clock
+
+INLINE_BUDGET_S = 0.0015
+"""A read on the event loop is stopped after this and run again in a thread."""
+INLINE_STEPS = 5_000
+"""Steps of SQLite's virtual machine between two looks at the clock; about a quarter of a millisecond."""
+THREAD_STEPS = 100_000
+"""The same for threads, where looking means taking the interpreter's lock."""
+
+
+class Time:
+    """How long a statement may run: until the context's deadline, or the configured time."""
+
+    def __init__(self, clock: Clock, statement_timeout_s: float, lock_timeout_s: float) -> None:
+        self.clock = clock
+        self.statement_timeout_s = statement_timeout_s
+        self.lock_timeout_s = lock_timeout_s
+
+    def statement_s(self) -> float:
+        """Seconds for a statement that starts now."""
+        deadline = current().deadline
+        if deadline is None:
+            return self.statement_timeout_s
+        return deadline - self.clock.monotonic()
+
+    def lock_s(self) -> float:
+        """Seconds to wait for a connection or the writer."""
+        return min(self.lock_timeout_s, max(self.statement_s(), 0.0))
+
+
+class Readers:
+    """At most ``size`` connections that read in threads, made when they are first needed."""
+
+    def __init__(self, make: Callable[[str], Link], size: int, time: Time, counters: Counters) -> None:
+        self.inline = make("inline")
+        self.counters = counters
+        self.time = time
+        self._make = make
+        self._idle: list[Link] = []
+        self._made: list[Link] = [self.inline]
+        self._free = asyncio.Semaphore(size)
+        self._size = size
+
+    @asynccontextmanager
+    async def link(self) -> AsyncIterator[Link]:
+        """A connection for the length of the block. Raises DatabaseUnavailable when all are taken for too long."""
+        if self._free.locked():
+            self.counters.waits += 1
+        try:
+            async with asyncio.timeout(self.time.lock_s()):
+                await self._free.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable(
+                f"all {self._size} reading connections are taken. Raise database.readers, or read less at a time."
+            ) from None
+        try:
+            link = self._idle.pop() if self._idle else self._new()
+            try:
+                yield link
+            finally:
+                self._idle.append(link)
+        finally:
+            self._free.release()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for link in self._made:
+            link.close()
+
+    def _new(self) -> Link:
+        link = self._make(f"reader-{len(self._made)}")
+        self._made.append(link)
+        return link
+
+
+async def fetch_in_thread(link: Link, plan: Plan, args: Args, limit: int, readers: Readers) -> Rows:
+    """One statement in the link's thread, with its time limit; teaches the plan its cost."""
+    readers.counters.threaded += 1
+    try:
+        rows, took_s = await link.call(link.fetch, plan, args, limit, readers.time.statement_s())
+    except (apsw.Error, TypeError) as error:
+        link.drop_cursor()
+        raise translate(error, plan) from error
+    plan.ran_in_thread(took_s)
+    return rows
+
+
+def fetch_inline(link: Link, plan: Plan, args: Args, limit: int, counters: Counters) -> Rows | None:
+    """One statement on the event loop; None when it took too long and has to go to a thread."""
+    try:
+        rows, took_s = link.fetch(plan, args, limit, INLINE_BUDGET_S)
+    except apsw.InterruptError:
+        plan.aborted()
+        counters.demotions += 1
+        return None
+    except (apsw.Error, TypeError) as error:
+        link.drop_cursor()
+        raise translate(error, plan) from error
+    note_inline(plan, took_s, counters)
+    return rows
+
+
+async def pieces(link: Link, plan: Plan, args: Args, chunk: int, time: Time) -> AsyncIterator[Rows]:
+    """A statement's rows in pieces, each read in the thread when it is asked for."""
+    try:
+        cursor = await link.call(link.open_cursor, plan, args, time.statement_s())
+        try:
+            while rows := await link.call(link.piece, cursor, chunk, time.statement_s()):
+                yield rows
+        finally:
+            cursor.close(True)
+    except (apsw.Error, TypeError) as error:
+        raise translate(error, plan) from error
+
+
+class AutoChannel(Channel):
+    """Each statement by itself, on the latest committed state."""
+
+    __slots__ = ("_inline", "_readers", "detour")
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+        self._inline = readers.inline
+        self.detour: Callable[[Plan, Args, int], Awaitable[Rows]] | None = None
+        """In a sandbox, reads have to see what is not committed."""
+
+    def fetch_now(self, plan: Plan, args: Args, limit: int) -> Rows | None:
+        if not plan.inline or self.detour is not None:
+            return None
+        return fetch_inline(self._inline, plan, args, limit, self._readers.counters)
+
+    async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        refuse_writes(plan)
+        if self.detour is not None:
+            return await self.detour(plan, args, limit)
+        async with self._readers.link() as link:
+            return await fetch_in_thread(link, plan, args, limit, self._readers)
+
+    async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
+        refuse_writes(plan)
+        if self.detour is not None:
+            rows = await self.detour(plan, args, 0)
+            for start in range(0, len(rows), chunk):
+                yield rows[start : start + chunk]
+            return
+        async with self._readers.link() as link:
+            source = pieces(link, plan, args, chunk, self._readers.time)
+            try:
+                async for rows in source:
+                    yield rows
+            finally:
+                await source.aclose()  # type: ignore[attr-defined] # an async generator
+
+
+class SnapshotChannel(Channel):
+    """Every statement on the same state: that of the first one."""
+
+    __slots__ = ("_link", "_readers")
+
+    def __init__(self, link: Link, readers: Readers) -> None:
+        self._link = link
+        self._readers = readers
+
+    def fetch_now(self, plan: Plan, args: Args, limit: int) -> Rows | None:
+        if not plan.inline or self._link.lock.locked():
+            return None
+        return fetch_inline(self._link, plan, args, limit, self._readers.counters)
+
+    async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        refuse_writes(plan)
+        async with self._link.lock:
+            return await fetch_in_thread(self._link, plan, args, limit, self._readers)
+
+    async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
+        refuse_writes(plan)
+        async with self._link.lock:  # one statement of a snapshot at a time: a stream keeps the others waiting
+            source = pieces(self._link, plan, args, chunk, self._readers.time)
+            try:
+                async for rows in source:
+                    yield rows
+            finally:
+                await source.aclose()  # type: ignore[attr-defined] # an async generator
+
+
+@asynccontextmanager
+async def snapshot(readers: Readers) -> AsyncIterator[Channel]:
+    """A connection with a read transaction for the length of the block."""
+    async with readers.link() as link:
+        link.do("BEGIN")
+        try:
+            yield SnapshotChannel(link, readers)
+        finally:
+            link.drop_cursor()
+            link.do("ROLLBACK")
+
+
+def refuse_writes(plan: Plan) -> None:
+    """A reader reads."""
+    if plan.writes:
+        raise TransactionMisuse(
+            f"the statement writes, but it was given to a reader. Use `async with db.tx() as tx`. The statement: "
+            f"{plan.describe()}"
+        )

@@ -1,0 +1,255 @@
+"""One transaction on the writer: from its first statement to its acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from tenfold._core.context import current
+from tenfold.db.backends._sqlite_errors import translate
+from tenfold.db.backends._sqlite_link import note_inline, settled
+from tenfold.db.contract import Args, Rows, TxChannel
+from tenfold.db.pace import INLINE_MAX_S
+from tenfold.db.plan import Plan
+from tenfold.errors import DatabaseError, StatementTimeout, TransactionMisuse
+
+if TYPE_CHECKING:
+    from tenfold.db.backends._sqlite_link import Link
+    from tenfold.db.backends._sqlite_writer import Writer
+
+_NEW, _OPEN, _FAILED, _DONE = range(4)
+
+
+class SqliteTx(TxChannel):
+    """A savepoint of the writer's open group."""
+
+    __slots__ = ("_cursors", "_depth", "_error", "_heavy", "_link", "_lost", "_state", "_writer")
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._link: Link = writer.link
+        self._state = _NEW
+        self._depth = 0
+        self._cursors: list[apsw.Cursor] = []
+        """Of streams that were not read to their end."""
+        self._heavy = False
+        """Ran something slow, so undoing it may be slow too."""
+        self._lost = False
+        """The SQL transaction is gone already."""
+        self._error: DatabaseError | None = None
+
+    # ── statements ──
+
+    def fetch_now(self, plan: Plan, args: Args, limit: int) -> Rows | None:
+        if not plan.inline or self._link.lock.locked() or not (self._state == _OPEN or self._open_now()):
+            return None
+        writer = self._writer
+        try:
+            rows, took_s = self._link.fetch(plan, args, limit, writer.time.statement_timeout_s)
+        except (apsw.Error, TypeError) as error:
+            raise self._failed(error, plan) from error
+        note_inline(plan, took_s, writer.counters)
+        return rows
+
+    def run_now(self, plan: Plan, args: Args) -> int | None:
+        if not plan.inline or self._link.lock.locked() or not (self._state == _OPEN or self._open_now()):
+            return None
+        writer = self._writer
+        try:
+            changed, took_s = self._link.run(plan, args, writer.time.statement_timeout_s)
+        except (apsw.Error, TypeError) as error:
+            raise self._failed(error, plan) from error
+        note_inline(plan, took_s, writer.counters)
+        return changed
+
+    async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        budget_s = self._writer.time.statement_s()
+        rows, took_s = await self._in_thread(plan, self._link.fetch, plan, args, limit, budget_s)
+        plan.ran_in_thread(took_s)
+        return rows  # type: ignore[no-any-return]
+
+    async def run(self, plan: Plan, args: Args) -> int:
+        changed, took_s = await self._in_thread(plan, self._link.run, plan, args, self._writer.time.statement_s())
+        plan.ran_in_thread(took_s)
+        return changed  # type: ignore[no-any-return]
+
+    async def run_many(self, plan: Plan, many: Sequence[Args]) -> int:
+        budget_s = self._writer.time.statement_s()
+        fast = plan.inline and plan.cost_s * len(many) < INLINE_MAX_S
+        if fast and not self._link.lock.locked() and (self._state == _OPEN or self._open_now()):
+            try:
+                changed, took_s = self._link.run_many(plan, many, budget_s)
+            except (apsw.Error, TypeError) as error:
+                raise self._failed(error, plan) from error
+            note_inline(plan, took_s / len(many), self._writer.counters)
+            return changed
+        changed, took_s = await self._in_thread(plan, self._link.run_many, plan, many, budget_s)
+        plan.ran_in_thread(took_s, len(many))
+        return changed
+
+    async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
+        time = self._writer.time
+        cursor = await self._in_thread(plan, self._link.open_cursor, plan, args, time.statement_s())
+        self._cursors.append(cursor)
+        try:
+            while rows := await self._in_thread(plan, self._link.piece, cursor, chunk, time.statement_s()):
+                yield rows
+        finally:
+            self._cursors.remove(cursor)
+            cursor.close(True)
+
+    async def raw(self, call: Callable[[Any], Any]) -> Any:
+        return await self._in_thread(None, call, self._link.conn)
+
+    async def _in_thread(self, plan: Plan | None, fn: Callable[..., Any], *args: Any) -> Any:
+        async with self._link.lock:
+            await self._ensure_open(plan)
+            self._heavy = True
+            self._writer.counters.threaded += 1
+            # Stopping a write makes SQLite undo the whole group, so with neighbours in it the statement may finish.
+            group = self._writer.group
+            alone = group is None or not group.members
+            try:
+                return await self._link.call(fn, *args, interrupt=alone)
+            except (apsw.Error, TypeError) as error:
+                raise self._failed(error, plan) from error
+            except asyncio.CancelledError:
+                self._note_failure(StatementTimeout("the statement was cancelled."))
+                raise
+
+    # ── the life of the transaction ──
+
+    def _open_now(self) -> bool:
+        if self._state != _NEW:
+            raise self._unusable()
+        if not self._writer.take_now():
+            return False
+        self._opened()
+        return True
+
+    async def _ensure_open(self, plan: Plan | None) -> None:
+        if self._state == _NEW:
+            await self._writer.take(alone=plan is not None and not plan.inline)
+            self._opened()
+        elif self._state != _OPEN:
+            raise self._unusable()
+
+    def _opened(self) -> None:
+        self._state = _OPEN
+        self._writer.holder = current().operation
+
+    async def savepoint(self) -> None:
+        if self._state == _NEW and not self._open_now():
+            async with self._link.lock:
+                await self._ensure_open(None)
+        elif self._state != _OPEN:
+            raise self._unusable()
+        await self._quiet()
+        self._depth += 1
+        self._link.cursor.execute(f"SAVEPOINT part{self._depth}")
+
+    async def release(self) -> None:
+        if self._state != _OPEN:
+            raise self._unusable()
+        await self._quiet()
+        self._link.cursor.execute(f"RELEASE part{self._depth}")
+        self._depth -= 1
+
+    async def rollback_to(self) -> None:
+        await self._quiet()
+        if self._lost or self._state == _DONE:
+            return
+        name = f"part{self._depth}"
+        await self._undo(f"ROLLBACK TO {name}; RELEASE {name}")
+        self._depth -= 1
+        self._state, self._error = _OPEN, None
+
+    async def commit(self) -> bool:
+        if self._state == _NEW:
+            self._state = _DONE
+            return False
+        if self._state != _OPEN:
+            error = self._unusable()
+            await self.rollback()
+            raise error
+        cancelled = await self._quiet()
+        group = self._writer.group
+        self._end()
+        member = self._writer.leave(keep=True)
+        assert member is not None
+        assert group is not None
+        try:
+            await member
+        except asyncio.CancelledError:
+            await settled(group.done)
+            member.result()  # raises when the COMMIT failed
+            return True
+        return cancelled
+
+    async def rollback(self) -> bool:
+        if self._state in (_NEW, _DONE):
+            self._state = _DONE
+            return False
+        cancelled = await self._quiet()
+        self._end()
+        if self._lost:
+            self._writer.abandon()
+            return cancelled
+        if self._heavy:
+            cancelled |= await self._undo("ROLLBACK TO tx")
+        group = self._writer.group
+        self._writer.leave(keep=False)
+        if group is not None and group.members and not _is_cancelled():
+            # What made the caller give up may have been read from a neighbour that is not durable yet.
+            cancelled |= await settled(group.done)
+        return cancelled
+
+    def _end(self) -> None:
+        self._state = _DONE
+        for cursor in self._cursors:
+            cursor.close(True)
+
+    async def _quiet(self) -> bool:
+        """Wait until no sibling task of the transaction is in the thread. True when cancelled meanwhile."""
+        cancelled = False
+        while self._link.lock.locked():
+            try:
+                async with self._link.lock:
+                    pass
+            except asyncio.CancelledError:
+                cancelled = True
+        return cancelled
+
+    async def _undo(self, sql: str) -> bool:
+        if self._heavy:
+            return await settled(self._link.lane.submit(self._link.do, sql))
+        self._link.do(sql)
+        return False
+
+    # ── failures ──
+
+    def _failed(self, error: Exception, plan: Plan | None) -> DatabaseError:
+        self._link.drop_cursor()
+        translated = translate(error, plan)
+        self._note_failure(translated)
+        return translated
+
+    def _note_failure(self, error: DatabaseError) -> None:
+        self._lost = self._writer.lost()
+        self._state, self._error = _FAILED, error
+
+    def _unusable(self) -> TransactionMisuse:
+        if self._state == _FAILED:
+            return TransactionMisuse(
+                f"a statement of this transaction failed before: {self._error} Nothing more can be done in it. Put "
+                "what may fail into `async with tx.savepoint()`."
+            )
+        return TransactionMisuse("the transaction has ended. Use it only inside its `async with` block.")
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

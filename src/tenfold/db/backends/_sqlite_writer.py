@@ -1,0 +1,361 @@
+"""The one writer of a file, and group commit.
+
+Transactions run one after another as savepoints of one ``BEGIN IMMEDIATE … COMMIT``. One that ends while others
+are ready does not commit at once: it waits for a COMMIT that makes the whole group durable with one sync of the
+disk, and is acknowledged only after it. A transaction that fails undoes its own savepoint and nothing else. The
+COMMIT runs in the writer's thread; meanwhile the next transactions queue up, first come first served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING
+
+import apsw
+
+from tenfold._core.failpoints import failpoints
+from tenfold.db.backends._sqlite_errors import deferred_foreign_keys, translate
+from tenfold.db.backends._sqlite_link import Counters, Link, settled
+from tenfold.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown, SerializationFailure
+
+if TYPE_CHECKING:
+    from tenfold._core.clock import Clock
+    from tenfold.db.backends._sqlite_readers import Time
+
+GROUP_MAX = 256
+"""Transactions that share one COMMIT at most."""
+GROUP_AGE_MAX_S = 0.005
+"""No transaction joins a group whose first one began longer ago."""
+_POLL_S = 0.001
+"""Between two looks at a lock that another process holds."""
+
+
+class Group:
+    """The transactions that ended and wait for their COMMIT."""
+
+    __slots__ = ("began", "done", "members")
+
+    def __init__(self, began: float, done: asyncio.Future[None]) -> None:
+        self.began = began
+        self.members: list[asyncio.Future[None]] = []
+        self.done = done
+        """Ends, never with an error, when the outcome is known."""
+
+    def resolve(self, error: Exception | None) -> None:
+        """Tell every member how it ended."""
+        for member in self.members:
+            if member.done():
+                continue  # cancelled; it waits for ``done``
+            if error is None:
+                member.set_result(None)
+            else:
+                member.set_exception(error)
+        self.done.set_result(None)
+
+
+class Writer:
+    """The connection that writes. It is *held* by one transaction at a time, or by its own COMMIT."""
+
+    def __init__(self, link: Link, time: Time, counters: Counters) -> None:
+        self.link = link
+        self.counters = counters
+        self.time = time
+        self.clock: Clock = time.clock
+        self.group: Group | None = None
+        """The open SQL transaction, if there is one."""
+        self.held = False
+        self.holder = ""
+        """Who holds it, for messages."""
+        self.sandboxed = False
+        self._waiters: deque[tuple[asyncio.Future[None], float]] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._idle_soon = False
+
+    # ── taking and leaving ──
+
+    def take_now(self) -> bool:
+        """Hold the writer with a fresh savepoint, if that needs no waiting."""
+        if self.held or self._waiters:
+            return False  # first come, first served
+        if self.group is None and not self._begin_now():
+            return False
+        self.link.cursor.execute("SAVEPOINT tx")
+        self.held = True
+        return True
+
+    async def take(self, *, alone: bool) -> None:
+        """The same with waiting. ``alone``: commit first what waits for its COMMIT, because this will take long.
+
+        Raises DatabaseUnavailable after the lock time-out.
+        """
+        if self.held or self._waiters:
+            self.counters.waits += 1
+            await self._wait()
+        else:
+            self.held = True
+        try:
+            if alone and self.group is not None and self.group.members and not self.sandboxed:
+                await self._finish(self.group)
+            if self.group is None and not self._begin_now():
+                await self._begin_in_thread()
+            self.link.cursor.execute("SAVEPOINT tx")
+        except BaseException:
+            self._let_go()
+            raise
+
+    def leave(self, *, keep: bool) -> asyncio.Future[None] | None:
+        """End the holder's savepoint. When kept: a future that ends with the group's COMMIT, or its failure.
+
+        Raises ForeignKeyViolation when a deferred constraint is not met; the savepoint is undone then.
+        """
+        execute = self.link.cursor.execute
+        member: asyncio.Future[None] | None = None
+        unmet = keep and self.link.conn.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]
+        try:
+            if self.group is None:
+                raise _lost()
+            if unmet or not keep:
+                execute("ROLLBACK TO tx")
+                self.counters.rolled_back += 1
+            execute("RELEASE tx")
+            if keep and not unmet:
+                member = asyncio.get_running_loop().create_future()
+                self.group.members.append(member)
+                self.counters.transactions += 1
+        finally:
+            self._let_go()
+        if unmet:
+            raise deferred_foreign_keys()
+        return member
+
+    def lost(self) -> bool:
+        """After an error: did SQLite undo the whole group by itself (it does for a full disk and interrupted
+        writes)? Its members are told then."""
+        if self.group is None or self.link.conn.in_transaction:
+            return self.group is None
+        group, self.group = self.group, None
+        self.counters.groups_failed += 1
+        group.resolve(
+            SerializationFailure(
+                "the transaction was rolled back together with a neighbour of its commit group that failed. Nothing "
+                "was written; it may be tried again."
+            )
+        )
+        return True
+
+    def abandon(self) -> None:
+        """Let go of a writer whose SQL transaction is lost."""
+        self._let_go()
+
+    # ── begin and commit ──
+
+    def _begin_now(self) -> bool:
+        """Begin inline; False when another process holds the file."""
+        try:
+            self.link.cursor.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            self.counters.begins_busy += 1
+            return False
+        except apsw.Error as error:
+            raise translate(error) from error
+        self._begun()
+        return True
+
+    async def _begin_in_thread(self) -> None:
+        stop = threading.Event()
+        until = self.clock.monotonic() + self.time.lock_s()
+        try:
+            await self.link.call(_begin_patiently, self.link, stop, until, self.clock, interrupt=False)
+        except asyncio.CancelledError:
+            if self.link.conn.in_transaction:
+                self._begun()  # it got the lock just then: an empty group, closed by whoever comes next
+            raise
+        except apsw.Error as error:
+            raise translate(error) from error
+        finally:
+            stop.set()
+        self._begun()
+
+    def _begun(self) -> None:
+        if failpoints.on:
+            failpoints.visit("db.begin.after")
+        self.group = Group(self.clock.monotonic(), asyncio.get_running_loop().create_future())
+
+    def _let_go(self) -> None:
+        """Nobody holds the writer: commit, hand it to the next in line, or wait for who is ready to come."""
+        self.held, self.holder = False, ""
+        group = self.group
+        if group is not None and not self.sandboxed and self._is_full(group):
+            self._commit(group)
+            return
+        while self._waiters:
+            waiter, _ = self._waiters.popleft()
+            if not waiter.done():
+                self.held = True
+                waiter.set_result(None)
+                return
+        if group is not None and not self._idle_soon:
+            # Tasks that are ready now get to run first, so that their transactions share this COMMIT.
+            self._idle_soon = True
+            asyncio.get_running_loop().call_soon(self._when_idle)
+
+    def _is_full(self, group: Group) -> bool:
+        return bool(group.members) and (
+            len(group.members) >= GROUP_MAX or self.clock.monotonic() - group.began > GROUP_AGE_MAX_S
+        )
+
+    def _when_idle(self) -> None:
+        self._idle_soon = False
+        if self.group is not None and not self.held:
+            self._commit(self.group)
+
+    def _commit(self, group: Group) -> None:
+        """Start the COMMIT; the writer is held by it until its outcome is known."""
+        if self.sandboxed:
+            self.group = Group(group.began, asyncio.get_running_loop().create_future())
+            group.resolve(None)
+            return
+        if not group.members:
+            self._end_empty(group)
+            return
+        self.held, self.holder = True, "a COMMIT"
+        self.link.lane.submit(_commit, self.link).add_done_callback(partial(self._committed, group))
+
+    def _end_empty(self, group: Group) -> None:
+        self.link.cursor.execute("ROLLBACK")
+        self.group = None
+        group.resolve(None)
+
+    def _committed(self, group: Group, outcome: asyncio.Future[None]) -> None:
+        self._resolve(group, outcome.exception())
+        self._let_go()
+
+    def _resolve(self, group: Group, error: BaseException | None) -> None:
+        self.group = None
+        self.counters.groups += 1
+        if error is None:
+            if failpoints.on:
+                failpoints.visit("db.acknowledge.before")
+            group.resolve(None)
+            return
+        self.counters.groups_failed += 1
+        group.resolve(_commit_error(error))
+
+    async def _finish(self, group: Group) -> None:
+        """Commit while holding the writer."""
+        future = self.link.lane.submit(_commit, self.link)
+        await settled(future)
+        self._resolve(group, future.exception())
+
+    # ── waiting ──
+
+    async def _wait(self) -> None:
+        """Until this task is first in line. Raises DatabaseUnavailable after the lock time-out."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        until = self.clock.monotonic() + self.time.lock_s()
+        self._waiters.append((waiter, until))
+        self._set_alarm()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._let_go()  # it was handed over at the same moment
+            raise
+
+    def _set_alarm(self) -> None:
+        if self._alarm is None and self._waiters:
+            next_s = min(until for _, until in self._waiters) - self.clock.monotonic()
+            self._alarm = asyncio.get_running_loop().call_later(max(next_s, 0.0) + 0.001, self._expire)
+
+    def _expire(self) -> None:
+        self._alarm = None
+        now = self.clock.monotonic()
+        for entry in list(self._waiters):
+            waiter, until = entry
+            if until <= now:
+                self._waiters.remove(entry)
+                if not waiter.done():
+                    waiter.set_exception(self._taken())
+        self._set_alarm()
+
+    def _taken(self) -> DatabaseUnavailable:
+        who = f" It is held by {self.holder}." if self.holder else ""
+        return DatabaseUnavailable(
+            f"the writer of the database was not free for {self.time.lock_timeout_s:g} s, or until the deadline.{who} "
+            "Keep transactions short, and await nothing slow inside them."
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Transactions in line."""
+        return len(self._waiters)
+
+    # ── sandbox and stop ──
+
+    async def enter_sandbox(self) -> None:
+        """From now on every COMMIT is only said, until :meth:`leave_sandbox`."""
+        await self.take(alone=True)
+        self.sandboxed = True
+        self.leave(keep=True)
+
+    async def leave_sandbox(self) -> None:
+        """Undo everything since :meth:`enter_sandbox`."""
+        await self.take(alone=False)
+        group, self.group = self.group, None
+        self.sandboxed = False
+        self.link.cursor.execute("ROLLBACK")
+        if group is not None:
+            group.resolve(None)
+        self._let_go()
+
+    async def drain(self) -> None:
+        """Wait for the transactions that are open or in line, and for their COMMIT."""
+        while self.held or self._waiters or self.group is not None:
+            if self.group is not None and not self.held and not self._waiters:
+                await asyncio.sleep(0)
+                continue
+            done = self.group.done if self.group is not None else None
+            await (asyncio.wait([done]) if done is not None else asyncio.sleep(_POLL_S))
+
+
+def _begin_patiently(link: Link, stop: threading.Event, until: float, clock: Clock) -> None:
+    """In the thread: try until the other process lets go of the file."""
+    while True:
+        try:
+            link.cursor.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            if stop.wait(_POLL_S) or clock.monotonic() > until:
+                raise
+        else:
+            return
+
+
+def _commit(link: Link) -> None:
+    """In the thread: the sync of the disk happens here."""
+    if failpoints.on:
+        failpoints.visit("db.commit.before")
+    try:
+        link.cursor.execute("COMMIT")
+    except apsw.Error:
+        if link.conn.in_transaction:
+            link.cursor.execute("ROLLBACK")
+        raise
+    if failpoints.on:
+        failpoints.visit("db.commit.after")
+
+
+def _commit_error(error: BaseException) -> DatabaseError:
+    if isinstance(error, apsw.IOError):
+        # The frames may have reached the disk although its sync failed.
+        return OutcomeUnknown(f"the disk failed at COMMIT ({error}): the transaction may or may not have happened.")
+    if isinstance(error, apsw.Error):
+        return translate(error)
+    return OutcomeUnknown(f"COMMIT was broken off ({error!r}): the transaction may or may not have happened.")
+
+
+def _lost() -> SerializationFailure:
+    return SerializationFailure("the transaction was rolled back whole by an earlier error; it may be tried again.")

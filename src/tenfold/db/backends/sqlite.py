@@ -1,0 +1,222 @@
+"""SQLite, embedded and durable: WAL, ``synchronous=FULL``, one writer with group commit, many readers.
+
+Needs no server; the library comes with apsw, and is one without the WAL-reset bug that was fixed in 3.51.3.
+
+* ``sqlite:///app.db`` is below ``app.data_dir``, ``sqlite:////var/lib/app.db`` is absolute.
+* ``sqlite:///:memory:`` is a temporary file that is deleted at stop. It does not survive a crash.
+
+Weakens nothing of the contract. An acknowledged commit survives SIGKILL and power loss. Writes of all processes
+on one file run one after another. The file must be on a local disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import apsw
+
+from tenfold.db.backends._apsw_dbapi import ApswDialect, SessionDialect, session_engine, sync_engine
+from tenfold.db.backends._sqlite_errors import translate
+from tenfold.db.backends._sqlite_link import Counters, Link
+from tenfold.db.backends._sqlite_readers import INLINE_STEPS, THREAD_STEPS, AutoChannel, Readers, Time, snapshot
+from tenfold.db.backends._sqlite_tx import SqliteTx
+from tenfold.db.backends._sqlite_writer import Writer
+from tenfold.db.contract import Args, Capabilities, Channel, DatabaseBackend, Rows, TxChannel
+from tenfold.db.plan import Plan, PlanCache
+from tenfold.errors import ConfigError, DatabaseUnavailable, NotBound
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from tenfold._core.clock import Clock
+    from tenfold._core.settings import DatabaseSettings
+
+SQLITE_MIN = (3, 51, 3)
+WAL_PAGES = 4_000
+"""A checkpoint moves the log into the file when it is this long (16 MiB)."""
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+
+
+class Backend(DatabaseBackend):
+    """One SQLite file."""
+
+    def __init__(self, url: str, path: Path | None, settings: DatabaseSettings, clock: Clock) -> None:
+        self.url = url
+        self.clock = clock
+        self.path = path or Path()
+        self.dialect = ApswDialect()
+        self._session_dialect = SessionDialect()
+        self.plans = PlanCache(self.dialect)
+        self.open_by_task: dict[asyncio.Task[Any], Any] = {}
+        self.capabilities = Capabilities(
+            parallel_writers=False, skip_locked=False, listen=False, durable=path is not None
+        )
+        self._temporary = path is None
+        self._folder: str | None = None
+        self._settings = settings
+        self._counters = Counters()
+        self._time = Time(clock, settings.statement_timeout_s, settings.lock_timeout_s)
+        self._writer: Writer | None = None
+        self._readers: Readers | None = None
+        self._auto: AutoChannel | None = None
+
+    @classmethod
+    def from_url(cls, url: str, *, settings: DatabaseSettings, data_dir: Path, clock: Clock) -> Self:
+        scheme, _, rest = url.partition("://")
+        if scheme != "sqlite" or (rest and not rest.startswith("/")) or "?" in rest:
+            raise ConfigError(
+                f"{url!r} is not the URL of an SQLite file.", where="database.url",
+                remedy="Write sqlite:///app.db (below app.data_dir), sqlite:////an/absolute/path.db or "
+                "sqlite:///:memory:, without a query.",
+            )  # fmt: skip
+        name = rest[1:]
+        path = None if name in ("", ":memory:") else (data_dir / name).absolute()
+        return cls(url, path, settings, clock)
+
+    # ── life ──
+
+    async def start(self) -> None:
+        _check_version()
+        if self._temporary:
+            self._folder = tempfile.mkdtemp(prefix="tenfold-")
+            self.path = Path(self._folder) / "memory.db"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(self._prepare)
+            self._connect()
+        except OSError as error:
+            raise DatabaseUnavailable(f"the folder of the database file cannot be used: {error}.") from error
+        except apsw.Error as error:
+            raise translate(error) from error
+
+    def _prepare(self) -> None:
+        """Make the file a WAL file, and recover it if the last process was killed. May wait for another process."""
+        with contextlib.closing(apsw.Connection(str(self.path))) as conn:
+            conn.set_busy_timeout(int(self._settings.lock_timeout_s * 1000))
+            mode = conn.execute("PRAGMA journal_mode=WAL").fetchall()
+            if mode != [("wal",)]:
+                raise ConfigError(
+                    f"{self.path} cannot be used with a write-ahead log (it stays in mode {mode!r}).",
+                    where="database.url", remedy="Put it on a local disk.",
+                )  # fmt: skip
+
+    def _connect(self) -> None:
+        link = self._link("writer", writer=True)
+        link.do(f"PRAGMA synchronous={'OFF' if self._temporary else 'FULL'}")
+        link.do(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
+        link.do(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
+        self._writer = Writer(link, self._time, self._counters)
+        self._readers = Readers(self._link, self._settings.readers, self._time, self._counters)
+        self._auto = AutoChannel(self._readers)
+
+    def _link(self, name: str, *, writer: bool = False) -> Link:
+        steps = INLINE_STEPS if name == "inline" else THREAD_STEPS
+        link = Link(self.path, self.clock, writer=writer, steps=steps, name=f"tenfold-db-{name}")
+        if not writer:
+            # Reading waits only while another process recovers the log; never on the event loop.
+            link.conn.set_busy_timeout(0 if name == "inline" else int(self._settings.lock_timeout_s * 1000))
+        return link
+
+    async def stop(self) -> None:
+        writer, readers = self._writer, self._readers
+        if writer is None or readers is None:
+            return
+        await writer.drain()
+        self._writer = self._readers = self._auto = None
+        await asyncio.to_thread(self._disconnect, writer, readers)
+
+    def _disconnect(self, writer: Writer, readers: Readers) -> None:
+        readers.close()
+        if not self._temporary:
+            with contextlib.suppress(apsw.BusyError):  # another process reads: the next checkpoint moves the rest
+                writer.link.conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        writer.link.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def health(self) -> None:
+        if self._readers is None:
+            raise DatabaseUnavailable("the database is not connected.")
+        async with self._readers.link() as link:
+            try:
+                await link.call(link.do, "SELECT count(*) FROM sqlite_master")
+            except apsw.Error as error:
+                raise translate(error) from error
+
+    def stats(self) -> Mapping[str, int | float]:
+        waiting = self._writer.waiting if self._writer is not None else 0
+        return {**self._counters.as_dict(), "waiting": waiting}
+
+    # ── channels ──
+
+    def reader(self) -> Channel:
+        if self._auto is None:
+            raise _not_started()
+        return self._auto
+
+    def snapshot(self) -> AbstractAsyncContextManager[Channel]:
+        if self._readers is None or self._auto is None:
+            raise _not_started()
+        return _reuse(self._auto) if self._auto.detour is not None else snapshot(self._readers)
+
+    def transaction(self) -> SqliteTx:
+        if self._writer is None:
+            raise _not_started()
+        return SqliteTx(self._writer)
+
+    @asynccontextmanager
+    async def sandbox(self) -> AsyncIterator[None]:
+        if self._writer is None or self._auto is None:
+            raise _not_started()
+        await self._writer.enter_sandbox()
+        self._auto.detour = self._read_on_writer
+        try:
+            yield
+        finally:
+            self._auto.detour = None
+            await self._writer.leave_sandbox()
+
+    async def _read_on_writer(self, plan: Plan, args: Args, limit: int) -> Rows:
+        """In a sandbox: what was said to be committed is to be found on the writer's connection only."""
+        task = asyncio.current_task()
+        if task in self.open_by_task:  # its own transaction holds the writer, and would wait for itself
+            return await self.open_by_task[task].channel.fetch(plan, args, limit)  # type: ignore[no-any-return]
+        tx = self.transaction()
+        try:
+            rows = await tx.fetch(plan, args, limit)
+        except BaseException:
+            await tx.rollback()
+            raise
+        await tx.commit()
+        return rows
+
+    def session_engine(self, channel: TxChannel) -> sa.Engine:
+        return session_engine(channel, self._session_dialect)
+
+    def sync_engine(self) -> sa.Engine:
+        return sync_engine(str(self.path), self._settings.lock_timeout_s)
+
+
+@asynccontextmanager
+async def _reuse(channel: Channel) -> AsyncIterator[Channel]:
+    yield channel
+
+
+def _check_version() -> None:
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < SQLITE_MIN:
+        raise ConfigError(
+            f"SQLite {apsw.sqlite_lib_version()} can lose committed data when its log is reset.",
+            where="database.url", remedy="Run: pip install --upgrade apsw",
+        )  # fmt: skip
+
+
+def _not_started() -> NotBound:
+    return NotBound("the database backend was used before it was started, or after it was stopped.")

@@ -1,0 +1,154 @@
+"""``Database``: what users hold. It binds to a backend when the app starts."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from tenfold._core.context import current
+from tenfold.db.ambient import AMBIENT, Ambient
+from tenfold.db.reader import ReadBlock, Reader
+from tenfold.db.tx import Tx
+from tenfold.errors import NotBound, SerializationFailure
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from tenfold.db.contract import Channel, DatabaseBackend
+
+__all__ = ["Database", "Reader", "Tx"]
+
+log = logging.getLogger("tenfold.db")
+R = TypeVar("R")
+Tags = frozenset[str]
+
+_RETRY_BASE_S = 0.01
+
+
+class Database:
+    """A service's database. ``metadata`` holds its tables, ``migrations`` is the folder of its scripts."""
+
+    def __init__(self, name: str, metadata: sa.MetaData, *, migrations: Path | None = None) -> None:
+        self.name = name
+        self.metadata = metadata
+        self.migrations = migrations
+        self._backend: DatabaseBackend | None = None
+        self._channel: Channel | None = None
+        self._listeners: list[Callable[[Tags], object]] = []
+        self._announced: list[Callable[[Tags], Awaitable[None] | None]] = []
+
+    def __repr__(self) -> str:
+        return f"Database({self.name!r})"
+
+    # ── for users ──
+
+    def read(self, *, consistency: Literal["own"] = "own") -> ReadBlock:
+        """Reads outside of a transaction.
+
+        ``await db.read().one(…)`` sees the latest committed state. ``async with db.read() as reader`` gives all
+        its statements the same state: the one at the first of them. ``consistency="own"`` promises that the caller
+        sees its own acknowledged writes.
+        """
+        if self._channel is None:
+            raise self._unbound()
+        return ReadBlock(self._backend, self._channel)  # type: ignore[arg-type] # bound together
+
+    def tx(self) -> Tx:
+        """A transaction: ``async with db.tx() as tx``. See :class:`Tx`.
+
+        Inside an operation with ``idempotent=True`` it joins the transaction of the operation, as a part that can
+        fail by itself, and is committed together with the operation's reply.
+        """
+        state = current().state
+        if state is not None:
+            ambient: Ambient | None = state.get(AMBIENT)
+            if ambient is not None and ambient.backend is self.backend:
+                return ambient.join(self)
+        return Tx(self, self.backend.transaction())
+
+    async def transact(self, fn: Callable[[Tx], Awaitable[R]], *, attempts: int = 5) -> R:
+        """``fn`` in a transaction, again (up to ``attempts`` times) when it collided with another one.
+
+        ``fn`` may run several times, so it must change nothing but the transaction. Raises
+        :class:`SerializationFailure` when no attempt got through, at once inside a joined transaction.
+        """
+        clock = self.backend.clock
+        for attempt in range(1, attempts + 1):
+            try:
+                async with self.tx() as tx:
+                    return await fn(tx)
+            except SerializationFailure:
+                if attempt == attempts:
+                    raise
+                await clock.sleep(clock.random.uniform(0, _RETRY_BASE_S * 2**attempt))
+        raise ValueError("attempts must be at least 1.")
+
+    async def health(self) -> None:
+        """Returns when a read works; raises :class:`~tenfold.errors.DatabaseUnavailable` otherwise."""
+        await self.backend.health()
+
+    def stats(self) -> Mapping[str, int | float]:
+        """The backend's counters and gauges by name."""
+        return self.backend.stats()
+
+    # ── for the app and the other layers ──
+
+    @property
+    def backend(self) -> DatabaseBackend:
+        """What the database is bound to. Raises NotBound before the app has started."""
+        if self._backend is None:
+            raise self._unbound()
+        return self._backend
+
+    def bind(self, backend: DatabaseBackend) -> None:
+        """Use ``backend``, which is started, from now on. Databases of one URL share one backend."""
+        self._backend = backend
+        self._channel = backend.reader()
+
+    def unbind(self) -> None:
+        """Back to the state before :meth:`bind`; the backend is the caller's to stop."""
+        self._backend = self._channel = None
+
+    def on_invalidate(self, listener: Callable[[Tags], object]) -> None:
+        """Call ``listener(tags)`` after a commit with invalidations, before the commit is acknowledged."""
+        self._listeners.append(listener)
+
+    def on_announce(self, listener: Callable[[Tags], Awaitable[None] | None]) -> None:
+        """Call (and await) ``listener(tags)`` before a commit with invalidations can be seen by anyone. The
+        transaction may still fail afterwards; when the listener raises, it does."""
+        self._announced.append(listener)
+
+    async def announce(self, tags: Iterable[str]) -> None:
+        """Tell the listeners of :meth:`on_announce`."""
+        if self._announced:
+            frozen = frozenset(tags)
+            for listener in self._announced:
+                waiting = listener(frozen)
+                if inspect.isawaitable(waiting):
+                    await waiting
+
+    def invalidated(self, tags: Iterable[str]) -> None:
+        """Tell the listeners of :meth:`on_invalidate`; what they raise is logged, since the commit stands."""
+        frozen = frozenset(tags)
+        for listener in self._listeners:
+            try:
+                listener(frozen)
+            except Exception:
+                log.exception("a listener failed to invalidate %s", sorted(frozen))
+
+    @asynccontextmanager
+    async def sandbox(self) -> AsyncIterator[None]:
+        """Undo at the end of the block everything that was committed inside it, on this database and those that
+        share its backend. For tests."""
+        async with self.backend.sandbox():
+            yield
+
+    def _unbound(self) -> NotBound:
+        return NotBound(
+            f"database {self.name!r} was used before its app started; use it in operations, jobs or on_start "
+            "functions, or inside `async with app.test()` in tests."
+        )

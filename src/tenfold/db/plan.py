@@ -1,0 +1,329 @@
+"""From a SQLAlchemy statement to what the driver needs: SQL, a function that makes the arguments, the columns.
+
+Compiling costs a hundred microseconds or more, so it happens once. A prebuilt statement finds its plan by
+identity; one that is built per call by SQLAlchemy's cache key, with its literals taken from the statement at
+hand. The arguments come from one generated expression, such as ``(p['id'], x[0], c2(p['at']))``.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import sqlalchemy as sa
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import Insert, Update, UpdateBase
+
+from tenfold._core.text import nearest
+from tenfold.db.contract import Args
+from tenfold.db.decode import Column, Decoder, decoder
+from tenfold.db.pace import Pace
+from tenfold.errors import StatementError
+
+PLANS_MAX = 1000
+"""Compiled statements kept; the least recently used one goes first."""
+_EXPANSIONS_MAX = 50
+
+Params = Mapping[str, Any]
+
+
+class Plan(Pace):
+    """One SQL string, as the driver gets it."""
+
+    __slots__ = ("columns", "decoders", "many_is_one_each", "sql", "table", "writes")
+
+    def __init__(self, sql: str, columns: tuple[Column, ...] | None, statement: Any) -> None:
+        super().__init__()
+        self.sql = sql
+        self.columns = columns
+        """None until the first execution tells (textual SQL)."""
+        self.decoders: dict[Any, Decoder] = {}
+        self.table: sa.Table | None = None
+        """The table that the statement changes, for messages."""
+        self.writes = isinstance(statement, UpdateBase)
+        if self.writes and isinstance(statement.table, sa.Table):
+            self.table = statement.table
+        self.many_is_one_each = _inserts_one_row(statement)
+        """Each execution changes exactly one row, so nobody has to count."""
+
+    def decoder(self, type_: Any) -> Decoder:
+        """The function from this plan's rows to ``type_``. Raises RowMismatch."""
+        found = self.decoders.get(type_)
+        if found is None:
+            found = self.decoders[type_] = decoder(type_, self.columns or ())
+        return found
+
+    def describe(self) -> str:
+        """The SQL, shortened for messages."""
+        flat = " ".join(self.sql.split())
+        return flat if len(flat) <= 200 else flat[:197] + "…"
+
+
+class Prepared(NamedTuple):
+    """A statement with a given set of parameter names, ready to run."""
+
+    plan: Plan
+    bind: Callable[[Params, Args], Args]
+    literals: Args
+
+
+class Misfit(Exception):  # noqa: N818 - never leaves this package
+    """The parameters differ in name from those that the generated expression was made for."""
+
+
+class PlanCache:
+    """The plans of one backend. Used from the event loop only."""
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        self._dialect = dialect
+        self.latest: dict[int, Prepared] = {}
+        """By ``id(statement)``; an entry goes when its statement does, so an id is never taken for another's."""
+        self._watch: dict[int, weakref.ref[Any]] = {}
+        self._variants: dict[int, dict[tuple[str, ...], Prepared]] = {}
+        self._compiled: MutableMapping[Any, Any] = _Recent(PLANS_MAX)
+
+    def bind(self, statement: Any, params: Params) -> tuple[Plan, Args]:
+        """The plan and the arguments for one execution. Raises StatementError."""
+        prepared = self.latest.get(id(statement))
+        if prepared is not None:
+            try:
+                return prepared.plan, prepared.bind(params, prepared.literals)
+            except (KeyError, Misfit):
+                pass  # another set of names than last time, or a mistake that is explained below
+        names = tuple(sorted(params))
+        prepared = self._variants.get(id(statement), {}).get(names)
+        if prepared is None:
+            return self._prepare(statement, names, params)
+        self.latest[id(statement)] = prepared
+        return prepared.plan, prepared.bind(params, prepared.literals)
+
+    def _prepare(self, statement: Any, names: tuple[str, ...], params: Params) -> tuple[Plan, Args]:
+        compiled, extracted = self._compile(statement, names)
+        if compiled.is_ddl:
+            return Plan(compiled.string, (), statement), ()
+        _check_names(compiled, params)
+        if compiled.post_compile_params:
+            return self._expand(compiled, extracted, params)
+        blueprint: _Blueprint | None = getattr(compiled, "tenfold_blueprints", {}).get(names)
+        if blueprint is None:
+            blueprint = self._blueprint(compiled, statement, names)
+        prepared = Prepared(blueprint.plan, blueprint.bind, blueprint.literals(compiled, extracted))
+        self._remember(statement, names, prepared)
+        return prepared.plan, prepared.bind(params, prepared.literals)
+
+    def _compile(self, statement: Any, names: tuple[str, ...]) -> tuple[Any, Any]:
+        dml = isinstance(statement, Insert | Update)
+        compile_ = getattr(statement, "_compile_w_cache", None)
+        if compile_ is None:
+            raise StatementError(
+                f"{type(statement).__name__} is not a statement. Use sqlalchemy.select, insert, update, delete "
+                "or text; a plain string has to be wrapped in sqlalchemy.text()."
+            )
+        try:
+            compiled, extracted, *_ = compile_(
+                self._dialect,
+                compiled_cache=self._compiled,
+                column_keys=list(names) if dml else [],
+                # Without RETURNING nobody asks for the new key, and SQLAlchemy need not add it.
+                for_executemany=isinstance(statement, Insert) and not cast("Any", statement)._returning,
+            )
+        except sa.exc.SQLAlchemyError as error:
+            raise StatementError(f"the statement cannot be compiled: {error}") from error
+        return compiled, extracted
+
+    def _blueprint(self, compiled: Any, statement: Any, names: tuple[str, ...]) -> _Blueprint:
+        by_names: dict[tuple[str, ...], _Blueprint] = compiled.__dict__.setdefault("tenfold_blueprints", {})
+        known = next(iter(by_names.values()), None)
+        plan = known.plan if known else Plan(compiled.string, self._columns(compiled), statement)
+        blueprint = by_names[names] = _Blueprint(plan, compiled, names)
+        return blueprint
+
+    def _columns(self, compiled: Any) -> tuple[Column, ...] | None:
+        entries = compiled._result_columns
+        if not entries:
+            return None if isinstance(compiled.statement, sa.TextClause) else ()
+        return tuple(self._column(entry) for entry in entries)
+
+    def _column(self, entry: Any) -> Column:
+        try:
+            python_type = entry.type.python_type
+        except NotImplementedError:
+            python_type = None
+        key = next((getattr(o, "key", None) for o in entry.objects if isinstance(o, sa.Column)), None)
+        name = key if key and entry.keyname == getattr(entry.objects[0], "name", None) else entry.keyname
+        return Column(name, entry.type._cached_result_processor(self._dialect, None), python_type)
+
+    def _expand(self, compiled: Any, extracted: Any, params: Params) -> tuple[Plan, Args]:
+        """``IN`` over a list: the SQL depends on the number of values, so each number has its own plan."""
+        values = compiled.construct_params(params, extracted_parameters=extracted, escape_names=False)
+        for name, make in _defaults(compiled).items():
+            values[name] = make(values)
+        state = compiled._process_parameters_for_postcompile(values)
+        plans: MutableMapping[str, Plan] = compiled.__dict__.setdefault(
+            "tenfold_expansions", _Recent(_EXPANSIONS_MAX)
+        )
+        plan = plans.get(state.statement)
+        if plan is None:
+            plan = Plan(state.statement, self._columns(compiled), compiled.statement)
+            plans[state.statement] = plan
+        values.update(state.additional_parameters)
+        processors = {**compiled._bind_processors, **state.processors}
+        args = (
+            (values[n] if processors.get(n) is None else processors[n](values[n]))
+            for n in state.positiontup or ()
+        )
+        return plan, tuple(args)
+
+    def _remember(self, statement: Any, names: tuple[str, ...], prepared: Prepared) -> None:
+        key = id(statement)
+        if key not in self._watch:
+
+            def forget(_: Any) -> None:
+                self.latest.pop(key, None)
+                self._variants.pop(key, None)
+                self._watch.pop(key, None)
+
+            self._watch[key] = weakref.ref(statement, forget)
+        self.latest[key] = prepared
+        self._variants.setdefault(key, {})[names] = prepared
+
+
+class _Recent(OrderedDict[Any, Any]):
+    """A mapping that forgets what was least recently used."""
+
+    def __init__(self, entries_max: int) -> None:
+        super().__init__()
+        self._entries_max = entries_max
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        if key not in self:
+            return default
+        self.move_to_end(key)
+        return self[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        if len(self) > self._entries_max:
+            self.popitem(last=False)
+
+
+class _Blueprint:
+    """What all statements with one cache key and one set of parameter names share."""
+
+    __slots__ = ("_literal_names", "_processors", "bind", "plan")
+
+    def __init__(self, plan: Plan, compiled: Any, names: tuple[str, ...]) -> None:
+        self.plan = plan
+        self._processors: Mapping[str, Any] = compiled._bind_processors
+        self._literal_names: list[str] = []
+        self.bind = self._generate(compiled, frozenset(names))
+
+    def literals(self, compiled: Any, extracted: Any) -> Args:
+        """The processed values that are part of the statement at hand."""
+        if not self._literal_names:
+            return ()
+        values = _values(compiled, extracted)
+        return tuple(self._processed(n, values[n]) for n in self._literal_names)
+
+    def _processed(self, name: str, value: Any) -> Any:
+        process = self._processors.get(name)
+        return value if process is None else process(value)
+
+    def _generate(self, compiled: Any, given: frozenset[str]) -> Callable[[Params, Args], Args]:
+        binds = {name: bind for bind, name in compiled.bind_names.items()}
+        defaults = _defaults(compiled)
+        scope: dict[str, Any] = {"misfit": _misfit}
+        parts: list[str] = []
+        for i, name in enumerate(compiled.positiontup or ()):
+            bind = binds[name]
+            if name in defaults:
+                scope[f"d{i}"], part = defaults[name], f"d{i}(p)"
+            elif bind.key in given or name in given or bind.required:
+                part = f"p[{(bind.key if bind.key in given or bind.required else name)!r}]"
+            elif bind.callable is not None:
+                scope[f"b{i}"], part = bind, f"b{i}.effective_value"
+            else:
+                parts.append(f"x[{len(self._literal_names)}]")
+                self._literal_names.append(name)
+                continue
+            if (process := self._processors.get(name)) is not None:
+                scope[f"c{i}"], part = process, f"c{i}({part})"
+            parts.append(part)
+        tuple_ = f"({', '.join(parts)}{',' if parts else ''})"
+        # Names come from the statement and enter as their repr; everything else is ours.
+        return cast("Any", eval(f"lambda p, x: {tuple_} if len(p) == {len(given)} else misfit()", scope))  # noqa: S307
+
+
+def _misfit() -> Args:
+    raise Misfit
+
+
+def _values(compiled: Any, extracted: Any) -> Mapping[str, Any]:
+    return cast(
+        "Mapping[str, Any]",
+        compiled.construct_params(None, extracted_parameters=extracted, escape_names=False, _check=False),
+    )
+
+
+def _defaults(compiled: SQLCompiler) -> dict[str, Callable[[Params], Any]]:
+    """Bind names whose value the column's Python-side ``default`` or ``onupdate`` makes."""
+    inner = cast("Any", compiled)
+    if not inner.insert_prefetch and not inner.update_prefetch:
+        return {}
+    name_of: Callable[[Any], str] = inner._within_exec_param_key_getter
+    made = {name_of(column): _default(column.default) for column in inner.insert_prefetch}
+    return made | {name_of(column): _default(column.onupdate) for column in inner.update_prefetch}
+
+
+def _default(default: Any) -> Callable[[Params], Any]:
+    if default is None:
+        return lambda _: None
+    if default.is_scalar:
+        value = default.arg
+        return lambda _: value
+    call = default.arg  # SQLAlchemy has wrapped it: it takes the execution context
+    return lambda params: call(_DefaultContext(params))
+
+
+class _DefaultContext:
+    """What a context-sensitive default may ask: the other parameters of the row."""
+
+    __slots__ = ("current_parameters",)
+
+    def __init__(self, params: Params) -> None:
+        self.current_parameters = params
+
+    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Params:
+        return self.current_parameters
+
+
+def _check_names(compiled: Any, params: Params) -> None:
+    known = {bind.key for bind in compiled.bind_names if not bind.unique} | set(compiled.bind_names.values())
+    required = {bind.key for bind in compiled.bind_names if bind.required}
+    missing = sorted(required - params.keys())
+    unknown = sorted(params.keys() - known)
+    if not missing and not unknown:
+        return
+    said = [
+        f"no value is given for {', '.join(map(repr, missing))}" if missing else "",
+        f"it has no parameter {', '.join(map(repr, unknown))}" if unknown else "",
+    ]
+    hint = nearest(unknown[0], missing or known) if unknown else ""
+    flat = " ".join(compiled.string.split())[:200]
+    raise StatementError(f"the parameters do not fit: {'; '.join(filter(None, said))}.{hint} The statement: {flat}")
+
+
+def _inserts_one_row(statement: Any) -> bool:
+    if not isinstance(statement, Insert):
+        return False
+    inner = cast("Any", statement)
+    return not (
+        inner._post_values_clause is not None or inner._prefixes or inner.select is not None or inner._multi_values
+    )
+
+
+def sequence_of_params(params: Any) -> Sequence[Params] | None:
+    """``params`` when it is a list of mappings (executemany), else None."""
+    return None if params is None or isinstance(params, Mapping) else cast("Sequence[Params]", params)

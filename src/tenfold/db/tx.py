@@ -1,0 +1,219 @@
+"""A transaction: statements, savepoints, an ORM session, and what other layers do before and after its commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from tenfold.db.reader import Reader
+from tenfold.errors import TransactionMisuse
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from tenfold.db.contract import TxChannel
+    from tenfold.db.database import Database
+    from tenfold.db.session import TxSession
+
+log = logging.getLogger("tenfold.db")
+
+BeforeCommit = Callable[["Tx"], Awaitable[None]]
+AfterCommit = Callable[[], object]
+
+
+class Tx(Reader):
+    """One serializable transaction; use it as ``async with db.tx() as tx``.
+
+    It begins with its first statement, commits when the block ends and rolls back when the block raises or is
+    cancelled. Once the block was left without an error the changes are durable. A statement that failed leaves the
+    transaction unusable, on every backend; put what may fail into :meth:`savepoint`.
+    """
+
+    __slots__ = ("_after", "_before", "_channel", "_db", "_orm", "_tags", "_task", "state")
+    _channel: TxChannel
+
+    def __init__(self, db: Database, channel: TxChannel) -> None:
+        self._bind = db.backend.plans.bind
+        self._channel = channel
+        self._db = db
+        self._task: asyncio.Task[Any] | None = None
+        self._before: list[BeforeCommit] = []
+        self._after: list[AfterCommit] = []
+        self._tags: list[str] = []
+        self._orm: TxSession | None = None
+        self.state: dict[str, Any] = {}
+        """Other layers keep here what they write in :meth:`before_commit`. Inside a savepoint it is another one."""
+
+    @property
+    def database(self) -> Database:
+        """The database that the transaction was opened on."""
+        return self._db
+
+    async def execute(
+        self, stmt: Any, params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None, /, **kw: Any
+    ) -> int:
+        """Run a statement for its effect; returns the number of rows changed.
+
+        A list of mappings runs it once for each of them, all with the same names.
+        """
+        if params is not None:
+            if not isinstance(params, Mapping):
+                return await self._execute_many(stmt, params)
+            kw = {**params, **kw}
+        plan, args = self._bind(stmt, kw)
+        changed = self._channel.run_now(plan, args)
+        return await self._channel.run(plan, args) if changed is None else changed
+
+    async def _execute_many(self, stmt: Any, many: Sequence[Mapping[str, Any]]) -> int:
+        if not many:
+            return 0
+        bound = [self._bind(stmt, params) for params in many]
+        plan = bound[0][0]
+        if any(other is not plan for other, _ in bound):
+            raise TransactionMisuse("every mapping of a list of parameters must have the same names.")
+        return await self._channel.run_many(plan, [args for _, args in bound])
+
+    @property
+    def session(self) -> AsyncSession:
+        """An SQLAlchemy ORM session on this transaction. It is flushed before the commit; ``session.commit()``
+        flushes only, and ``session.rollback()`` is refused (leave the block by an exception instead)."""
+        if self._orm is None:
+            from tenfold.db.session import TxSession  # the ORM costs start-up time that few need
+
+            self._orm = TxSession(self._channel, self._db.backend)
+        return self._orm.session
+
+    def invalidate(self, *tags: str) -> None:
+        """Tell every cache of the app, once this has committed, to forget what carries one of ``tags``."""
+        self._tags.extend(tags)
+
+    def on_commit(self, fn: AfterCommit) -> None:
+        """Call ``fn`` right after the commit. A crash in between loses the call, so it may wake but never carry
+        data; what it raises is logged only."""
+        self._after.append(fn)
+
+    def before_commit(self, fn: BeforeCommit) -> None:
+        """Await ``fn(tx)`` inside the transaction, once: before the commit, or before a savepoint begins or ends.
+        What it raises rolls back."""
+        self._before.append(fn)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[Tx]:
+        """A part that can fail by itself: when the block raises, what was done inside is undone (statements,
+        enqueued messages, invalidations), the error goes on, and the transaction can still commit."""
+        await self._flush()
+        mark = self._enter_part()
+        part = self._part() if self._orm is None else self._orm.session.begin_nested()
+        try:
+            async with part:
+                yield self
+                await self._flush()
+        except BaseException:
+            self._leave_part(mark, keep=False)
+            raise
+        self._leave_part(mark, keep=True)
+
+    @asynccontextmanager
+    async def _part(self) -> AsyncIterator[None]:
+        await self._channel.savepoint()
+        try:
+            yield
+        except BaseException:
+            if self._orm is not None:  # opened inside: all it knows belongs to what is undone
+                await self._orm.close()
+                self._orm = None
+            await self._channel.rollback_to()
+            raise
+        await self._channel.release()
+
+    async def __aenter__(self) -> Self:
+        self._register()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                await self._commit()
+            else:
+                await self._roll_back()
+        finally:
+            self._unregister()
+
+    # ── for the layers of this package ──
+
+    def _register(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        open_ = self._db.backend.open_by_task
+        if task in open_:
+            raise TransactionMisuse(
+                f"a transaction inside a transaction: this task has one open on database {self._db.name!r} (or one "
+                "that shares its file). Hand the open tx on, or use tx.savepoint() for a part that may fail."
+            )
+        open_[task] = self
+        self._task = task
+
+    def _unregister(self) -> None:
+        if self._task is not None:
+            self._db.backend.open_by_task.pop(self._task, None)
+            self._task = None
+
+    async def _flush(self) -> None:
+        """Let the layers above write what they have buffered; they may register again while this goes on."""
+        if self._orm is not None:
+            await self._orm.flush()
+        while self._before:
+            hooks, self._before = self._before, []
+            for hook in hooks:
+                await hook(self)
+
+    async def _commit(self) -> None:
+        try:
+            if self._before or self._orm is not None:
+                await self._flush()
+            if self._tags:
+                await self._db.announce(self._tags)
+        except BaseException:
+            await self._roll_back()
+            raise
+        if self._orm is not None:
+            await self._orm.close()
+        cancelled = await self._channel.commit()
+        self._committed()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def _committed(self) -> None:
+        if self._tags:
+            self._db.invalidated(self._tags)
+        for fn in self._after:
+            try:
+                fn()
+            except Exception:
+                log.exception("a function that was to run after a commit failed; the commit stands")
+
+    async def _roll_back(self) -> None:
+        cancelled = await self._channel.rollback()
+        if self._orm is not None:
+            await self._orm.close()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def _enter_part(self) -> tuple[dict[str, Any], int, int]:
+        mark = (self.state, len(self._tags), len(self._after))
+        self.state = {}
+        return mark
+
+    def _leave_part(self, mark: tuple[dict[str, Any], int, int], *, keep: bool) -> None:
+        self.state, tags, after = mark
+        if not keep:
+            self._before.clear()
+            del self._tags[tags:], self._after[after:]
