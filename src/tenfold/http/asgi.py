@@ -73,7 +73,7 @@ class HttpApp:
         self.sweeper = Sweeper(self.clock, body_timeout_s=self.settings.body_timeout_s)
         self.watchdog = LoopWatchdog(self.clock, self.settings.blocked_loop_warn_s)
         self._threads = HandlerThreads(self.settings.threads)
-        self._wiring = Wiring(
+        self.wiring = Wiring(
             settings=self.settings,
             container=container or Container(),
             clock=self.clock,
@@ -98,7 +98,7 @@ class HttpApp:
 
     def add(self, operation: Operation[..., Any]) -> Endpoint:
         """Compile and route one more operation. Raises DeclarationError."""
-        endpoint = compile_operation(operation, self._wiring)
+        endpoint = compile_operation(operation, self.wiring)
         self._router.add(operation.path, operation.method, endpoint, where=operation.where)
         self.endpoints.append(endpoint)
         return endpoint
@@ -126,8 +126,9 @@ class HttpApp:
         if not self._started:
             await self.start()
         path = scope["path"]
-        if "root_path" in scope and scope["root_path"]:
+        if "root_path" in scope and scope["root_path"]:  # noqa: RUF019
             path = below(path, scope["root_path"])
+        raw_path = scope["raw_path"] if "raw_path" in scope else b""
         raw_headers = scope["headers"]
         static = self._router.static
         try:
@@ -137,9 +138,7 @@ class HttpApp:
             if path in static:
                 methods: Mapping[str, Endpoint] = static[path]
             else:
-                found = self._router.find(
-                    path, raw_path_of(scope) if "raw_path" in scope and b"%" in scope["raw_path"] else b""
-                )
+                found = self._router.find(path, raw_path_of(scope) if raw_path and b"%" in raw_path else b"")
                 if found is None:
                     await self._elsewhere(path, scope, receive, send)
                     return
@@ -148,10 +147,11 @@ class HttpApp:
             if method in methods:
                 endpoint = methods[method]
             else:
-                endpoint = self._other_method(method, methods, path)
-                if endpoint is None:
+                other = self._other_method(method, methods, path)
+                if other is None:
                     await send_answer(options_answer(methods), send)
                     return
+                endpoint = other
         except Problem as problem:
             await send_answer(answer_of(problem, instance=path), send)
             return

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tenfold.errors import BadRequest, DeclarationError, MalformedBody, UnsupportedMedia, UriTooLong
+from tenfold.errors import BadRequest, DeclarationError, UnsupportedMedia
 from tenfold.http import limits
 from tenfold.http.adapters import Codec
 from tenfold.http.collect import Collector, Inputs
-from tenfold.http.types import bounded, has_pydantic, is_pydantic, strip_annotated
 from tenfold.http.wire import BadText, Values, parse_query, text_of
 
 if TYPE_CHECKING:

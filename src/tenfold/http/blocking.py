@@ -68,7 +68,7 @@ class LoopWatchdog:
                 continue
             seen = self._beat
             self.blocked += 1
-            self._report(sys._current_frames().get(thread_id), late)  # noqa: SLF001 - the documented way
+            self._report(sys._current_frames().get(thread_id), late)
 
     def _report(self, frame: FrameType | None, late_s: float) -> None:
         found = blamed(frame)

@@ -6,12 +6,11 @@ because msgspec judges each scalar.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import inspect as mi
@@ -183,6 +182,7 @@ def parse_json(body: bytes, max_depth: int) -> Any:
 def _malformed(body: bytes, message: str) -> MalformedBody:
     match = _BYTE.search(message)
     at = min(int(match[1]), len(body)) if match else len(body)
+    at -= "trailing" in message  # of these, msgspec tells the byte after
     line = body.count(b"\n", 0, at) + 1
     column = len(body[body.rfind(b"\n", 0, at) + 1 : at].decode("utf-8", "replace")) + 1
     what = _BYTE.sub("", message).removeprefix("JSON is malformed: ").strip().lower()

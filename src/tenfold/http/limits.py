@@ -89,7 +89,7 @@ async def read_body(request: Request) -> bytes:
     if message["type"] != "http.request":
         raise ClientDisconnected
     body: bytes = message.get("body", b"")
-    if "more_body" in message and message["more_body"]:
+    if "more_body" in message and message["more_body"]:  # noqa: RUF019 - .get() would be a call
         body = b"".join([body, *[piece async for piece in _rest(request, len(body))]])
     request.complete = True
     if len(body) > request.body_max_bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast
+from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
 from tenfold._core.container import describe
 from tenfold._core.context import Priority
@@ -102,6 +102,8 @@ class Operation(Generic[P, R]):
         self.method = method.upper()
         self.path = path
         self.policies = policies or Policies()
+        self.routed = True
+        """False: no route; other services may call it, clients may not."""
         self._caller: Callable[..., Awaitable[R]] | None = None
         self.__doc__ = fn.__doc__
         self.__name__ = fn.__name__
@@ -121,8 +123,9 @@ class Operation(Generic[P, R]):
         """Run the operation; as a call between services when an app has bound it."""
         if self._caller is not None:
             return await self._caller(*args, **kwargs)
-        result = self.fn(*args, **kwargs)
-        return await result if inspect.isawaitable(result) else cast("R", result)
+        result: Any = self.fn(*args, **kwargs)
+        value: R = await result if inspect.isawaitable(result) else result
+        return value
 
     def bind(self, caller: Callable[..., Awaitable[R]] | None) -> None:
         """Make calls go through ``caller``; None makes them plain calls again."""

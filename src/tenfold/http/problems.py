@@ -46,7 +46,9 @@ def problem_of(error: BaseException) -> Problem:
 
 def _foreseen(error: TenfoldError) -> Problem:
     title, kind = _TITLES[error.status]
-    shown = type(title.replace(" ", ""), (Problem,), {"title": title, "kind": kind, "status": error.status})
+    shown: type[Problem] = type(
+        title.replace(" ", ""), (Problem,), {"title": title, "kind": kind, "status": error.status}
+    )
     extra: dict[str, Any] = {}
     if isinstance(error, IntegrityError) and error.columns:
         extra["fields"] = list(error.columns)

@@ -100,7 +100,8 @@ class CachedResponses:
         )
         if isinstance(loaded, CachedReply):
             return loaded.answer(request, self._clock.monotonic())
-        return loaded.value if isinstance(loaded, Unshared) else loaded
+        answer: Answer = loaded.value if isinstance(loaded, Unshared) else loaded
+        return answer
 
     def _tags(self, request: Request) -> list[str]:
         values = dict(zip(self._names, request.segments, strict=True))

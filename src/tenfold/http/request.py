@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,11 +13,11 @@ from tenfold.http.wire import BadText, Values, parse_cookies, parse_query, text_
 
 T = TypeVar("T")
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
 
-class ClientDisconnected(ConnectionError):  # noqa: N818 - what happened, like its base's names
+class ClientDisconnected(ConnectionError):
     """The client went away before the request was complete; nobody is left to answer."""
 
 

@@ -50,6 +50,13 @@ _PYTHON: dict[type[mi.Type], Any] = {
 }
 
 
+_WRITTEN = (
+    mi.StrType, mi.BytesType, mi.ByteArrayType, mi.MemoryViewType, mi.DateTimeType, mi.DateType, mi.TimeType,
+    mi.TimeDeltaType, mi.UUIDType, mi.DecimalType,
+)  # fmt: skip
+"""Types whose values are text in JSON."""
+
+
 def wanted(info: mi.Type) -> str:
     """What a type accepts, in words."""
     if isinstance(info, mi.Metadata):
@@ -81,11 +88,8 @@ def wrong_kind(info: mi.Type, value: Any, *, lax: bool) -> str:
     """Text from a query string cannot be of another kind, so there only what is wanted is said."""
     if lax and isinstance(value, list):
         return "was given more than once; it takes a single value."
-    return (
-        f"must be {wanted(info)}."
-        if lax or isinstance(value, str) and kind(value) in wanted(info)
-        else (f"must be {wanted(info)}, not {kind(value)}.")
-    )
+    same_kind = isinstance(value, str) and isinstance(info, _WRITTEN)
+    return f"must be {wanted(info)}." if lax or same_kind else f"must be {wanted(info)}, not {kind(value)}."
 
 
 def leaf(info: mi.Type, value: Any, *, lax: bool) -> str:

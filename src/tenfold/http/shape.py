@@ -16,11 +16,13 @@ from msgspec import inspect as mi
 from tenfold.http.types import INT64_MAX, INT64_MIN
 
 _INT64 = Annotated[int, msgspec.Meta(ge=INT64_MIN, le=INT64_MAX)]
-_LEAF = msgspec.Raw
+_LEAF: Any = msgspec.Raw
+_LIST: Any = list
+_DICT: Any = dict
 _OBJECTS = (mi.StructType, mi.DataclassType, mi.TypedDictType)
 
 
-class Recursive(Exception):  # noqa: N818 - a signal inside this module, no error
+class Recursive(Exception):
     """The type contains itself: no finite twin exists."""
 
 
@@ -43,11 +45,11 @@ def _shape(info: mi.Type, unknown: bool, path: tuple[Any, ...]) -> Any:
     if isinstance(info, _OBJECTS):
         return _object(info, unknown, path)
     if isinstance(info, (mi.ListType, mi.SetType, mi.FrozenSetType, mi.VarTupleType)):
-        inner = _shape(info.item_type, unknown, path)
-        return _LEAF if inner is _LEAF else list[inner]
+        inner: Any = _shape(info.item_type, unknown, path)
+        return _LEAF if inner is _LEAF else _LIST[inner]
     if isinstance(info, mi.DictType):
         inner = _shape(info.value_type, unknown, path)
-        return _LEAF if inner is _LEAF else dict[str, inner]
+        return _LEAF if inner is _LEAF else _DICT[str, inner]
     if isinstance(info, mi.UnionType):
         return _union(info, unknown, path)
     return _LEAF
@@ -63,7 +65,7 @@ def _object(info: Any, unknown: bool, path: tuple[Any, ...]) -> Any:
         return _LEAF
     if is_struct and info.array_like:
         return _LEAF  # positions have no names to be unknown
-    tag = {"tag": info.tag, "tag_field": info.tag_field} if is_struct and info.tag is not None else {}
+    tag: Any = {"tag": info.tag, "tag_field": info.tag_field} if is_struct and info.tag is not None else {}
     return msgspec.defstruct(
         f"{info.cls.__name__}Shape",
         # Names on the wire need not be identifiers, so the twin's own are numbered and renamed.

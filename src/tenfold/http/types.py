@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import operator
+import sys
 import types
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -101,31 +104,39 @@ def has_pydantic(hint: Any) -> bool:
     return any(is_pydantic(part) for part in parts(hint))
 
 
-def bounded(hint: Any) -> Any:
-    """The type with every unbounded ``int`` limited to 64 bits.
+_BOUNDS: dict[Any, tuple[Any, Any]] = {
+    int: (INT64_MIN, INT64_MAX),
+    float: (-sys.float_info.max, sys.float_info.max),
+}
 
-    Integers beyond that fit no database column, so they are refused where they come in.
+
+def bounded(hint: Any) -> Any:
+    """The type with every open ``int`` limited to 64 bits and every open ``float`` to finite numbers.
+
+    Integers beyond that fit no database column, and JSON has no word for infinity and NaN, so they are refused
+    where they come in.
     """
-    if hint is int:
-        return Annotated[int, msgspec.Meta(ge=INT64_MIN, le=INT64_MAX)]
+    if hint is int or hint is float:
+        return Annotated[(hint, *_missing_bounds(hint, ()))]
     origin, args = get_origin(hint), get_args(hint)
+    generic: Any = origin
     if origin is Annotated:
         inner, extras = args[0], args[1:]
-        if inner is int:
-            return Annotated[(int, *extras, *_missing_bounds(extras))]
+        if inner is int or inner is float:
+            return Annotated[(inner, *extras, *_missing_bounds(inner, extras))]
         return Annotated[(bounded(inner), *extras)]
     if origin in (Union, types.UnionType):
-        return Union[tuple(bounded(a) for a in args)]
+        return functools.reduce(operator.or_, (bounded(a) for a in args))
     if origin in (list, set, frozenset, tuple) and args:
-        return origin[tuple(a if a is Ellipsis else bounded(a) for a in args)]
-    if origin in (dict, Mapping) and len(args) == 2:
-        return dict[args[0], bounded(args[1])]
+        return generic[tuple(a if a is Ellipsis else bounded(a) for a in args)]
+    if origin is dict:
+        return generic[args[0], bounded(args[1])]
     return hint
 
 
-def _missing_bounds(extras: tuple[Any, ...]) -> Iterator[msgspec.Meta]:
+def _missing_bounds(number: Any, extras: tuple[Any, ...]) -> tuple[msgspec.Meta, ...]:
     metas = [m for m in extras if isinstance(m, msgspec.Meta)]
-    if all(m.ge is None and m.gt is None for m in metas):
-        yield msgspec.Meta(ge=INT64_MIN)
-    if all(m.le is None and m.lt is None for m in metas):
-        yield msgspec.Meta(le=INT64_MAX)
+    least, most = _BOUNDS[number]
+    lower = msgspec.Meta(ge=least) if all(m.ge is None and m.gt is None for m in metas) else None
+    upper = msgspec.Meta(le=most) if all(m.le is None and m.lt is None for m in metas) else None
+    return tuple(meta for meta in (lower, upper) if meta is not None)

@@ -1,0 +1,106 @@
+"""The hot path's price in calls, Python's and C's, over one whole ASGI call."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated, Any
+
+import msgspec
+from http_calls import JSON, app_of, operation, scope_of
+from msgspec import Meta
+
+from tenfold._core.clock import SystemClock
+from tenfold.cache.backends.memory import Backend
+from tenfold.cache.cache import Cache
+from tenfold.http.asgi import HttpApp
+from tenfold.http.operation import ResponseCache
+from tenfold.telemetry.operations import OperationStats
+
+
+class Item(msgspec.Struct):
+    id: int
+    q: str | None
+
+
+class Order(msgspec.Struct):
+    customer: str
+    quantity: Annotated[int, Meta(ge=1)]
+
+
+async def get_item(id: int, q: str | None = None) -> Item:
+    return Item(id, q)
+
+
+async def place(order: Order) -> Order:
+    return order
+
+
+class Metrics:
+    tracer = None
+    access = None
+
+    def stats(self, operation: str, method: str, route: str) -> OperationStats:
+        return OperationStats(operation, method, route)
+
+
+HEADERS = [(b"host", b"localhost"), (b"user-agent", b"wrk"), (b"accept", b"*/*"), JSON]
+
+
+async def calls_of(app: HttpApp, method: str, target: str, body: bytes = b"") -> list[str]:
+    """The calls of the third of three equal requests, with those of our receive and send."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    calls: list[str] = []
+
+    def profile(frame: Any, event: str, arg: Any) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_qualname)
+        elif event == "c_call":
+            calls.append(arg.__qualname__)
+
+    await app.start()
+    for _ in range(2):
+        await app(scope_of(method, target, HEADERS), receive, send)
+    scope = scope_of(method, target, HEADERS)
+    work = app(scope, receive, send)
+    sys.setprofile(profile)
+    try:
+        await work
+    finally:
+        sys.setprofile(None)
+        await app.stop()
+    assert [m["status"] for m in sent if "status" in m] == [200, 200, 200]
+    return [name for name in calls if "setprofile" not in name]
+
+
+def test_a_typed_get_costs_at_most_35_calls() -> None:
+    app = app_of(operation(get_item, path="/items/{id}"), telemetry=Metrics())
+    calls = asyncio.run(calls_of(app, "GET", "/items/5?q=abc"))
+    assert len(calls) <= 35, calls
+
+
+def test_a_validated_post_costs_at_most_45_calls() -> None:
+    app = app_of(operation(place, "POST", "/orders"), telemetry=Metrics())
+    calls = asyncio.run(calls_of(app, "POST", "/orders", b'{"customer":"a","quantity":2}'))
+    assert len(calls) <= 45, calls
+
+
+def test_a_hit_of_the_response_cache_costs_at_most_25_calls() -> None:
+    async def main() -> list[str]:
+        clock = SystemClock()
+        cache = Cache("http")
+        cache.bind(Backend(100), clock)
+        cached = operation(get_item, path="/items/{id}", cache=ResponseCache(ttl_s=60))
+        app = app_of(cached, telemetry=Metrics(), response_cache=cache, clock=clock)
+        return await calls_of(app, "GET", "/items/5?q=abc")
+
+    calls = asyncio.run(main())
+    assert "get_item" not in calls
+    assert len(calls) <= 25, calls
