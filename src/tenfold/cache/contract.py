@@ -31,6 +31,10 @@ class CacheStats:
     def __init__(self) -> None:
         self.reset()
 
+    def numbers(self) -> dict[str, int]:
+        """Every count by name, for metrics."""
+        return {f"{name}_total": getattr(self, name) for name in self.__slots__}
+
     def reset(self) -> None:
         """Count from 0."""
         self.hits = 0

@@ -1,0 +1,226 @@
+"""App: the composition root. Services and settings go in; something that runs comes out.
+
+``App`` is an ASGI application. Making one touches nothing: no file, socket or thread. :meth:`App.start` reads the
+settings, connects the databases, applies or checks migrations, and starts the worker; :meth:`App.stop` undoes it
+in reverse. A server that speaks ASGI lifespan does both; without lifespan the first request starts the app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tenfold._core import settings as settings_module
+from tenfold._core.clock import Clock, SystemClock
+from tenfold._core.container import Container
+from tenfold._core.settings import Loaded, Settings
+from tenfold._core.text import nearest
+from tenfold.assembly import Assembly
+from tenfold.errors import DeclarationError, NotBound
+
+if TYPE_CHECKING:
+    from tenfold.cache.cache import Cache
+    from tenfold.db.database import Database
+    from tenfold.http.operation import Operation
+    from tenfold.jobs.job import Job
+    from tenfold.security.accounts import Accounts
+    from tenfold.security.authenticator import Authenticator
+    from tenfold.service import Service
+    from tenfold.telemetry.log import Logging
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class App:
+    """A backend: ``App("shop", [accounts, catalog, orders])``.
+
+    ``auth`` recognises callers: an :class:`~tenfold.security.accounts.Accounts` or any
+    :class:`~tenfold.security.authenticator.Authenticator`. ``version`` and ``description`` appear in the OpenAPI
+    document. Raises :class:`DeclarationError` for services, jobs or topics that share a name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        services: Sequence[Service],
+        *,
+        auth: Accounts | Authenticator | None = None,
+        version: str = "0.1.0",
+        description: str = "",
+        clock: Clock | None = None,
+    ) -> None:
+        self.name = name
+        self.services = tuple(services)
+        self.auth = auth
+        self.version = version
+        self.description = description
+        self.clock: Clock = clock or SystemClock()
+        self.container = Container()
+        self.logging: Logging | None = None
+        """Set by whoever owns the process's log (``tenfold run``); gives the app its access log."""
+        self._loaded: Loaded | None = None
+        self._assembly: Assembly | None = None
+        self._starting = asyncio.Lock()
+        _refuse_twins("service", [service.name for service in services])
+        _refuse_twins("job", [job.name for job in self.jobs])
+        _refuse_twins("topic", [topic.name for service in services for topic in service.topics])
+
+    def __repr__(self) -> str:
+        return f"<App {self.name}: {', '.join(service.name for service in self.services)}>"
+
+    # ── what it is made of ──
+
+    @property
+    def operations(self) -> list[Operation[..., Any]]:
+        """Every operation of every service, in the order of declaration."""
+        return [operation for service in self.services for operation in service.operations]
+
+    @property
+    def jobs(self) -> list[Job[..., Any]]:
+        return [job for service in self.services for job in service.jobs]
+
+    @property
+    def databases(self) -> list[Database]:
+        return [database for service in self.services for database in service.databases]
+
+    @property
+    def caches(self) -> list[Cache]:
+        return [cache for service in self.services for cache in service.caches]
+
+    def service(self, name: str) -> Service:
+        """The service of that name. Raises KeyError with the nearest name."""
+        for service in self.services:
+            if service.name == name:
+                return service
+        names = [service.name for service in self.services]
+        raise KeyError(f"There is no service {name!r}.{nearest(name, names)}")
+
+    # ── settings ──
+
+    def configure(
+        self, file: Path | None = None, *, environ: dict[str, str] | None = None, **overrides: Any
+    ) -> Loaded:
+        """Read ``tenfold.toml`` and ``TENFOLD_…`` variables; ``overrides`` are paths with ``__`` for dots.
+
+        Called by :meth:`start` when nobody did before. Raises :class:`ConfigError`.
+        """
+        own = {s.name: s.settings_type for s in self.services if s.settings_type is not None}
+        dotted = {path.replace("__", "."): value for path, value in overrides.items()}
+        self._loaded = settings_module.load(file, environ=environ, overrides=dotted, services=own)
+        return self._loaded
+
+    @property
+    def settings(self) -> Settings:
+        """What this app runs with; reads them when nobody configured it."""
+        return (self._loaded or self.configure()).settings
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder of everything the embedded backends keep."""
+        return Path(self.settings.app.data_dir)
+
+    # ── life ──
+
+    @property
+    def assembly(self) -> Assembly:
+        """The running parts. Raises :class:`NotBound` before :meth:`start`."""
+        if self._assembly is None:
+            raise NotBound(f"app {self.name!r} has not started; run it, or use `async with app.lifespan()`.")
+        return self._assembly
+
+    @property
+    def started(self) -> bool:
+        return self._assembly is not None
+
+    async def start(self, *, worker: bool | None = None) -> None:
+        """Connect, migrate, start. ``worker`` overrides the setting ``worker.enabled``. Again is harmless."""
+        async with self._starting:
+            if self._assembly is None:
+                assembly = Assembly(self)
+                await assembly.start(self.settings.worker.enabled if worker is None else worker)
+                self._assembly = assembly
+
+    async def stop(self) -> None:
+        """Stop every part, last started first. Again is harmless."""
+        async with self._starting:
+            assembly, self._assembly = self._assembly, None
+            if assembly is not None:
+                await assembly.stop()
+
+    async def stop_worker(self) -> None:
+        """Hand unfinished jobs back and take no more, while requests are still answered."""
+        if self._assembly is not None:
+            await self._assembly.stop_worker()
+
+    @asynccontextmanager
+    async def lifespan(self, _outer: Any = None) -> AsyncGenerator[App]:
+        """``async with app.lifespan():`` runs the app; also the ``lifespan=`` of a FastAPI or Starlette app
+        that mounts this one."""
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.stop()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is about to stop: not ready, answers ``Connection: close``."""
+        return self._assembly is not None and self._assembly.checks.draining
+
+    @draining.setter
+    def draining(self, value: bool) -> None:
+        self.assembly.checks.draining = value
+
+    def check(self) -> list[str]:
+        """Everything that can be found wrong without starting: one sentence each, none when all is well."""
+        return Assembly.problems(self)
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 document; needs nothing running."""
+        return Assembly(self).docs.document
+
+    # ── entries ──
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if self._assembly is None:
+            if scope["type"] == "lifespan":
+                await self._serve_lifespan(receive, send)
+                return
+            await self.start()
+        await self.assembly.http(scope, receive, send)
+
+    async def ops(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI application of the operations listener: metrics, health, pages."""
+        await self.assembly.ops(scope, receive, send)
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        """Granian's own protocol, a thinner entry than ASGI."""
+        if self._assembly is None:
+            await self.start()
+        await self.assembly.rsgi(scope, protocol)
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _refuse_twins(kind: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise DeclarationError(
+                f"there is more than one {kind} named {name!r}.", where="App", remedy="Rename one of them."
+            )

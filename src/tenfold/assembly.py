@@ -1,0 +1,324 @@
+"""How an app's parts are put together: declarations and settings in, connected objects out.
+
+``Assembly(app)`` connects nothing: it plans dependencies and compiles every operation, so whatever is wrong with
+the declarations is found here. :meth:`Assembly.start` opens what the parts stand on, from the bottom up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tenfold._core import context as contexts
+from tenfold._core.clock import Clock
+from tenfold._core.lifecycle import Lifecycle
+from tenfold._core.resolve import backend_class
+from tenfold._core.settings import Settings
+from tenfold.background import Background
+from tenfold.cache.cache import Cache
+from tenfold.cache.response import ResponseStore
+from tenfold.db import migrations
+from tenfold.errors import DeclarationError, TenfoldError
+from tenfold.guard.backends.sql import SqlIdempotencyStore
+from tenfold.guard.idempotency import IdempotencyGuard
+from tenfold.http.asgi import HttpApp
+from tenfold.http.asgi import Mount as HttpMount
+from tenfold.http.docs import Docs
+from tenfold.http.rsgi import RsgiApp
+from tenfold.http.websocket import WebSocketApp
+from tenfold.mail.mailer import Mailer
+from tenfold.mail.page import MailboxPage
+from tenfold.rpc.binding import bind_calls, unbind_calls
+from tenfold.security.accounts import Accounts
+from tenfold.telemetry.hub import Hub
+from tenfold.telemetry.ops import OpsApp
+
+if TYPE_CHECKING:
+    from tenfold.app import App
+    from tenfold.db.contract import DatabaseBackend
+    from tenfold.db.database import Database
+
+log = logging.getLogger("tenfold.app")
+
+
+class Assembly:
+    """The parts of one running app."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.settings: Settings = app.settings
+        self._life = Lifecycle(self.settings.app.stop_timeout_s)
+        self.telemetry = Hub(app.name, self.settings, app.clock, app.logging)
+        self.checks = self.telemetry.checks
+        self.mailer = Mailer()
+        self.response_cache = Cache("tenfold.responses")
+        self._guards: dict[str, IdempotencyGuard] = {}
+        self._provide()
+        self.http = self._http()
+        self.rsgi = RsgiApp(self.http)
+        self.background = Background(app, self.telemetry)
+        self.ops = OpsApp(
+            self.telemetry.registry,
+            self.checks,
+            self.telemetry.pages,
+            self.settings.ops.token,
+            app.clock,
+            host=self.settings.ops.host,
+            title=app.name,
+        )
+
+    # ── planning ──
+
+    def _provide(self) -> None:
+        """What handlers may ask for by type, besides what services provide."""
+        container, app = self.app.container, self.app
+        container.provide(Settings, lambda: self.settings)
+        container.provide(Clock, lambda: app.clock)
+        container.provide(Mailer, lambda: self.mailer)
+        if isinstance(app.auth, Accounts):
+            container.provide(Accounts, lambda: app.auth)
+        for service in app.services:
+            if service.settings_type is not None:
+                own = self.settings.services[service.name]
+                container.provide(service.settings_type, lambda own=own: own)
+            for provider in service.providers:
+                container.provide(provider.type, provider.factory, scope=provider.scope)
+
+    def _http(self) -> HttpApp:
+        app, settings = self.app, self.settings.http
+        http = HttpApp(
+            [operation for operation in app.operations if operation.routed],
+            settings=settings,
+            container=app.container,
+            authenticator=self._authenticator(),
+            clock=app.clock,
+            telemetry=self.telemetry.http,
+            databases={d.name: d for d in app.databases},
+            idempotency=self._guard,
+            response_cache=ResponseStore(self.response_cache),
+            mounts=[HttpMount(m.path, m.app, m.auth) for service in app.services for m in service.mounts],
+            websocket=WebSocketApp(
+                [w for service in app.services for w in service.websockets],
+                settings=settings,
+                container=app.container,
+                clock=app.clock,
+                authenticator=self._authenticator(),
+            ),
+        )
+        self.docs = Docs(
+            list(http.endpoints),
+            title=app.name,
+            version=app.version,
+            description=app.description,
+            authenticator=self._authenticator(),
+        )
+        if settings.docs:
+            for operation in self.docs.operations():
+                http.add(operation)
+        return http
+
+    def _authenticator(self) -> Any:
+        auth = self.app.auth
+        return auth.authenticator if isinstance(auth, Accounts) else auth
+
+    def _guard(self, service: str) -> IdempotencyGuard:
+        """The keys of a service's operations stand in its own database, beside their effects."""
+        if service not in self._guards:
+            for database in self.app.databases:
+                if database.name == service:
+                    self._guards[service] = IdempotencyGuard(SqlIdempotencyStore(database), self.app.clock)
+                    break
+            else:
+                raise DeclarationError(
+                    "an idempotent operation keeps its keys in the service's database, and there is none.",
+                    where=f"service {service}",
+                    remedy="Declare one: db = service.database(metadata).",
+                )
+        return self._guards[service]
+
+    @staticmethod
+    def problems(app: App) -> list[str]:
+        """What is wrong with settings and declarations, found without connecting to anything."""
+        try:
+            Assembly(app)
+        except TenfoldError as error:
+            return [str(error)]
+        return []
+
+    # ── life ──
+
+    async def start(self, worker: bool) -> None:
+        """Open everything, bottom up; what was opened is closed again when a later part fails."""
+        app, settings, life = self.app, self.settings, self._life
+        app.data_dir.mkdir(parents=True, exist_ok=True)
+        await life.start("telemetry", self.telemetry)
+        await life.start(
+            "databases", _Databases(app.databases, settings, app.data_dir, app.clock, self.telemetry)
+        )
+        caches = [*app.caches, self.response_cache]
+        await life.start("caches", _Caches(caches, app.databases, settings, app.clock, self.telemetry))
+        await life.start("mail", _Mail(self.mailer, settings, app.data_dir, app.clock, self.telemetry))
+        if isinstance(app.auth, Accounts):
+            await life.start("accounts", _Accounts(app.auth, app))
+        await life.start("queues", self.background)
+        await life.start("calls", _Calls(self))
+        await life.start("http", self.http)
+        await life.start("hooks", _Hooks(app))
+        if worker:
+            await life.start("worker", self.background.worker)
+
+    async def stop_worker(self) -> None:
+        """Stop taking messages; hand back what cannot end in time."""
+        await self.background.worker.stop()
+
+    async def stop(self) -> None:
+        """Close everything, top down."""
+        await self._life.stop()
+
+
+class _Databases:
+    """One backend per URL, the databases bound to it, their tables made or checked."""
+
+    def __init__(
+        self, databases: list[Database], settings: Settings, data_dir: Path, clock: Clock, telemetry: Hub
+    ) -> None:
+        self._databases, self._settings = databases, settings
+        self._data_dir, self._clock, self._telemetry = data_dir, clock, telemetry
+        self._backend: DatabaseBackend | None = None
+
+    async def start(self) -> None:
+        if not self._databases:
+            return
+        url = self._settings.database.url
+        backend: DatabaseBackend = backend_class("db", url, where="database.url").from_url(
+            url, settings=self._settings.database, data_dir=self._data_dir, clock=self._clock
+        )
+        await backend.start()
+        self._backend = backend
+        for database in self._databases:
+            database.bind(backend)
+        try:
+            await migrations.apply_or_check(self._databases, self._settings)
+        except BaseException:
+            await self.stop()
+            raise
+        self._telemetry.numbers("tenfold_db", "The database of this process.", ({}, backend.stats))
+        self._telemetry.check("database", self._health)
+
+    async def _health(self) -> str:
+        assert self._backend is not None
+        await self._backend.health()
+        return "The database answers."
+
+    async def stop(self) -> None:
+        for database in self._databases:
+            database.unbind()
+        if self._backend is not None:
+            await self._backend.stop()
+
+
+class _Caches:
+    """One backend for every cache; a commit's invalidations reach them all."""
+
+    def __init__(
+        self,
+        caches: list[Cache],
+        databases: list[Database],
+        settings: Settings,
+        clock: Clock,
+        telemetry: Hub,
+    ) -> None:
+        self._caches, self._databases = caches, databases
+        self._settings, self._clock, self._telemetry = settings, clock, telemetry
+        self._backend: Any = None
+
+    async def start(self) -> None:
+        settings = self._settings.cache
+        self._backend = backend_class("cache", settings.url, where="cache.url").from_url(
+            settings.url, settings, self._clock
+        )
+        await self._backend.start()
+        for cache in self._caches:
+            cache.bind(self._backend, self._clock, ttl_max_s=settings.ttl_max_s)
+            for database in self._databases:
+                database.on_invalidate(cache.forget)
+        sources = [({"cache": cache.name}, cache.stats.numbers) for cache in self._caches]
+        self._telemetry.numbers("tenfold_cache", "The caches of this process.", *sources)
+
+    async def stop(self) -> None:
+        for cache in self._caches:
+            await cache.unbind()
+        await self._backend.stop()
+
+
+class _Mail:
+    def __init__(
+        self, mailer: Mailer, settings: Settings, data_dir: Path, clock: Clock, telemetry: Hub
+    ) -> None:
+        self._mailer, self._settings = mailer, settings
+        self._data_dir, self._clock, self._telemetry = data_dir, clock, telemetry
+
+    async def start(self) -> None:
+        self._mailer.bind(self._settings.mail, data_dir=self._data_dir, clock=self._clock)
+        if not self._settings.mail.url:
+            about = "Mails that this app wrote instead of sending them."
+            self._telemetry.pages.add("/mailbox", "Mailbox", about, MailboxPage(self._data_dir / "mailbox"))
+
+    async def stop(self) -> None:
+        await self._mailer.stop()
+
+
+class _Accounts:
+    def __init__(self, accounts: Accounts, app: App) -> None:
+        self._accounts, self._app = accounts, app
+
+    async def start(self) -> None:
+        app = self._app
+        await self._accounts.bind(app.settings, data_dir=app.data_dir, clock=app.clock, name=app.name)
+
+    async def stop(self) -> None:
+        await self._accounts.stop()
+
+
+class _Calls:
+    """Operations call each other through rpc while the app runs."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+
+    async def start(self) -> None:
+        bind_calls(self._assembly.app.operations, self._assembly.http.wiring)
+
+    async def stop(self) -> None:
+        unbind_calls(self._assembly.app.operations)
+        await self._assembly.app.container.clean_up()
+
+
+class _Hooks:
+    """The services' own start and stop functions, with their dependencies."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def start(self) -> None:
+        for service in self._app.services:
+            for hook in service.start_hooks:
+                await self._run(service.name, hook)
+
+    async def stop(self) -> None:
+        for service in reversed(self._app.services):
+            for hook in reversed(service.stop_hooks):
+                await self._run(service.name, hook)
+
+    async def _run(self, service: str, hook: Callable[..., Awaitable[None]]) -> None:
+        from contextlib import AsyncExitStack
+
+        from tenfold._core.context import Context
+
+        context = Context(service=service, operation=f"{service}.{getattr(hook, '__name__', 'hook')}")
+        plan = self._app.container.plan(hook, {Context})
+        with contexts.use(context):
+            async with AsyncExitStack() as stack:
+                await hook(**await plan.resolve({Context: context}, stack))

@@ -1,0 +1,136 @@
+"""An app's background work: declarations bound to queues, and the workers that run them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tenfold._core.text import nearest
+from tenfold.errors import DeclarationError
+from tenfold.events.subscription import Subscription
+from tenfold.events.topic import Topic
+from tenfold.jobs.cpu import CpuPool
+from tenfold.queue.queue import Queues
+from tenfold.queue.worker import Worker
+from tenfold.schedules.ticker import Ticker
+
+if TYPE_CHECKING:
+    from tenfold.app import App
+    from tenfold.db.database import Database
+    from tenfold.queue.handler import Handler
+    from tenfold.queue.queue import Queue
+    from tenfold.telemetry.hub import Hub
+
+
+class Background:
+    """A part: bound from ``start`` to ``stop``. ``worker`` is another part, for processes that run messages."""
+
+    def __init__(self, app: App, telemetry: Hub) -> None:
+        self._app = app
+        self._telemetry = telemetry
+        self._databases: dict[str, Database] = {d.name: d for d in app.databases}
+        self.queues = Queues(app.clock)
+        self.handlers: dict[str, Handler] = {}
+        self.workers: list[Worker] = []
+        self.worker = _Workers(self.workers)
+        self._check()
+
+    async def start(self) -> None:
+        if not self._databases:
+            return
+        self._bind()
+        for queue in self._all_queues():
+            self.workers.append(self._worker(queue))
+
+    async def stop(self) -> None:
+        for job in self._app.jobs:
+            job.unbind()
+        for topic in self._topics():
+            topic.unbind()
+        self.workers.clear()
+        self.handlers.clear()
+
+    def _bind(self) -> None:
+        container, databases = self._app.container, self._databases
+        found: list[Handler] = []
+        for service in self._app.services:
+            database = databases.get(service.name)
+            found += [job.bind(self.queues, container, database) for job in service.jobs]
+            found += [subscription.bind(container, database) for subscription in service.subscriptions]
+            found += [schedule.bind(container, database) for schedule in service.schedules]
+        for topic in self._topics():
+            topic.bind(self.queues, [s.route for s in self._subscriptions() if s.topic is topic])
+        self.handlers.update({handler.name: handler for handler in found})
+
+    def _worker(self, queue: Queue) -> Worker:
+        settings = self._app.settings
+        schedules = [schedule for service in self._app.services for schedule in service.schedules]
+        worker = Worker(
+            queue,
+            self.handlers,
+            settings.worker,
+            self._app.clock,
+            executor=CpuPool(settings.worker.processes),
+            sources=[Ticker(schedules, queue)],
+            drain_s=settings.app.stop_timeout_s / 2,
+        )
+        self._telemetry.numbers("tenfold_worker", "What this process's worker did.", ({}, worker.stats))
+        return worker
+
+    def _all_queues(self) -> list[Queue]:
+        for database in self._databases.values():
+            self.queues.of(database)
+        return self.queues.all()
+
+    def _topics(self) -> list[Topic[Any]]:
+        return [topic for service in self._app.services for topic in service.topics]
+
+    def _subscriptions(self) -> list[Subscription]:
+        return [s for service in self._app.services for s in service.subscriptions]
+
+    def _check(self) -> None:
+        """What can be known without a database: twins, and background work that would have no queue."""
+        declared = [
+            each.name
+            for service in self._app.services
+            for each in (*service.jobs, *service.subscriptions, *service.schedules)
+        ]
+        for name in declared:
+            if declared.count(name) > 1:
+                raise DeclarationError(
+                    "two jobs, subscribers or schedules have this name.",
+                    where=name,
+                    remedy="Give one of them another: name=….",
+                )
+        if declared and not self._databases:
+            raise DeclarationError(
+                "jobs, subscribers and schedules are kept in a database, and no service has one.",
+                where=declared[0],
+                remedy="Declare one: db = service.database(metadata).",
+            )
+        topics = self._topics()
+        for subscription in self._subscriptions():
+            if subscription.topic not in topics:
+                known = [topic.name for topic in topics]
+                raise DeclarationError(
+                    f"it subscribes to {subscription.topic.name!r}, whose service is not part of this app."
+                    + nearest(subscription.topic.name, known),
+                    where=subscription.name,
+                    remedy="Add the service that owns the topic to App(…).",
+                )
+
+
+class _Workers:
+    """The workers of one process as one part; stopping again is harmless."""
+
+    def __init__(self, workers: list[Worker]) -> None:
+        self._workers = workers
+        self._started: list[Worker] = []
+
+    async def start(self) -> None:
+        for worker in self._workers:
+            await worker.start()
+            self._started.append(worker)
+
+    async def stop(self) -> None:
+        while self._started:
+            await self._started.pop().stop()

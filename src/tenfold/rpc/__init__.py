@@ -1,0 +1,1 @@
+"""Calls between services through the typed functions themselves."""

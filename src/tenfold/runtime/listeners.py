@@ -1,0 +1,161 @@
+"""Listeners: a bound socket and the HTTP server that answers on it, inside our own event loop.
+
+The socket is bound before anything else starts, so a port in use is known at once and said in a sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import Generator
+from typing import Any, Protocol
+
+from tenfold.errors import ConfigError, MissingExtra
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+"""Longer than the idle time-out of the usual balancers (NGINX 60 s), so that they close first."""
+
+
+class Listener(Protocol):
+    """Accepts connections from ``start`` to ``stop``."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Stop accepting; answer what is in flight, then return."""
+        ...
+
+
+def bind(host: str, port: int, *, where: str) -> socket.socket:
+    """A listening-to-be socket. Raises :class:`ConfigError` naming the setting when the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(_bind_problem(error, host, port), where=where, remedy=_bind_remedy(error)) from None
+    sock.set_inheritable(False)
+    return sock
+
+
+def address(sock: socket.socket) -> str:
+    """``http://127.0.0.1:8000`` of a bound socket."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _bind_problem(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is taken by another process."
+    if error.errno == errno.EACCES:
+        return f"this user may not listen on port {port}."
+    return f"cannot listen on {host}:{port}: {error.strerror or error}."
+
+
+def _bind_remedy(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "Stop that process, or choose another port (0 takes any free one)."
+    if error.errno == errno.EACCES:
+        return "Choose a port above 1023."
+    return "Use an address of this machine."
+
+
+class UvicornListener:
+    """The default: one pure-Python server in this loop, with httptools."""
+
+    def __init__(self, app: Any, sock: socket.socket, *, drain_s: float) -> None:
+        import uvicorn
+
+        class Server(uvicorn.Server):
+            @contextlib.contextmanager
+            def capture_signals(self) -> Generator[None]:
+                """Signals are the runtime's: it has two listeners and a worker to stop in order."""
+                yield
+
+        self._sock = sock
+        self._server = Server(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="websockets-sansio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=max(1, int(drain_s)),
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        self._task = asyncio.create_task(self._server.serve([self._sock]))
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+                raise ConfigError("the HTTP server ended before it had started.", where="http.server")
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+class GranianListener:
+    """Granian's embedded server over RSGI: HTTP is parsed in Rust threads. Needs ``tenfold[granian]``."""
+
+    def __init__(self, app: Any, sock: socket.socket, *, drain_s: float) -> None:
+        try:
+            from granian.constants import Interfaces
+            from granian.log import LogLevels
+            from granian.server.embed import Server
+        except ModuleNotFoundError as error:
+            raise MissingExtra(
+                "it needs the library 'granian', which is not installed.",
+                where="http.server",
+                remedy="Run: pip install 'tenfold[granian]'",
+            ) from error
+        host, port = sock.getsockname()[:2]
+        sock.close()  # Granian binds its own; ours has shown that the port is free
+        self._drain_s = drain_s
+        self._probe = (host, port)
+        self._server = Server(
+            app,
+            address=host,
+            port=port,
+            interface=Interfaces.RSGI,
+            backlog=BACKLOG,
+            log_enabled=False,
+            log_level=LogLevels.error,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._server.serve())
+        while not await asyncio.to_thread(_accepts, self._probe):
+            if self._task.done():
+                self._task.result()
+                raise ConfigError("the HTTP server ended before it had started.", where="http.server")
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        self._server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it unannotated
+        if self._task is not None:
+            async with asyncio.timeout(self._drain_s):
+                await self._task
+
+
+def _accepts(where: tuple[str, int]) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(where, timeout=0.2):
+        return True
+    return False

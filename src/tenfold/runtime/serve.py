@@ -1,0 +1,172 @@
+"""One process, one event loop: the public listener, the operations listener, and the worker.
+
+The order matters (GUARANTEES, trap 13). Start: sockets, app (databases, caches, migrations), worker, listeners,
+and only then readiness. Stop, on SIGTERM or SIGINT: unready, refuse new connections, answer what is in flight,
+hand unfinished jobs back, close the databases. A second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tenfold.runtime import listeners
+from tenfold.runtime.listeners import GranianListener, Listener, UvicornListener
+
+if TYPE_CHECKING:
+    from tenfold.app import App
+
+log = logging.getLogger("tenfold.runtime")
+
+SERVERS: dict[str, Callable[..., Listener]] = {"uvicorn": UvicornListener, "granian": GranianListener}
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a started process answers; ``public`` is empty for one that only works."""
+
+    public: str
+    ops: str
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What this process does besides the operations listener."""
+
+    web: bool = True
+    worker: bool = True
+
+
+def run(
+    app: App,
+    roles: Roles,
+    *,
+    started: Callable[[Addresses], None],
+    reload_dirs: tuple[Path, ...] = (),
+) -> int:
+    """Serve until a signal comes; the process's exit code.
+
+    ``started`` is called once everything answers. With ``reload_dirs``, a change of a Python or TOML file below
+    them replaces the process by a new one of the same id, so whoever started it keeps hold of it.
+    """
+    changed = _new_loop_run(_main(app, roles, started, reload_dirs))
+    if changed:
+        _say(f"\n{changed} changed: starting again\n")
+        replace_process()
+    return 0
+
+
+def replace_process() -> None:
+    """Become a fresh interpreter with the same command line and process id."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line
+
+
+async def _main(
+    app: App, roles: Roles, started: Callable[[Addresses], None], reload_dirs: tuple[Path, ...]
+) -> str:
+    stop = asyncio.Event()
+    _install_signals(stop)
+    async with _Process(app, roles) as addresses:
+        started(addresses)
+        watcher = asyncio.create_task(_watch(reload_dirs, stop)) if reload_dirs else None
+        await stop.wait()
+        app.draining = True
+        changed = watcher.result() if watcher is not None and watcher.done() else ""
+        if watcher is not None:
+            watcher.cancel()
+    return changed
+
+
+class _Process:
+    """The app with its listeners: entered when ready, left when drained."""
+
+    def __init__(self, app: App, roles: Roles) -> None:
+        self._app, self._roles = app, roles
+        self._listeners: list[Listener] = []
+
+    async def __aenter__(self) -> Addresses:
+        settings = self._app.settings
+        ops_sock = listeners.bind(settings.ops.host, settings.ops.port, where="ops.port")
+        ops_address, public_address = listeners.address(ops_sock), ""
+        sockets = [(UvicornListener, self._app.ops, ops_sock)]
+        try:
+            if self._roles.web:
+                sock = listeners.bind(settings.http.host, settings.http.port, where="http.port")
+                public_address = listeners.address(sock)
+                sockets.append((SERVERS[settings.http.server], self._app, sock))  # type: ignore[arg-type]
+            await self._app.start(worker=self._roles.worker)
+        except BaseException:
+            for _, _, sock in sockets:
+                sock.close()
+            raise
+        for make, target, sock in sockets:
+            listener = make(target, sock, drain_s=settings.app.stop_timeout_s)
+            await listener.start()
+            self._listeners.append(listener)
+        return Addresses(public_address, ops_address)
+
+    async def __aexit__(self, *_: object) -> None:
+        ops, *public = self._listeners
+        try:
+            # The worker hands its messages back while requests in flight are answered; health keeps answering.
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._app.stop_worker())
+                for listener in public:
+                    group.create_task(listener.stop())
+        finally:
+            await self._app.stop()
+            await ops.stop()
+
+
+def _new_loop_run(main: Coroutine[Any, Any, str]) -> str:
+    import uvloop
+
+    return uvloop.run(main)
+
+
+def _install_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def asked(number: int) -> None:
+        if stop.is_set():
+            _say("second signal: leaving at once\n")
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
+
+
+async def _watch(folders: tuple[Path, ...], stop: asyncio.Event) -> str:
+    """Set ``stop`` when a source file changes; the name of the first one."""
+    path = await changed_file(folders)
+    stop.set()
+    return path
+
+
+async def changed_file(folders: tuple[Path, ...]) -> str:
+    """Wait until a Python or TOML file below ``folders`` changes; its path, relative where that is shorter."""
+    from watchfiles import Change, DefaultFilter, awatch
+
+    class Sources(DefaultFilter):
+        def __call__(self, change: Change, path: str) -> bool:
+            return path.endswith((".py", ".toml")) and super().__call__(change, path)
+
+    async for changes in awatch(*folders, watch_filter=Sources(), rust_timeout=1000):
+        first = sorted(path for _, path in changes)[0]
+        return first.removeprefix(f"{os.getcwd()}/")
+    return ""
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()

@@ -1,0 +1,365 @@
+"""A service: one module of a backend, with everything it declares.
+
+Declarations are plain objects in plain lists; nothing is registered anywhere else. An :class:`~tenfold.app.App`
+collects services, checks them, and gives their databases, caches and queues something to work with.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
+
+from typing_extensions import TypedDict, Unpack
+
+from tenfold._core.container import Scope, describe
+from tenfold._core.context import Priority
+from tenfold.cache.cache import Cache
+from tenfold.db.database import Database
+from tenfold.errors import DeclarationError, Problem
+from tenfold.events.subscription import Subscription
+from tenfold.events.topic import Topic
+from tenfold.http.operation import UNSET, Operation, Policies, ResponseCache
+from tenfold.http.websocket import WebSocketOperation
+from tenfold.jobs.job import Job, Unique
+from tenfold.queue.retry import Retry
+from tenfold.schedules.calendar import Missed
+from tenfold.schedules.schedule import Schedule
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class OperationOptions(TypedDict, total=False):
+    """What surrounds an operation; see :class:`~tenfold.http.operation.Policies` for each."""
+
+    auth: Any
+    status: int | None
+    idempotent: bool | Literal["required"]
+    timeout_s: float | None
+    cache: ResponseCache | None
+    etag: bool
+    body_max_bytes: int | None
+    unknown_fields: Literal["reject", "ignore"]
+    response_model: Any
+    priority: Priority
+    errors: tuple[type[Problem], ...]
+    tags: tuple[str, ...]
+    summary: str
+    description: str
+    deprecated: bool
+    hidden: bool
+
+
+class _Decorator(Protocol):
+    """Turns a function into an operation of the same signature."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Operation[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Operation[P, R]: ...
+
+
+class _JobDecorator(Protocol):
+    """Turns a function into a job of the same signature."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Job[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Job[P, R]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Another ASGI application below a path."""
+
+    path: str
+    app: Any
+    auth: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A factory for a type, registered with :meth:`Service.provide`."""
+
+    type: Any
+    factory: Callable[..., Any]
+    scope: Scope
+
+
+class Service:
+    """A module of the backend.
+
+    ``prefix`` stands before every path. ``auth`` is the policy of operations that name none; without either,
+    the app does not start. ``settings`` is a msgspec Struct, read from ``[services.NAME]`` and injected by type.
+    ``tags`` group its operations in the documentation (default: the service's name).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        prefix: str = "",
+        auth: Any = UNSET,
+        settings: type[Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> None:
+        if not name.replace("-", "_").isidentifier() or name != name.lower():
+            raise DeclarationError(
+                f"{name!r} is not a service name.",
+                where="Service",
+                remedy="Use lower-case letters, digits, '-' and '_', beginning with a letter.",
+            )
+        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+            raise DeclarationError(
+                f"its prefix {prefix!r} must begin with a slash and not end with one.",
+                where=f"service {name}",
+            )
+        self.name = name
+        self.prefix = prefix
+        self.auth = auth
+        self.settings_type = settings
+        self.tags = tuple(tags) or (name,)
+        self.home = _caller_folder()
+        """Folder of the module that declares the service; migrations are kept below it."""
+        self.operations: list[Operation[..., Any]] = []
+        self.jobs: list[Job[..., Any]] = []
+        self.topics: list[Topic[Any]] = []
+        self.subscriptions: list[Subscription] = []
+        self.schedules: list[Schedule] = []
+        self.websockets: list[WebSocketOperation] = []
+        self.databases: list[Database] = []
+        self.caches: list[Cache] = []
+        self.mounts: list[Mount] = []
+        self.providers: list[Provider] = []
+        self.start_hooks: list[Callable[..., Any]] = []
+        self.stop_hooks: list[Callable[..., Any]] = []
+
+    def __repr__(self) -> str:
+        return f"<Service {self.name}>"
+
+    # ── resources ──
+
+    def database(self, metadata: sa.MetaData, *, migrations: str | Path | None = None) -> Database:
+        """The service's own database: the tables of ``metadata``.
+
+        Where it lives is a setting (``[database]``); embedded SQLite until configured otherwise. ``migrations``
+        is the folder of its Alembic scripts, default ``migrations/NAME`` beside the module.
+        """
+        folder = self.home / (migrations or Path("migrations") / self.name.replace("-", "_"))
+        if self.databases:
+            raise DeclarationError("it has a database already.", where=f"service {self.name}")
+        database = Database(self.name, metadata, migrations=folder)
+        self.databases.append(database)
+        return database
+
+    def cache(self, name: str = "", *, ttl_s: float = 60.0) -> Cache:
+        """A cache; entries live ``ttl_s`` seconds unless said otherwise."""
+        cache = Cache(f"{self.name}.{name}" if name else self.name, ttl_s=ttl_s)
+        self.caches.append(cache)
+        return cache
+
+    def topic(self, name: str, type_: type[T]) -> Topic[T]:
+        """A topic: facts of type ``type_`` that this service publishes and others subscribe to with ``on``."""
+        topic = Topic(self.name, name, type_)
+        self.topics.append(topic)
+        return topic
+
+    def provide(self, type_: Any, factory: Callable[..., Any], *, scope: Scope = "singleton") -> None:
+        """Inject ``factory``'s value wherever a parameter is annotated with ``type_``, in the whole app."""
+        self.providers.append(Provider(type_, factory, scope))
+
+    # ── operations ──
+
+    def get(self, path: str, **options: Unpack[OperationOptions]) -> _Decorator:
+        """Answer ``GET path``. Options: :class:`OperationOptions`."""
+        return self._operation("GET", path, options)
+
+    def post(self, path: str, **options: Unpack[OperationOptions]) -> _Decorator:
+        """Answer ``POST path``. Options: :class:`OperationOptions`."""
+        return self._operation("POST", path, options)
+
+    def put(self, path: str, **options: Unpack[OperationOptions]) -> _Decorator:
+        """Answer ``PUT path``. Options: :class:`OperationOptions`."""
+        return self._operation("PUT", path, options)
+
+    def patch(self, path: str, **options: Unpack[OperationOptions]) -> _Decorator:
+        """Answer ``PATCH path``. Options: :class:`OperationOptions`."""
+        return self._operation("PATCH", path, options)
+
+    def delete(self, path: str, **options: Unpack[OperationOptions]) -> _Decorator:
+        """Answer ``DELETE path``. Options: :class:`OperationOptions`."""
+        return self._operation("DELETE", path, options)
+
+    def internal(self, fn: Callable[P, Coroutine[Any, Any, R]]) -> Operation[P, R]:
+        """An operation without a route: other services may call it, clients may not."""
+        operation: Operation[P, R] = Operation(fn, service=self.name, method="POST", path="/")
+        operation.routed = False
+        self.operations.append(operation)
+        return operation
+
+    def websocket(self, path: str, *, auth: Any = UNSET) -> Callable[[F], F]:
+        """Talk over a WebSocket at ``path``; ``auth`` is checked before the connection is accepted."""
+
+        def declare(fn: F) -> F:
+            policy = self.auth if auth is UNSET else auth
+            self.websockets.append(
+                WebSocketOperation(fn, service=self.name, path=self.prefix + path, auth=policy)
+            )
+            return fn
+
+        return declare
+
+    def mount(self, path: str, app: Any, *, auth: Any = UNSET) -> None:
+        """Hand every request below ``path`` to another ASGI application, once ``auth`` has let it pass."""
+        self.mounts.append(Mount(self.prefix + path, app, self.auth if auth is UNSET else auth))
+
+    def _operation(self, method: str, path: str, options: OperationOptions) -> _Decorator:
+        policies = Policies(**options)
+        policies.auth = self.auth if policies.auth is UNSET else policies.auth
+        policies.tags = policies.tags or self.tags
+
+        def declare(fn: Callable[P, Any]) -> Operation[P, Any]:
+            operation: Operation[P, Any] = Operation(
+                fn, service=self.name, method=method, path=self.prefix + path, policies=policies
+            )
+            self.operations.append(operation)
+            return operation
+
+        return declare
+
+    # ── background ──
+
+    def job(
+        self,
+        *,
+        retry: Retry | None = None,
+        timeout: float | None = 60.0,
+        queue: str = "default",
+        priority: int = 0,
+        unique: Unique = False,
+        concurrency: int | None = None,
+        cpu: bool = False,
+        result_ttl: float | None = None,
+        name: str | None = None,
+    ) -> _JobDecorator:
+        """Background work: ``await fn.enqueue(tx, …)`` makes it exist if and only if ``tx`` commits.
+
+        The options are described in :class:`~tenfold.jobs.job.Job`; times are in seconds.
+        """
+
+        def declare(fn: Callable[P, Any]) -> Job[P, Any]:
+            job: Job[P, Any] = Job(
+                self.name,
+                fn,
+                name=name,
+                retry=retry,
+                timeout=timeout,
+                queue=queue,
+                priority=priority,
+                unique=unique,
+                concurrency=concurrency,
+                cpu=cpu,
+                result_ttl=result_ttl,
+            )
+            self.jobs.append(job)
+            return job
+
+        return declare
+
+    def on(
+        self,
+        topic: Topic[Any],
+        *,
+        retry: Retry | None = None,
+        timeout: float | None = 60.0,
+        queue: str = "default",
+        priority: int = 0,
+        concurrency: int | None = None,
+        name: str | None = None,
+    ) -> Callable[[F], F]:
+        """Handle every event of ``topic``: inbox row, effect and acknowledgement commit together."""
+
+        def declare(fn: F) -> F:
+            subscription = Subscription(
+                self.name,
+                topic,
+                fn,
+                name=name,
+                retry=retry,
+                timeout=timeout,
+                queue=queue,
+                priority=priority,
+                concurrency=concurrency,
+            )
+            self.subscriptions.append(subscription)
+            return fn
+
+        return declare
+
+    def every(
+        self,
+        when: str | float | timedelta,
+        *,
+        timezone: str = "UTC",
+        missed: Missed = "skip",
+        retry: Retry | None = None,
+        timeout: float | None = 300.0,
+        name: str | None = None,
+    ) -> Callable[[F], F]:
+        """Run at every tick of a cron expression or an interval (seconds), once in the whole fleet."""
+
+        def declare(fn: F) -> F:
+            schedule = Schedule(
+                self.name,
+                fn,
+                when,
+                timezone=timezone,
+                missed=missed,
+                retry=retry,
+                timeout=timeout,
+                name=name,
+            )
+            self.schedules.append(schedule)
+            return fn
+
+        return declare
+
+    # ── lifecycle ──
+
+    def on_start(self, fn: F) -> F:
+        """Run ``fn`` when the app starts, after databases and caches; its parameters are injected."""
+        self.start_hooks.append(_hook(fn))
+        return fn
+
+    def on_stop(self, fn: F) -> F:
+        """Run ``fn`` when the app stops, before databases and caches; its parameters are injected."""
+        self.stop_hooks.append(_hook(fn))
+        return fn
+
+
+def _hook(fn: F) -> F:
+    if not inspect.iscoroutinefunction(fn):
+        raise DeclarationError(
+            "it is not an async function.", where=describe(fn), remedy="Write `async def`."
+        )
+    return fn
+
+
+def _caller_folder() -> Path:
+    """Folder of the module that makes the service; the working folder in an interactive session."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    file = frame.f_globals.get("__file__") if frame is not None else None
+    return Path(file).resolve().parent if file else Path.cwd()
