@@ -92,7 +92,7 @@ class AccountAuthenticator(Authenticator):
         return principal
 
     async def _api_key(self, stores: Stores, key: str) -> Principal:
-        owner = await stores.keys.find(key.strip())
+        owner = await stores.keys.find(key)
         return await stores.directory.holder(owner.account_id, "api-key", owner.scopes)
 
     async def _session(self, stores: Stores, session_id: str) -> Principal | None:
