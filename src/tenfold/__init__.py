@@ -1,0 +1,148 @@
+"""Tenfold: the Python backend library that a team keeps from its first commit to its tenth database.
+
+What users write with. Names are loaded when first used, so ``import tenfold`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tenfold._core.container import Depends, injected
+    from tenfold._core.context import Context, Priority, current
+    from tenfold.app import App
+    from tenfold.cache.cache import Cache
+    from tenfold.db.database import Database, Reader, Tx
+    from tenfold.events.topic import Topic
+    from tenfold.http.files import File
+    from tenfold.http.forms import Upload
+    from tenfold.http.operation import Operation, ResponseCache
+    from tenfold.http.params import Body, Cookie, Form, Header, Path, Query
+    from tenfold.http.reply import Redirect, Reply, Response
+    from tenfold.http.request import Request
+    from tenfold.http.stream import Event, EventStream, Stream
+    from tenfold.http.websocket import WebSocket
+    from tenfold.jobs.job import Job
+    from tenfold.mail.mailer import Mailer
+    from tenfold.queue.context import JobContext, current_job
+    from tenfold.queue.retry import Retry
+    from tenfold.schedules.schedule import Tick
+    from tenfold.security.accounts import Accounts
+    from tenfold.security.authenticator import Authenticator
+    from tenfold.security.objects import ensure, own
+    from tenfold.security.policy import authenticated, public, roles, scopes
+    from tenfold.security.principal import Principal
+    from tenfold.service import Service
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Accounts": "security.accounts",
+    "App": "app",
+    "Authenticator": "security.authenticator",
+    "Body": "http.params",
+    "Cache": "cache.cache",
+    "Context": "_core.context",
+    "Cookie": "http.params",
+    "Database": "db.database",
+    "Depends": "_core.container",
+    "Event": "http.stream",
+    "EventStream": "http.stream",
+    "File": "http.files",
+    "Form": "http.params",
+    "Header": "http.params",
+    "Job": "jobs.job",
+    "JobContext": "queue.context",
+    "Mailer": "mail.mailer",
+    "Operation": "http.operation",
+    "Path": "http.params",
+    "Principal": "security.principal",
+    "Priority": "_core.context",
+    "Query": "http.params",
+    "Reader": "db.database",
+    "Redirect": "http.reply",
+    "Reply": "http.reply",
+    "Request": "http.request",
+    "Response": "http.reply",
+    "ResponseCache": "http.operation",
+    "Retry": "queue.retry",
+    "Service": "service",
+    "Stream": "http.stream",
+    "Tick": "schedules.schedule",
+    "Topic": "events.topic",
+    "Tx": "db.database",
+    "Upload": "http.forms",
+    "WebSocket": "http.websocket",
+    "authenticated": "security.policy",
+    "current": "_core.context",
+    "current_job": "queue.context",
+    "ensure": "security.objects",
+    "injected": "_core.container",
+    "own": "security.objects",
+    "public": "security.policy",
+    "roles": "security.policy",
+    "scopes": "security.policy",
+}
+
+__all__ = [
+    "Accounts",
+    "App",
+    "Authenticator",
+    "Body",
+    "Cache",
+    "Context",
+    "Cookie",
+    "Database",
+    "Depends",
+    "Event",
+    "EventStream",
+    "File",
+    "Form",
+    "Header",
+    "Job",
+    "JobContext",
+    "Mailer",
+    "Operation",
+    "Path",
+    "Principal",
+    "Priority",
+    "Query",
+    "Reader",
+    "Redirect",
+    "Reply",
+    "Request",
+    "Response",
+    "ResponseCache",
+    "Retry",
+    "Service",
+    "Stream",
+    "Tick",
+    "Topic",
+    "Tx",
+    "Upload",
+    "WebSocket",
+    "__version__",
+    "authenticated",
+    "current",
+    "current_job",
+    "ensure",
+    "injected",
+    "own",
+    "public",
+    "roles",
+    "scopes",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'tenfold' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tenfold.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
