@@ -21,19 +21,25 @@ ends; after the commit a repetition gets the stored reply. There is no state in 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import msgspec
 
 from tenfold._core.clock import Clock
-from tenfold.errors import BadRequest, IdempotencyMismatch, InternalError, RequestInProgress
+from tenfold.errors import BadRequest, DatabaseError, IdempotencyMismatch, InternalError, RequestInProgress
 
 REPLAYED = (b"idempotency-replayed", b"true")
 KEY_MAX_CHARS = 255
 KEEP_S = 86_400.0
 REPLY_MAX_BYTES = 4_194_304
+PRUNE_EVERY_S = 60.0
+PRUNE_BATCH = 500
+
+log = logging.getLogger("tenfold.guard")
 
 # A repetition of these may succeed: the caller logs in, waits, or the state of things changes. They are not
 # kept, so that the same key can be tried again.
@@ -262,13 +268,35 @@ class Claim:
 class IdempotencyGuard:
     """Decides who runs, who waits and who gets the stored reply.
 
-    ``keep_s`` is how long a reply answers repetitions (default 24 hours).
+    ``keep_s`` is how long a reply answers repetitions (default 24 hours). It is a part with a lifecycle:
+    between :meth:`start` and :meth:`stop` expired keys are deleted once a minute, in small batches.
     """
 
     def __init__(self, store: IdempotencyStore, clock: Clock, *, keep_s: float = KEEP_S) -> None:
         self.store = store
         self.clock = clock
         self.keep_s = keep_s
+        self._pruner: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to delete expired keys; :meth:`begin` works without it."""
+        self._pruner = asyncio.create_task(self._keep_pruning(), name="idempotency-pruner")
+
+    async def stop(self) -> None:
+        """Stop deleting."""
+        if self._pruner is not None:
+            self._pruner.cancel()
+            await asyncio.gather(self._pruner, return_exceptions=True)
+            self._pruner = None
+
+    async def prune(self) -> int:
+        """Delete every expired key, in batches of 500 so that no transaction is long; how many there were."""
+        total = 0
+        while deleted := await self.store.prune(self.clock.now(), PRUNE_BATCH):
+            total += deleted
+            if deleted < PRUNE_BATCH:
+                break
+        return total
 
     async def begin(self, key: str, scope: str, fingerprint: str, *, lease_s: float = 30.0) -> Replay | Claim:
         """The stored reply, or the claim to run the request.
@@ -296,6 +324,16 @@ class IdempotencyGuard:
                 return claim
             # Somebody else was first: the record that decides has changed, so look again. Each round means
             # that another run got on, so this ends.
+
+    async def _keep_pruning(self) -> None:
+        while True:
+            await self.clock.sleep(PRUNE_EVERY_S)
+            try:
+                await self.prune()
+            except DatabaseError as error:
+                log.warning(
+                    "expired idempotency keys were not deleted, the next try is in a minute: %s", error
+                )
 
     async def _claim(
         self, key: str, scope: str, fingerprint: str, lease_s: float, over: str | None

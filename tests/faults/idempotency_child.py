@@ -1,0 +1,99 @@
+"""Handles keyed operations on one SQLite file until it is done or killed; run by test_idempotency_kill.py.
+
+    python idempotency_child.py FILE FIRST COUNT [--broken]
+
+Every key from ``key-0`` on is asked for, those of earlier runs again. A line of JSON goes out per reply, after
+``finish`` returned: it is what the client has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import json
+import sys
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tenfold._core.clock import SystemClock
+from tenfold._core.context import Context, enter
+from tenfold._core.settings import DatabaseSettings
+from tenfold.db.backends.sqlite import Backend
+from tenfold.db.database import Database
+from tenfold.errors import RequestInProgress
+from tenfold.guard.backends.sql import _COMPLETE, SqlIdempotencyStore, _encode, _SqlAttempt, table
+from tenfold.guard.idempotency import Attempt, IdempotencyGuard, Replay, StoredReply
+
+LEASE_S = 0.15
+metadata = sa.MetaData()
+effects = sa.Table(
+    "effect",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+)
+INSERT = sa.insert(effects).values(key=sa.bindparam("of")).returning(effects.c.id)
+
+
+class BrokenStore(SqlIdempotencyStore):
+    """Effect first, reply afterwards in a transaction of its own: the mistake that the checker must catch."""
+
+    def attempt(self, scope: str, key: str, claim: str) -> Attempt:
+        return _BrokenAttempt(self._db, scope, key, claim)
+
+
+class _BrokenAttempt(_SqlAttempt):
+    def __init__(self, db: Database, scope: str, key: str, claim: str) -> None:
+        super().__init__(db, scope, key, claim)
+        self._leave()
+
+    async def complete(self, reply: StoredReply, expires_at: float, *, effect: bool) -> bool:
+        values = {**self._row, "new_reply": _encode(reply), "new_expires_at": expires_at}
+        async with self._db.tx() as tx:
+            return await tx.execute(_COMPLETE, values) == 1
+
+
+async def request(db: Database, guard: IdempotencyGuard, key: str) -> None:
+    """What a client and its server do together: repeat until there is a reply, and note it."""
+    enter(Context())
+    while True:
+        try:
+            outcome = await guard.begin(key, "orders.place", "same", lease_s=LEASE_S)
+            break
+        except RequestInProgress:
+            await asyncio.sleep(0.05)
+    if isinstance(outcome, Replay):
+        reply = outcome.reply
+    else:
+        async with db.tx() as tx:
+            number = await tx.scalar(INSERT, of=key)
+        reply = StoredReply(201, (), b"%d" % number)
+        await outcome.finish(reply)
+    print(json.dumps([key, reply.body.decode()]), flush=True)
+
+
+async def main(file: Path, first: int, count: int, broken: bool) -> None:
+    clock = SystemClock()
+    backend = Backend.from_url(
+        f"sqlite:///{file}", settings=DatabaseSettings(), data_dir=file.parent, clock=clock
+    )
+    await backend.start()
+    engine = backend.sync_engine()
+    metadata.create_all(engine)
+    table.create(engine, checkfirst=True)
+    engine.dispose()
+    db = Database("shop", metadata)
+    db.bind(backend)
+    guard = IdempotencyGuard((BrokenStore if broken else SqlIdempotencyStore)(db), clock)
+    for start in range(0, first + count, 4):
+        keys = range(start, min(start + 4, first + count))
+        async with asyncio.TaskGroup() as group:
+            for n in keys:
+                group.create_task(request(db, guard, f"key-{n}"))
+    await backend.stop()
+
+
+if __name__ == "__main__":
+    faulthandler.dump_traceback_later(40, exit=True)  # a hang is a failure with a traceback
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), "--broken" in sys.argv))

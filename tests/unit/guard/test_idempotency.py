@@ -1,0 +1,257 @@
+"""Who runs, who waits, who gets the stored reply: the decisions, and the guard over every store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenfold._core.clock import ManualClock
+from tenfold._core.context import Context, use
+from tenfold.errors import BadRequest, IdempotencyMismatch, InternalError, RequestInProgress
+from tenfold.guard.idempotency import (
+    REPLAYED,
+    REPLY_MAX_BYTES,
+    Busy,
+    Claim,
+    Free,
+    IdempotencyGuard,
+    KeyRecord,
+    Mismatch,
+    Replay,
+    StoredReply,
+    checked_key,
+    decide,
+    fingerprint,
+    kept,
+)
+
+REPLY = StoredReply(201, ((b"content-type", b"application/json"), (b"location", b"/orders/1")), b'{"id":1}')
+
+
+def record(**changes: Any) -> KeyRecord:
+    return KeyRecord(
+        **{"fingerprint": "f", "claim": "c", "lease_until": 10.0, "expires_at": 100.0, **changes}
+    )
+
+
+# ── decisions ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("known", "print_", "now", "expected"),
+    [
+        (None, "f", 0, Free()),
+        (record(), "f", 9, Busy(1)),
+        (record(), "f", 1, Busy(2)),
+        (record(), "f", 10, Free(over="c")),
+        (record(), "other", 9, Mismatch()),
+        (record(), "other", 50, Mismatch()),  # crashed, but the client cannot know that
+        (record(reply=REPLY), "other", 50, Mismatch()),
+        (record(reply=REPLY), "other", 100, Free(over="c")),
+        (record(reply=REPLY), "f", 100, Free(over="c")),
+    ],
+)
+def test_what_a_record_means(known: KeyRecord | None, print_: str, now: float, expected: Any) -> None:
+    assert decide(known, print_, now) == expected
+
+
+def test_a_finished_request_is_replayed_long_after_its_lease_and_marked() -> None:
+    decision = decide(record(reply=REPLY), "f", 99)
+    assert decision == Replay(StoredReply(201, (*REPLY.headers, REPLAYED), REPLY.body))
+
+
+def test_replies_that_would_be_the_same_again_are_kept() -> None:
+    assert [s for s in (200, 201, 204, 303, 400, 404, 410, 422) if not kept(s)] == []
+    assert [s for s in (401, 403, 408, 409, 425, 429, 500, 502, 503, 504) if kept(s)] == []
+
+
+parts = st.tuples(st.text(), st.text(), st.binary(), st.binary())
+
+
+@given(one=parts, other=parts)
+def test_a_fingerprint_tells_requests_apart(
+    one: tuple[str, str, bytes, bytes], other: tuple[str, str, bytes, bytes]
+) -> None:
+    assert (fingerprint(*one) == fingerprint(*other)) == (one == other)
+
+
+def test_a_fingerprint_does_not_run_its_parts_together() -> None:
+    assert fingerprint("POST", "/ab", b"c", b"") != fingerprint("POST", "/a", b"bc", b"")
+    assert fingerprint("POST", "/", b"1:x", b"") != fingerprint("POST", "/", b"", b"1:x")
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a b", "schlüssel", "a\nb", "a\x7f"])
+def test_an_unusable_key_is_refused_with_a_sentence(key: str) -> None:
+    with pytest.raises(BadRequest, match="Idempotency-Key"):
+        checked_key(key)
+
+
+@pytest.mark.parametrize("key", ["x", "x" * 255, "550e8400-e29b-41d4-a716-446655440000", '"quoted"'])
+def test_a_visible_key_is_taken_as_it_is(key: str) -> None:
+    assert checked_key(key) == key
+
+
+# ── the guard ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def claimed(guard: IdempotencyGuard, key: str = "k", print_: str = "f") -> Claim:
+    with use(Context()):  # every request has one
+        outcome = await guard.begin(key, "orders.place", print_, lease_s=30)
+    assert isinstance(outcome, Claim)
+    return outcome
+
+
+async def replayed(guard: IdempotencyGuard, key: str = "k") -> StoredReply:
+    outcome = await guard.begin(key, "orders.place", "f")
+    assert isinstance(outcome, Replay)
+    return outcome.reply
+
+
+@pytest.mark.anyio
+async def test_the_same_request_again_gets_the_same_reply(guard: IdempotencyGuard) -> None:
+    await (await claimed(guard)).finish(REPLY)
+    again = await replayed(guard)
+    assert (again.status, again.body) == (REPLY.status, REPLY.body)
+    assert again.headers == (*REPLY.headers, REPLAYED)
+
+
+@pytest.mark.anyio
+async def test_a_duplicate_of_a_running_request_is_told_when_to_come_back(guard: IdempotencyGuard) -> None:
+    claim = await claimed(guard)
+    with pytest.raises(RequestInProgress) as caught:
+        await guard.begin("k", "orders.place", "f")
+    assert (caught.value.status, caught.value.headers) == (409, {"Retry-After": "2"})
+    await claim.abandon()
+
+
+@pytest.mark.anyio
+async def test_another_request_under_the_key_is_refused_while_and_after_the_first(
+    guard: IdempotencyGuard,
+) -> None:
+    claim = await claimed(guard)
+    with pytest.raises(IdempotencyMismatch):
+        await guard.begin("k", "orders.place", "another body")
+    await claim.finish(REPLY)
+    with pytest.raises(IdempotencyMismatch):
+        await guard.begin("k", "orders.place", "another body")
+
+
+@pytest.mark.anyio
+async def test_scopes_keep_equal_keys_apart(guard: IdempotencyGuard) -> None:
+    await (await claimed(guard)).finish(REPLY)
+    other = await guard.begin("k", "orders.cancel", "f")
+    assert isinstance(other, Claim)
+    await other.abandon()
+
+
+@pytest.mark.anyio
+async def test_an_abandoned_key_is_free_at_once(guard: IdempotencyGuard) -> None:
+    await (await claimed(guard)).abandon()
+    claim = await claimed(guard, print_="another body")
+    await claim.abandon()
+    await claim.abandon()  # ending twice does no harm
+
+
+@pytest.mark.anyio
+async def test_a_reply_that_may_differ_next_time_frees_the_key(guard: IdempotencyGuard) -> None:
+    await (await claimed(guard)).finish(StoredReply(503, (), b""))
+    await (await claimed(guard)).abandon()
+
+
+@pytest.mark.anyio
+async def test_the_key_of_a_run_that_died_is_free_when_its_lease_ends(
+    guard: IdempotencyGuard, clock: ManualClock
+) -> None:
+    await claimed(guard)
+    await clock.advance(29)
+    with pytest.raises(RequestInProgress):
+        await claimed(guard)
+    await clock.advance(1)
+    await (
+        dead._attempt.release()
+    ) if guard.store.effect_atomic else None  # its process died with its transaction
+    await (await claimed(guard)).finish(REPLY)
+
+
+@pytest.mark.anyio
+async def test_replies_are_forgotten_after_a_day_and_deleted_in_batches(
+    guard: IdempotencyGuard, clock: ManualClock
+) -> None:
+    for key in ("a", "b", "c"):
+        await (await claimed(guard, key)).finish(REPLY)
+    await clock.advance(86_399)
+    assert (await replayed(guard, "a")).body == REPLY.body
+    assert await guard.prune() == 0
+    await clock.advance(1)
+    assert await guard.store.prune(clock.now(), 2) == 2
+    assert await guard.prune() == 1
+    await (await claimed(guard, "a")).abandon()
+
+
+@pytest.mark.anyio
+async def test_an_expired_key_that_was_not_deleted_yet_is_free(
+    guard: IdempotencyGuard, clock: ManualClock
+) -> None:
+    await (await claimed(guard)).finish(REPLY)
+    await clock.advance(86_400)
+    await (await claimed(guard, print_="another body")).finish(StoredReply(200, (), b"new"))
+
+
+@pytest.mark.anyio
+async def test_the_started_guard_deletes_once_a_minute(
+    guard: IdempotencyGuard, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await claimed(guard)).finish(REPLY)
+    pruned = asyncio.Event()
+    prune = guard.store.prune
+
+    async def noted(now: float, limit: int) -> int:
+        deleted = await prune(now, limit)
+        pruned.set()
+        return deleted
+
+    monkeypatch.setattr(guard.store, "prune", noted)
+    await clock.advance(86_400)
+    await guard.start()
+    await clock.advance(59)
+    assert await guard.store.find("orders.place", "k") is not None
+    await clock.advance(1)
+    async with asyncio.timeout(5):
+        await pruned.wait()
+    assert await guard.store.find("orders.place", "k") is None
+    await guard.stop()
+
+
+@pytest.mark.anyio
+async def test_a_reply_too_large_to_keep_is_an_error_without_effect(guard: IdempotencyGuard) -> None:
+    claim = await claimed(guard)
+    with pytest.raises(InternalError, match="had no effect"):
+        await claim.finish(StoredReply(200, (), b"x" * (REPLY_MAX_BYTES + 1)))
+    await (await claimed(guard)).abandon()
+
+
+@pytest.mark.anyio
+async def test_of_200_concurrent_duplicates_one_runs(guard: IdempotencyGuard) -> None:
+    runs = 0
+
+    async def request() -> str:
+        nonlocal runs
+        try:
+            outcome = await guard.begin("k", "orders.place", "f")
+        except RequestInProgress:
+            return "busy"
+        if isinstance(outcome, Replay):
+            return "replayed"
+        runs += 1
+        await asyncio.sleep(0.01)
+        await outcome.finish(REPLY)
+        return "ran"
+
+    got = await asyncio.gather(*(request() for _ in range(200)))
+    assert runs == got.count("ran") == 1
+    assert got.count("busy") + got.count("replayed") == 199
+    assert (await replayed(guard)).body == REPLY.body
