@@ -30,6 +30,8 @@ PREFIX = "TENFOLD_"
 class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[app]"""
 
+    target: str = ""
+    """What the commands run when they name none: "shop.app:app"."""
     env: Literal["development", "production", "test"] = "development"
     data_dir: str = "data"
     """Folder of everything the embedded backends keep."""
@@ -216,6 +218,18 @@ def load(
             _put(tree, path, value)
             sources[path] = "command line"
     return Loaded(_build(tree, sources, services), sources)
+
+
+def peek(path: str, file: Path | None = None, *, environ: Mapping[str, str] | None = None) -> str:
+    """One setting before the app is known that says which others exist; empty when nobody set it.
+
+    Reads the same places as :func:`load` and checks nothing but that ``file`` is TOML.
+    """
+    found = (os.environ if environ is None else environ).get(variable(path))
+    value: Any = _read(file) if found is None else found
+    for key in path.split(".") if found is None else ():
+        value = value.get(key, "") if isinstance(value, dict) else ""
+    return str(value)
 
 
 def printable(path: str, value: Any) -> str:

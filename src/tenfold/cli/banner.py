@@ -1,0 +1,49 @@
+"""What a started process says about itself."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tenfold._core.text import plural
+from tenfold.cli import console
+
+if TYPE_CHECKING:
+    from tenfold.app import App
+    from tenfold.runtime.serve import Addresses, Roles
+
+_started = time.perf_counter()
+
+
+def show(app: App, roles: Roles, addresses: Addresses, *, reloads: bool) -> None:
+    """Print where everything is."""
+    settings = app.settings
+    rows: list[tuple[str, str]] = []
+    if addresses.public:
+        rows.append(("API", addresses.public))
+        if settings.http.docs:
+            rows.append(("Docs", f"{addresses.public}/docs"))
+    rows += [
+        ("Operations", addresses.ops),
+        ("Data", str(app.data_dir.resolve())),
+        ("Worker", _worker(app) if roles.worker else "off"),
+    ]
+    console.say()
+    console.say(f"  {console.paint(app.name, console.BOLD)}  {console.paint(settings.app.env, console.DIM)}")
+    for name, value in rows:
+        shown = console.paint(value, console.CYAN) if value.startswith("http") else value
+        console.say(f"  {console.paint(f'{name:<11}', console.DIM)} {shown}")
+    seconds = time.perf_counter() - _started
+    ending = "reloads on change, Ctrl+C stops" if reloads else "Ctrl+C stops"
+    console.say(f"  {console.paint(f'Ready after {seconds:.1f} s; {ending}.', console.DIM)}")
+    console.say()
+
+
+def _worker(app: App) -> str:
+    services = app.services
+    counts = (
+        (len(app.jobs), "job", ""),
+        (sum(len(s.subscriptions) for s in services), "subscriber", ""),
+        (sum(len(s.schedules) for s in services), "schedule", ""),
+    )
+    return "on, " + ", ".join(plural(*count) for count in counts)

@@ -1,0 +1,106 @@
+"""What the commands write: colours only on a terminal, errors as sentences on standard error."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+import traceback
+from pathlib import Path
+from typing import TextIO
+
+BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
+
+_PACKAGE = str(Path(__file__).parents[1])
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+
+
+def coloured(stream: TextIO | None = None) -> bool:
+    """Whether colours are wanted: a terminal, and nobody asked for none (https://no-color.org)."""
+    stream = stream or sys.stdout
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """``text`` in a colour where colours are wanted."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if text and coloured(stream) else text
+
+
+def say(text: str = "") -> None:
+    """One line on standard output, at once."""
+    print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """One line on standard error, for what is not the command's answer."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(sentence: str, code: int, *, hint: str = "") -> int:
+    """Write an error and answer the exit code."""
+    note(f"{paint('error', RED, sys.stderr)}: {sentence}{' ' + hint if hint else ''}")
+    return code
+
+
+def fail_with(error: BaseException, code: int) -> int:
+    """An unforeseen error: short where it comes from the user's own code, whole otherwise, since then it is ours.
+
+    ``python -X dev`` shows every traceback whole.
+    """
+    error = _innermost(error)
+    place = blame(error)
+    if place is None or sys.flags.dev_mode:
+        note("".join(traceback.format_exception(error)).rstrip())
+        return code
+    return fail(f"{place}\n{paint(described(error), BOLD, sys.stderr)}", code)
+
+
+def described(error: BaseException) -> str:
+    """``NameError: name 'foo' is not defined``, on one line."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg}"
+    return " ".join("".join(traceback.format_exception_only(error)).split())
+
+
+def blame(error: BaseException) -> str | None:
+    """The user's line that the error came from, with file and number; None when no line of theirs took part."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return _line(error.filename, error.lineno)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+    return _line(frames[-1].filename, frames[-1].lineno or 0) if frames else None
+
+
+def table(rows: list[tuple[str, ...]], *, headings: tuple[str, ...] = ()) -> None:
+    """Aligned columns; the last one is not padded."""
+    if not rows:
+        return
+    sized = [*rows, headings] if headings else rows
+    widths = [max(len(row[i]) for row in sized) for i in range(len(rows[0]))]
+    if headings:
+        say(paint(_aligned(headings, widths), DIM))
+    for row in rows:
+        say(_aligned(row, widths))
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _line(file: str, number: int) -> str:
+    relative = os.path.relpath(file) if file.startswith(os.getcwd()) else file
+    text = linecache.getline(file, number).strip()
+    return f"{relative}:{number}" + (f"\n    {text}" if text else "")
+
+
+def _is_users(file: str) -> bool:
+    """Neither ours, nor a library's, nor the script that started us, nor without a source to show."""
+    ours = file.startswith(_PACKAGE) or os.path.basename(os.path.dirname(file)) == "bin"
+    return not ours and not file.startswith(_LIBRARIES) and file.endswith(".py") and os.path.isfile(file)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The one error inside groups of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,84 @@
+"""The commands by name, and what happens to their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from tenfold.cli import console
+from tenfold.errors import ConfigError, SchemaBehind, TenfoldError
+
+USAGE, FAILURE = 2, 1
+
+COMMANDS = {
+    "new": "Write a small project that runs and passes its tests at once.",
+    "run": "Serve an app: API, operations page and worker in one process.",
+    "worker": "Run an app's jobs, subscribers and schedules, without its API.",
+    "migrate": "Bring the database's tables to what the code says.",
+    "jobs": "Look at messages of the queue, and retry, cancel or discard them.",
+    "routes": "List the operations.",
+    "config": "Show every setting with where it came from.",
+    "check": "Find what is wrong without starting anything.",
+    "shell": "A Python prompt inside the running app, with await.",
+    "openapi": "Print the OpenAPI document.",
+}
+
+
+def program() -> App:
+    """The command line. Commands are import paths: the module of one is imported when it is used."""
+    app = App(
+        name="tenfold",
+        help="Build, run and look after a Tenfold backend.",
+        version=_version,
+        help_flags=["--help", "-h"],
+        version_flags=["--version"],
+        result_action="return_value",
+        help_format="plaintext",
+    )
+    for name, about in COMMANDS.items():
+        target = "commands" if name == "jobs" else name
+        app.command(f"tenfold.cli.{name}:{target}", name=name, help=about)
+    return app
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn every error into a sentence; the exit code."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    _add_working_folder()
+    try:
+        answer = program()(tokens, print_error=False, exit_on_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return console.fail(_first_sentence(error), USAGE, hint="tenfold --help lists the commands.")
+    except TenfoldError as error:
+        usage = isinstance(error, ConfigError) and not isinstance(error, SchemaBehind)
+        return console.fail(str(error), USAGE if usage else FAILURE)
+    except KeyboardInterrupt:
+        return 128 + 2
+    except BrokenPipeError:
+        # The reader (`head`, a pager) has had enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return console.fail_with(error, FAILURE)
+    return answer if isinstance(answer, int) else 0
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("tenfold")
+
+
+def _first_sentence(error: CycloptsError) -> str:
+    return " ".join(str(error).split())
+
+
+def _add_working_folder() -> None:
+    """``tenfold run shop.app:app`` finds ./shop, as ``python -m`` would."""
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)

@@ -1,0 +1,109 @@
+"""``tenfold run``: serve an app."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from tenfold._core import settings
+from tenfold.cli import banner, console, target
+from tenfold.cli.target import Config, Target
+from tenfold.errors import ConfigError, TenfoldError
+
+if TYPE_CHECKING:
+    from tenfold.app import App
+    from tenfold.runtime.serve import Roles
+
+Port = Annotated[int | None, Parameter(help="Port of the API (http.port); 0 takes any free one.")]
+OpsPort = Annotated[int | None, Parameter(help="Port of the operations page (ops.port).")]
+Host = Annotated[str | None, Parameter(help="Address that the API listens on (http.host).")]
+Data = Annotated[Path | None, Parameter(help="Folder of everything the app keeps (app.data_dir).")]
+Server = Annotated[Literal["uvicorn", "granian"] | None, Parameter(help="HTTP server (http.server).")]
+WithWorker = Annotated[bool | None, Parameter(help="Run jobs in this process too (worker.enabled).")]
+Reload = Annotated[
+    bool | None,
+    Parameter(help="Start again when the code changes. Default: in development, on a terminal."),
+]
+
+
+def run(
+    app: Target = None,
+    /,
+    *,
+    port: Port = None,
+    ops_port: OpsPort = None,
+    host: Host = None,
+    data: Data = None,
+    config: Config = None,
+    worker: WithWorker = None,
+    reload: Reload = None,
+    server: Server = None,
+) -> int:
+    """Serve an app: API, operations page and worker in one process."""
+    overrides = {
+        "http__port": port,
+        "ops__port": ops_port,
+        "http__host": host,
+        "http__server": server,
+        "app__data_dir": None if data is None else str(data),
+        "worker__enabled": worker,
+    }
+    watching = _reloads(reload, config)
+    try:
+        loaded = target.load(app, config)
+        loaded.configure(config, **overrides)
+        folders = target.sources(target.named(app, config)[0], loaded) if watching else ()
+        return serve(loaded, _roles(loaded), folders)
+    except TenfoldError as error:
+        if not watching or _not_in_code(error):
+            raise
+        return _wait_for_change(error, app, config)
+
+
+def serve(app: App, roles: Roles, folders: tuple[Path, ...] = ()) -> int:
+    """Serve a configured app until a signal comes, with this process's log."""
+    from tenfold.runtime.serve import run as serve_until_signal
+    from tenfold.telemetry import log
+
+    app.logging = log.configure(app.settings.log, app.clock)
+    try:
+        return serve_until_signal(
+            app,
+            roles,
+            started=lambda addresses: banner.show(app, roles, addresses, reloads=bool(folders)),
+            reload_dirs=folders,
+        )
+    finally:
+        app.logging.close()
+
+
+def _roles(app: App) -> Roles:
+    from tenfold.runtime.serve import Roles
+
+    return Roles(web=True, worker=app.settings.worker.enabled)
+
+
+def _reloads(asked: bool | None, config: Path | None) -> bool:
+    if asked is not None:
+        return asked
+    return sys.stdout.isatty() and settings.peek("app.env", config) in ("", "development")
+
+
+def _not_in_code(error: TenfoldError) -> bool:
+    """Errors that no change of a file would mend."""
+    return isinstance(error, ConfigError) and error.where in {"http.port", "ops.port", "APP", "--config"}
+
+
+def _wait_for_change(error: TenfoldError, app: str | None, config: Path | None) -> int:
+    from tenfold.runtime.serve import changed_file, replace_process
+
+    console.fail(str(error), 1)
+    console.note(console.paint("Waiting for a change …", console.DIM, sys.stderr))
+    changed = asyncio.run(changed_file(target.sources(target.named(app, config)[0])))
+    console.note(f"{changed} changed: starting again")
+    replace_process()
+    return 0
