@@ -171,9 +171,6 @@ async def test_the_key_of_a_run_that_died_is_free_when_its_lease_ends(
     with pytest.raises(RequestInProgress):
         await claimed(guard)
     await clock.advance(1)
-    await (
-        dead._attempt.release()
-    ) if guard.store.effect_atomic else None  # its process died with its transaction
     await (await claimed(guard)).finish(REPLY)
 
 
