@@ -38,7 +38,7 @@ hold_table = sa.Table(
     "holds",
     metadata,
     sa.Column("order_id", sa.String(36), primary_key=True),
-    sa.Column("items", sa.LargeBinary, nullable=False),
+    sa.Column("goods", sa.LargeBinary, nullable=False),
     sa.Column("sold", sa.Boolean, nullable=False),
     sa.Column("held_at", Utc, nullable=False),
     sa.Index("ix_holds_open", "sold", "held_at"),
@@ -94,7 +94,7 @@ _move = (
     .values(available=stock_table.c.available + sa.bindparam("change"))
 )
 _add = sa.insert(stock_table)
-_hold_of = sa.select(hold_table.c.items).where(hold_table.c.order_id == sa.bindparam("order_id"))
+_hold_of = sa.select(hold_table.c.goods).where(hold_table.c.order_id == sa.bindparam("order_id"))
 _drop_hold = sa.delete(hold_table).where(hold_table.c.order_id == sa.bindparam("order_id"))
 _add_hold = sa.insert(hold_table)
 _sell = sa.update(hold_table).where(hold_table.c.order_id == sa.bindparam("order_id_")).values(sold=True)
@@ -150,7 +150,7 @@ async def hold(order_id: str, items: list[Item], tx: Tx = injected(), clock: Clo
         raise OutOfStock(_sentence(short), lines=short)
     await _change(tx, {sku: -quantity for sku, quantity in wanted.items()})
     await tx.execute(
-        _add_hold, order_id=order_id, items=msgspec.json.encode(wanted), sold=False, held_at=_now(clock)
+        _add_hold, order_id=order_id, goods=msgspec.json.encode(wanted), sold=False, held_at=_now(clock)
     )
 
 
@@ -219,10 +219,10 @@ def _sum(items: list[Item]) -> dict[str, int]:
 
 
 async def _put_back(tx: Tx, order_id: str) -> None:
-    items = await tx.maybe(_hold_of, bytes, order_id=order_id)
-    if items is not None:
+    goods = await tx.maybe(_hold_of, bytes, order_id=order_id)
+    if goods is not None:
         await tx.execute(_drop_hold, order_id=order_id)
-        await _change(tx, msgspec.json.decode(items, type=dict[str, int]))
+        await _change(tx, msgspec.json.decode(goods, type=dict[str, int]))
 
 
 async def _change(tx: Tx, change: dict[str, int]) -> None:

@@ -30,7 +30,7 @@ report_table = sa.Table(
     sa.Column("since", sa.Date, nullable=False),
     sa.Column("until", sa.Date, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("days_done", sa.Integer, nullable=False),
+    sa.Column("job_id", sa.BigInteger, nullable=False),
     sa.Column("orders", sa.Integer, nullable=False),
     sa.Column("lines", sa.Integer, nullable=False),
     sa.Column("revenue", sa.BigInteger, nullable=False),
@@ -38,7 +38,7 @@ report_table = sa.Table(
 )
 db = reports.database(metadata)
 
-DAYS_MAX = 1000
+DAYS_MAX = 366
 ReportId = Annotated[str, Meta(min_length=1, max_length=36)]
 
 
@@ -55,12 +55,12 @@ class Report(Struct):
     id: str
     since: date
     until: date
-    state: Literal["running", "done"]
-    days_done: int
+    state: Literal["running", "done", "failed"]
     orders: int
     lines: int
     revenue: int
     asked_at: datetime
+    days_done: int = 0
 
 
 class Sold(Struct):
@@ -73,17 +73,15 @@ class Sold(Struct):
     revenue: int
 
 
-_by_id = sa.select(report_table).where(report_table.c.id == sa.bindparam("id"))
-_add = sa.insert(report_table)
-_progress = (
-    sa.update(report_table)
-    .where(report_table.c.id == sa.bindparam("id_"))
-    .values(days_done=sa.bindparam("days_done"))
+_by_id = sa.select(*(report_table.c[name] for name in Report.__struct_fields__ if name != "days_done")).where(
+    report_table.c.id == sa.bindparam("id")
 )
+_job_of = sa.select(report_table.c.job_id).where(report_table.c.id == sa.bindparam("id"))
+_add = sa.insert(report_table)
 _finish = (
     sa.update(report_table)
     .where(report_table.c.id == sa.bindparam("id_"))
-    .values({name: sa.bindparam(name) for name in ("state", "days_done", "orders", "lines", "revenue")})
+    .values({name: sa.bindparam(name) for name in ("state", "orders", "lines", "revenue")})
 )
 
 
@@ -99,7 +97,16 @@ async def start_report(days: Days, tx: Tx, clock: Clock) -> Report:
 
 @reports.get("/reports/{report_id}", errors=(NotFound,))
 async def get_report(report_id: ReportId) -> Report:
-    return await _load(report_id)
+    """How far a report is."""
+    report = await _load(report_id)
+    if report.state == "done":
+        report.days_done = (report.until - report.since).days + 1
+        return report
+    job = await build_report.handle(await db.read().scalar(_job_of, id=report_id)).status()
+    report.days_done = int(job.progress.done) if job.progress else 0
+    if job.state in ("dead", "cancelled"):
+        report.state = "failed"
+    return report
 
 
 @reports.get("/reports/{report_id}/revenue.csv", errors=(NotFound,))
@@ -139,12 +146,12 @@ async def build_report(report_id: str, settings: Settings = injected()) -> None:
     drawing = await draw_chart.enqueue(
         db, table=str(table), since=report.since.isoformat(), until=report.until.isoformat()
     )
-    await drawing.result(db, timeout=120)
+    await drawing.result(timeout=120)
     async with db.tx() as tx:
-        await tx.execute(_finish, id_=report_id, state="done", days_done=days, **totals(sold))
+        await tx.execute(_finish, id_=report_id, state="done", **totals(sold))
 
 
-@reports.job(cpu=True, timeout=60)
+@reports.job(cpu=True, timeout=60, result_ttl=3600)
 def draw_chart(table: str, since: str, until: str) -> None:
     """Draw the CSV file as a PNG file beside it."""
     from shop.reports.chart import draw  # Pillow is loaded in the process that draws, and nowhere else
@@ -181,9 +188,11 @@ def totals(sold: list[Sold]) -> dict[str, int]:
 
 
 async def _start(tx: Tx, days: Days, clock: Clock) -> Report:
-    report = Report(clock.uuid(), days.since, days.until, "running", 0, 0, 0, 0, _now(clock))
-    await tx.execute(_add, msgspec.structs.asdict(report))
-    await build_report.enqueue(tx, report_id=report.id)
+    report = Report(clock.uuid(), days.since, days.until, "running", 0, 0, 0, _now(clock))
+    job = await build_report.enqueue(tx, report_id=report.id)
+    row = msgspec.structs.asdict(report) | {"job_id": await job.written(tx)}
+    del row["days_done"]
+    await tx.execute(_add, row)
     return report
 
 

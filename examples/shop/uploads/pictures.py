@@ -96,7 +96,7 @@ async def prepare_picture(sku: str, digest: str, settings: Settings = injected()
     """Have the thumbnails made, then show the picture, unless another one has replaced it meanwhile."""
     source, target = _original(settings, digest), _thumbnails(settings, digest)
     making = await make_thumbnails.enqueue(db, source=str(source), target=str(target))
-    reason = await making.result(db, timeout=90)
+    reason = await making.result(timeout=90)
     async with db.tx() as tx:
         state = "refused" if reason else "ready"
         await tx.execute(_decide, sku_=sku, digest_=digest, state=state, reason=reason)
