@@ -1,0 +1,44 @@
+"""What the shop says of itself in its OpenAPI document is true, also for input that nobody thought of."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.shop_server import Shop
+
+UNTRUE_OF_A_SHOP = "positive_data_acceptance"
+"""An order that fits the schema may still be refused: the product does not exist, or is sold out."""
+
+MAX_TIME_S = 60
+
+
+@pytest.mark.timeout(240)
+def test_schemathesis_finds_no_server_error_and_no_schema_violation(
+    new_shop: Callable[[Path], Shop], tmp_path: Path
+) -> None:
+    shop = new_shop(tmp_path / "data")
+    shop.start()
+    with shop.admin() as admin:
+        token = admin.headers["authorization"]
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("st"), "run", f"{shop.url}/openapi.json"),
+            *("-H", f"Authorization: {token}"),
+            *("--exclude-checks", UNTRUE_OF_A_SHOP),
+            *("--phases", "examples,coverage,fuzzing"),
+            *("--max-examples", "15", "--seed", "1", "--max-time", str(MAX_TIME_S)),
+            *("--continue-on-failure", "--no-shrink", "--workers", "2"),
+        ],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=230,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert " passed" in done.stdout, "nothing was tested"
