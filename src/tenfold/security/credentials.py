@@ -14,7 +14,7 @@ from tenfold.security.directory import Directory
 from tenfold.security.origin import Headers
 from tenfold.security.principal import Principal
 from tenfold.security.refresh import RefreshTokens
-from tenfold.security.sessions import Sessions
+from tenfold.security.sessions import COOKIE, Sessions
 from tenfold.security.tokens import Tokens, VerifiedTokens
 
 
@@ -105,7 +105,8 @@ class AccountAuthenticator(Authenticator):
             return None
 
     def _cookie_name(self) -> str:
-        return self._bound().sessions.cookie_name
+        # The API's description can be wanted without a running app; the prefix is known only with its settings.
+        return self._stores.sessions.cookie_name if self._stores is not None else COOKIE
 
     def _bound(self) -> Stores:
         if self._stores is None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold.db.database import Database, Tx
 
+COOKIE = "tenfold_session"
+
 ENDS_AFTER_S = 90 * 86_400.0
 """A session ends so long after its log-in however much it is used."""
 
@@ -59,7 +61,7 @@ class Sessions:
         self._db, self._clock = db, clock
         self._ttl_s = ttl_s
         self._secure = secure
-        self.cookie_name = "__Host-tenfold_session" if secure else "tenfold_session"
+        self.cookie_name = f"__Host-{COOKIE}" if secure else COOKIE
 
     async def open(self, tx: Tx, account_id: str) -> str:
         """A new session's id, for the cookie. It is never one that the browser sent: fixation is impossible."""

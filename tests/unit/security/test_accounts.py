@@ -721,6 +721,7 @@ def test_unbound_accounts_and_a_missing_secret_are_sentences(tmp_path: Path) -> 
         with pytest.raises(NotBound):
             await accounts.authenticator.authenticate({}, {})
         assert accounts.authenticator.fast("token") is None
+        assert set(accounts.authenticator.schemes()) == {"bearer", "apiKey", "session"}
         with pytest.raises(ConfigError, match="TENFOLD_APP_SECRET_KEY"):
             await accounts.bind(
                 Settings(app=AppSettings(env="production")), data_dir=tmp_path, clock=ManualClock()
