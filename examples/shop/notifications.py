@@ -11,7 +11,8 @@ from shop.columns import NAMING, Utc
 from shop.money import pounds
 from shop.orders import sales
 from shop.orders.declared import OrderPlaced, ReceiptOf, placed
-from tenfold import Clock, Mailer, Retry, Service, Tx, injected, roles
+from tenfold import Mailer, Retry, Service, Tx, injected, roles
+from tenfold._core.clock import Clock
 
 notifications = Service("notifications", tags=["notifications"])
 

@@ -12,7 +12,9 @@ from shop.catalog import Product
 from shop.demo import ADMIN, ADMIN_PASSWORD, CUSTOMER, CUSTOMER_PASSWORD
 from shop.orders.declared import Item
 from shop.uploads import pictures
-from tenfold import Clock, Service, Settings, injected
+from tenfold import Service, injected
+from tenfold._core.clock import Clock
+from tenfold._core.settings import Settings
 
 demo = Service("demo")
 

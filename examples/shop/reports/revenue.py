@@ -17,7 +17,9 @@ from shop.columns import NAMING, Utc
 from shop.files import folder, write_whole
 from shop.money import pounds
 from shop.orders import sales
-from tenfold import Clock, File, Retry, Service, Settings, Tx, current_job, injected, roles
+from tenfold import File, Retry, Service, Tx, current_job, injected, roles
+from tenfold._core.clock import Clock
+from tenfold._core.settings import Settings
 from tenfold.errors import FieldError, InvalidInput, NotFound
 
 reports = Service("reports", tags=["reports"], auth=roles("admin"))

@@ -15,7 +15,8 @@ from shop import catalog
 from shop.catalog import Sku
 from shop.columns import NAMING
 from shop.files import folder, write_whole
-from tenfold import File, Retry, Service, Settings, Upload, injected, public, roles
+from tenfold import File, Retry, Service, Upload, injected, public, roles
+from tenfold._core.settings import Settings
 from tenfold.errors import NotFound, PayloadTooLarge, UnsupportedMedia
 
 uploads = Service("uploads", tags=["pictures"])
