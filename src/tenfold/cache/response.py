@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import msgspec
 
@@ -89,7 +89,8 @@ class ResponseStore:
         if entry is None or entry.fresh_until <= cache.monotonic():
             return None
         cache.stats.hits += 1
-        return cast("CachedResponse", entry.value)
+        response: CachedResponse = entry.value
+        return response
 
     async def fill(
         self,
@@ -109,4 +110,5 @@ class ResponseStore:
             made = await produce()
             return made if isinstance(made, CachedResponse) else Unshared(made)
 
-        return cast("CachedResponse | T", await self._cache.load(Load(key, load, life, tags)))
+        answer: CachedResponse | T = await self._cache.load(Load(key, load, life, tags))
+        return answer

@@ -389,6 +389,14 @@ async def test_an_unshared_value_goes_to_its_own_caller_only(cache: Cache) -> No
     assert len(cache) == 0
 
 
+async def test_statistics_have_the_names_of_metrics(cache: Cache) -> None:
+    await cache.get_or_load("k", Source())
+    assert cache.stats.numbers() == {
+        "hits_total": 0, "misses_total": 1, "stale_total": 0, "loads_total": 1, "load_errors_total": 0,
+        "fenced_total": 0, "invalidations_total": 0, "evictions_total": 0,
+    }  # fmt: skip
+
+
 async def test_impossible_times_are_refused_where_they_are_written() -> None:
     with pytest.raises(ConfigError, match=r"cache shop: ttl_s is 0\."):
         Cache("shop", ttl_s=0)
