@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.container import Container
 from tenfold._core.settings import HttpSettings
-from tenfold.errors import MethodNotAllowed, NotFound, Problem
+from tenfold.errors import Problem
 from tenfold.http.blocking import LoopWatchdog
 from tenfold.http.compiler import Answer, Endpoint, compile_operation
 from tenfold.http.deadline import Sweeper
+from tenfold.http.dispatch import Asked, Dispatcher, Routed
 from tenfold.http.limits import check_headers
-from tenfold.http.problems import answer_of
+from tenfold.http.mounts import ASGIApp, Mount, Mounts, Receive, Scope, Send
 from tenfold.http.request import Request
 from tenfold.http.router import Router
 from tenfold.http.streaming import run_stream
@@ -23,25 +23,14 @@ from tenfold.http.threads import HandlerThreads
 from tenfold.http.wiring import Telemetry, Wiring
 
 if TYPE_CHECKING:
+    from tenfold.cache.response import ResponseStore
+    from tenfold.http.middleware import Edge
     from tenfold.http.operation import Operation
     from tenfold.security.authenticator import Authenticator
 
+__all__ = ["HttpApp", "Mount"]
+
 flatten = chain.from_iterable
-log = logging.getLogger("tenfold.http")
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class Mount(NamedTuple):
-    """An ASGI application below a path."""
-
-    path: str
-    app: ASGIApp
-    guard: Any = None
-    """Policy for everything below the path; None: the application decides by itself."""
 
 
 class HttpApp:
@@ -63,7 +52,8 @@ class HttpApp:
         telemetry: Telemetry | None = None,
         databases: Mapping[str, Any] | None = None,
         idempotency: Callable[[str], Any] | None = None,
-        response_cache: Any = None,
+        response_cache: ResponseStore | None = None,
+        edge: Edge | None = None,
         mounts: Sequence[Mount] = (),
         websocket: ASGIApp | None = None,
         lifespan: ASGIApp | None = None,
@@ -84,11 +74,16 @@ class HttpApp:
             databases=databases or {},
             idempotency=idempotency,
             response_cache=response_cache,
+            edge=edge,
             boot=f"{self.clock.random.getrandbits(40):010x}-",
         )
         self.endpoints: list[Endpoint] = []
         self._router: Router[Endpoint] = Router()
-        self._mounts = sorted(mounts, key=lambda mount: -len(mount.path))
+        self._trust: Callable[[Any], Any] | None = (
+            None if edge is None or edge.proxies is None else edge.trust
+        )
+        self.dispatcher = Dispatcher(self._router, edge)
+        self.mounts = Mounts(list(mounts), authenticator)
         self._websocket = websocket
         self._lifespan = lifespan
         self._started = False
@@ -102,6 +97,11 @@ class HttpApp:
         self._router.add(operation.path, operation.method, endpoint, where=operation.where)
         self.endpoints.append(endpoint)
         return endpoint
+
+    def route(self, path: str, raw_path: bytes) -> Routed | None:
+        """What serves a path; see :meth:`Router.find`."""
+        static = self._router.static
+        return (static[path], ()) if path in static else self._router.find(path, raw_path)
 
     # ── life ──
 
@@ -125,101 +125,66 @@ class HttpApp:
             return
         if not self._started:
             await self.start()
-        path = scope["path"]
+        if self._trust is not None:
+            scope = self._trust(scope)
+        # Subscripts where .get() would do, here and below: they are no calls, and this runs for every request.
+        path, method, raw_headers = scope["path"], scope["method"], scope["headers"]
         if "root_path" in scope and scope["root_path"]:  # noqa: RUF019
             path = below(path, scope["root_path"])
-        raw_path = scope["raw_path"] if "raw_path" in scope else b""
-        raw_headers = scope["headers"]
         static = self._router.static
+        segments: tuple[str, ...] = ()
         try:
-            if sum(map(len, flatten(raw_headers))) > self._header_max:  # in C: it runs for every request
+            if sum(map(len, flatten(raw_headers))) > self._header_max:  # in C, whatever their number
                 check_headers(raw_headers, self._header_max)
-            segments: tuple[str, ...] = ()
-            if path in static:
-                methods: Mapping[str, Endpoint] = static[path]
+            if path in static and method in static[path]:
+                endpoint = static[path][method]
             else:
-                found = self._router.find(path, raw_path_of(scope) if raw_path and b"%" in raw_path else b"")
-                if found is None:
-                    await self._elsewhere(path, scope, receive, send)
-                    return
-                methods, segments = found
-            method = scope["method"]
-            if method in methods:
-                endpoint = methods[method]
-            else:
-                other = self._other_method(method, methods, path)
-                if other is None:
-                    await send_answer(options_answer(methods), send)
-                    return
-                endpoint = other
+                raw_path = scope["raw_path"] if "raw_path" in scope else b""  # noqa: SIM401
+                encoded = raw_path and b"%" in raw_path
+                routed = (
+                    (static[path], ())
+                    if path in static
+                    else self._router.find(path, raw_path_of(scope) if encoded else b"")
+                )
+                if routed is not None and method in routed[0]:
+                    endpoint, segments = routed[0][method], routed[1]
+                else:
+                    target = await self._elsewhere(routed, path, scope, receive, send)
+                    if target is None:
+                        return
+                    endpoint, segments = target
         except Problem as problem:
-            await send_answer(answer_of(problem, instance=path), send)
+            await send_answer(self.dispatcher.problem(problem, path, raw_headers), send)
             return
         request = Request(
-            method,
-            path,
-            segments,
-            scope["query_string"],
-            raw_headers,
-            dict(raw_headers),
-            receive,
-            scope,
-            body_max_bytes=endpoint.body_max_bytes,
-            names=endpoint.names,
-        )
+            method, path, segments, scope["query_string"], raw_headers, dict(raw_headers), receive, scope,
+            body_max_bytes=endpoint.body_max_bytes, names=endpoint.names,
+        )  # fmt: skip
         status, headers, body, stream = await endpoint.call(request)
         if stream is not None:
             await run_stream(stream, request, send)
             return
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        if method == "HEAD":
-            body = b""
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
-    def _other_method(self, method: str, methods: Mapping[str, Endpoint], path: str) -> Endpoint | None:
-        """HEAD is served by GET; None stands for OPTIONS. Raises MethodNotAllowed with ``Allow``."""
-        if method == "HEAD" and "GET" in methods:
-            return methods["GET"]
-        if method == "OPTIONS":
+    async def _elsewhere(
+        self, routed: Routed | None, path: str, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[Endpoint, tuple[str, ...]] | None:
+        """No operation has this path and method; None when the answer was given here.
+
+        Raises NotFound, MethodNotAllowed, and what the policy of a mount raises.
+        """
+        if routed is None and self.mounts and (mount := self.mounts.find(path)) is not None:
+            await self.mounts.serve(mount, scope, receive, send)
             return None
-        allowed = allow(methods)
-        raise MethodNotAllowed(
-            f"{path} does not accept {method}; it accepts {allowed}.", headers={"Allow": allowed}
-        )
-
-    async def _elsewhere(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """No operation has this path: a mounted application, the path with or without its last slash, or 404."""
-        for mount in self._mounts:
-            if path == mount.path or path.startswith(mount.path + "/"):
-                root = scope.get("root_path", "") + mount.path
-                await mount.app({**scope, "root_path": root}, receive, send)
-                return
-        if (target := self._slashed(path, scope)) is not None:
-            location = target + (
-                "?" + scope["query_string"].decode("latin-1") if scope["query_string"] else ""
-            )
-            headers = [(b"location", location.encode("latin-1", "ignore")), (b"content-length", b"0")]
-            await send_answer((308, headers, b"", None), send)
-            return
-        raise NotFound(f"{scope['method']} {path} is not served here.")
-
-    def _slashed(self, path: str, scope: Scope) -> str | None:
-        if path.startswith("//"):
-            return None  # a Location of //host would leave this server
-        other = path[:-1] if path.endswith("/") else path + "/"
-        if len(other) < 2:
-            return None
-        raw = raw_path_of(scope)
-        raw_other = raw[:-1] if raw.endswith(b"/") else raw + b"/"
-        if other in self._router.static or self._router.find(other, raw_other if raw else b""):
-            from urllib.parse import quote
-
-            return (
-                quote(scope.get("root_path", "") + other)
-                if not raw
-                else (quote(scope.get("root_path", "")) + raw_other.decode("latin-1"))
-            )
-        return None
+        asked = Asked(
+            scope["method"], path, raw_path_of(scope), scope.get("root_path", ""), scope["query_string"],
+            scope["headers"],
+        )  # fmt: skip
+        endpoint, segments, answer = self.dispatcher.target(asked, routed)
+        if answer is not None:
+            await send_answer(answer, send)
+        return None if endpoint is None else (endpoint, segments)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -230,16 +195,17 @@ class HttpApp:
             raise ValueError(f"this server sends {scope['type']!r}, which is not HTTP.")
 
     async def _open_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = below(scope["path"], scope.get("root_path", ""))
-        for mount in self._mounts:
-            if path == mount.path or path.startswith(mount.path + "/"):
-                await mount.app(
-                    {**scope, "root_path": scope.get("root_path", "") + mount.path}, receive, send
-                )
+        mount = self.mounts.find(below(scope["path"], scope.get("root_path", "")))
+        try:
+            if mount is not None:
+                await self.mounts.serve(mount, scope, receive, send)
                 return
-        if self._websocket is not None:
-            await self._websocket(scope, receive, send)
-            return
+        except Problem:
+            pass  # refused before it was accepted: closing tells so (403)
+        else:
+            if self._websocket is not None:
+                await self._websocket(scope, receive, send)
+                return
         await receive()
         await send({"type": "websocket.close", "code": 1000})
 
@@ -266,16 +232,6 @@ def raw_path_of(scope: Scope) -> bytes:
     raw: bytes = scope.get("raw_path") or b""
     root = scope.get("root_path", "").rstrip("/").encode()
     return raw[len(root) :] if root and raw.startswith(root + b"/") else raw
-
-
-def allow(methods: Mapping[str, Endpoint]) -> str:
-    """The ``Allow`` header of a path."""
-    names = {*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}
-    return ", ".join(sorted(names))
-
-
-def options_answer(methods: Mapping[str, Endpoint]) -> Answer:
-    return 204, [(b"allow", allow(methods).encode())], b"", None
 
 
 async def send_answer(answer: Answer, send: Send) -> None:

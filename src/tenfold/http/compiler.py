@@ -49,6 +49,10 @@ class Code:
         self._closers.append((self._depth, after))
         self._depth += 1
 
+    def after(self, *lines: str) -> None:
+        """Lines that follow everything that later steps write, without a block around that."""
+        self._closers.append((self._depth, lines))
+
     def use(self, **names: Any) -> None:
         """Make objects visible to the function. A name means one thing only."""
         for name, value in names.items():

@@ -35,9 +35,11 @@ def write(build: Build) -> None:
         code.use(Reply=Reply, Response=Response)
     if _plain(result) and status not in BODILESS:
         code.use(encode_json=encode_json, JSON_TYPE=JSON_TYPE)
+        edge = build.wiring.edge
+        fixed = ", *EDGE" if edge is not None and edge.headers else ""
         code.line(
             "body = encode_json(result)",
-            f"answer = ({status}, [JSON_TYPE, (b'content-length', b'%d' % len(body))], body, None)",
+            f"answer = ({status}, [JSON_TYPE, (b'content-length', b'%d' % len(body)){fixed}], body, None)",
         )
     else:
         code.use(answer_of_result=answer_of_result)

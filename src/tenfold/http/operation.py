@@ -33,7 +33,7 @@ class ResponseCache:
     One entry per path and query string, per value of every header in ``vary``, and per principal unless the
     operation is public or ``public=True`` says that everybody sees the same. ``tags`` are invalidated through
     ``tx.invalidate(tag)``; ``{name}`` in a tag is replaced by the path parameter. For ``stale_s`` seconds after
-    ``ttl_s``, clients and proxies may use the old response while they fetch a new one.
+    ``ttl_s`` the old response is served while a new one is made.
     """
 
     ttl_s: float = 60.0
@@ -102,6 +102,8 @@ class Operation(Generic[P, R]):
         self.method = method.upper()
         self.path = path
         self.policies = policies or Policies()
+        self.routed = True
+        """False: callable by other services only."""
         self.routed = True
         """False: no route; other services may call it, clients may not."""
         self._caller: Callable[..., Awaitable[R]] | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from tenfold.http import binding, encoding, replies, steps
+from tenfold.http import binding, edge, encoding, replies, steps
 
 if TYPE_CHECKING:
     from tenfold.http.compiler import Build
@@ -24,10 +24,11 @@ class Step(NamedTuple):
 STEPS: tuple[Step, ...] = (
     Step("trace", steps.trace),
     Step("measure", steps.measure),
+    Step("edge", edge.write),
     Step("recover", steps.recover),
     Step("deadline", steps.deadline),
     Step("authentication", steps.authentication),
-    Step("cached response", replies.cached_response),
+    Step("cached response", replies.response_cache),
     Step("idempotency", replies.idempotency),
     Step("decode", binding.write),
     Step("dependencies", steps.dependencies),

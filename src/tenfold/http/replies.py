@@ -6,19 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from tenfold.cache.load import Unshared
+from tenfold.cache.policy import Lifetime
+from tenfold.cache.response import CachedResponse, cached_response, is_cacheable
 from tenfold.errors import BadRequest, DeclarationError
 from tenfold.guard.idempotency import IdempotencyGuard, Replay, StoredReply, fingerprint
 from tenfold.http.access import policy_of
-from tenfold.http.encoding import etag_of, matches, not_modified
 from tenfold.http.problems import answer_of, problem_of
-from tenfold.http.reply import Headers
 
 if TYPE_CHECKING:
-    from tenfold._core.clock import Clock
-    from tenfold.cache.cache import Cache
+    from tenfold.cache.response import ResponseStore
     from tenfold.http.compiler import Answer, Build
     from tenfold.http.operation import ResponseCache
     from tenfold.http.request import Request
@@ -29,92 +25,77 @@ Work = Callable[[], Awaitable["Answer"]]
 # ── whole-response cache ──────────────────────────────────────────────────────────────────────────
 
 
-def cached_response(build: Build) -> None:
+def response_cache(build: Build) -> None:
     """Answer from the cache before anything is decoded; else run the rest once for all who wait."""
     policy = build.operation.policies.cache
     if policy is None:
         return
-    cache = build.wiring.response_cache
-    if cache is None:
+    store = build.wiring.response_cache
+    if store is None:
         raise DeclarationError("it has cache=, but the app keeps no responses.", where=build.operation.where)
     private = not (policy.public or policy_of(build.operation, build.wiring.authenticator).anonymous_ok)
-    responses = CachedResponses(cache, policy, build.wiring.clock, private=private, names=build.path_names)
+    responses = CachedResponses(store, policy, build, private=private)
     code = build.code
-    code.use(cached=cache.get_nowait, load_response=responses.load)
+    code.use(lookup=store.lookup, hit=responses.hit, load_response=responses.load)
     key = [build.operation.name, " {request.segments}?{request.query_string}"]
     for name in policy.vary:
         raw = name.lower().encode("latin-1")
-        code.use(**{f"VARY_{raw.hex()}": raw})
-        key.append(f" {{headers.get(VARY_{raw.hex()})}}")
+        key.append(f" {{headers.get({raw!r})}}".replace('"', "'"))
     if private:
         key.append(" {principal.id}")
-    code.line(f'key = f"{"".join(key)}"', "kept = cached(key)")
-    code.line("if kept is not None:", "    answer = kept.answer(request, started)")
+    code.line(f'key = f"{"".join(key)}"', "kept = lookup(key)")
+    code.line("if kept is not None:", "    answer = hit(kept, request, started)")
     code.open("else:")
     code.open("async def work():", " return answer", "answer = await load_response(key, work, request)")
 
 
-class CachedReply(msgspec.Struct, frozen=True):
-    """A whole response as it is kept."""
-
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
-    etag: bytes
-    stored_at: float
-    """Monotonic time."""
-
-    def answer(self, request: Request, now: float) -> Answer:
-        """The response with its age; 304 when the client has it."""
-        headers: Headers = [*self.headers, (b"age", b"%d" % (now - self.stored_at))]
-        if b"if-none-match" in request.header_bytes and matches(request, self.etag):
-            return not_modified(headers)
-        return 200, headers, self.body, None
-
-
 class CachedResponses:
-    """Fills the cache of one operation."""
+    """The kept responses of one operation."""
 
-    def __init__(
-        self, cache: Cache, policy: ResponseCache, clock: Clock, *, private: bool, names: tuple[str, ...]
-    ) -> None:
-        self._cache = cache
+    def __init__(self, store: ResponseStore, policy: ResponseCache, build: Build, *, private: bool) -> None:
+        self._store = store
         self._policy = policy
-        self._clock = clock
-        self._names = names
-        self._control = self._cache_control(private)
+        self._clock = build.wiring.clock
+        self._names = build.path_names
+        self._life = Lifetime(policy.ttl_s, policy.stale_s, None, 0.1)
+        self._control = _cache_control(policy, private).encode()
+        self._vary = ", ".join([*policy.vary, *(["Authorization", "Cookie"] if private else [])]).encode()
+        self._edge = () if build.wiring.edge is None else build.wiring.edge.headers
+
+    def hit(self, kept: CachedResponse, request: Request, now: float) -> Answer:
+        """A kept response with its age; 304 when the client has it."""
+        age = (b"age", b"%d" % (now - kept.stored_at))
+        headers = request.header_bytes
+        if b"if-none-match" in headers and kept.matches(headers[b"if-none-match"]):
+            return 304, [*kept.not_modified, age, *self._edge], b"", None
+        return kept.status, [*kept.headers, age, *self._edge], kept.body, None
 
     async def load(self, key: str, work: Work, request: Request) -> Answer:
         """Run ``work`` once for all who ask for ``key`` now, and keep what it answers if it may be kept."""
 
-        async def loader() -> CachedReply | Unshared:
+        async def produce() -> CachedResponse | Answer:
             answer = await work()
             status, headers, body, stream = answer
-            if status != 200 or stream is not None or any(name == b"set-cookie" for name, _ in headers):
-                return Unshared(answer)
-            etag = etag_of(body)
-            kept = (*headers, (b"etag", etag), *self._control)
-            return CachedReply(kept, body, etag, self._clock.monotonic())
+            if stream is not None or not is_cacheable(status, headers):
+                return answer
+            own = [pair for pair in headers if pair not in self._edge]
+            if self._vary:
+                own.append((b"vary", self._vary))
+            return cached_response(
+                status, own, body, cache_control=self._control, now=self._clock.monotonic()
+            )
 
-        loaded = await self._cache.get_or_load(
-            key, loader, ttl_s=self._policy.ttl_s, stale_s=0.0, tags=self._tags(request)
-        )
-        if isinstance(loaded, CachedReply):
-            return loaded.answer(request, self._clock.monotonic())
-        answer: Answer = loaded.value if isinstance(loaded, Unshared) else loaded
-        return answer
+        made = await self._store.fill(key, produce, self._life, self._tags(request))
+        return self.hit(made, request, self._clock.monotonic()) if isinstance(made, CachedResponse) else made
 
     def _tags(self, request: Request) -> list[str]:
         values = dict(zip(self._names, request.segments, strict=True))
         return [tag.format_map(values) if "{" in tag else tag for tag in self._policy.tags]
 
-    def _cache_control(self, private: bool) -> Headers:
-        policy = self._policy
-        text = f"{'private' if private else 'public'}, max-age={int(policy.ttl_s)}"
-        if policy.stale_s:
-            text += f", stale-while-revalidate={int(policy.stale_s)}"
-        headers: Headers = [(b"cache-control", text.encode())]
-        vary = [*policy.vary, *(["Authorization", "Cookie"] if private else [])]
-        return [*headers, (b"vary", ", ".join(vary).encode())] if vary else headers
+
+def _cache_control(policy: ResponseCache, private: bool) -> str:
+    text = f"{'private' if private else 'public'}, max-age={int(policy.ttl_s)}"
+    return f"{text}, stale-while-revalidate={int(policy.stale_s)}" if policy.stale_s else text
 
 
 # ── idempotency ───────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -82,8 +83,15 @@ def recover(build: Build) -> None:
 def deadline(build: Build) -> None:
     """Be known to the sweeper, which cancels what is late."""
     code = build.code
-    code.use(inflight=build.wiring.sweeper.inflight, current_task=asyncio.current_task)
-    code.line("task = current_task()", "inflight[task] = request")
+    code.use(inflight=build.wiring.sweeper.inflight)
+    if sys.version_info >= (3, 12):
+        code.use(current_task=asyncio.current_task)
+        code.line("task = current_task()")
+    else:
+        # Python 3.11 has current_task in Python: three calls where this is one.
+        code.use(TASKS=getattr(asyncio.tasks, "_current_tasks"), running_loop=asyncio.get_running_loop)  # noqa: B009
+        code.line("task = TASKS[running_loop()]")
+    code.line("inflight[task] = request")
     code.open("try:", "finally:", " del inflight[task]")
 
 

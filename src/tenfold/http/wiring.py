@@ -13,8 +13,10 @@ from tenfold._core.container import Container
 from tenfold._core.settings import HttpSettings
 
 if TYPE_CHECKING:
+    from tenfold.cache.response import ResponseStore
     from tenfold.http.compiler import Answer
     from tenfold.http.deadline import Sweeper
+    from tenfold.http.middleware import Edge
     from tenfold.http.request import Request
     from tenfold.http.threads import HandlerThreads
 
@@ -22,9 +24,14 @@ if TYPE_CHECKING:
 class Trace(Protocol):
     """What a request knows of its trace."""
 
-    trace_id: str
-    span_id: str
-    sampled: bool
+    @property
+    def trace_id(self) -> str: ...
+
+    @property
+    def span_id(self) -> str: ...
+
+    @property
+    def sampled(self) -> bool: ...
 
 
 class Tracing(Protocol):
@@ -69,8 +76,10 @@ class Wiring:
     """By service: what ``Tx`` and ``Reader`` parameters come from."""
     idempotency: Callable[[str], Any] | None = None
     """The guard for the operations of a service."""
-    response_cache: Any = None
-    """The Cache that whole responses are kept in."""
+    response_cache: ResponseStore | None = None
+    """Where whole responses are kept."""
+    edge: Edge | None = None
+    """CORS, compression and the headers of every reply."""
     boot: str = ""
     """Distinguishes the request ids of this process."""
     request_ids: Iterator[int] = field(default_factory=lambda: count(1))

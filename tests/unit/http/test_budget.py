@@ -13,6 +13,7 @@ from msgspec import Meta
 from tenfold._core.clock import SystemClock
 from tenfold.cache.backends.memory import Backend
 from tenfold.cache.cache import Cache
+from tenfold.cache.response import ResponseStore
 from tenfold.http.asgi import HttpApp
 from tenfold.http.operation import ResponseCache
 from tenfold.telemetry.operations import OperationStats
@@ -98,7 +99,7 @@ def test_a_hit_of_the_response_cache_costs_at_most_25_calls() -> None:
         cache = Cache("http")
         cache.bind(Backend(100), clock)
         cached = operation(get_item, path="/items/{id}", cache=ResponseCache(ttl_s=60))
-        app = app_of(cached, telemetry=Metrics(), response_cache=cache, clock=clock)
+        app = app_of(cached, telemetry=Metrics(), response_cache=ResponseStore(cache), clock=clock)
         return await calls_of(app, "GET", "/items/5?q=abc")
 
     calls = asyncio.run(main())
