@@ -82,6 +82,7 @@ class UvicornListener:
         self._server = Server(
             uvicorn.Config(
                 app,
+                interface="asgi3",  # left to guess, uvicorn takes a bound method such as App.ops for ASGI 2
                 http="httptools",
                 ws="websockets-sansio",
                 lifespan="off",
