@@ -11,15 +11,19 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from tenfold.db.contract import Channel
+from tenfold.db.plan import refuse_writes
 from tenfold.db.tx import Tx
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from types import TracebackType
     from typing import Self
 
     from tenfold._core.context import Context
-    from tenfold.db.contract import DatabaseBackend
+    from tenfold.db.contract import Args, DatabaseBackend, Rows, TxChannel
     from tenfold.db.database import Database
+    from tenfold.db.plan import Plan
 
 AMBIENT: Final = "db.ambient"
 """Where ``Context.state`` holds the operation's Ambient."""
@@ -49,6 +53,12 @@ class Ambient:
         """A block that is part of this transaction."""
         return _Joined(db, self)
 
+    def reader(self) -> Channel | None:
+        """Where the operation reads, so that it finds what its own ``db.tx()`` blocks wrote; None before there is
+        anything to find."""
+        channel = self.tx.channel
+        return _Within(channel) if channel.started else None
+
     async def finish(self, commit: bool) -> None:
         """Commit everything that joined, or undo it. Call it exactly once."""
         if not commit:
@@ -64,13 +74,33 @@ class Ambient:
         self._turn.release()
 
 
+class _Within(Channel):
+    """Reads inside the operation's transaction."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: TxChannel) -> None:
+        self._channel = channel
+
+    def fetch_now(self, plan: Plan, args: Args, limit: int) -> Rows | None:
+        return None if plan.writes else self._channel.fetch_now(plan, args, limit)
+
+    async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        refuse_writes(plan)
+        return await self._channel.fetch(plan, args, limit)
+
+    def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
+        refuse_writes(plan)
+        return self._channel.stream(plan, args, chunk)
+
+
 class _Joined(Tx):
     """A ``db.tx()`` block inside an operation's transaction: undone by itself, committed with the whole."""
 
     __slots__ = ("_ambient", "_mark")
 
     def __init__(self, db: Database, ambient: Ambient) -> None:
-        super().__init__(db, ambient.tx._channel)
+        super().__init__(db, ambient.tx.channel)
         self._ambient = ambient
 
     async def __aenter__(self) -> Self:

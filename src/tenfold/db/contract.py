@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -68,6 +68,11 @@ class TxChannel(Channel):
 
     __slots__ = ()
 
+    @property
+    @abstractmethod
+    def started(self) -> bool:
+        """True after the first statement."""
+
     def run_now(self, plan: Plan, args: Args) -> int | None:
         """Rows affected, at once, or None when :meth:`run` has to be awaited."""
         return None
@@ -106,6 +111,13 @@ class TxChannel(Channel):
         """``call(driver's connection)``, in the transaction and outside the event loop (for the ORM)."""
 
 
+class HasChannel(Protocol):
+    """An open transaction, as far as a backend knows it."""
+
+    @property
+    def channel(self) -> TxChannel: ...
+
+
 class DatabaseBackend(ABC):
     """One database. Everything that is given the same URL in one app shares one backend."""
 
@@ -114,7 +126,7 @@ class DatabaseBackend(ABC):
     dialect: sa.Dialect
     capabilities: Capabilities
     plans: PlanCache
-    open_by_task: dict[asyncio.Task[Any], Any]
+    open_by_task: dict[asyncio.Task[Any], HasChannel]
     """The transaction that each task has open, to find transactions inside transactions."""
 
     @classmethod
@@ -162,5 +174,9 @@ class DatabaseBackend(ABC):
         begins nor ends the transaction."""
 
     @abstractmethod
-    def sync_engine(self) -> sa.Engine:
-        """A blocking SQLAlchemy engine on connections of its own, for migrations; dispose of it after use."""
+    def sync_engine(self, *, write: bool = True) -> sa.Engine:
+        """A blocking SQLAlchemy engine on connections of its own, for migrations; dispose of it after use.
+
+        With ``write`` a transaction excludes all other writers from its start; foreign keys are not enforced, so
+        that tables can be rebuilt.
+        """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from tenfold._core.context import current
+from tenfold._core.context import _current as context_var
 from tenfold.db.ambient import AMBIENT, Ambient
 from tenfold.db.reader import ReadBlock, Reader
 from tenfold.db.tx import Tx
@@ -51,11 +51,17 @@ class Database:
 
         ``await db.read().one(…)`` sees the latest committed state. ``async with db.read() as reader`` gives all
         its statements the same state: the one at the first of them. ``consistency="own"`` promises that the caller
-        sees its own acknowledged writes.
+        sees its own acknowledged writes (and those of its operation's ``db.tx()`` blocks that joined).
         """
-        if self._channel is None:
+        backend, channel = self._backend, self._channel
+        if backend is None or channel is None:
             raise self._unbound()
-        return ReadBlock(self._backend, self._channel)  # type: ignore[arg-type] # bound together
+        context = context_var.get()
+        if context is not None and context.state is not None:
+            ambient: Ambient | None = context.state.get(AMBIENT)
+            if ambient is not None and ambient.backend is backend:
+                return ReadBlock(backend, ambient.reader() or channel)
+        return ReadBlock(backend, channel)
 
     def tx(self) -> Tx:
         """A transaction: ``async with db.tx() as tx``. See :class:`Tx`.
@@ -63,9 +69,9 @@ class Database:
         Inside an operation with ``idempotent=True`` it joins the transaction of the operation, as a part that can
         fail by itself, and is committed together with the operation's reply.
         """
-        state = current().state
-        if state is not None:
-            ambient: Ambient | None = state.get(AMBIENT)
+        context = context_var.get()
+        if context is not None and context.state is not None:
+            ambient: Ambient | None = context.state.get(AMBIENT)
             if ambient is not None and ambient.backend is self.backend:
                 return ambient.join(self)
         return Tx(self, self.backend.transaction())
@@ -141,7 +147,7 @@ class Database:
                 log.exception("a listener failed to invalidate %s", sorted(frozen))
 
     @asynccontextmanager
-    async def sandbox(self) -> AsyncIterator[None]:
+    async def sandbox(self) -> AsyncGenerator[None]:
         """Undo at the end of the block everything that was committed inside it, on this database and those that
         share its backend. For tests."""
         async with self.backend.sandbox():

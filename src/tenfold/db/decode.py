@@ -15,7 +15,7 @@ import enum
 import types
 import typing
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
@@ -71,27 +71,59 @@ _NATIVE = (int, float, str, bytes)
 
 
 def decoder(type_: Any, columns: Sequence[Column]) -> Decoder:
-    """A function from the driver's tuple to ``type_``."""
+    """A function from the driver's tuple to ``type_``. Raises RowMismatch when the columns do not fit."""
     bare = _strip(type_)
     if bare is Row:
         return _row_decoder(columns)
     if bare is tuple or get_origin(bare) is tuple:
         return _tuple_decoder(bare, columns)
     if bare is dict or get_origin(bare) is dict:
-        return _compiled(columns, {}, "{%s}", [f"{c.name!r}: {{{i}}}" for i, c in enumerate(columns)])
+        values = _Values(columns)
+        return values.function("{" + ", ".join(f"{c.name!r}: {v}" for c, v in values.pairs()) + "}")
     if _is_scalar(bare):
         return _scalar_decoder(type_, columns)
     return _model_decoder(bare, columns)
 
 
+class _Values:
+    """The expressions of a row's values, and the function made from them."""
+
+    def __init__(
+        self, columns: Sequence[Column], wanted: Sequence[Any] | None = None, target: Any = None
+    ) -> None:
+        self._columns = columns
+        self._scope: dict[str, Any] = {"T": target}
+        types_ = wanted or (Any,) * len(columns)
+        self.expressions = [
+            self._value(i, c, t, target) for i, (c, t) in enumerate(zip(columns, types_, strict=True))
+        ]
+        self.plain = self.expressions == [f"r[{i}]" for i in range(len(columns))]
+
+    def pairs(self) -> zip[tuple[Column, str]]:
+        return zip(self._columns, self.expressions, strict=True)
+
+    def function(self, source: str) -> Decoder:
+        # The source consists of our own expressions and of the repr of column and field names.
+        return typing.cast("Decoder", eval(f"lambda r: {source}", self._scope))  # noqa: S307
+
+    def _value(self, i: int, column: Column, wanted: Any, target: Any) -> str:
+        value = f"r[{i}]"
+        if column.processor is not None:
+            self._scope[f"p{i}"], value = column.processor, f"p{i}({value})"
+        if _differs(wanted, column.python_type):
+            self._scope[f"c{i}"], value = _converter(column.name, wanted, target), f"c{i}({value})"
+        return value
+
+
 def _row_decoder(columns: Sequence[Column]) -> Decoder:
     names = tuple(c.name for c in columns)
-    members: dict[str, Any] = {n: property(itemgetter(i)) for i, n in enumerate(names) if n.isidentifier()}
+    members: dict[str, Any] = {}
+    for i, name in enumerate(names):
+        if name.isidentifier() and not name.startswith("_") and not hasattr(tuple, name):
+            members.setdefault(name, property(itemgetter(i)))
     made = type("Row", (Row,), {"__slots__": (), "_fields": names, **members})
-    if not any(c.processor for c in columns):
-        return made
-    values = ", ".join(f"{{{i}}}" for i in range(len(columns)))
-    return _compiled(columns, {}, f"T(({values},))", [], made)
+    values = _Values(columns, target=made)
+    return made if values.plain else values.function(f"T(({', '.join(values.expressions)},))")
 
 
 def _tuple_decoder(type_: Any, columns: Sequence[Column]) -> Decoder:
@@ -102,11 +134,8 @@ def _tuple_decoder(type_: Any, columns: Sequence[Column]) -> Decoder:
         raise RowMismatch(
             f"{type_} has {len(inner)} elements, but the statement gives {len(columns)} columns: {_list(columns)}."
         )
-    if not inner and not any(c.processor for c in columns):
-        return tuple
-    wanted = {c.name: t for c, t in zip(columns, inner, strict=bool(inner))}
-    values = ", ".join(f"{{{i}}}" for i in range(len(columns)))
-    return _compiled(columns, wanted, f"({values},)", [])
+    values = _Values(columns, inner or None)
+    return tuple if values.plain else values.function(f"({', '.join(values.expressions)},)")
 
 
 def _scalar_decoder(type_: Any, columns: Sequence[Column]) -> Decoder:
@@ -114,46 +143,24 @@ def _scalar_decoder(type_: Any, columns: Sequence[Column]) -> Decoder:
         raise RowMismatch(
             f"{_name(type_)} takes one column, but the statement gives {len(columns)}: {_list(columns)}."
         )
-    return _compiled(columns, {columns[0].name: type_}, "{0}", [])
+    values = _Values(columns, [type_])
+    return values.function(values.expressions[0])
 
 
 def _model_decoder(type_: Any, columns: Sequence[Column]) -> Decoder:
-    fields = _fields(type_)
-    _check_fit(type_, fields, columns)
-    by_name = {f.name: f for f in fields}
-    index = {c.name: i for i, c in enumerate(columns)}
-    if typing.is_typeddict(type_):
-        pairs = [f"{f.name!r}: {{{index[f.name]}}}" for f in fields if f.name in index]
-        return _compiled(columns, _types(fields), "{%s}", pairs)
+    fields = {f.name: f for f in _fields(type_)}
+    _check_fit(type_, list(fields.values()), columns)
     if hasattr(type_, "model_validate"):  # Pydantic converts and checks by itself
-        pairs = [f"{c.name!r}: {{{i}}}" for i, c in enumerate(columns)]
-        return _compiled(columns, {}, "T({%s})", pairs, type_.model_validate)
+        values = _Values(columns, target=type_.model_validate)
+        return values.function("T({" + ", ".join(f"{c.name!r}: {v}" for c, v in values.pairs()) + "})")
+    values = _Values(columns, [fields[c.name].type for c in columns], type_)
+    if typing.is_typeddict(type_):
+        return values.function("{" + ", ".join(f"{c.name!r}: {v}" for c, v in values.pairs()) + "}")
     positional: tuple[str, ...] = getattr(type_, "__match_args__", ())
     if positional[: len(columns)] == tuple(c.name for c in columns):
-        arguments = [f"{{{i}}}" for i in range(len(columns))]
-    else:
-        arguments = [f"{by_name[c.name].keyword or c.name}={{{i}}}" for i, c in enumerate(columns)]
-    return _compiled(columns, _types(fields), "T(%s)", arguments, type_)
-
-
-def _compiled(
-    columns: Sequence[Column], wanted: Mapping[str, Any], shape: str, parts: Sequence[str], target: Any = None
-) -> Decoder:
-    """The function whose body is ``shape`` with ``parts`` in it, ``{0}`` standing for the first value."""
-    scope: dict[str, Any] = {"T": target}
-    source = shape % ", ".join(parts) if "%s" in shape else shape
-    for i, column in enumerate(columns):
-        value = f"r[{i}]"
-        if column.processor is not None:
-            scope[f"p{i}"], value = column.processor, f"p{i}({value})"
-        if column.name in wanted and _differs(wanted[column.name], column.python_type):
-            scope[f"c{i}"] = _converter(column.name, wanted[column.name], target)
-            value = f"c{i}({value})"
-        source = source.replace(f"{{{i}}}", value)
-    if source == "T(%s)" % ", ".join(f"r[{i}]" for i in range(len(columns))):
-        source = "T(*r)"
-    # The source consists of names that were checked to be fields, or of their repr, and of our own numbers.
-    return typing.cast("Decoder", eval(f"lambda r: {source}", scope))  # noqa: S307
+        return values.function("T(*r)" if values.plain else f"T({', '.join(values.expressions)})")
+    arguments = [f"{fields[c.name].keyword or c.name}={v}" for c, v in values.pairs()]
+    return values.function(f"T({', '.join(arguments)})")
 
 
 def _converter(column: str, type_: Any, target: Any) -> Processor:
@@ -172,21 +179,17 @@ def _differs(field: Any, python_type: type | None) -> bool:
     """True when the column's value may not be an instance of the field's type."""
     bare = _strip(field)
     options = get_args(bare) if get_origin(bare) in (typing.Union, types.UnionType) else (bare,)
-    for option in options:
-        plain = _strip(option)
-        plain = get_origin(plain) if get_args(plain) == () or Any in get_args(plain) else plain
-        plain = plain or _strip(option)
-        if plain is Any or plain is object or isinstance(plain, typing.TypeVar):
-            return False
-        if python_type is None and plain in _NATIVE:
-            return False
-        if python_type is not None and (plain is python_type or _is_subclass(python_type, plain)):
-            return False
-    return True
+    return not any(_accepts(_strip(option), python_type) for option in options)
 
 
-def _is_subclass(python_type: type, plain: Any) -> bool:
-    return isinstance(plain, type) and issubclass(python_type, plain)
+def _accepts(plain: Any, python_type: type | None) -> bool:
+    if plain is Any or plain is object or isinstance(plain, typing.TypeVar):
+        return True
+    if plain is dict or (get_origin(plain) is dict and get_args(plain) == (str, Any)):
+        return python_type is dict
+    if python_type is None:
+        return plain in _NATIVE
+    return plain is python_type or (isinstance(plain, type) and issubclass(python_type, plain))
 
 
 def _is_scalar(type_: Any) -> bool:
@@ -205,13 +208,17 @@ def _fields(type_: Any) -> list[_Field]:
         return [_Field(n, t, n in type_.__required_keys__) for n, t in hints.items()]
     if hasattr(type_, "model_fields"):
         return [
-            _Field(f.validation_alias if isinstance(f.validation_alias, str) else n, f.annotation, f.is_required())
+            _Field(
+                f.validation_alias if isinstance(f.validation_alias, str) else n,
+                f.annotation,
+                f.is_required(),
+            )
             for n, f in type_.model_fields.items()
         ]
     if hasattr(type_, "__attrs_attrs__"):
-        hints, missing = typing.get_type_hints(type_), type_.__attrs_attrs__.__class__
-        del missing
-        import attrs
+        import attrs  # the class comes from it, so it is installed
+
+        hints = typing.get_type_hints(type_)
 
         return [
             _Field(a.name, hints.get(a.name, Any), a.default is attrs.NOTHING, a.alias or "")
@@ -220,9 +227,7 @@ def _fields(type_: Any) -> list[_Field]:
         ]
     if dataclasses.is_dataclass(type_):
         hints = typing.get_type_hints(type_)
-        return [
-            _Field(f.name, hints[f.name], _is_required(f)) for f in dataclasses.fields(type_) if f.init
-        ]
+        return [_Field(f.name, hints[f.name], _is_required(f)) for f in dataclasses.fields(type_) if f.init]
     raise RowMismatch(
         f"rows cannot be decoded into {_name(type_)}. Use a msgspec Struct, a dataclass, an attrs class, a "
         "TypedDict, a Pydantic model, dict, tuple or a scalar."
@@ -231,10 +236,6 @@ def _fields(type_: Any) -> list[_Field]:
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _types(fields: Sequence[_Field]) -> dict[str, Any]:
-    return {f.name: f.type for f in fields}
 
 
 def _check_fit(type_: Any, fields: Sequence[_Field], columns: Sequence[Column]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import Insert, Update, UpdateBase
 
@@ -20,7 +21,7 @@ from tenfold._core.text import nearest
 from tenfold.db.contract import Args
 from tenfold.db.decode import Column, Decoder, decoder
 from tenfold.db.pace import Pace
-from tenfold.errors import StatementError
+from tenfold.errors import StatementError, TransactionMisuse
 
 PLANS_MAX = 1000
 """Compiled statements kept; the least recently used one goes first."""
@@ -32,13 +33,14 @@ Params = Mapping[str, Any]
 class Plan(Pace):
     """One SQL string, as the driver gets it."""
 
-    __slots__ = ("columns", "decoders", "many_is_one_each", "sql", "table", "writes")
+    __slots__ = ("_known", "columns", "decoders", "many_is_one_each", "sql", "table", "writes")
 
-    def __init__(self, sql: str, columns: tuple[Column, ...] | None, statement: Any) -> None:
+    def __init__(self, sql: str, columns: Sequence[Column], statement: Any, *, named: bool = True) -> None:
         super().__init__()
         self.sql = sql
-        self.columns = columns
+        self.columns: tuple[Column, ...] | None = tuple(columns) if named else None
         """None until the first execution tells (textual SQL)."""
+        self._known = columns
         self.decoders: dict[Any, Decoder] = {}
         self.table: sa.Table | None = None
         """The table that the statement changes, for messages."""
@@ -47,6 +49,11 @@ class Plan(Pace):
             self.table = statement.table
         self.many_is_one_each = _inserts_one_row(statement)
         """Each execution changes exactly one row, so nobody has to count."""
+
+    def learn_columns(self, names: Sequence[str]) -> None:
+        """The names that the engine gives to the columns of textual SQL."""
+        known = {column.name: column for column in self._known}
+        self.columns = tuple(known.get(name) or Column(name) for name in names)
 
     def decoder(self, type_: Any) -> Decoder:
         """The function from this plan's rows to ``type_``. Raises RowMismatch."""
@@ -69,7 +76,7 @@ class Prepared(NamedTuple):
     literals: Args
 
 
-class Misfit(Exception):  # noqa: N818 - never leaves this package
+class Misfit(Exception):
     """The parameters differ in name from those that the generated expression was made for."""
 
 
@@ -110,7 +117,8 @@ class PlanCache:
         if blueprint is None:
             blueprint = self._blueprint(compiled, statement, names)
         prepared = Prepared(blueprint.plan, blueprint.bind, blueprint.literals(compiled, extracted))
-        self._remember(statement, names, prepared)
+        if not blueprint.volatile:
+            self._remember(statement, names, prepared)
         return prepared.plan, prepared.bind(params, prepared.literals)
 
     def _compile(self, statement: Any, names: tuple[str, ...]) -> tuple[Any, Any]:
@@ -129,22 +137,21 @@ class PlanCache:
                 # Without RETURNING nobody asks for the new key, and SQLAlchemy need not add it.
                 for_executemany=isinstance(statement, Insert) and not cast("Any", statement)._returning,
             )
-        except sa.exc.SQLAlchemyError as error:
+        except SQLAlchemyError as error:
             raise StatementError(f"the statement cannot be compiled: {error}") from error
         return compiled, extracted
 
     def _blueprint(self, compiled: Any, statement: Any, names: tuple[str, ...]) -> _Blueprint:
         by_names: dict[tuple[str, ...], _Blueprint] = compiled.__dict__.setdefault("tenfold_blueprints", {})
         known = next(iter(by_names.values()), None)
-        plan = known.plan if known else Plan(compiled.string, self._columns(compiled), statement)
+        plan = known.plan if known else self._plan(compiled.string, compiled, statement)
         blueprint = by_names[names] = _Blueprint(plan, compiled, names)
         return blueprint
 
-    def _columns(self, compiled: Any) -> tuple[Column, ...] | None:
-        entries = compiled._result_columns
-        if not entries:
-            return None if isinstance(compiled.statement, sa.TextClause) else ()
-        return tuple(self._column(entry) for entry in entries)
+    def _plan(self, sql: str, compiled: Any, statement: Any) -> Plan:
+        columns = [self._column(entry) for entry in compiled._result_columns if entry.keyname]
+        textual = isinstance(compiled.statement, sa.TextClause) or not compiled._ordered_columns
+        return Plan(sql, columns, statement, named=not textual)
 
     def _column(self, entry: Any) -> Column:
         try:
@@ -166,8 +173,7 @@ class PlanCache:
         )
         plan = plans.get(state.statement)
         if plan is None:
-            plan = Plan(state.statement, self._columns(compiled), compiled.statement)
-            plans[state.statement] = plan
+            plan = plans[state.statement] = self._plan(state.statement, compiled, compiled.statement)
         values.update(state.additional_parameters)
         processors = {**compiled._bind_processors, **state.processors}
         args = (
@@ -212,10 +218,12 @@ class _Recent(OrderedDict[Any, Any]):
 class _Blueprint:
     """What all statements with one cache key and one set of parameter names share."""
 
-    __slots__ = ("_literal_names", "_processors", "bind", "plan")
+    __slots__ = ("_literal_names", "_processors", "bind", "plan", "volatile")
 
     def __init__(self, plan: Plan, compiled: Any, names: tuple[str, ...]) -> None:
         self.plan = plan
+        self.volatile = False
+        """A value comes from a function that is called per execution (``bindparam(callable_=…)``)."""
         self._processors: Mapping[str, Any] = compiled._bind_processors
         self._literal_names: list[str] = []
         self.bind = self._generate(compiled, frozenset(names))
@@ -242,9 +250,8 @@ class _Blueprint:
                 scope[f"d{i}"], part = defaults[name], f"d{i}(p)"
             elif bind.key in given or name in given or bind.required:
                 part = f"p[{(bind.key if bind.key in given or bind.required else name)!r}]"
-            elif bind.callable is not None:
-                scope[f"b{i}"], part = bind, f"b{i}.effective_value"
             else:
+                self.volatile |= bind.callable is not None
                 parts.append(f"x[{len(self._literal_names)}]")
                 self._literal_names.append(name)
                 continue
@@ -253,7 +260,9 @@ class _Blueprint:
             parts.append(part)
         tuple_ = f"({', '.join(parts)}{',' if parts else ''})"
         # Names come from the statement and enter as their repr; everything else is ours.
-        return cast("Any", eval(f"lambda p, x: {tuple_} if len(p) == {len(given)} else misfit()", scope))  # noqa: S307
+        source = f"lambda p, x: {tuple_} if len(p) == {len(given)} else misfit()"
+        made: Callable[[Params, Args], Args] = eval(source, scope)  # noqa: S307
+        return made
 
 
 def _misfit() -> Args:
@@ -312,7 +321,9 @@ def _check_names(compiled: Any, params: Params) -> None:
     ]
     hint = nearest(unknown[0], missing or known) if unknown else ""
     flat = " ".join(compiled.string.split())[:200]
-    raise StatementError(f"the parameters do not fit: {'; '.join(filter(None, said))}.{hint} The statement: {flat}")
+    raise StatementError(
+        f"the parameters do not fit: {'; '.join(filter(None, said))}.{hint} The statement: {flat}"
+    )
 
 
 def _inserts_one_row(statement: Any) -> bool:
@@ -320,10 +331,17 @@ def _inserts_one_row(statement: Any) -> bool:
         return False
     inner = cast("Any", statement)
     return not (
-        inner._post_values_clause is not None or inner._prefixes or inner.select is not None or inner._multi_values
+        inner._post_values_clause is not None
+        or inner._prefixes
+        or inner.select is not None
+        or inner._multi_values
     )
 
 
-def sequence_of_params(params: Any) -> Sequence[Params] | None:
-    """``params`` when it is a list of mappings (executemany), else None."""
-    return None if params is None or isinstance(params, Mapping) else cast("Sequence[Params]", params)
+def refuse_writes(plan: Plan) -> None:
+    """A reader reads. Raises TransactionMisuse for INSERT, UPDATE and DELETE."""
+    if plan.writes:
+        raise TransactionMisuse(
+            "the statement writes, but it was given to a reader. Use `async with db.tx() as tx`. The statement: "
+            f"{plan.describe()}"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from tenfold.db.decode import Row
@@ -143,7 +144,12 @@ class ReadBlock(Reader):
     async def __aenter__(self) -> Self:
         if self._snapshot is not None:
             raise TransactionMisuse("this reader is open already. Call db.read() for another one.")
-        self._snapshot = self._backend.snapshot()
+        if self._channel is not self._backend.reader():
+            self._snapshot = nullcontext(
+                self._channel
+            )  # inside an operation's transaction: consistent as it is
+        else:
+            self._snapshot = self._backend.snapshot()
         self._channel = await self._snapshot.__aenter__()
         return self
 

@@ -37,9 +37,7 @@ class Part:
         return [step for n in range(current + 1, self.version + 1) for step in self.steps.get(n, ())]
 
 
-def framework_part(
-    name: str, *, version: int = 1, steps: Mapping[int, Sequence[str]] | None = None
-) -> Part:
+def framework_part(name: str, *, version: int = 1, steps: Mapping[int, Sequence[str]] | None = None) -> Part:
     """Declare the version of a package's framework tables; kept with the MetaData that they are defined on."""
     declared = Part(name, version, steps or {})
     parts: dict[str, Part] = framework.info.setdefault("parts", {})

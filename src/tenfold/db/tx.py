@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,11 @@ class Tx(Reader):
         self._orm: TxSession | None = None
         self.state: dict[str, Any] = {}
         """Other layers keep here what they write in :meth:`before_commit`. Inside a savepoint it is another one."""
+
+    @property
+    def channel(self) -> TxChannel:
+        """The backend's side of the transaction; for the layers of this package."""
+        return self._channel
 
     @property
     def database(self) -> Database:
@@ -104,7 +109,7 @@ class Tx(Reader):
         self._before.append(fn)
 
     @asynccontextmanager
-    async def savepoint(self) -> AsyncIterator[Tx]:
+    async def savepoint(self) -> AsyncGenerator[Tx]:
         """A part that can fail by itself: when the block raises, what was done inside is undone (statements,
         enqueued messages, invalidations), the error goes on, and the transaction can still commit."""
         await self._flush()
@@ -120,7 +125,7 @@ class Tx(Reader):
         self._leave_part(mark, keep=True)
 
     @asynccontextmanager
-    async def _part(self) -> AsyncIterator[None]:
+    async def _part(self) -> AsyncGenerator[None]:
         await self._channel.savepoint()
         try:
             yield

@@ -48,9 +48,15 @@ class Connection:
     """PEP 249 on one apsw connection that somebody else owns the transactions of, or on one of its own."""
 
     def __init__(
-        self, perform: Perform, *, owned: apsw.Connection | None = None, channel: TxChannel | None = None
+        self,
+        perform: Perform,
+        *,
+        owned: apsw.Connection | None = None,
+        begin: str = "",
+        channel: TxChannel | None = None,
     ) -> None:
         self.perform = perform
+        self._begin = begin
         self.channel = channel
         self._owned = owned
 
@@ -58,9 +64,9 @@ class Connection:
         return Cursor(self)
 
     def begin(self) -> None:
-        """Take the write lock at once: SQLite's later upgrade fails whatever the busy time-out."""
+        """A writer takes the lock at once: SQLite's later upgrade fails whatever the busy time-out."""
         if self._owned is not None:
-            self._owned.execute("BEGIN IMMEDIATE")
+            self.perform(lambda conn: conn.execute(self._begin))
 
     def commit(self) -> None:
         if self._owned is not None and self._owned.in_transaction:
@@ -139,7 +145,12 @@ class _Module:
     paramstyle = "qmark"
     apilevel = "2.0"
     threadsafety = 1
-    Error, DatabaseError, OperationalError, IntegrityError = Error, DatabaseError, OperationalError, IntegrityError
+    Error, DatabaseError, OperationalError, IntegrityError = (
+        Error,
+        DatabaseError,
+        OperationalError,
+        IntegrityError,
+    )
     sqlite_version = apsw.sqlite_lib_version()
     sqlite_version_info = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
     Binary = bytes
@@ -148,7 +159,7 @@ class _Module:
 class _Numeric(sa.Numeric[Any]):
     """Stored as a number; a value that a double cannot keep exactly is refused."""
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         quantum = None if self.scale is None else decimal.Decimal(1).scaleb(-self.scale)
 
         def process(value: Any) -> Any:
@@ -165,7 +176,7 @@ class _Numeric(sa.Numeric[Any]):
 
         return process
 
-    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Callable[[Any], Any] | None:
+    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Any:
         if not self.asdecimal:
             return None
         scale = self.scale
@@ -181,7 +192,7 @@ class _Numeric(sa.Numeric[Any]):
 class _DateTime(sa.DateTime):
     """ISO text that sorts by time: UTC for aware values, as it is for naive ones."""
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         aware = self.timezone
 
         def process(value: Any) -> Any:
@@ -191,12 +202,16 @@ class _DateTime(sa.DateTime):
                 wanted = "with a time zone" if aware else "without one"
                 raise StatementError(f"{value!r} does not fit its column, which holds times {wanted}.")
             if aware:
-                value = value.astimezone(dt.timezone.utc)
-            return f"{value:%Y-%m-%d %H:%M:%S.%f}" if value.year > 999 else value.isoformat(" ", "microseconds")[:26]
+                value = value.astimezone(dt.UTC)
+            return (
+                f"{value:%Y-%m-%d %H:%M:%S.%f}"
+                if value.year > 999
+                else value.isoformat(" ", "microseconds")[:26]
+            )
 
         return process
 
-    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Callable[[Any], Any]:
+    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Any:
         parse, zone = dt.datetime.fromisoformat, "+00:00" if self.timezone else ""
         return lambda value: None if value is None else parse(value + zone)
 
@@ -204,10 +219,10 @@ class _DateTime(sa.DateTime):
 class _Binary(sa.LargeBinary):
     """apsw takes and gives bytes."""
 
-    def bind_processor(self, dialect: sa.Dialect) -> None:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         return None
 
-    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> None:
+    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Any:
         return None
 
 
@@ -218,7 +233,7 @@ class ApswDialect(SQLiteDialect):
     default_paramstyle = "qmark"
     supports_statement_cache = True
     supports_native_decimal = True
-    colspecs = {
+    colspecs: Any = {  # noqa: RUF012 - SQLAlchemy declares it like this
         **SQLiteDialect.colspecs,
         sa.Numeric: _Numeric,
         sa.DateTime: _DateTime,
@@ -226,12 +241,15 @@ class ApswDialect(SQLiteDialect):
     }
 
     def __init__(self, **options: Any) -> None:
+        options_with_module: dict[str, Any] = {"dbapi": _Module, **options}
         super().__init__(
             json_serializer=lambda value: msgspec.json.encode(value).decode(),
             json_deserializer=msgspec.json.decode,
             paramstyle="qmark",
-            **{"dbapi": _Module, **options},
+            **options_with_module,
         )
+
+        self.server_version_info = _Module.sqlite_version_info
 
     @classmethod
     def import_dbapi(cls) -> Any:
@@ -261,12 +279,15 @@ class SessionDialect(ApswDialect):
         await_only(connection.connection.dbapi_connection.channel.release())
 
 
-def sync_engine(path: str, lock_timeout_s: float) -> sa.Engine:
+def sync_engine(path: str, lock_timeout_s: float, *, write: bool) -> sa.Engine:
     """A blocking engine; each of its connections opens the file anew."""
 
     def connect() -> Connection:
         conn = apsw.Connection(path)
         conn.set_busy_timeout(int(lock_timeout_s * 1000))
+        # Changing a table means copying it; with the constraints on, dropping the old one would delete the rows
+        # that refer to it. Migrations check the constraints at their end instead.
+        conn.execute("PRAGMA foreign_keys=OFF")
 
         def perform(call: Callable[[apsw.Connection], Any]) -> Any:
             try:
@@ -276,7 +297,7 @@ def sync_engine(path: str, lock_timeout_s: float) -> sa.Engine:
             except apsw.Error as error:
                 raise OperationalError(str(error)) from error
 
-        return Connection(perform, owned=conn)
+        return Connection(perform, owned=conn, begin="BEGIN IMMEDIATE" if write else "BEGIN")
 
     return _engine(ApswDialect(), connect)
 

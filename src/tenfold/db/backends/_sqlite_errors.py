@@ -63,7 +63,7 @@ def deferred_foreign_keys() -> ForeignKeyViolation:
 
 
 def _constraint(error: apsw.ConstraintError, plan: Plan | None) -> IntegrityError:
-    text, code = str(error), error.extendedresult
+    text, code = str(error), getattr(error, "extendedresult", 0)  # apsw sets it on instances only
     found = _COLUMNS.search(text)
     named = found.group(1) if found else ""
     if code in _UNIQUE:

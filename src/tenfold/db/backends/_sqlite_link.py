@@ -17,7 +17,6 @@ import apsw
 
 from tenfold._core.clock import Clock
 from tenfold.db.contract import Args, Rows
-from tenfold.db.decode import Column
 from tenfold.db.pace import ALARM_S
 from tenfold.db.plan import Plan
 
@@ -31,17 +30,26 @@ _PAGE_CACHE_KIB = 8 * 1024
 class Counters:
     """What a backend counts, as plain ints; written by the event loop only."""
 
-    __slots__ = (
-        "begins_busy", "demotions", "groups", "groups_failed", "inline", "rolled_back", "threaded", "transactions",
-        "waits",
-    )  # fmt: skip
-
     def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+        self.transactions = 0
+        """Kept by their caller; acknowledged when their group's COMMIT was."""
+        self.rolled_back = 0
+        self.groups = 0
+        """COMMITs."""
+        self.groups_failed = 0
+        self.inline = 0
+        """Statements on the event loop."""
+        self.threaded = 0
+        """Statements in a thread."""
+        self.demotions = 0
+        """Statements that turned out too slow for the event loop."""
+        self.waits = 0
+        """Times that a transaction had to queue for the writer, or a read for a connection."""
+        self.begins_busy = 0
+        """Times that another process held the file."""
 
     def as_dict(self) -> dict[str, int | float]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return dict(vars(self))
 
 
 class Lane:
@@ -105,7 +113,7 @@ class Link:
         self.cursor = self.conn.cursor()
         self.lane = Lane(name)
         self.lock = asyncio.Lock()
-        """Held while a statement runs in the thread, and by who must not be overtaken."""
+        """Held while a statement of a snapshot runs in the thread."""
         self.limit = NEVER
         """Monotonic time at which a running statement is stopped."""
         self.stop = False
@@ -135,7 +143,11 @@ class Link:
         started = now()
         self.limit = started + budget_s
         try:
-            cursor = self.cursor.execute(plan.sql, args) if plan.columns is not None else self._discover(plan, args)
+            cursor = (
+                self.cursor.execute(plan.sql, args)
+                if plan.columns is not None
+                else self._discover(plan, args)
+            )
             if limit != 2:
                 rows: Rows = cursor.fetchall()
             elif (first := cursor.fetchone()) is None:
@@ -230,8 +242,7 @@ def _discover(cursor: apsw.Cursor, plan: Plan, args: Args) -> apsw.Cursor:
         return cursor.execute(plan.sql, args)
 
     def learn(running: apsw.Cursor, _sql: str, _args: Any) -> bool:
-        if plan.columns is None:
-            plan.columns = tuple(Column(name) for name, *_ in running.get_description())
+        plan.learn_columns([name for name, *_ in running.get_description()])
         return True
 
     cursor.exec_trace = learn  # the only moment at which a result without rows has a description

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ from tenfold._core.context import current
 from tenfold.db.backends._sqlite_errors import translate
 from tenfold.db.backends._sqlite_link import Counters, Link, note_inline
 from tenfold.db.contract import Args, Channel, Rows
-from tenfold.db.plan import Plan
-from tenfold.errors import DatabaseUnavailable, TransactionMisuse
+from tenfold.db.plan import Plan, refuse_writes
+from tenfold.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
@@ -61,7 +61,7 @@ class Readers:
         self._size = size
 
     @asynccontextmanager
-    async def link(self) -> AsyncIterator[Link]:
+    async def link(self) -> AsyncGenerator[Link]:
         """A connection for the length of the block. Raises DatabaseUnavailable when all are taken for too long."""
         if self._free.locked():
             self.counters.waits += 1
@@ -192,7 +192,9 @@ class SnapshotChannel(Channel):
 
     async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
         refuse_writes(plan)
-        async with self._link.lock:  # one statement of a snapshot at a time: a stream keeps the others waiting
+        async with (
+            self._link.lock
+        ):  # one statement of a snapshot at a time: a stream keeps the others waiting
             source = pieces(self._link, plan, args, chunk, self._readers.time)
             try:
                 async for rows in source:
@@ -202,21 +204,27 @@ class SnapshotChannel(Channel):
 
 
 @asynccontextmanager
-async def snapshot(readers: Readers) -> AsyncIterator[Channel]:
+async def snapshot(readers: Readers) -> AsyncGenerator[Channel]:
     """A connection with a read transaction for the length of the block."""
     async with readers.link() as link:
         link.do("BEGIN")
         try:
             yield SnapshotChannel(link, readers)
         finally:
+            cancelled = await quiet(link.lock)
             link.drop_cursor()
             link.do("ROLLBACK")
+        if cancelled:
+            raise asyncio.CancelledError
 
 
-def refuse_writes(plan: Plan) -> None:
-    """A reader reads."""
-    if plan.writes:
-        raise TransactionMisuse(
-            f"the statement writes, but it was given to a reader. Use `async with db.tx() as tx`. The statement: "
-            f"{plan.describe()}"
-        )
+async def quiet(lock: asyncio.Lock) -> bool:
+    """Wait until nobody holds ``lock``, through any number of cancellations; True when there was one."""
+    cancelled = False
+    while lock.locked():
+        try:
+            async with lock:
+                pass
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled

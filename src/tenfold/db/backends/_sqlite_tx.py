@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -11,6 +12,7 @@ import apsw
 from tenfold._core.context import current
 from tenfold.db.backends._sqlite_errors import translate
 from tenfold.db.backends._sqlite_link import note_inline, settled
+from tenfold.db.backends._sqlite_readers import quiet
 from tenfold.db.contract import Args, Rows, TxChannel
 from tenfold.db.pace import INLINE_MAX_S
 from tenfold.db.plan import Plan
@@ -26,13 +28,18 @@ _NEW, _OPEN, _FAILED, _DONE = range(4)
 class SqliteTx(TxChannel):
     """A savepoint of the writer's open group."""
 
-    __slots__ = ("_cursors", "_depth", "_error", "_heavy", "_link", "_lost", "_state", "_writer")
+    __slots__ = (
+        "_busy", "_cursors", "_depth", "_error", "_heavy", "_link", "_lock", "_lost", "_state", "_writer",
+    )  # fmt: skip
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._link: Link = writer.link
         self._state = _NEW
         self._depth = 0
+        self._busy = False
+        """A task waits for the writer, or its statement is in the thread; its siblings wait for the lock."""
+        self._lock: asyncio.Lock | None = None
         self._cursors: list[apsw.Cursor] = []
         """Of streams that were not read to their end."""
         self._heavy = False
@@ -41,10 +48,14 @@ class SqliteTx(TxChannel):
         """The SQL transaction is gone already."""
         self._error: DatabaseError | None = None
 
+    @property
+    def started(self) -> bool:
+        return self._state != _NEW
+
     # ── statements ──
 
     def fetch_now(self, plan: Plan, args: Args, limit: int) -> Rows | None:
-        if not plan.inline or self._link.lock.locked() or not (self._state == _OPEN or self._open_now()):
+        if not plan.inline or self._busy or not (self._state == _OPEN or self._open_now()):
             return None
         writer = self._writer
         try:
@@ -55,7 +66,7 @@ class SqliteTx(TxChannel):
         return rows
 
     def run_now(self, plan: Plan, args: Args) -> int | None:
-        if not plan.inline or self._link.lock.locked() or not (self._state == _OPEN or self._open_now()):
+        if not plan.inline or self._busy or not (self._state == _OPEN or self._open_now()):
             return None
         writer = self._writer
         try:
@@ -66,20 +77,24 @@ class SqliteTx(TxChannel):
         return changed
 
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        rows: Rows
         budget_s = self._writer.time.statement_s()
         rows, took_s = await self._in_thread(plan, self._link.fetch, plan, args, limit, budget_s)
         plan.ran_in_thread(took_s)
-        return rows  # type: ignore[no-any-return]
+        return rows
 
     async def run(self, plan: Plan, args: Args) -> int:
-        changed, took_s = await self._in_thread(plan, self._link.run, plan, args, self._writer.time.statement_s())
+        changed, took_s = await self._in_thread(
+            plan, self._link.run, plan, args, self._writer.time.statement_s()
+        )
         plan.ran_in_thread(took_s)
         return changed  # type: ignore[no-any-return]
 
     async def run_many(self, plan: Plan, many: Sequence[Args]) -> int:
+        changed: int
         budget_s = self._writer.time.statement_s()
         fast = plan.inline and plan.cost_s * len(many) < INLINE_MAX_S
-        if fast and not self._link.lock.locked() and (self._state == _OPEN or self._open_now()):
+        if fast and not self._busy and (self._state == _OPEN or self._open_now()):
             try:
                 changed, took_s = self._link.run_many(plan, many, budget_s)
             except (apsw.Error, TypeError) as error:
@@ -105,7 +120,7 @@ class SqliteTx(TxChannel):
         return await self._in_thread(None, call, self._link.conn)
 
     async def _in_thread(self, plan: Plan | None, fn: Callable[..., Any], *args: Any) -> Any:
-        async with self._link.lock:
+        async with self._turn():
             await self._ensure_open(plan)
             self._heavy = True
             self._writer.counters.threaded += 1
@@ -119,6 +134,18 @@ class SqliteTx(TxChannel):
             except asyncio.CancelledError:
                 self._note_failure(StatementTimeout("the statement was cancelled."))
                 raise
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        """One task of the transaction at a time."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        async with self._lock:
+            self._busy = True
+            try:
+                yield
+            finally:
+                self._busy = False
 
     # ── the life of the transaction ──
 
@@ -142,12 +169,8 @@ class SqliteTx(TxChannel):
         self._writer.holder = current().operation
 
     async def savepoint(self) -> None:
-        if self._state == _NEW and not self._open_now():
-            async with self._link.lock:
-                await self._ensure_open(None)
-        elif self._state != _OPEN:
-            raise self._unusable()
-        await self._quiet()
+        async with self._turn():
+            await self._ensure_open(None)
         self._depth += 1
         self._link.cursor.execute(f"SAVEPOINT part{self._depth}")
 
@@ -214,14 +237,7 @@ class SqliteTx(TxChannel):
 
     async def _quiet(self) -> bool:
         """Wait until no sibling task of the transaction is in the thread. True when cancelled meanwhile."""
-        cancelled = False
-        while self._link.lock.locked():
-            try:
-                async with self._link.lock:
-                    pass
-            except asyncio.CancelledError:
-                cancelled = True
-        return cancelled
+        return await quiet(self._lock) if self._busy and self._lock is not None else False
 
     async def _undo(self, sql: str) -> bool:
         if self._heavy:

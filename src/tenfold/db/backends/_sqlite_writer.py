@@ -351,11 +351,15 @@ def _commit(link: Link) -> None:
 def _commit_error(error: BaseException) -> DatabaseError:
     if isinstance(error, apsw.IOError):
         # The frames may have reached the disk although its sync failed.
-        return OutcomeUnknown(f"the disk failed at COMMIT ({error}): the transaction may or may not have happened.")
+        return OutcomeUnknown(
+            f"the disk failed at COMMIT ({error}): the transaction may or may not have happened."
+        )
     if isinstance(error, apsw.Error):
         return translate(error)
     return OutcomeUnknown(f"COMMIT was broken off ({error!r}): the transaction may or may not have happened.")
 
 
 def _lost() -> SerializationFailure:
-    return SerializationFailure("the transaction was rolled back whole by an earlier error; it may be tried again.")
+    return SerializationFailure(
+        "the transaction was rolled back whole by an earlier error; it may be tried again."
+    )

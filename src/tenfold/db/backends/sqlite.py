@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -25,10 +25,17 @@ import apsw
 from tenfold.db.backends._apsw_dbapi import ApswDialect, SessionDialect, session_engine, sync_engine
 from tenfold.db.backends._sqlite_errors import translate
 from tenfold.db.backends._sqlite_link import Counters, Link
-from tenfold.db.backends._sqlite_readers import INLINE_STEPS, THREAD_STEPS, AutoChannel, Readers, Time, snapshot
+from tenfold.db.backends._sqlite_readers import (
+    INLINE_STEPS,
+    THREAD_STEPS,
+    AutoChannel,
+    Readers,
+    Time,
+    snapshot,
+)
 from tenfold.db.backends._sqlite_tx import SqliteTx
 from tenfold.db.backends._sqlite_writer import Writer
-from tenfold.db.contract import Args, Capabilities, Channel, DatabaseBackend, Rows, TxChannel
+from tenfold.db.contract import Args, Capabilities, Channel, DatabaseBackend, HasChannel, Rows, TxChannel
 from tenfold.db.plan import Plan, PlanCache
 from tenfold.errors import ConfigError, DatabaseUnavailable, NotBound
 
@@ -54,7 +61,7 @@ class Backend(DatabaseBackend):
         self.dialect = ApswDialect()
         self._session_dialect = SessionDialect()
         self.plans = PlanCache(self.dialect)
-        self.open_by_task: dict[asyncio.Task[Any], Any] = {}
+        self.open_by_task: dict[asyncio.Task[Any], HasChannel] = {}
         self.capabilities = Capabilities(
             parallel_writers=False, skip_locked=False, listen=False, durable=path is not None
         )
@@ -135,7 +142,9 @@ class Backend(DatabaseBackend):
     def _disconnect(self, writer: Writer, readers: Readers) -> None:
         readers.close()
         if not self._temporary:
-            with contextlib.suppress(apsw.BusyError):  # another process reads: the next checkpoint moves the rest
+            with contextlib.suppress(
+                apsw.BusyError
+            ):  # another process reads: the next checkpoint moves the rest
                 writer.link.conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         writer.link.close()
         if self._folder is not None:
@@ -172,7 +181,7 @@ class Backend(DatabaseBackend):
         return SqliteTx(self._writer)
 
     @asynccontextmanager
-    async def sandbox(self) -> AsyncIterator[None]:
+    async def sandbox(self) -> AsyncGenerator[None]:
         if self._writer is None or self._auto is None:
             raise _not_started()
         await self._writer.enter_sandbox()
@@ -186,8 +195,10 @@ class Backend(DatabaseBackend):
     async def _read_on_writer(self, plan: Plan, args: Args, limit: int) -> Rows:
         """In a sandbox: what was said to be committed is to be found on the writer's connection only."""
         task = asyncio.current_task()
-        if task in self.open_by_task:  # its own transaction holds the writer, and would wait for itself
-            return await self.open_by_task[task].channel.fetch(plan, args, limit)  # type: ignore[no-any-return]
+        if (
+            task is not None and task in self.open_by_task
+        ):  # its own transaction holds the writer, and would wait for itself
+            return await self.open_by_task[task].channel.fetch(plan, args, limit)
         tx = self.transaction()
         try:
             rows = await tx.fetch(plan, args, limit)
@@ -200,12 +211,12 @@ class Backend(DatabaseBackend):
     def session_engine(self, channel: TxChannel) -> sa.Engine:
         return session_engine(channel, self._session_dialect)
 
-    def sync_engine(self) -> sa.Engine:
-        return sync_engine(str(self.path), self._settings.lock_timeout_s)
+    def sync_engine(self, *, write: bool = True) -> sa.Engine:
+        return sync_engine(str(self.path), self._settings.lock_timeout_s, write=write)
 
 
 @asynccontextmanager
-async def _reuse(channel: Channel) -> AsyncIterator[Channel]:
+async def _reuse(channel: Channel) -> AsyncGenerator[Channel]:
     yield channel
 
 

@@ -1,0 +1,375 @@
+"""Migrations: Alembic scripts per service, and the framework's own tables.
+
+A service's scripts are in ``<its package>/migrations/<service>/versions``, its position in the table
+``alembic_version_<service>``. All pending scripts of all services run in one transaction where the engine's DDL
+allows it (SQLite, PostgreSQL), under a lock, so that of several processes one migrates and the others find nothing
+left to do.
+
+A service in development that has no scripts yet gets its tables created as they are declared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from tenfold._core.text import plural
+from tenfold.db import schema
+from tenfold.errors import ConfigError, DatabaseUnavailable, SchemaBehind
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    from tenfold.db.contract import DatabaseBackend
+    from tenfold.db.database import Database
+
+log = logging.getLogger("tenfold.db.migrations")
+
+_SCRIPT = '''"""{message}
+
+Revision {revision}, made on {created}.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = {revision!r}
+down_revision = {down!r}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    {upgrade}
+
+
+def downgrade() -> None:
+    {downgrade}
+'''
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Where one service's schema stands."""
+
+    service: str
+    current: str
+    """Revision that the database has; empty when none was applied."""
+    head: str
+    """Newest revision that the code has; empty when there are no scripts."""
+    pending: tuple[str, ...]
+    """``revision: message`` of the scripts to apply, oldest first."""
+    missing: tuple[str, ...]
+    """Declared tables that the database lacks."""
+
+    @property
+    def behind(self) -> bool:
+        """True when the code needs something that the database does not have yet."""
+        return bool(self.pending or self.missing)
+
+
+async def prepare(databases: Sequence[Database], mode: Literal["auto", "check"]) -> list[str]:
+    """What an app does at start: migrate (``auto``), or refuse to start when the schema is behind (``check``).
+
+    Returns what was done, in sentences. Raises SchemaBehind in ``check``, ConfigError for broken scripts.
+    """
+    if mode == "auto":
+        return await upgrade(databases, create_without_scripts=True)
+    behind = [s for s in await status(databases) if s.behind]
+    if behind:
+        said = "; ".join(f"{s.service}: {_what(s)}" for s in behind)
+        raise SchemaBehind(
+            f"the database lacks changes that the code has ({said}).", remedy="Run: tenfold migrate"
+        )
+    return []
+
+
+async def status(databases: Sequence[Database]) -> list[Status]:
+    """Where the framework's tables and every service stand. Changes nothing."""
+    found: list[Status] = []
+    for backend, group in _by_backend(databases):
+        found += await asyncio.to_thread(_status_of, backend, group)
+    return found
+
+
+async def upgrade(databases: Sequence[Database], *, create_without_scripts: bool = False) -> list[str]:
+    """Apply everything that is pending; returns what was done, in sentences.
+
+    ``create_without_scripts`` creates the missing tables of services that have no scripts at all.
+    """
+    done: list[str] = []
+    for backend, group in _by_backend(databases):
+        done += await asyncio.to_thread(_upgrade, backend, group, create_without_scripts)
+    for line in done:
+        log.info(line)
+    return done
+
+
+async def new(database: Database, message: str) -> Path:
+    """Write a script with the differences between the declared tables and the database, and return its path.
+
+    The database must have every earlier script applied (SchemaBehind otherwise).
+    """
+    return await asyncio.to_thread(_new, database, message)
+
+
+def scripts_of(database: Database) -> list[Path]:
+    """The script files of a service, by name."""
+    folder = database.migrations
+    return sorted((folder / "versions").glob("*.py")) if folder is not None else []
+
+
+# ── in a thread, with a blocking connection ──
+
+
+def _by_backend(databases: Sequence[Database]) -> Iterator[tuple[DatabaseBackend, list[Database]]]:
+    groups: dict[int, tuple[DatabaseBackend, list[Database]]] = {}
+    for database in databases:
+        groups.setdefault(id(database.backend), (database.backend, []))[1].append(database)
+    yield from groups.values()
+
+
+@contextmanager
+def _connection(backend: DatabaseBackend, *, write: bool) -> Generator[sa.Connection]:
+    """A connection of its own; for writing in one transaction that is also the lock against other processes."""
+    engine = backend.sync_engine(write=write)
+    try:
+        with engine.connect() as connection, connection.begin():
+            yield connection
+            if write and engine.dialect.name == "sqlite":
+                _check_foreign_keys(connection)
+    except DBAPIError as error:
+        raise DatabaseUnavailable(f"the migration failed: {error.orig}. It was rolled back.") from error
+    finally:
+        engine.dispose()
+
+
+def _check_foreign_keys(connection: sa.Connection) -> None:
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(5)
+    if broken:
+        said = ", ".join(f"{row[0]} (row {row[1]}) → {row[2]}" for row in broken)
+        raise ConfigError(
+            f"the migration leaves rows that refer to missing ones: {said}. It was rolled back.",
+            where="migrations",
+        )
+
+
+def _status_of(backend: DatabaseBackend, group: Sequence[Database]) -> list[Status]:
+    with _connection(backend, write=False) as connection:
+        existing = set(sa.inspect(connection).get_table_names())
+        return [_framework_status(connection, existing)] + [
+            _service_status(connection, database, existing) for database in group
+        ]
+
+
+def _framework_status(connection: sa.Connection, existing: set[str]) -> Status:
+    missing = tuple(sorted(schema.framework.tables.keys() - existing))
+    have = _part_versions(connection, existing)
+    pending = tuple(
+        f"{part.name} {part.version}"
+        for part in schema.framework_parts()
+        if have.get(part.name, 0) < part.version
+    )
+    return Status("tenfold", "", "", pending, missing)
+
+
+def _part_versions(connection: sa.Connection, existing: set[str]) -> dict[str, int]:
+    if schema.versions.name not in existing:
+        return {}
+    return {row.part: row.version for row in connection.execute(sa.select(schema.versions))}
+
+
+def _service_status(connection: sa.Connection, database: Database, existing: set[str]) -> Status:
+    missing = tuple(sorted(t.name for t in database.metadata.tables.values() if t.name not in existing))
+    script = _scripts(database)
+    if script is None:
+        return Status(database.name, "", "", (), missing)
+    current = _context(connection, database).get_current_revision() or ""
+    pending = _pending(script, current, database)
+    lines = tuple(f"{s.revision}: {s.doc}" for s in pending)
+    return Status(
+        database.name, current, script.get_current_head() or "", lines, missing if not pending else ()
+    )
+
+
+def _pending(script: ScriptDirectory, current: str, database: Database) -> list[Any]:
+    from alembic.util import CommandError
+
+    try:
+        return list(reversed(list(script.iterate_revisions("head", current or "base"))))
+    except CommandError as error:
+        raise ConfigError(
+            f"its scripts do not fit the database: {error}.",
+            where=f"migrations of {database.name}",
+            remedy="Get the scripts that the database was migrated with, or mend their down_revision.",
+        ) from None
+
+
+def _upgrade(backend: DatabaseBackend, group: Sequence[Database], create: bool) -> list[str]:
+    if not any(s.behind for s in _status_of(backend, group)):
+        return []  # the ordinary start: no lock is taken
+    with _connection(backend, write=True) as connection:
+        done = _upgrade_framework(connection)
+        for database in group:
+            done += _upgrade_service(connection, database, create)
+    return done
+
+
+def _upgrade_framework(connection: sa.Connection) -> list[str]:
+    existing = set(sa.inspect(connection).get_table_names())
+    have = _part_versions(connection, existing)
+    made = sorted(schema.framework.tables.keys() - existing)
+    done = [f"tenfold: created {plural(len(made), 'table')} ({', '.join(made)})."] if made else []
+    for part in schema.framework_parts():
+        current = have.get(part.name)
+        if current is not None and current < part.version:
+            for step in part.pending(current):
+                connection.exec_driver_sql(step)
+            done.append(f"tenfold: {part.name} is at version {part.version} now.")
+    schema.framework.create_all(connection)
+    for part in schema.framework_parts():
+        connection.execute(sa.delete(schema.versions).where(schema.versions.c.part == part.name))
+        connection.execute(sa.insert(schema.versions).values(part=part.name, version=part.version))
+    return done
+
+
+def _upgrade_service(connection: sa.Connection, database: Database, create: bool) -> list[str]:
+    script = _scripts(database)
+    if script is None:
+        return _create_tables(connection, database) if create else []
+    from alembic.operations import Operations
+
+    current = _context(connection, database).get_current_revision() or ""
+    pending = _pending(script, current, database)
+    if not pending:
+        return []
+
+    def steps(revision: Any, _context: Any) -> Any:
+        return script._upgrade_revs("head", revision)
+
+    context = _context(connection, database, fn=steps)
+    with Operations.context(context):
+        context.run_migrations()
+    return [f"{database.name}: applied {s.revision} ({s.doc})." for s in pending]
+
+
+def _create_tables(connection: sa.Connection, database: Database) -> list[str]:
+    existing = set(sa.inspect(connection).get_table_names())
+    missing = [t for t in database.metadata.sorted_tables if t.name not in existing]
+    if not missing:
+        return []
+    database.metadata.create_all(connection, tables=missing)
+    names = ", ".join(t.name for t in missing)
+    return [
+        f"{database.name}: created {names} as declared, without a migration. Before there is data to keep, run: "
+        f'tenfold migrate --new "first tables" --service {database.name}'
+    ]
+
+
+def _scripts(database: Database) -> ScriptDirectory | None:
+    """The service's scripts; None when it has none."""
+    if not scripts_of(database):
+        return None
+    from alembic.script import ScriptDirectory
+
+    assert database.migrations is not None
+    folder = database.migrations
+    return ScriptDirectory(str(folder), version_locations=[str(folder / "versions")])
+
+
+def _context(connection: sa.Connection, database: Database, **options: Any) -> MigrationContext:
+    from alembic.runtime.migration import MigrationContext
+
+    names = {table.name for table in database.metadata.tables.values()}
+
+    def ours(_object: Any, name: str | None, type_: str, reflected: bool, _compare_to: Any) -> bool:
+        """Other services' tables are in the same file; those that nobody declares any more may be anybody's."""
+        return type_ != "table" or name in names or not reflected
+
+    return MigrationContext.configure(
+        connection=connection,
+        opts={
+            "version_table": f"alembic_version_{database.name}",
+            "target_metadata": database.metadata,
+            "render_as_batch": connection.dialect.name == "sqlite",
+            "compare_type": True,
+            "include_object": ours,
+            **options,
+        },
+    )
+
+
+def _new(database: Database, message: str) -> Path:
+    from alembic import autogenerate
+    from alembic.util import rev_id
+
+    if database.migrations is None:
+        raise ConfigError("it has no folder for migrations.", where=f"database {database.name}")
+    with _connection(database.backend, write=False) as connection:
+        script = _scripts(database)
+        current = _context(connection, database).get_current_revision() or ""
+        if script is not None and (pending := _pending(script, current, database)):
+            raise SchemaBehind(
+                f"{plural(len(pending), 'script')} of {database.name} must be applied before a new one is made.",
+                remedy="Run: tenfold migrate",
+            )
+        context = _context(connection, database)
+        found = autogenerate.produce_migrations(context, database.metadata)
+        batch = connection.dialect.name == "sqlite"
+        assert found.upgrade_ops is not None
+        assert found.downgrade_ops is not None
+        up = autogenerate.render_python_code(
+            found.upgrade_ops, render_as_batch=batch, migration_context=context
+        )
+        down = autogenerate.render_python_code(
+            found.downgrade_ops, render_as_batch=batch, migration_context=context
+        )
+    revision = rev_id()
+    text = _SCRIPT.format(
+        message=message.replace('"""', "'''"),
+        revision=revision,
+        down=current or None,
+        created=f"{_today(database):%Y-%m-%d}",
+        upgrade=_indented(up),
+        downgrade=_indented(down),
+    )
+    return _write(database.migrations / "versions", revision, message, text)
+
+
+def _today(database: Database) -> Any:
+    import datetime as dt
+
+    return dt.datetime.fromtimestamp(database.backend.clock.now(), dt.UTC)
+
+
+def _indented(code: str) -> str:
+    """Rendered operations as the body of a function, without Alembic's remarks."""
+    lines = [line.removeprefix("    ") for line in code.splitlines() if not line.strip().startswith("# ###")]
+    return "\n    ".join("\n".join(lines).strip().splitlines()) or "pass"
+
+
+def _write(folder: Path, revision: str, message: str, text: str) -> Path:
+    slug = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")[:40]
+    number = len(list(folder.glob("*.py"))) + 1
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{number:04d}_{slug or revision}.py"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _what(status: Status) -> str:
+    parts = [plural(len(status.pending), "step")] if status.pending else []
+    if status.missing:
+        parts.append(f"no table {', '.join(status.missing)}")
+    return ", ".join(parts)
