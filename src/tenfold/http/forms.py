@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -264,7 +265,8 @@ class _Builder:
         self._count += 1
         if self._count > self.limits.parts_max:
             raise PayloadTooLarge(f"{self.where()}: the form has more than {self.limits.parts_max:,} parts.")
-        if not part.name:
+        # the library says "" for a name that is missing; an empty one is only useless
+        if not part.name and not _NAMED.search(str(part.header("Content-Disposition"))):
             raise MalformedBody(f"{self.where()} has no name in its Content-Disposition.")
 
     def add(self, data: bytes) -> bool:
@@ -324,6 +326,7 @@ class _Builder:
 _CHARSETS = frozenset(
     {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1", "windows-1252"}
 )
+_NAMED = re.compile(r";\s*name\s*=", re.IGNORECASE)
 _RESERVED = str.maketrans(dict.fromkeys('<>:"|?*', "_"))
 _DEVICES = frozenset(
     {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}

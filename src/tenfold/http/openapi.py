@@ -11,12 +11,13 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, cast, get_args, get_origin
 
 import msgspec
 
 from tenfold._core.container import hints_of
-from tenfold.errors import Problem
+from tenfold.errors import DeclarationError, Problem
 from tenfold.http.files import File
 from tenfold.http.operation import Operation
 from tenfold.http.params import Param
@@ -24,8 +25,9 @@ from tenfold.http.problem_schemas import PROBLEM_SCHEMAS, problem_responses
 from tenfold.http.reply import Redirect, Reply, Response
 from tenfold.http.schemas import REF, Schema, Schemas
 from tenfold.http.stream import EventStream
-from tenfold.http.types import strip_annotated
+from tenfold.http.types import strip_annotated, without_none
 from tenfold.security.policy import Policy
+from tenfold.security.principal import Principal
 
 VERSION = "3.1.1"
 
@@ -75,7 +77,7 @@ def document(
         member = _Member(each, type_, schemas, security or {}).build()
         paths.setdefault(path, {})[each.operation.method.lower()] = member
     info = {"title": title, "version": version, **({"description": description} if description else {})}
-    components: dict[str, Any] = {"schemas": {**schemas.prune(paths), **PROBLEM_SCHEMAS}}
+    components: dict[str, Any] = {"schemas": _components(schemas, paths)}
     if security:
         components["securitySchemes"] = {name: dict(scheme) for name, scheme in sorted(security.items())}
     tags = sorted({tag for each in shown for tag in _tags(each.operation)})
@@ -102,6 +104,17 @@ def _schemas(shown: Sequence[Described], returns: Iterable[Any]) -> Schemas:
         for param in each.params:
             (inputs if param.place == "body" and not lenient else others).append(param.type)
     return Schemas(inputs, others)
+
+
+def _components(schemas: Schemas, paths: Any) -> dict[str, Schema]:
+    for name in PROBLEM_SCHEMAS.keys() & schemas.components.keys():
+        raise DeclarationError(
+            f"the API document needs the name {name} for itself.",
+            where="openapi",
+            remedy="Give the type of that name another one.",
+        )
+    schemas.components.update(PROBLEM_SCHEMAS)
+    return schemas.prune(paths)
 
 
 class _Member:
@@ -226,8 +239,8 @@ class _Member:
 
     def _statuses(self, has_input: bool, has_body: bool) -> set[int]:
         statuses = {400, 414, 431, 503, 504}
-        if self._security:
-            statuses.add(401)  # a bad credential is refused on public operations, too
+        if self._open and self._security and _looks_at_caller(self._operation):
+            statuses.add(401)  # a bad credential is refused where it is looked at
         if not self._open:
             statuses |= {401, 403}
         if "{" in self._operation.path:
@@ -249,9 +262,9 @@ class _Member:
         if isinstance(kind, type) and issubclass(kind, Response):
             return self._own_response(kind, status)
         if type_ is None or type_ is type(None):
-            return status or 204, {"description": "Done."}
+            return status or 204, {"description": _phrase(status or 204)}
         schema = self._schemas.of(type_) if _is_json(type_) else {}
-        return status or 200, {"description": "Done.", "content": {JSON: {"schema": schema}}}
+        return status or 200, {"description": _phrase(status or 200), "content": {JSON: {"schema": schema}}}
 
     def _own_response(self, kind: type[Response], status: int | None) -> tuple[int, dict[str, Any]]:
         if issubclass(kind, Redirect):
@@ -264,7 +277,16 @@ class _Member:
             }
         if issubclass(kind, File):
             return status or 200, {"description": "The file.", "content": {"*/*": {"schema": {}}}}
-        return status or 200, {"description": "Done."}
+        return status or 200, {"description": _phrase(status or 200)}
+
+
+def _phrase(status: int) -> str:
+    return f"{HTTPStatus(status).phrase}."
+
+
+def _looks_at_caller(operation: Operation[Any, Any]) -> bool:
+    kinds = [kind for hint in hints_of(operation.fn).values() for kind in without_none(hint)]
+    return any(isinstance(kind, type) and issubclass(kind, Principal) for kind in kinds)
 
 
 def _is_json(type_: Any) -> bool:
@@ -278,6 +300,8 @@ def _is_json(type_: Any) -> bool:
 
 def _parameter(place: str, name: str, schema: Schema, required: bool, description: str) -> dict[str, Any]:
     schema = _without_null(schema)
+    if place == "header":
+        name = "-".join(word.capitalize() for word in name.split("-"))
     if place == "path" and schema.get("type") == "string":
         schema = {"minLength": 1, **schema}  # an empty segment is another path
     out: dict[str, Any] = {"name": name, "in": place, "required": required or place == "path"}

@@ -13,7 +13,7 @@ MEDIA_TYPE = "application/problem+json"
 _REF = "#/components/schemas/"
 
 _PROBLEM: dict[str, Any] = {
-    "title": "Problem",
+    "title": "ProblemDetails",
     "description": "An RFC 9457 problem document.",
     "type": "object",
     "properties": {
@@ -27,7 +27,7 @@ _PROBLEM: dict[str, Any] = {
 }
 
 _FIELD_ERROR: dict[str, Any] = {
-    "title": "FieldError",
+    "title": "WrongField",
     "description": "One wrong field.",
     "type": "object",
     "properties": {
@@ -42,21 +42,21 @@ _FIELD_ERROR: dict[str, Any] = {
 }
 
 _INVALID_INPUT: dict[str, Any] = {
-    "title": "InvalidInput",
+    "title": "InvalidInputDetails",
     "description": "Well-formed input with wrong values; every wrong field is listed.",
     "allOf": [
-        {"$ref": f"{_REF}Problem"},
+        {"$ref": f"{_REF}ProblemDetails"},
         {
             "type": "object",
-            "properties": {"errors": {"type": "array", "items": {"$ref": f"{_REF}FieldError"}}},
+            "properties": {"errors": {"type": "array", "items": {"$ref": f"{_REF}WrongField"}}},
         },
     ],
 }
 
 PROBLEM_SCHEMAS: dict[str, dict[str, Any]] = {
-    "FieldError": _FIELD_ERROR,
-    "InvalidInput": _INVALID_INPUT,
-    "Problem": _PROBLEM,
+    "InvalidInputDetails": _INVALID_INPUT,
+    "ProblemDetails": _PROBLEM,
+    "WrongField": _FIELD_ERROR,
 }
 
 _MEANINGS = {
@@ -92,7 +92,7 @@ def problem_responses(
     for error in declared:
         own.setdefault(error.status, []).append(_meaning(error))
     for status in statuses:
-        name = "InvalidInput" if status == 422 else "Problem"
+        name = "InvalidInputDetails" if status == 422 else "ProblemDetails"
         response: dict[str, Any] = {
             "description": " ".join(own.get(status, ())) or _MEANINGS.get(status) or _title(status),
             "content": {MEDIA_TYPE: {"schema": {"$ref": _REF + name}}},

@@ -116,7 +116,8 @@ class _Walk:
         elif isinstance(info, mi.UnionType):
             self._union(schema, info)
         elif isinstance(info, (*_OBJECTS, mi.NamedTupleType)):
-            self._fields(schema, info)
+            # A type that contains itself is described by its first mention; ask for the fields again.
+            self._fields(schema, info if info.fields else mi.type_info(info.cls))
         elif isinstance(info, mi.CollectionType):
             self._inner(schema, "items", info.item_type)
         elif isinstance(info, mi.DictType):
@@ -168,6 +169,9 @@ def _refine_leaf(schema: Schema, info: mi.Type) -> None:
             and {"maximum", "exclusiveMaximum"} & schema.keys()
         ):
             schema.setdefault("format", "int64")
+    elif isinstance(info, (mi.LiteralType, mi.EnumType)):
+        if all(isinstance(value, str) for value in schema["enum"]):
+            schema.setdefault("type", "string")
     elif isinstance(info, mi.DateTimeType):
         schema.setdefault("format", "date-time")
     elif isinstance(info, mi.TimeType):
@@ -175,6 +179,7 @@ def _refine_leaf(schema: Schema, info: mi.Type) -> None:
             schema.pop("format", None)
             schema["pattern"] = _LOCAL_TIME
     elif isinstance(info, mi.TimeDeltaType):
+        schema.pop("format", None)  # RFC 3339 durations have no fractions; these do
         schema["pattern"] = _DURATION
     elif isinstance(info, _BYTES):
         schema["pattern"] = _BASE64

@@ -179,7 +179,10 @@ def test_text_after_the_last_boundary_is_ignored() -> None:
             "part 'b' is not valid utf-8: invalid start byte at byte 0",
         ),
         (body(part("a", b"1"))[:-8], "part 'a': the multipart body is broken (Unexpected end"),
-        (body(part("", b"1")), "part 1 has no name"),
+        (
+            f"--{BOUNDARY}\r\nContent-Disposition: form-data\r\n\r\n1\r\n--{BOUNDARY}--".encode(),
+            "part 1 has no name",
+        ),
         (
             f"--{BOUNDARY}\r\nContent-Type: text/plain\r\n\r\nx\r\n".encode(),
             "form: the multipart body is broken",

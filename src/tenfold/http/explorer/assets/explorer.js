@@ -88,7 +88,7 @@ function show(moveFocus) {
 function welcome() {
   const { info } = doc;
   const tags = [...new Set(operations.flatMap((o) => o.tags ?? ["other"]))];
-  return [
+  return [h("div", {},
     h("h1", { tabIndex: -1 }, info.title),
     h("p", { className: "lead" }, info.description ?? `${operations.length} operations. Choose one to read about it and to call it.`),
     h("div", { className: "counts" }, tags.map((tag) => {
@@ -101,8 +101,7 @@ function welcome() {
       h("kbd", {}, "Ctrl Enter"), h("span", {}, "send the request"))),
     h("section", {}, h("h2", {}, "For programs"), h("p", { className: "lead" }, "This page reads ",
       h("a", { href: "openapi.json" }, "openapi.json"), `, an OpenAPI ${doc.openapi} document.`),
-    h("div", { className: "actions" }, copyButton("Copy its address", () => new URL("openapi.json", location.href).href))),
-  ];
+    h("div", { className: "actions" }, copyButton("Copy its address", () => new URL("openapi.json", location.href).href))))];
 }
 
 // ── credentials ──

@@ -101,7 +101,7 @@ function bodyCard(requestBody) {
 function jsonEditor(schema) {
   const fresh = () => JSON.stringify(example(schema), null, 2);
   const area = h("textarea", { ariaLabel: "Request body as JSON", spellcheck: "false", autocomplete: "off", value: fresh() });
-  const fit = () => { area.style.height = `${Math.min(560, 30 + area.value.split("\n").length * 21)}px`; };
+  const fit = () => { area.style.height = `${Math.min(560, 32 + area.value.split("\n").length * 21)}px`; };
   area.addEventListener("keydown", (event) => {
     if (event.key === "Escape") document.getElementById("send").focus();
   });
@@ -153,7 +153,7 @@ function responses(operation) {
     Object.entries(operation.responses).map(([status, response]) => {
       const content = Object.entries(response.content ?? {})[0];
       const line = [h("span", { className: `status s${status[0]}` }, status), h("span", { className: "about" }, response.description)];
-      const below = content?.[1].schema && status[0] === "2" ? tree(content[1].schema) : null;
+      const below = content?.[1].schema && status[0] === "2" ? tree(content[1].schema, false) : null;
       if (!below) return h("div", { className: "row flat" }, line);
       return h("details", { className: "row", open: true }, h("summary", {}, line),
         h("div", { className: "inside" }, h("span", { className: "mono meta" }, `${content[0]} · ${typeName(content[1].schema)}`), below));

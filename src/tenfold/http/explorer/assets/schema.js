@@ -44,7 +44,7 @@ const LIMITS = [
   ["minLength", (v) => `${v}+ characters`], ["maxLength", (v) => `up to ${v} characters`],
   ["minItems", (v) => `${v}+ items`], ["maxItems", (v) => `up to ${v} items`],
   ["uniqueItems", () => "all different"], ["pattern", (v) => (v.length < 40 ? `matches ${v}` : "")],
-  ["default", (v) => (v === null ? "" : `default ${JSON.stringify(v)}`)],
+  ["default", (v) => (v === null || (typeof v === "object" && !Object.keys(v).length) ? "" : `default ${JSON.stringify(v)}`)],
 ];
 
 export function limits(schema) {
@@ -53,21 +53,25 @@ export function limits(schema) {
 }
 
 // The members of a type, folded below the second level.
-export function tree(schema, depth = 0) {
+// `marked` says which members are required: worth knowing of what is sent, noise in what is answered.
+export function tree(schema, marked = true, depth = 0) {
   const own = resolve(schema);
-  if (own.allOf) return h("div", {}, own.allOf.map((part) => tree(part, depth)));
+  if (own.allOf) return h("div", {}, own.allOf.map((part) => tree(part, marked, depth)));
   const { rest } = options(own);
-  if (rest.length === 1) return tree(rest[0], depth);
-  if (rest.length) return h("ul", { className: "tree" }, rest.map((option) => member("", option, false, depth)));
-  if (own.type === "array" && own.items) return tree(own.items, depth);
-  if (own.type === "object" && typeof own.additionalProperties === "object") return tree(own.additionalProperties, depth);
+  if (rest.length === 1) return tree(rest[0], marked, depth);
+  if (rest.length) {
+    const items = rest.map((option) => member("", option, false, marked, depth));
+    return items.some((item) => item.firstChild.tagName === "DETAILS") ? h("ul", { className: "tree" }, items) : null;
+  }
+  if (own.type === "array" && own.items) return tree(own.items, marked, depth);
+  if (own.type === "object" && typeof own.additionalProperties === "object") return tree(own.additionalProperties, marked, depth);
   const required = new Set(own.required);
   const members = Object.entries(own.properties ?? {});
   if (!members.length) return null;
-  return h("ul", { className: "tree" }, members.map(([name, inner]) => member(name, inner, required.has(name), depth)));
+  return h("ul", { className: "tree" }, members.map(([name, inner]) => member(name, inner, marked && required.has(name), marked, depth)));
 }
 
-function member(name, schema, required, depth) {
+function member(name, schema, required, marked, depth) {
   const own = resolve(schema);
   const about = limits(schema);
   const line = [
@@ -77,7 +81,7 @@ function member(name, schema, required, depth) {
     about && h("span", { className: "limit" }, about),
   ];
   const text = own.description && own.title === undefined ? h("p", {}, own.description) : null;
-  const below = depth < 6 ? tree(schema, depth + 1) : null;
+  const below = depth < 6 ? tree(schema, marked, depth + 1) : null;
   if (!below) return h("li", {}, line, text);
   return h("li", {}, h("details", { open: depth < 1 }, h("summary", {}, line), text, below));
 }

@@ -1,0 +1,83 @@
+"""``/openapi.json`` and the explorer at ``/docs``, as operations like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tenfold.errors import NotFound
+from tenfold.http.access import policy_of
+from tenfold.http.explorer import pages
+from tenfold.http.openapi import Described, document, encode
+from tenfold.http.operation import Operation, Policies
+from tenfold.http.reply import Response
+from tenfold.security.policy import public
+
+if TYPE_CHECKING:
+    from tenfold.http.compiler import Endpoint
+    from tenfold.security.authenticator import Authenticator
+
+
+class Docs:
+    """The documentation of an app: ``for operation in docs.operations(): http_app.add(operation)``.
+
+    ``endpoints`` is looked at when somebody asks for the first time, so it may still grow until then.
+    """
+
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        *,
+        title: str,
+        version: str = "0.1.0",
+        description: str = "",
+        authenticator: Authenticator | None = None,
+    ) -> None:
+        self._endpoints = endpoints
+        self._title, self._version, self._description = title, version, description
+        self._authenticator = authenticator
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI document as a tree."""
+        return document(
+            [
+                Described(each.operation, each.params, policy_of(each.operation, self._authenticator))
+                for each in self._endpoints
+            ],
+            title=self._title,
+            version=self._version,
+            description=self._description,
+            security=None if self._authenticator is None else self._authenticator.schemes(),
+        )
+
+    @cached_property
+    def _pages(self) -> dict[str, Response]:
+        return pages(encode(self.document))
+
+    def operations(self) -> list[Operation[..., Any]]:
+        """Public, and hidden from the document itself."""
+
+        async def openapi_json() -> Response:
+            return self._pages["/openapi.json"]
+
+        async def docs() -> Response:
+            return self._pages["/docs"]
+
+        async def docs_file(name: str) -> Response:
+            page = self._pages.get(f"/docs/{name}")
+            if page is None:
+                raise NotFound(f"The explorer has no file {name!r}.")
+            return page
+
+        return [
+            _operation("/openapi.json", openapi_json),
+            _operation("/docs", docs),
+            _operation("/docs/{name}", docs_file),
+        ]
+
+
+def _operation(path: str, fn: Callable[..., Awaitable[Response]]) -> Operation[..., Response]:
+    policies = Policies(auth=public, hidden=True, etag=True)
+    return Operation(fn, service="docs", method="GET", path=path, policies=policies)
