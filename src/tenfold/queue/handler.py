@@ -60,6 +60,11 @@ class Handler:
     """``given``: it takes a Tx, which commits together with the acknowledgement; ``around``: so do the
     transactions that it opens itself."""
 
+    is_async: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.fn))
+
     @property
     def lane(self) -> str:
         """See :mod:`tenfold.queue.policy`."""
@@ -73,7 +78,7 @@ class Handler:
             return await self._invoke(kwargs | await self.plan.resolve(given, stack))
 
     async def _invoke(self, kwargs: dict[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(self.fn):
+        if self.is_async:
             return await self.fn(**kwargs)
         return await asyncio.to_thread(self.fn, **kwargs)
 

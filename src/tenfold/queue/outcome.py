@@ -57,13 +57,16 @@ def failed(
 
 
 def describe_error(error: BaseException) -> str:
-    """The error on the first line, then the traceback, cut to :data:`ERROR_MAX_CHARS`."""
-    head = "".join(traceback.format_exception_only(error)).strip()
-    if error.__traceback__ is None:
-        return head[:ERROR_MAX_CHARS]
-    trace = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    """The error on the first line, then the traceback from the first line outside of Tenfold on, cut to
+    :data:`ERROR_MAX_CHARS`."""
+    head = "".join(traceback.format_exception_only(error)).strip()[:ERROR_MAX_CHARS]
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("tenfold."):
+        trace = trace.tb_next
     space = ERROR_MAX_CHARS - len(head) - 1
-    return f"{head[:ERROR_MAX_CHARS]}\n{trace[-space:]}" if space > 0 else head[:ERROR_MAX_CHARS]
+    if trace is None or space <= 0:
+        return head
+    return f"{head}\n{''.join(traceback.format_tb(trace)).rstrip()[-space:]}"
 
 
 def crashed(expired: Expired) -> Settlement:

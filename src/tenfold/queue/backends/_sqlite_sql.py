@@ -41,18 +41,22 @@ SELECT EXISTS (SELECT 1 FROM tenfold_message WHERE state = 'ready'),
        (SELECT min(lease_until) FROM tenfold_message WHERE state = 'running')
 """)
 
-# A loose index scan: one seek per lane, however many messages stand in it.
+# A loose index scan: one seek per lane, however many messages stand in it. (Comparing row values, such as
+# (queue, lane) > (:q, :l), would seek by the queue only and then walk over all of its messages.)
 LANES = sa.text("""
-WITH RECURSIVE lane(q, l) AS (
-  SELECT * FROM (SELECT queue, lane FROM tenfold_message WHERE state = 'ready' ORDER BY queue, lane LIMIT 1)
+WITH RECURSIVE queues(q) AS (
+  SELECT min(queue) FROM tenfold_message WHERE state = 'ready'
   UNION ALL
-  SELECT (SELECT queue FROM tenfold_message WHERE state = 'ready' AND (queue, lane) > (q, l)
-          ORDER BY queue, lane LIMIT 1),
-         (SELECT lane FROM tenfold_message WHERE state = 'ready' AND (queue, lane) > (q, l)
-          ORDER BY queue, lane LIMIT 1)
-  FROM lane WHERE q IS NOT NULL
+  SELECT (SELECT min(queue) FROM tenfold_message WHERE state = 'ready' AND queue > q)
+  FROM queues WHERE q IS NOT NULL
+), lanes(q, l) AS (
+  SELECT q, (SELECT min(lane) FROM tenfold_message WHERE state = 'ready' AND queue = q)
+  FROM queues WHERE q IS NOT NULL
+  UNION ALL
+  SELECT q, (SELECT min(lane) FROM tenfold_message WHERE state = 'ready' AND queue = q AND lane > l)
+  FROM lanes WHERE l IS NOT NULL
 )
-SELECT q, l FROM lane WHERE q IS NOT NULL
+SELECT q, l FROM lanes WHERE l IS NOT NULL
 """)
 
 RUNNING = sa.text("""
