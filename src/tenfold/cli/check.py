@@ -1,0 +1,36 @@
+"""``tenfold check``: what can be found wrong without starting anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tenfold._core.text import plural
+from tenfold.cli import console, target
+from tenfold.cli.target import Config, Target
+
+if TYPE_CHECKING:
+    from tenfold.app import App
+
+
+def check(app: Target = None, /, *, config: Config = None) -> int:
+    """Import the app, read its settings, plan its dependencies, compile its operations; exit with 1 for problems."""
+    loaded = target.load(app, config)
+    loaded.configure(config)
+    problems = loaded.check()
+    for problem in problems:
+        console.note(f"{console.paint('✗', console.RED)} {problem}")
+    if problems:
+        return 1
+    console.say(f"{console.paint('✓', console.GREEN)} {loaded.name}: {_made_of(loaded)}. Nothing is wrong.")
+    return 0
+
+
+def _made_of(app: App) -> str:
+    counts = [
+        (len(app.services), "service"),
+        (len(app.operations), "operation"),
+        (len(app.jobs), "job"),
+        (sum(len(service.subscriptions) for service in app.services), "subscriber"),
+        (sum(len(service.schedules) for service in app.services), "schedule"),
+    ]
+    return ", ".join(plural(count, noun) for count, noun in counts if count)
