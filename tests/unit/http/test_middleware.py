@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tenfold._core.settings import AppSettings, HttpSettings, Settings
 from tenfold.errors import ConfigError
+from tenfold.http.asgi import HttpApp
 from tenfold.http.middleware import (
     Cors,
     Edge,
@@ -19,7 +21,9 @@ from tenfold.http.middleware import (
     gzip,
     reply_headers,
 )
+from tenfold.http.operation import Operation, Policies
 from tenfold.http.reply import Headers
+from tenfold.security.policy import public
 
 SHOP = "https://shop.example"
 
@@ -80,7 +84,6 @@ def test_a_preflight_names_methods_and_headers() -> None:
     assert headers[b"access-control-allow-methods"] == b"GET, PUT"
     assert headers[b"access-control-allow-headers"] == b"content-type, x-a, authorization"
     assert headers[b"access-control-max-age"] == b"600"
-    assert headers[b"access-control-allow-credentials"] == b"true"
 
 
 def test_a_preflight_of_a_stranger_is_answered_without_permission() -> None:
@@ -224,3 +227,31 @@ def test_the_scope_tells_what_the_proxy_told() -> None:
 def test_a_wrong_network_is_found_at_start() -> None:
     with pytest.raises(ConfigError, match=r"http\.trusted_proxies"):
         edge(trusted_proxies=["10.0.0.1/8"])
+
+
+def test_the_app_answers_a_preflight_with_each_header_once() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    async def hello() -> None: ...
+
+    operation = Operation(hello, service="s", method="PUT", path="/x", policies=Policies(auth=public))
+    settings = HttpSettings(cors_origins=[SHOP])
+    app = HttpApp([operation], settings=settings, edge=Edge(Settings(http=settings)))
+    headers = [(b"origin", SHOP.encode()), (b"access-control-request-method", b"PUT")]
+    scope = {"type": "http", "method": "OPTIONS", "path": "/x", "query_string": b"", "headers": headers}
+
+    async def ask() -> None:
+        await app(scope, receive, send)
+        await app.stop()
+
+    asyncio.run(ask())
+    names = [name for name, _ in sent[0]["headers"] if name.startswith(b"access-control")]
+    assert sorted(names) == sorted(set(names))
+    assert dict(sent[0]["headers"])[b"access-control-allow-origin"] == SHOP.encode()
+    assert dict(sent[0]["headers"])[b"access-control-allow-methods"] == b"PUT"
