@@ -69,20 +69,17 @@ class Cors:
         return self._allowed.get(origin or "", _VARY_ORIGIN)
 
     def preflight(self, get: Get, methods: Iterable[str]) -> Headers | None:
-        """The headers of the 204 that answers a preflight, or None when the request is not one.
+        """What the 204 that answers a preflight has besides :meth:`headers`; None when it is not a preflight.
 
-        ``methods`` are those that the path answers. An origin that is not allowed gets no CORS headers,
-        which is how a browser is refused.
+        ``methods`` are those that the path answers. An origin that is not allowed is told nothing, which is
+        how a browser is refused.
         """
         origin = get("origin")
         if origin is None or get("access-control-request-method") is None:
             return None
-        headers: Headers = [
-            (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
-        ]
+        headers: Headers = [(b"vary", b"Access-Control-Request-Method, Access-Control-Request-Headers")]
         if not self.any and origin not in self._allowed:
             return headers
-        headers.extend(pair for pair in self.headers(origin) if pair[0] not in (b"vary", _EXPOSE))
         headers.append((b"access-control-allow-methods", ", ".join(sorted(methods)).encode()))
         headers.append((b"access-control-max-age", b"%d" % PREFLIGHT_MAX_AGE_S))
         if asked := get("access-control-request-headers"):
@@ -91,13 +88,12 @@ class Cors:
 
     def _simple(self, origin: str) -> tuple[Pair, ...]:
         allow = (b"access-control-allow-origin", origin.encode())
-        expose = (_EXPOSE, EXPOSED.encode())
+        expose = (b"access-control-expose-headers", EXPOSED.encode())
         if origin == "*":
             return (allow, expose)
         return (allow, (b"access-control-allow-credentials", b"true"), expose, *_VARY_ORIGIN)
 
 
-_EXPOSE = b"access-control-expose-headers"
 _VARY_ORIGIN: tuple[Pair, ...] = ((b"vary", b"Origin"),)
 
 
