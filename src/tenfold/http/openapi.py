@@ -7,7 +7,9 @@ the same bytes, so that a document in version control changes only when the API 
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import msgspec
 
 from tenfold._core.container import hints_of
 from tenfold.errors import DeclarationError, Problem
+from tenfold.http.encoding import BODILESS, success_status
 from tenfold.http.files import File
 from tenfold.http.operation import Operation
 from tenfold.http.params import Param
@@ -25,7 +28,7 @@ from tenfold.http.problem_schemas import PROBLEM_SCHEMAS, problem_responses
 from tenfold.http.reply import Redirect, Reply, Response
 from tenfold.http.schemas import REF, Schema, Schemas
 from tenfold.http.stream import EventStream
-from tenfold.http.types import strip_annotated, without_none
+from tenfold.http.types import members, strip_annotated, without_none
 from tenfold.security.policy import Policy
 from tenfold.security.principal import Principal
 
@@ -52,8 +55,7 @@ class Described:
         """The declared type of the value in the body; ``inspect.Parameter.empty`` when undeclared."""
         if self.operation.policies.response_model is not None:
             return self.operation.policies.response_model
-        hint = hints_of(self.operation.fn).get("return", inspect.Parameter.empty)
-        return get_args(hint)[0] if get_origin(hint) is Reply else hint
+        return _body_type(hints_of(self.operation.fn).get("return", inspect.Parameter.empty))
 
 
 def document(
@@ -256,15 +258,14 @@ class _Member:
         }
 
     def _success(self) -> tuple[int, dict[str, Any]]:
-        type_, status = self._returns, self._operation.policies.status
-        bare = strip_annotated(type_)
-        kind = get_origin(bare) or bare
-        if isinstance(kind, type) and issubclass(kind, Response):
-            return self._own_response(kind, status)
-        if type_ is None or type_ is type(None):
-            return status or 204, {"description": _phrase(status or 204)}
+        type_ = self._returns
+        if (kind := _response_class(type_)) is not None:
+            return self._own_response(kind, self._operation.policies.status)
+        status = success_status(self._operation)
+        if status in BODILESS:
+            return status, {"description": _phrase(status)}
         schema = self._schemas.of(type_) if _is_json(type_) else {}
-        return status or 200, {"description": _phrase(status or 200), "content": {JSON: {"schema": schema}}}
+        return status, {"description": _phrase(status), "content": {JSON: {"schema": schema}}}
 
     def _own_response(self, kind: type[Response], status: int | None) -> tuple[int, dict[str, Any]]:
         if issubclass(kind, Redirect):
@@ -289,13 +290,30 @@ def _looks_at_caller(operation: Operation[Any, Any]) -> bool:
     return any(isinstance(kind, type) and issubclass(kind, Principal) for kind in kinds)
 
 
-def _is_json(type_: Any) -> bool:
-    """Whether msgspec can make a schema of what the handler returns."""
-    if type_ in (None, type(None), Any, inspect.Parameter.empty):
-        return False
+def _body_type(hint: Any) -> Any:
+    """What is in the body: ``Reply[T]`` is T, and of ``T | Redirect`` the T counts."""
+    found = [_inside(member) for member in members(hint)]
+    plain = [member for member in found if _response_class(member) is None]
+    if len(plain) == len(found) == 1:
+        return hint if found[0] is strip_annotated(hint) else found[0]
+    return functools.reduce(operator.or_, plain) if plain else found[0]
+
+
+def _inside(member: Any) -> Any:
+    if member is Reply:
+        return Any
+    return get_args(member)[0] if get_origin(member) is Reply else member
+
+
+def _response_class(type_: Any) -> type[Response] | None:
     bare = strip_annotated(type_)
     kind = get_origin(bare) or bare
-    return not (isinstance(kind, type) and issubclass(kind, Response))
+    return kind if isinstance(kind, type) and issubclass(kind, Response) else None
+
+
+def _is_json(type_: Any) -> bool:
+    """Whether the type of the body says anything."""
+    return type_ not in (None, Any, inspect.Parameter.empty) and _response_class(type_) is None
 
 
 def _parameter(place: str, name: str, schema: Schema, required: bool, description: str) -> dict[str, Any]:

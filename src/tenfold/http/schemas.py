@@ -89,7 +89,7 @@ class Schemas:
             return dict(BINARY)
         if is_pydantic(type_):
             return self._pydantic(type_)
-        raise NotImplementedError
+        return {"title": type_.__name__}  # anything: a hook encodes it
 
     def _pydantic(self, type_: Any) -> Schema:
         schema: Schema = type_.model_json_schema(ref_template=REF + "{model}")

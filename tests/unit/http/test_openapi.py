@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sample_api import TokenAuth, make_app
+from sample_api import Line, TokenAuth, make_app
 from schemathesis.specs.openapi import definitions
 
 from tenfold.errors import DeclarationError
@@ -16,6 +16,7 @@ from tenfold.http.docs import Docs
 from tenfold.http.explorer import pages
 from tenfold.http.openapi import encode
 from tenfold.http.operation import Operation, Policies
+from tenfold.http.reply import Redirect, Reply
 from tenfold.security.policy import public
 
 APP, DOCS = make_app()
@@ -176,6 +177,38 @@ def test_protected_operations_name_the_schemes() -> None:
     assert member("POST /orders")["x-access"] == "Customer"
     assert "security" not in member("GET /orders")
     assert DOC["components"]["securitySchemes"] == TokenAuth().schemes()
+
+
+async def _union() -> Reply[Line] | Redirect: ...  # type: ignore[empty-body]
+
+
+async def _maybe() -> Line | None: ...
+
+
+async def _nothing() -> Reply[None]: ...  # type: ignore[empty-body]
+
+
+async def _untyped():  # type: ignore[no-untyped-def]
+    ...
+
+
+async def _custom() -> list[object]: ...  # type: ignore[empty-body]
+
+
+@pytest.mark.parametrize(
+    ("fn", "schema"),
+    [
+        (_union, {"$ref": "#/components/schemas/Line"}),
+        (_maybe, {"anyOf": [{"$ref": "#/components/schemas/Line"}, {"type": "null"}]}),
+        (_nothing, {"type": "null"}),
+        (_untyped, {}),
+        (_custom, {"type": "array", "items": {"title": "object"}}),
+    ],
+)
+def test_the_body_of_an_answer_is_what_the_handler_returns(fn: Any, schema: dict[str, Any]) -> None:
+    operation = Operation(fn, service="s", method="GET", path="/x", policies=Policies(auth=public))
+    made = Docs(HttpApp([operation]).endpoints, title="x").document["paths"]["/x"]["get"]
+    assert made["responses"]["200"]["content"] == {"application/json": {"schema": schema}}
 
 
 def test_a_stream_of_events_says_so() -> None:
