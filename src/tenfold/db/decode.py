@@ -164,6 +164,8 @@ def _model_decoder(type_: Any, columns: Sequence[Column]) -> Decoder:
 
 
 def _converter(column: str, type_: Any, target: Any) -> Processor:
+    if get_origin(type_) in (typing.Required, typing.NotRequired):
+        (type_,) = get_args(type_)
     where = f"{_name(target)}.{column}" if target is not None else column
 
     def convert(value: Any) -> Any:
@@ -204,8 +206,8 @@ def _fields(type_: Any) -> list[_Field]:
     if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
         return [_Field(f.name, f.type, f.required) for f in msgspec.structs.fields(type_)]
     if typing.is_typeddict(type_):
-        hints = typing.get_type_hints(type_)
-        return [_Field(n, t, n in type_.__required_keys__) for n, t in hints.items()]
+        hints = typing.get_type_hints(type_, include_extras=True)
+        return [_Field(n, t, _key_is_required(type_, n, t)) for n, t in hints.items()]
     if hasattr(type_, "model_fields"):
         return [
             _Field(
@@ -234,6 +236,12 @@ def _fields(type_: Any) -> list[_Field]:
     )
 
 
+def _key_is_required(type_: Any, name: str, hint: Any) -> bool:
+    """``__required_keys__`` is wrong where annotations are strings; the hint's own marker is right."""
+    origin = get_origin(hint)
+    return name in type_.__required_keys__ and origin is not typing.NotRequired or origin is typing.Required
+
+
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
@@ -258,8 +266,8 @@ def _check_fit(type_: Any, fields: Sequence[_Field], columns: Sequence[Column]) 
 
 
 def _strip(type_: Any) -> Any:
-    """Without ``Annotated`` and ``| None``."""
-    while get_origin(type_) is Annotated:
+    """Without ``Annotated``, ``Required`` and ``| None``."""
+    while get_origin(type_) in (Annotated, typing.Required, typing.NotRequired):
         type_ = get_args(type_)[0]
     if get_origin(type_) in (typing.Union, types.UnionType):
         rest = [a for a in get_args(type_) if a is not type(None)]

@@ -167,8 +167,13 @@ class Link:
         started = now()
         self.limit = started + budget_s
         try:
+            if plan.writes:
+                self.cursor.execute(plan.sql, args).fetchall()
+                return self.conn.changes(), now() - started
+            before = self.conn.total_changes()  # textual SQL may change nothing, and leave ``changes`` as it was
             self.cursor.execute(plan.sql, args).fetchall()
-            return self.conn.changes(), now() - started
+            changed = self.conn.changes() if self.conn.total_changes() != before else 0
+            return changed, now() - started
         finally:
             self.limit = NEVER
 
