@@ -42,6 +42,9 @@ def trace(build: Build) -> None:
             "    trace = begin_trace()",
         )
         members += ["trace_id=trace.trace_id", "span_id=trace.span_id", "sampled=trace.sampled"]
+        members.append(
+            "tracestate=headers[b'tracestate'].decode('latin-1') if b'tracestate' in headers else ''"
+        )
     code.line(f"context = request.context = Context({', '.join(members)})")
     code.line("set_context(context)")
 
@@ -50,7 +53,7 @@ def measure(build: Build) -> None:
     """Count the request and its time, write the access log, record a span where the trace is sampled."""
     code, operation, telemetry = build.code, build.operation, build.wiring.telemetry
     if telemetry is None:
-        code.open("if True:", "return answer")
+        code.after("return answer")
         return
     code.use(stats=telemetry.stats(operation.name, operation.method, operation.path), ABORTED=ABORTED)
     code.line("stats.in_flight += 1", "answer = ABORTED")

@@ -1,4 +1,5 @@
 """Whatever a client sends, it gets a 4xx problem that says what is wrong and where, never a 5xx."""
+# ruff: noqa: A002 - parameters are named as on the wire
 
 from __future__ import annotations
 

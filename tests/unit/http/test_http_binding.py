@@ -1,4 +1,5 @@
 """Arguments of handlers come from where their types and markers say."""
+# ruff: noqa: A002 - parameters are named as on the wire
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The steps around a handler: who may call it, what is kept, what happens once, what is committed."""
+# ruff: noqa: A002 - parameters are named as on the wire
 
 from __future__ import annotations
 
@@ -29,6 +30,9 @@ from tenfold.http.request import Request
 from tenfold.security.authenticator import Authenticator
 from tenfold.security.policy import authenticated, public, roles
 from tenfold.security.principal import Principal
+from tenfold.telemetry.contract import SpanExporter
+from tenfold.telemetry.operations import OperationStats
+from tenfold.telemetry.trace import Tracer
 
 
 class Customer(Principal, frozen=True, kw_only=True):
@@ -86,6 +90,45 @@ def test_what_an_operation_does_not_use_is_not_in_its_code() -> None:
         "body = await",
     ):
         assert word not in endpoint.source
+
+
+class Traced:
+    """Telemetry with a tracer that samples everything and an access log in a list."""
+
+    def __init__(self) -> None:
+        clock = ManualClock()
+        self.tracer = Tracer(MemoryExporter(), clock)
+        self.lines: list[tuple[str, int]] = []
+        self.made = OperationStats("shop.read", "GET", "/")
+
+    def stats(self, operation: str, method: str, route: str) -> OperationStats:
+        return self.made
+
+    def access(self, request: Request, operation: str, answer: Any, seconds: float) -> None:
+        self.lines.append((operation, answer[0]))
+
+
+class MemoryExporter(SpanExporter):
+    async def export(self, spans: Any) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@pytest.mark.parametrize("sampled", ["00", "01"])
+def test_a_request_joins_the_callers_trace_and_is_counted_and_logged(sampled: str) -> None:
+    async def read() -> list[Any]:
+        context = current()
+        return [context.trace_id, context.tracestate, context.sampled]
+
+    telemetry = Traced()
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    parent = f"00-{trace}-b7ad6b7169203331-{sampled}".encode()
+    app = app_of(operation(read), telemetry=telemetry)
+    answer = call(app, "GET", "/", headers=[(b"traceparent", parent), (b"tracestate", b"a=b")])
+    assert answer.json == [trace, "a=b", sampled == "01"]
+    assert telemetry.lines == [("shop.read", 200)]
+    assert (sum(telemetry.made.statuses), telemetry.made.in_flight) == (1, 0)
+    assert [s.name for s in telemetry.tracer.recent] == (["shop.read"] if sampled == "01" else [])
 
 
 # ── authentication ──
@@ -308,7 +351,7 @@ def test_a_duplicate_that_comes_while_the_first_runs_is_told_to_wait() -> None:
     async def main() -> None:
         app, runs = idempotent_app()
         first = asyncio.create_task(acall(app, "POST", "/", {"wait": 1}, keyed("k1")))
-        while not runs:
+        while not runs:  # noqa: ASYNC110 - what it waits for is a plain list
             await asyncio.sleep(0)
         second = await acall(app, "POST", "/", {"wait": 1}, keyed("k1"))
         assert (second.status, "retry-after" in second.headers) == (409, True)

@@ -1,4 +1,5 @@
 """The RSGI entry answers as the ASGI entry does."""
+# ruff: noqa: A002 - parameters are named as on the wire
 
 from __future__ import annotations
 
