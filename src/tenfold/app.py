@@ -63,6 +63,8 @@ class App:
         self.container = Container()
         self.logging: Logging | None = None
         """Set by whoever owns the process's log (``tenfold run``); gives the app its access log."""
+        self.impersonate: Callable[[Authenticator], Authenticator] | None = None
+        """Wraps the authenticator at start, so that tests can act as anybody."""
         self._loaded: Loaded | None = None
         self._assembly: Assembly | None = None
         self._starting = asyncio.Lock()
@@ -203,7 +205,7 @@ class App:
         """Granian's own protocol, a thinner entry than ASGI."""
         if self._assembly is None:
             await self.start()
-        await self.assembly.rsgi(scope, protocol)
+        await self.assembly.rsgi.__rsgi__(scope, protocol)
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

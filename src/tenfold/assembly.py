@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tenfold._core import context as contexts
 from tenfold._core.clock import Clock
@@ -26,6 +26,7 @@ from tenfold.guard.idempotency import IdempotencyGuard
 from tenfold.http.asgi import HttpApp
 from tenfold.http.asgi import Mount as HttpMount
 from tenfold.http.docs import Docs
+from tenfold.http.middleware import Edge
 from tenfold.http.rsgi import RsgiApp
 from tenfold.http.websocket import WebSocketApp
 from tenfold.mail.mailer import Mailer
@@ -98,6 +99,7 @@ class Assembly:
             databases={d.name: d for d in app.databases},
             idempotency=self._guard,
             response_cache=ResponseStore(self.response_cache),
+            edge=Edge(self.settings),
             mounts=[HttpMount(m.path, m.app, m.auth) for service in app.services for m in service.mounts],
             websocket=WebSocketApp(
                 [w for service in app.services for w in service.websockets],
@@ -121,7 +123,8 @@ class Assembly:
 
     def _authenticator(self) -> Any:
         auth = self.app.auth
-        return auth.authenticator if isinstance(auth, Accounts) else auth
+        own = auth.authenticator if isinstance(auth, Accounts) else auth
+        return own if own is None or self.app.impersonate is None else self.app.impersonate(own)
 
     def _guard(self, service: str) -> IdempotencyGuard:
         """The keys of a service's operations stand in its own database, beside their effects."""
@@ -162,6 +165,8 @@ class Assembly:
         await life.start("mail", _Mail(self.mailer, settings, app.data_dir, app.clock, self.telemetry))
         if isinstance(app.auth, Accounts):
             await life.start("accounts", _Accounts(app.auth, app))
+        for service, guard in self._guards.items():
+            await life.start(f"idempotency keys of {service}", guard)
         await life.start("queues", self.background)
         await life.start("calls", _Calls(self))
         await life.start("http", self.http)
@@ -200,12 +205,16 @@ class _Databases:
         for database in self._databases:
             database.bind(backend)
         try:
-            await migrations.apply_or_check(self._databases, self._settings)
+            await migrations.prepare(self._databases, self._mode())
         except BaseException:
             await self.stop()
             raise
         self._telemetry.numbers("tenfold_db", "The database of this process.", ({}, backend.stats))
         self._telemetry.check("database", self._health)
+
+    def _mode(self) -> Literal["auto", "check"]:
+        given = self._settings.database.migrate
+        return given or ("check" if self._settings.app.env == "production" else "auto")
 
     async def _health(self) -> str:
         assert self._backend is not None

@@ -89,11 +89,11 @@ class Background:
 
     def _check(self) -> None:
         """What can be known without a database: twins, and background work that would have no queue."""
-        declared = [
-            each.name
-            for service in self._app.services
-            for each in (*service.jobs, *service.subscriptions, *service.schedules)
-        ]
+        declared: list[str] = []
+        for service in self._app.services:
+            declared += [job.name for job in service.jobs]
+            declared += [subscription.name for subscription in service.subscriptions]
+            declared += [schedule.name for schedule in service.schedules]
         for name in declared:
             if declared.count(name) > 1:
                 raise DeclarationError(
@@ -107,7 +107,7 @@ class Background:
                 where=declared[0],
                 remedy="Declare one: db = service.database(metadata).",
             )
-        topics = self._topics()
+        topics: list[Topic[Any]] = self._topics()
         for subscription in self._subscriptions():
             if subscription.topic not in topics:
                 known = [topic.name for topic in topics]

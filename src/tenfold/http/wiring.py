@@ -53,10 +53,15 @@ class Stats(Protocol):
 class Telemetry(Protocol):
     """What the HTTP layer tells about its work. Every part is optional: None costs nothing."""
 
-    tracer: Tracing | None
-    """Traces; None: requests carry no trace id."""
-    access: Callable[[Request, str, Answer, float], None] | None
-    """Called with request, operation, answer and seconds after every request."""
+    @property
+    def tracer(self) -> Tracing | None:
+        """Traces; None: requests carry no trace id."""
+        ...
+
+    @property
+    def access(self) -> Callable[[Request, str, Answer, float], None] | None:
+        """Called with request, operation, answer and seconds after every request."""
+        ...
 
     def stats(self, operation: str, method: str, route: str) -> Stats: ...
 
