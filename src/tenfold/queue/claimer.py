@@ -26,6 +26,8 @@ class Source(Protocol):
 
     next_at: float
     """Seconds since the epoch; ``feed`` is called when it has come."""
+    due_at: float | None
+    """When it will put something in next, as far as it knows."""
 
     async def feed(self, tx: Tx, now: float) -> None:
         """Put what is due into the queue, in ``tx``, and set ``next_at``."""
@@ -101,6 +103,15 @@ class Claimer:
     def next_at(self) -> float | None:
         """When the earliest source wants to feed."""
         return min((source.next_at for source in self._sources), default=None)
+
+    def due_at(self) -> float | None:
+        """When a source will put something in next."""
+        return min((s.due_at for s in self._sources if s.due_at is not None), default=None)
+
+    async def feed_anew(self, tx: Tx) -> None:
+        """Have every source look at its rows now."""
+        for source in self._sources:
+            await source.feed(tx, self._clock.now())
 
     async def _make_ready(self, tx: Tx, now: float) -> None:
         backend = self._queue.backend

@@ -7,7 +7,7 @@ exist if and only if it does. The notification after the commit only wakes; poll
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -26,6 +26,16 @@ _encode = msgspec.json.Encoder().encode
 
 INSERT_MAX = 1_000
 """Messages of one INSERT; larger batches are split, in the same transaction."""
+
+
+class Watcher(Protocol):
+    """Told, inside the transaction, what it puts in (for tests)."""
+
+    def enqueued(self, tx: Tx, message: NewMessage) -> None: ...
+
+    def published(self, tx: Tx, topic: str, event: object, key: str | None) -> None:
+        """Called once per event, also when nobody subscribes to the topic."""
+        ...
 
 
 class Ticket:
@@ -60,6 +70,7 @@ class Queue:
         self.backend = backend
         self.database = database
         self.clock = clock
+        self.watcher: Watcher | None = None
         self._listeners: list[Callable[[], None]] = []
 
     def on_wake(self, listener: Callable[[], None]) -> Callable[[], None]:
@@ -117,6 +128,9 @@ class Queue:
             buffer = tx.state[_BUFFER] = []
             tx.before_commit(self.flush)
             tx.on_commit(self.wake)
+        if self.watcher is not None:
+            for message in messages:
+                self.watcher.enqueued(tx, message)
         tickets = [Ticket() for _ in messages]
         buffer.extend(zip(messages, tickets, strict=True))
         return tickets

@@ -39,6 +39,18 @@ async def run_pending(worker: Worker) -> int:
     raise QueueError(f"After {ended} runs there is still something due; does a job enqueue itself?")
 
 
+async def prepare(worker: Worker) -> None:
+    """Make the rows of schedules, so that their first ticks are waited for from now on."""
+    async with worker.queue.database.tx() as tx:
+        await worker._claimer.feed_anew(tx)
+
+
+async def next_due(worker: Worker) -> float | None:
+    """When something is due that is not yet: a delayed message, a retry, a tick. Seconds since the epoch."""
+    await worker.poll()
+    return min((at for at in (worker._due_at, worker._claimer.due_at()) if at is not None), default=None)
+
+
 async def captured(queue: Queue, handler: str | None = None) -> list[MessageInfo]:
     """What is pending, oldest first, without running it."""
     found = await Admin(queue).list(handler=handler, limit=500)

@@ -316,7 +316,9 @@ async def test_a_dead_job_lets_its_key_go_on(tmp_path: Path) -> None:
 async def test_a_cancelled_pending_job_never_runs(tmp_path: Path) -> None:
     job = Job[Any, None]("s", write)
     async with rig(tmp_path, job) as r:
-        handles = [await job.options(delay=d, key=k).enqueue(r.db, "x") for d, k in ((0, None), (99, None), (0, "k"))]
+        handles = [
+            await job.options(delay=d, key=k).enqueue(r.db, "x") for d, k in ((0, None), (99, None), (0, "k"))
+        ]
         behind = await job.options(key="k").enqueue(r.db, "after k")
         assert [await h.cancel() for h in handles] == [True, True, True]
         await r.clock.advance(100)
@@ -459,7 +461,9 @@ async def test_a_plain_function_runs_in_a_thread_with_its_context(tmp_path: Path
         assert await handle.result() == 3
 
 
-async def test_the_idempotency_key_is_the_same_in_every_attempt_and_no_other_job_has_it(tmp_path: Path) -> None:
+async def test_the_idempotency_key_is_the_same_in_every_attempt_and_no_other_job_has_it(
+    tmp_path: Path,
+) -> None:
     keys: dict[int, set[str]] = {}
 
     async def pay(n: int) -> None:
@@ -482,7 +486,12 @@ async def test_current_job_outside_of_a_job_is_a_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"concurrency": 0}, "never run"), ({"timeout": 0}, "timeout"), ({"priority": 10**6}, "out of range"), ({"cpu": True}, "top of a module")],
+    [
+        ({"concurrency": 0}, "never run"),
+        ({"timeout": 0}, "timeout"),
+        ({"priority": 10**6}, "out of range"),
+        ({"cpu": True}, "top of a module"),
+    ],
 )
 def test_a_job_that_cannot_work_is_refused_at_declaration(options: dict[str, Any], says: str) -> None:
     async def fn() -> None: ...

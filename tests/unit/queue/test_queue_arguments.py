@@ -31,7 +31,9 @@ class Customer(BaseModel):
     age: int
 
 
-async def handler(order_id: int, lines: list[Line], *, note: str = "", at: datetime | None = None) -> None: ...
+async def handler(
+    order_id: int, lines: list[Line], *, note: str = "", at: datetime | None = None
+) -> None: ...
 
 
 signature = Signature(handler, "orders.handler")

@@ -30,7 +30,9 @@ def test_shares_never_exceed_the_capacity_a_limit_or_one_suspect(
 
 @given(st.integers(1, 8), st.integers(8, 300), st.integers(0, 20))
 def test_every_wide_lane_gets_its_share(count: int, capacity: int, turn: int) -> None:
-    claims = policy.shares([Lane("q", ""), *(Lane(f"q{i}", "") for i in range(1, count))], capacity, {}, {}, turn=turn)
+    claims = policy.shares(
+        [Lane("q", ""), *(Lane(f"q{i}", "") for i in range(1, count))], capacity, {}, {}, turn=turn
+    )
     assert len(claims) == count
     assert sum(c.limit for c in claims) == capacity
     assert max(c.limit for c in claims) - min(c.limit for c in claims) <= 1
@@ -60,7 +62,16 @@ def test_short_messages_are_claimed_ahead_in_large_bites() -> None:
     assert policy.room(Slots(concurrency=64, batch=200, running=64, waiting=150, average_s=0.001)) == 0
 
 
-@given(st.builds(Slots, st.integers(1, 99), st.integers(1, 500), st.integers(0, 99), st.integers(0, 500), st.floats(0, 9)))
+@given(
+    st.builds(
+        Slots,
+        st.integers(1, 99),
+        st.integers(1, 500),
+        st.integers(0, 99),
+        st.integers(0, 500),
+        st.floats(0, 9),
+    )
+)
 def test_room_is_between_nothing_and_a_batch(slots: Slots) -> None:
     assert 0 <= policy.room(slots) <= slots.batch
 
