@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tenfold.security.authenticator import Authenticator
     from tenfold.service import Service
     from tenfold.telemetry.log import Logging
+    from tenfold.testing.app import Jobs, TestApp
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -178,6 +179,12 @@ class App:
     def draining(self, value: bool) -> None:
         self.assembly.checks.draining = value
 
+    def test(self, *, jobs: Jobs = "inline", raise_errors: bool = True, **settings: Any) -> TestApp:
+        """This app for a test: ``async with app.test() as t:``; see :class:`~tenfold.testing.TestApp`."""
+        from tenfold.testing import TestApp
+
+        return TestApp(self, jobs=jobs, raise_errors=raise_errors, **settings)
+
     def check(self) -> list[str]:
         """Everything that can be found wrong without starting: one sentence each, none when all is well."""
         return Assembly.problems(self)
@@ -200,6 +207,19 @@ class App:
     async def ops(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI application of the operations listener: metrics, health, pages."""
         await self.assembly.ops(scope, receive, send)
+
+    @property
+    def speaks_rsgi(self) -> bool:
+        """Whether every part can be served over RSGI: mounted applications and WebSockets need ASGI."""
+        return not any(service.mounts or service.websockets for service in self.services)
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not loop.is_running():  # a server of its own; inside ours, the runtime has started the app
+            loop.run_until_complete(self.start())
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not loop.is_running():
+            loop.run_until_complete(self.stop())
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Granian's own protocol, a thinner entry than ASGI."""

@@ -113,7 +113,10 @@ class UvicornListener:
 
 
 class GranianListener:
-    """Granian's embedded server over RSGI: HTTP is parsed in Rust threads. Needs ``tenfold[granian]``."""
+    """Granian's embedded server: HTTP is parsed in Rust threads. Needs ``tenfold[granian]``.
+
+    Speaks RSGI, or ASGI for apps with mounts or WebSockets.
+    """
 
     def __init__(self, app: Any, sock: socket.socket, *, drain_s: float) -> None:
         try:
@@ -134,7 +137,7 @@ class GranianListener:
             app,
             address=host,
             port=port,
-            interface=Interfaces.RSGI,
+            interface=Interfaces.RSGI if app.speaks_rsgi else Interfaces.ASGINL,
             backlog=BACKLOG,
             log_enabled=False,
             log_level=LogLevels.error,
