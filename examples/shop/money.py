@@ -13,3 +13,8 @@ def pounds(pence: int) -> str:
     """``123456`` → ``1234.56``, exactly."""
     sign, pence = ("-", -pence) if pence < 0 else ("", pence)
     return f"{sign}{pence // 100}.{pence % 100:02d}"
+
+
+def pence(pounds: str) -> int:
+    """What :func:`pounds` wrote, back: ``"1234.56"`` → ``123456``."""
+    return int(pounds.replace(".", ""))

@@ -59,12 +59,13 @@ class Shop:
 
     def client(self, user: str = "", password: str = "") -> httpx2.Client:
         """Signed in as ``user``, or nobody."""
-        client = httpx2.Client(base_url=self.url, timeout=20.0)
+        headers = {}
         if user:
-            answer = client.post("/accounts/login", json={"email": user, "password": password})
+            form = {"email": user, "password": password}
+            answer = httpx2.post(f"{self.url}/accounts/login", json=form, timeout=20.0)
             assert answer.status_code == 200, answer.text
-            client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
-        return client
+            headers["authorization"] = f"Bearer {answer.json()['access_token']}"
+        return httpx2.Client(base_url=self.url, timeout=20.0, headers=headers)
 
     def admin(self) -> httpx2.Client:
         return self.client(ADMIN, ADMIN_PASSWORD)

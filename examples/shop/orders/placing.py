@@ -122,6 +122,7 @@ _cancel = sa.update(order_table).where(order_table.c.id == sa.bindparam("id_")).
     auth=authenticated | scopes(IMPORT),
     status=201,
     idempotent="required",
+    timeout_s=10.0,  # after a crash, the key is free for the client's next attempt this much later
     errors=(Forbidden, AlreadyPlaced, inventory.OutOfStock, InvalidInput),
 )
 async def place_order(

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from shop.money import pence
 from shop.replay.client import Client, Refused
 from shop.replay.ledger import Invoice, Product, Summary, invoices
 from shop.replay.progress import Step, step
@@ -90,7 +91,7 @@ async def report(client: Client, days: dict[str, str]) -> tuple[int, int, int]:
     await _poll(finished, 120.0)
     rows = list(csv.DictReader(io.StringIO((await client.call("GET", f"{where}/revenue.csv")).text)))
     orders, lines = (sum(int(row[name]) for row in rows) for name in ("orders", "lines"))
-    return orders, lines, sum(int(row["revenue"].replace(".", "")) for row in rows)
+    return orders, lines, sum(pence(row["revenue"]) for row in rows)
 
 
 async def _place(client: Client, invoice: Invoice) -> None:

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from shop.columns import NAMING, Utc
 from shop.files import folder, write_whole
-from shop.money import pounds
+from shop.money import pence, pounds
 from shop.orders import sales
 from tenfold import File, Retry, Service, Tx, current_job, injected, roles
 from tenfold._core.clock import Clock
@@ -180,7 +180,13 @@ def from_csv(content: bytes) -> list[Sold]:
     """What :func:`to_csv` wrote."""
     rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
     return [
-        msgspec.convert({**row, "revenue": row["revenue"].replace(".", "")}, Sold, strict=False)
+        Sold(
+            date.fromisoformat(row["day"]),
+            row["country"],
+            int(row["orders"]),
+            int(row["lines"]),
+            pence(row["revenue"]),
+        )
         for row in rows
     ]
 

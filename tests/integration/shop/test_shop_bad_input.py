@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import uuid
 from typing import Any
 
 import httpx2
 import pytest
 
-JSON = {"content-type": "application/json", "idempotency-key": "bad-input"}
+
+def json_headers() -> dict[str, str]:
+    """With a key of its own: a key belongs to one body."""
+    return {"content-type": "application/json", "idempotency-key": uuid.uuid4().hex}
 
 
 def check(response: httpx2.Response, status: int, *said: str) -> dict[str, Any]:
@@ -41,11 +45,11 @@ def check(response: httpx2.Response, status: int, *said: str) -> dict[str, Any]:
     ],
 )
 def test_a_bad_body_is_explained(customer: httpx2.Client, body: bytes, status: int, said: str) -> None:
-    check(customer.post("/orders", content=body, headers=JSON), status, said)
+    check(customer.post("/orders", content=body, headers=json_headers()), status, said)
 
 
 def test_another_content_type_is_refused(customer: httpx2.Client) -> None:
-    headers = {**JSON, "content-type": "text/xml"}
+    headers = json_headers() | {"content-type": "text/xml"}
     check(customer.post("/orders", content=b"<order/>", headers=headers), 415, "text/xml")
 
 
