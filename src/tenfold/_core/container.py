@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -131,8 +131,13 @@ class Container:
         self._by_type[type_] = Depends(factory, scope)
 
     @contextmanager
-    def override(self, factory: Callable[..., Any], other: Callable[..., Any]) -> Any:
-        """Inside the block, ``other`` makes what ``factory`` would (for tests)."""
+    def override(self, factory: Callable[..., Any], other: Callable[..., Any]) -> Generator[None]:
+        """Inside the block, ``other`` makes what ``factory`` would (for tests).
+
+        ``factory`` may be a type that was registered with :meth:`provide`.
+        """
+        if factory in self._by_type:
+            factory = self._by_type[factory].factory
         before, cached = self._overrides.get(factory), self._singletons.pop(factory, _MISSING)
         self._overrides[factory] = other
         try:

@@ -7,9 +7,10 @@ one class ``Backend`` with ``from_url``. Third parties register an entry point i
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from typing import Any
 
@@ -20,7 +21,7 @@ from tenfold.errors import ConfigError, MissingExtra
 def backend_class(capability: str, url: str, *, where: str) -> Any:
     """The backend class for ``url``; ``where`` is the setting's path, for the message."""
     scheme = url.partition(":")[0].partition("+")[0]
-    for entry in entry_points(group="tenfold.backends"):
+    for entry in _registered():
         if entry.name == f"{capability}.{scheme}":
             return entry.load()
     name = f"tenfold.{capability}.backends.{scheme}"
@@ -47,7 +48,13 @@ def known_schemes(capability: str) -> list[str]:
     ours = [m.name for m in iter_modules(package.__path__) if not m.name.startswith("_")]
     theirs = [
         entry.name.partition(".")[2]
-        for entry in entry_points(group="tenfold.backends")
+        for entry in _registered()
         if entry.name.startswith(f"{capability}.")
     ]
     return sorted({*ours, *theirs})
+
+
+@functools.cache
+def _registered() -> tuple[EntryPoint, ...]:
+    """Backends of third parties. Reading what is installed takes 10 ms, so it is done once."""
+    return tuple(entry_points(group="tenfold.backends"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tenfold._core import settings
 from tenfold.cli import console, target
 from tenfold.cli.target import Config, Target
@@ -27,7 +29,7 @@ def config(app: Target = None, /, *, config: Config = None) -> int:
     return 0
 
 
-def _load(app: str | None, file: target.Path | None) -> settings.Loaded:
+def _load(app: str | None, file: Path | None) -> settings.Loaded:
     try:
         target.named(app, file)
     except ConfigError:

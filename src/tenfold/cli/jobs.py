@@ -32,16 +32,14 @@ class Where:
     """Which app's queue."""
 
     app: Annotated[str | None, Parameter(help="The app, as module:name. Default: app.target.")] = None
-    data: Annotated[
-        Path | None, Parameter(help="Folder of everything the app keeps (app.data_dir).")
-    ] = None
+    data: Annotated[Path | None, Parameter(help="Folder of everything the app keeps (app.data_dir).")] = None
     config: Annotated[
         Path | None, Parameter(name=["--config", "-c"], help="Settings file. Default: tenfold.toml.")
     ] = None
 
 
 Here = Where()
-Ids = Annotated[tuple[int, ...], Parameter(name="ID", negative=(), help="Ids, as `tenfold jobs list` shows.")]
+Id = Annotated[int, Parameter(name="ID", help="Ids, as `tenfold jobs list` shows.")]
 
 
 @commands.default
@@ -83,7 +81,7 @@ def show(id_: Annotated[int, Parameter(name="ID")], /, *, where: Where = Here) -
 
 @commands.command
 def retry(
-    *ids: Ids,
+    *ids: Id,
     dead: Annotated[bool, Parameter(negative=(), help="Every dead message.")] = False,
     handler: Annotated[str | None, Parameter(help="With --dead: only of this handler.")] = None,
     where: Where = Here,
@@ -103,7 +101,7 @@ def retry(
 
 
 @commands.command
-def cancel(*ids: Ids, where: Where = Here) -> int:
+def cancel(*ids: Id, where: Where = Here) -> int:
     """Take pending messages off, and ask running ones to stop."""
 
     async def act(admin: Admin) -> None:
@@ -115,7 +113,7 @@ def cancel(*ids: Ids, where: Where = Here) -> int:
 
 
 @commands.command
-def discard(*ids: Ids, where: Where = Here) -> int:
+def discard(*ids: Id, where: Where = Here) -> int:
     """Remove finished messages for good; pending ones are cancelled first."""
 
     async def act(admin: Admin) -> None:
@@ -156,7 +154,7 @@ def _row(info: MessageInfo) -> tuple[str, ...]:
         str(info.id),
         console.paint(state, COLOURS[info.state]) if info.state in COLOURS else state,
         info.handler,
-        str(info.attempt),
+        str(info.attempts),
         _time(info.created_at),
         note if len(note) <= 60 else f"{note[:59]}…",
     )
@@ -178,7 +176,7 @@ def _details(info: MessageInfo) -> list[tuple[str, str]]:
         ("state", info.state),
         ("queue", f"{info.queue}, priority {info.priority}"),
         ("arguments", info.payload),
-        ("attempt", f"{info.attempt} ({info.failures} failed, {info.crashes} crashed)"),
+        ("attempt", f"{info.attempts} ({info.failures} failed, {info.crashes} crashed)"),
         *((name, _time(at)) for name, at in times.items() if at is not None),
         ("worker", info.worker or ""),
         ("progress", f"{how_far.done:g} of {how_far.total:g} {how_far.note}" if how_far else ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -48,7 +49,9 @@ def migrate(
     loaded = target.load(app, config)
     loaded.configure(config, app__data_dir=None if data is None else str(data))
     if new is not None:
-        return asyncio.run(_write(loaded, new, service))
+        path = asyncio.run(_write(loaded, new, service))
+        console.say(f"Wrote {os.path.relpath(path)}. Read it, then run: tenfold migrate")
+        return 0
     return asyncio.run(_check(loaded) if check else _apply(loaded))
 
 
@@ -87,14 +90,12 @@ async def _check(app: App) -> int:
     return 1 if any(status.behind for status in found) else 0
 
 
-async def _write(app: App, message: str, service: str | None) -> int:
+async def _write(app: App, message: str, service: str | None) -> Path:
     from tenfold.db import migrations
 
     database = _database(app, service)
     async with connected(app):
-        path = await migrations.new(database, message)
-    console.say(f"Wrote {os.path.relpath(path)}. Read it, then run: tenfold migrate")
-    return 0
+        return await migrations.new(database, message)
 
 
 def _database(app: App, service: str | None) -> Database:

@@ -35,9 +35,7 @@ def routes(
     loaded = target.load(app, config)
     loaded.configure(config)
     rows = [(o.method, o.path, o.name, _policies(o)) for o in loaded.operations if o.routed]
-    rows += [
-        ("WS", w.path, w.name, _auth(w.auth)) for service in loaded.services for w in service.websockets
-    ]
+    rows += [("WS", w.path, w.name, _auth(w.auth)) for service in loaded.services for w in service.websockets]
     rows += [("*", f"{m.path}/…", service.name, _auth(m.auth)) for service, m in _mounts(loaded)]
     rows += [("call", "", o.name, "other services only") for o in loaded.operations if not o.routed]
     headings = ("method", "path", "operation", "policies")

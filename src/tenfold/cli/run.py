@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -44,7 +44,7 @@ def run(
     server: Server = None,
 ) -> int:
     """Serve an app: API, operations page and worker in one process."""
-    overrides = {
+    overrides: dict[str, Any] = {
         "http__port": port,
         "ops__port": ops_port,
         "http__host": host,

@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import types
+from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ async def _main(app: App) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _started(app: App) -> Any:
+async def _started(app: App) -> AsyncGenerator[None]:
     await app.start(worker=False)
     try:
         yield
@@ -77,7 +78,10 @@ def _names(app: App) -> dict[str, Any]:
 def _banner(app: App, names: dict[str, Any]) -> str:
     databases = names.get("db")
     several = isinstance(databases, types.SimpleNamespace)
-    shown = ["app", *((f"db.{name}" for name in vars(databases)) if several else ["db"] * (databases is not None))]
+    shown = [
+        "app",
+        *((f"db.{name}" for name in vars(databases)) if several else ["db"] * (databases is not None)),
+    ]
     shown += [name for name in names if name not in ("__name__", "app", "db")]
     title = f"{console.paint(app.name, console.BOLD)} is started without API and worker; await works."
     return f"{title}\n{console.paint(', '.join(shown), console.DIM)}"
@@ -114,7 +118,7 @@ class _Prompt(code.InteractiveConsole):
 
     async def _evaluate(self, code: types.CodeType) -> None:
         try:
-            value = types.FunctionType(code, self.locals)()  # type: ignore[arg-type]
+            value = types.FunctionType(code, self.locals)()
             if inspect.iscoroutine(value):
                 await value
         except SystemExit:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tenfold.cli import target
 from tenfold.cli.run import Data, OpsPort, serve
 from tenfold.cli.target import Config, Target
@@ -17,8 +19,9 @@ def worker(
     from tenfold.runtime.serve import Roles
 
     loaded = target.load(app, config)
-    overrides = {"ops__port": ops_port, "app__data_dir": None if data is None else str(data)}
+    overrides: dict[str, Any] = {"ops__port": ops_port, "app__data_dir": None if data is None else str(data)}
     found = loaded.configure(config, **overrides)
     if "ops.port" not in found.sources:
-        loaded.configure(config, **{**overrides, "ops__port": 0})
+        overrides["ops__port"] = 0
+        loaded.configure(config, **overrides)
     return serve(loaded, Roles(web=False, worker=True))

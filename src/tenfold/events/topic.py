@@ -56,9 +56,11 @@ class Topic(Generic[T]):
                 "functions, or inside `async with app.test()` in tests."
             )
         payload = self.codec.encode(event)
+        queue = self._queues.of(tx.database)
+        if queue.watcher is not None:
+            queue.watcher.published(tx, self.name, event, key)
         if not self._routes:
             return
-        queue = self._queues.of(tx.database)
         event_id = queue.clock.uuid()
         messages = [
             queue.message(

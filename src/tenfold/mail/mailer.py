@@ -50,6 +50,11 @@ class Mailer:
         )
         self._clock = clock
 
+    @property
+    def backend(self) -> MailBackend:
+        """What delivers. Raises :class:`NotBound` before the app has started."""
+        return self._bound()[0]
+
     async def stop(self) -> None:
         """Called by the app at its end."""
         if self._backend is not None:

@@ -47,13 +47,14 @@ class Ticker:
         self._schedules = schedules
         self._queue = queue
         self.next_at = 0.0
+        self.due_at: float | None = None
+        """The earliest tick that is waited for; None before the rows were read, and without schedules."""
 
     async def feed(self, tx: Tx, now: float) -> None:
         """Put the ticks that are due into the queue and set ``next_at``; rows that are missing are made."""
-        next_at = now + LOOK_AGAIN_S
-        for schedule in self._schedules:
-            next_at = min(next_at, await self._tick(tx, schedule, now))
-        self.next_at = next_at if self._schedules else float("inf")
+        ticks = [await self._tick(tx, schedule, now) for schedule in self._schedules]
+        self.due_at = min(ticks, default=None)
+        self.next_at = min([now + LOOK_AGAIN_S, *ticks]) if ticks else float("inf")
 
     async def _tick(self, tx: Tx, schedule: Schedule, now: float) -> float:
         waited_for = await self._waited_for(tx, schedule, now)
