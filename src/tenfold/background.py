@@ -9,6 +9,7 @@ from tenfold.errors import DeclarationError
 from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
 from tenfold.jobs.cpu import CpuPool
+from tenfold.queue.metrics import DepthMetrics, HandledMetrics
 from tenfold.queue.queue import Queues
 from tenfold.queue.worker import Worker
 from tenfold.schedules.ticker import Ticker
@@ -32,16 +33,23 @@ class Background:
         self.handlers: dict[str, Handler] = {}
         self.workers: list[Worker] = []
         self.worker = _Workers(self.workers)
+        self._depths: list[DepthMetrics] = []
         self._check()
 
     async def start(self) -> None:
         if not self._databases:
             return
         self._bind()
+        handled = HandledMetrics(self._telemetry.registry)
         for queue in self._all_queues():
-            self.workers.append(self._worker(queue))
+            self.workers.append(self._worker(queue, handled))
+            depth = DepthMetrics(self._telemetry.registry, queue, self._app.clock)
+            await depth.start()
+            self._depths.append(depth)
 
     async def stop(self) -> None:
+        while self._depths:
+            await self._depths.pop().stop()
         for job in self._app.jobs:
             job.unbind()
         for topic in self._topics():
@@ -61,7 +69,7 @@ class Background:
             topic.bind(self.queues, [s.route for s in self._subscriptions() if s.topic is topic])
         self.handlers.update({handler.name: handler for handler in found})
 
-    def _worker(self, queue: Queue) -> Worker:
+    def _worker(self, queue: Queue, handled: HandledMetrics) -> Worker:
         settings = self._app.settings
         schedules = [schedule for service in self._app.services for schedule in service.schedules]
         worker = Worker(
@@ -71,6 +79,7 @@ class Background:
             self._app.clock,
             executor=CpuPool(settings.worker.processes),
             sources=[Ticker(schedules, queue)],
+            observer=handled,
             drain_s=settings.app.stop_timeout_s / 2,
         )
         self._telemetry.numbers("tenfold_worker", "What this process's worker did.", ({}, worker.stats))

@@ -1,0 +1,93 @@
+"""What the queue tells Prometheus: what was handled, how long it took, what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from tenfold.errors import DatabaseError
+from tenfold.queue.admin import Admin
+from tenfold.telemetry import names
+
+if TYPE_CHECKING:
+    from tenfold._core.clock import Clock
+    from tenfold.queue.message import Message
+    from tenfold.queue.queue import Queue
+    from tenfold.telemetry.metrics import Counter, Histogram, Registry
+
+log = logging.getLogger("tenfold.queue")
+
+LOOK_S = 5.0
+"""How old the numbers of what waits may be; they are counted beside the work, never at a scrape."""
+
+COUNT_COST_MAX = 0.02
+"""At most this share of the time is spent counting: a queue that takes long to count is counted less often."""
+
+
+class HandledMetrics:
+    """The worker's observer: messages by handler and outcome, and the time each took."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._handled = registry.counter(
+            names.QUEUE_HANDLED, "Messages handled, by what became of them.", (names.HANDLER, names.OUTCOME)
+        )
+        self._took = registry.histogram(
+            names.QUEUE_DURATION, "How long one run of a handler took, in seconds.", (names.HANDLER,)
+        )
+        self._children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+
+    def settled(self, message: Message, verdict: str, seconds: float) -> None:
+        key = (message.handler, verdict)
+        if key not in self._children:
+            self._children[key] = (self._handled.labels(*key), self._took.labels(message.handler))
+        handled, took = self._children[key]
+        handled.inc()
+        took.observe(seconds)
+
+
+class DepthMetrics:
+    """A part that counts what waits in a queue, every few seconds."""
+
+    def __init__(self, registry: Registry, queue: Queue, clock: Clock) -> None:
+        self._admin = Admin(queue)
+        self._clock = clock
+        self._messages: dict[tuple[str, ...], float] = {}
+        self._oldest_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+        registry.reading(
+            names.QUEUE_MESSAGES,
+            "Messages by queue and state; dead ones are kept until they are retried or discarded.",
+            lambda: self._messages,
+            (names.QUEUE, "state"),
+        )
+        registry.reading(
+            names.QUEUE_OLDEST,
+            "How long the oldest ready message has been due, in seconds.",
+            lambda: self._oldest_s,
+        )
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._watch(), name="tenfold-queue-depth")
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Count now."""
+        counts = await self._admin.counts()
+        self._messages = {(count.queue, count.state): count.messages for count in counts}
+        self._oldest_s = await self._admin.lag_s()
+
+    async def _watch(self) -> None:
+        while True:
+            begun = self._clock.monotonic()
+            try:
+                await self.look()
+            except DatabaseError as error:
+                log.warning("the queue could not be counted: %s", error)
+            took = self._clock.monotonic() - begun
+            await self._clock.sleep(max(LOOK_S, took / COUNT_COST_MAX))
