@@ -21,8 +21,19 @@ def check(app: Target = None, /, *, config: Config = None) -> int:
         console.note(f"{console.paint('✗', console.RED)} {problem}")
     if problems:
         return 1
+    for finding in _dangers(loaded):
+        console.say(f"{console.paint('!', console.YELLOW)} {finding}")
     console.say(f"{console.paint('✓', console.GREEN)} {loaded.name}: {_made_of(loaded)}. Nothing is wrong.")
     return 0
+
+
+def _dangers(app: App) -> list[str]:
+    """Steps of migrations that lose data or keep other work waiting; they may be meant, so they are no problem."""
+    from tenfold.db.lint import lint
+    from tenfold.db.migrations import scripts_of
+
+    scripts = [script for database in app.databases for script in scripts_of(database)]
+    return [str(finding) for script in scripts for finding in lint(script)]
 
 
 def _made_of(app: App) -> str:

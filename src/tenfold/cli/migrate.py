@@ -49,8 +49,12 @@ def migrate(
     loaded = target.load(app, config)
     loaded.configure(config, app__data_dir=None if data is None else str(data))
     if new is not None:
+        from tenfold.db.lint import lint
+
         path = asyncio.run(_write(loaded, new, service))
         console.say(f"Wrote {os.path.relpath(path)}. Read it, then run: tenfold migrate")
+        for finding in lint(path):
+            console.say(f"{console.paint('!', console.YELLOW)} {finding}")
         return 0
     return asyncio.run(_check(loaded) if check else _apply(loaded))
 
@@ -83,7 +87,8 @@ async def _check(app: App) -> int:
     rows: list[tuple[str, ...]] = []
     for status in found:
         rows += [(status.service, "to apply", step) for step in status.pending]
-        rows += [(status.service, "missing", f"table {name}") for name in status.missing]
+        if status.missing:
+            rows.append((status.service, "missing", ", ".join(status.missing)))
         if not status.behind:
             rows.append((status.service, "up to date", status.current))
     console.table(rows)
