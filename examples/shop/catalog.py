@@ -22,7 +22,8 @@ product_table = sa.Table(
     sa.Column("sku", sa.String(32), primary_key=True),
     sa.Column("name", sa.String(120), nullable=False, index=True),
     sa.Column("category", sa.String(40), nullable=False, index=True),
-    sa.Column("price", sa.Integer, sa.CheckConstraint("price >= 0", name="price"), nullable=False),
+    sa.Column("price", sa.Integer, nullable=False),
+    sa.CheckConstraint("price >= 0", name="price"),
 )
 db = catalog.database(metadata)
 

@@ -30,10 +30,9 @@ stock_table = sa.Table(
     "stock",
     metadata,
     sa.Column("sku", sa.String(32), primary_key=True),
-    # The check is the last line of defence: should the code above it ever be wrong, the order fails instead.
-    sa.Column(
-        "available", sa.Integer, sa.CheckConstraint("available >= 0", name="available"), nullable=False
-    ),
+    sa.Column("available", sa.Integer, nullable=False),
+    # The last line of defence: should the code ever be wrong, the order fails instead.
+    sa.CheckConstraint("available >= 0", name="available"),
 )
 hold_table = sa.Table(
     "holds",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 from datetime import UTC, datetime
 from itertools import islice, product
+from pathlib import Path
 
 from shop import accounts, catalog, inventory
 from shop.accounts import SignUp
 from shop.catalog import Product
 from shop.demo import ADMIN, ADMIN_PASSWORD, CUSTOMER, CUSTOMER_PASSWORD
+from shop.files import write_whole
 from shop.orders.declared import Item
 from shop.uploads import pictures
 from tenfold import Service, injected
@@ -67,10 +69,22 @@ async def seed(settings: Settings, clock: Clock) -> None:
     print(f"A new shop. Sign in as {ADMIN} ({ADMIN_PASSWORD}) or {CUSTOMER} ({CUSTOMER_PASSWORD}).")
 
 
-@demo.job()
+@demo.job(timeout=300)
 async def draw_pictures(settings: Settings = injected()) -> None:
     """Draw pictures of some products and have their thumbnails made."""
-    from shop.uploads import drawing  # Pillow, needed on the first start only
-
     for made in products()[:PICTURES]:
-        await pictures.publish(made.sku, await asyncio.to_thread(drawing.draw, made.name), settings)
+        drawing = await draw_picture.enqueue(
+            catalog.db, name=made.name, originals=str(pictures.originals(settings))
+        )
+        await pictures.replace(made.sku, await drawing.result(timeout=60))
+
+
+@demo.job(cpu=True, result_ttl=3600)
+def draw_picture(name: str, originals: str) -> str:
+    """Draw one, in a process of its own (Pillow stays out of this one); the digest that names the file."""
+    from shop.uploads.drawing import draw
+
+    content = draw(name)
+    digest = hashlib.sha256(content).hexdigest()
+    write_whole(Path(originals) / digest, content)
+    return digest

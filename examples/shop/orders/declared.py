@@ -39,8 +39,9 @@ line_table = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("sku", sa.String(32), nullable=False),
     sa.Column("name", sa.String(120), nullable=False),
-    sa.Column("quantity", sa.Integer, sa.CheckConstraint("quantity > 0", name="quantity"), nullable=False),
+    sa.Column("quantity", sa.Integer, nullable=False),
     sa.Column("unit_price", sa.Integer, nullable=False),
+    sa.CheckConstraint("quantity > 0", name="quantity"),
 )
 db = orders.database(metadata)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +13,7 @@ from msgspec import Meta, Struct
 from shop import catalog
 from shop.catalog import Sku
 from shop.columns import NAMING
-from shop.files import folder, write_whole
+from shop.files import folder
 from tenfold import File, Retry, Service, Upload, injected, public, roles
 from tenfold._core.settings import Settings
 from tenfold.errors import NotFound, PayloadTooLarge, UnsupportedMedia
@@ -70,8 +69,8 @@ async def put_picture(sku: Sku, picture: Upload, settings: Settings) -> Picture:
         digest.update(chunk)
     if not head.startswith(SIGNATURES):
         raise UnsupportedMedia("picture: the file is neither PNG nor JPEG nor WebP.")
-    await picture.save(_original(settings, digest.hexdigest()))
-    return await _replace(sku, digest.hexdigest())
+    await picture.save(originals(settings) / digest.hexdigest())
+    return await replace(sku, digest.hexdigest())
 
 
 @uploads.get("/pictures/{sku}", auth=public, errors=(NotFound,))
@@ -95,7 +94,7 @@ async def show_picture(sku: Sku, size: Size, settings: Settings) -> File:
 @uploads.job(retry=Retry(attempts=5), timeout=120)
 async def prepare_picture(sku: str, digest: str, settings: Settings = injected()) -> None:
     """Have the thumbnails made, then show the picture, unless another one has replaced it meanwhile."""
-    source, target = _original(settings, digest), _thumbnails(settings, digest)
+    source, target = originals(settings) / digest, _thumbnails(settings, digest)
     making = await make_thumbnails.enqueue(db, source=str(source), target=str(target))
     reason = await making.result(timeout=90)
     async with db.tx() as tx:
@@ -111,15 +110,8 @@ def make_thumbnails(source: str, target: str) -> str:
     return thumbnails.make(Path(source), Path(target))
 
 
-async def publish(sku: str, content: bytes, settings: Settings) -> Picture:
-    """Use ``content`` as the picture of a product, as :func:`put_picture` does with an upload."""
-    digest = hashlib.sha256(content).hexdigest()
-    await asyncio.to_thread(write_whole, _original(settings, digest), content)
-    return await _replace(sku, digest)
-
-
-async def _replace(sku: str, digest: str) -> Picture:
-    """Note the new picture and have it prepared; the file is there already."""
+async def replace(sku: str, digest: str) -> Picture:
+    """Note the new picture and have it prepared; its file is among the originals already."""
     new = Picture(sku, digest, "processing", "")
     async with db.tx() as tx:
         await tx.execute(_drop, sku=sku)
@@ -128,9 +120,9 @@ async def _replace(sku: str, digest: str) -> Picture:
     return new
 
 
-def _original(settings: Settings, digest: str) -> Path:
+def originals(settings: Settings) -> Path:
     """Files are named by their content: nothing that a client calls its file reaches our disk."""
-    return folder(settings, "pictures/originals") / digest
+    return folder(settings, "pictures/originals")
 
 
 def _thumbnails(settings: Settings, digest: str) -> Path:

@@ -147,7 +147,11 @@ def test_out_of_stock_names_the_line_and_what_is_left(customer: httpx2.Client, p
 
 
 def test_what_is_wrong_is_all_said_at_once(customer: httpx2.Client, product: str) -> None:
-    lines = [{"sku": product, "quantity": -1}, {"sku": product, "quantity": "two"}, {"quantity": 1}]
+    lines: list[Json] = [
+        {"sku": product, "quantity": -1},
+        {"sku": product, "quantity": "two"},
+        {"quantity": 1},
+    ]
     found = problem(place(customer, f"e-{product}", *lines), 422)
     paths = {error["path"] for error in found["errors"]}
     assert {"lines[0].quantity", "lines[1].quantity"} <= paths
