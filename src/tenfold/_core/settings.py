@@ -12,11 +12,12 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
+from tenfold._core.secrets import printable
 from tenfold._core.text import nearest
 from tenfold.errors import ConfigError, UnknownSetting
 
@@ -25,6 +26,8 @@ Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 
 PREFIX = "TENFOLD_"
+NO_SETTINGS = frozenset({"TENFOLD_FAILPOINTS"})
+"""Variables with our prefix that something else reads (:mod:`tenfold._core.failpoints`)."""
 
 
 class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,6 +60,10 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     header_max_bytes: Count = 16_384
     query_max_params: Count = 200
     json_max_depth: Count = 32
+    concurrency_max: Annotated[int, Meta(ge=0)] = 1000
+    """Requests in progress at a time in this process; 0 for no bound. Beyond it, ``waiting_max`` wait up to half a
+    second for a place, and the rest are refused at once (503 with Retry-After)."""
+    waiting_max: Annotated[int, Meta(ge=0)] = 100
     threads: Count = 16
     """Handlers that are plain functions run in a pool of this size."""
     blocked_loop_warn_s: Seconds = 0.1
@@ -177,10 +184,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Per service, an instance of the class it declared."""
 
 
-SECRETS = frozenset({"app.secret_key", "ops.token", "database.url", "cache.url", "mail.url"})
-"""Paths whose value is never printed whole (of URLs, only the password is hidden)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """Settings with the source of every value: ``sources["http.port"] == "TENFOLD_HTTP_PORT"``."""
@@ -207,17 +210,13 @@ def load(
     are dotted paths from the command line. ``services`` maps service names to the class of their settings.
     Raises :class:`ConfigError` with the path of the wrong key or value.
     """
-    services = services or {}
-    tree: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    _merge(tree, sources, _read(file), str(file or "tenfold.toml"), services)
-    _merge_environment(tree, sources, os.environ if environ is None else environ, services)
+    merge = _Merge(services or {})
+    merge.file(_read(file), str(file or "tenfold.toml"))
+    merge.environment(os.environ if environ is None else environ)
     for path, value in (overrides or {}).items():
         if value is not None:
-            _check_known(path, "command line", services)
-            _put(tree, path, value)
-            sources[path] = "command line"
-    return Loaded(_build(tree, sources, services), sources)
+            merge.put(path, value, "command line")
+    return Loaded(_build(merge), merge.sources)
 
 
 def peek(path: str, file: Path | None = None, *, environ: Mapping[str, str] | None = None) -> str:
@@ -226,19 +225,9 @@ def peek(path: str, file: Path | None = None, *, environ: Mapping[str, str] | No
     Reads the same places as :func:`load` and checks nothing but that ``file`` is TOML.
     """
     found = (os.environ if environ is None else environ).get(variable(path))
-    value: Any = _read(file) if found is None else found
-    for key in path.split(".") if found is None else ():
-        value = value.get(key, "") if isinstance(value, dict) else ""
-    return str(value)
-
-
-def printable(path: str, value: Any) -> str:
-    """The value as people may see it: secrets hidden, passwords in URLs replaced."""
-    if path in SECRETS and value:
-        return _hide_password(value) if "://" in str(value) else "••••••"
-    if any(word in path for word in ("password", "secret", "token", "api_key")) and value:
-        return "••••••"
-    return str(value) if not isinstance(value, str) else value or '""'
+    if found is None:
+        found = _value_at(_read(file), path)
+    return "" if found is None else str(found)
 
 
 def known_paths(services: Mapping[str, type[Any]] | None = None) -> dict[str, Any]:
@@ -266,90 +255,112 @@ def _paths_of(type_: type[Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _read(file: Path | None) -> dict[str, Any]:
     path = file or Path("tenfold.toml")
-    if not path.exists():
-        if file is not None:
-            raise ConfigError(f"there is no file {path}.", where="--config")
-        return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if file is None:
+            return {}
+        raise ConfigError(f"there is no file {path}.", where="--config") from None
+    except OSError as error:
+        raise ConfigError(f"it cannot be read: {error.strerror or error}.", where=str(path)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"it is not valid TOML: {error}.", where=str(path)) from None
 
 
-def _merge(
-    tree: dict[str, Any],
-    sources: dict[str, str],
-    read: dict[str, Any],
-    source: str,
-    services: Mapping[str, type[Any]],
-) -> None:
-    for path, value in _leaves(read):
-        _check_known(path, source, services)
-        _put(tree, path, value)
-        sources[path] = source
+@dataclass(slots=True)
+class _Merge:
+    """Values as they come in, source after source, each checked to be a setting."""
 
+    services: Mapping[str, type[Any]]
+    tree: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    known: dict[str, Any] = field(init=False)
 
-def _merge_environment(
-    tree: dict[str, Any],
-    sources: dict[str, str],
-    environ: Mapping[str, str],
-    services: Mapping[str, type[Any]],
-) -> None:
-    by_variable = {variable(path): (path, type_) for path, type_ in known_paths(services).items()}
-    for name, text in environ.items():
-        if not name.startswith(PREFIX):
-            continue
-        if name not in by_variable:
-            raise UnknownSetting(
-                "no setting has this variable.", where=name, remedy=nearest(name, by_variable).strip()
+    def __post_init__(self) -> None:
+        self.known = known_paths(self.services)
+
+    def file(self, read: Mapping[str, Any], source: str) -> None:
+        for path, value in _leaves(read):
+            self.put(path, value, source)
+
+    def environment(self, environ: Mapping[str, str]) -> None:
+        by_variable = self._by_variable()
+        for name, text in environ.items():
+            if not name.startswith(PREFIX) or name in NO_SETTINGS:
+                continue
+            if name not in by_variable:
+                raise UnknownSetting(
+                    "no setting has this variable.", where=name, remedy=nearest(name, by_variable).strip()
+                )
+            path = by_variable[name]
+            self.put(path, _parse(text, self.known[path], path, name), name)
+
+    def put(self, path: str, value: Any, source: str) -> None:
+        """Set one value over what an earlier source said."""
+        self._check(path, source)
+        *parents, last = path.split(".")
+        tree = self.tree
+        for parent in parents:
+            tree = tree.setdefault(parent, {})
+        tree[last] = value
+        self.sources[path] = source
+
+    def _by_variable(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for path in self.known:
+            if found.setdefault(variable(path), path) != path:
+                raise ConfigError(
+                    f"it would mean both {found[variable(path)]} and {path}.",
+                    where=variable(path),
+                    remedy="Rename one of the two settings, or its service.",
+                )
+        return found
+
+    def _check(self, path: str, source: str) -> None:
+        known, where = self.known, f"{source}: {path}"
+        if path in known or any(path.startswith(p + ".") and _is_mapping(t) for p, t in known.items()):
+            return
+        if any(p.startswith(path + ".") for p in known):
+            raise ConfigError(
+                "it is a table of settings, not a value.", where=where, remedy=f"Write [{path}]."
             )
-        path, type_ = by_variable[name]
-        _put(tree, path, _parse(text, type_))
-        sources[path] = name
+        parts = path.split(".")
+        if parts[0] == "services" and len(parts) > 1 and parts[1] not in self.services:
+            remedy = nearest(parts[1], self.services).strip()
+            raise UnknownSetting(f"no service {parts[1]!r} with settings exists.", where=where, remedy=remedy)
+        raise UnknownSetting("there is no such setting.", where=where, remedy=nearest(path, known).strip())
 
 
-def _parse(text: str, type_: Any) -> Any:
-    """A variable's text as the setting's type: JSON for lists, comma-separated lists too."""
-    if "list" in str(type_):
-        if text.startswith("["):
-            return msgspec.json.decode(text)
-        return [part.strip() for part in text.split(",") if part.strip()]
+def _is_mapping(type_: Any) -> bool:
+    return type_ is dict or get_origin(type_) is dict
+
+
+def _parse(text: str, type_: Any, path: str, source: str) -> Any:
+    """A variable's text as the setting's type. Lists are JSON, or separated by commas; mappings are JSON."""
+    container = get_origin(type_) or type_
+    value: Any = text
     try:
-        return msgspec.convert(text, type_, strict=False)
-    except msgspec.ValidationError:
-        return text  # the message comes from _build, which knows the path
+        if container in (list, tuple, set, frozenset, dict):
+            listed = container is not dict and not text.lstrip().startswith("[")
+            value = _separated(text) if listed else msgspec.json.decode(text)
+        return msgspec.convert(value, type_, strict=False)
+    except msgspec.ValidationError as error:
+        raise _wrong(error, path, value, source) from None
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"it is not JSON: {error}.", where=f"{source}: {path}") from None
 
 
-def _check_known(path: str, source: str, services: Mapping[str, type[Any]]) -> None:
-    known = known_paths(services)
-    if path in known or any(p.startswith(path + ".") for p in known):
-        return
-    if path.startswith("services.") and path.split(".")[1] not in services:
-        name, names = path.split(".")[1], list(services)
-        raise UnknownSetting(
-            f"no service {name!r} with settings exists.",
-            where=f"{source}: {path}",
-            remedy=nearest(name, names).strip(),
-        )
-    raise UnknownSetting(
-        "there is no such setting.", where=f"{source}: {path}", remedy=nearest(path, known).strip()
-    )
+def _separated(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-    tree[last] = value
-
-
-def _build(tree: dict[str, Any], sources: Mapping[str, str], services: Mapping[str, type[Any]]) -> Settings:
-    own = dict(tree.pop("services", {}))
+def _build(merge: _Merge) -> Settings:
+    own = dict(merge.tree.pop("services", {}))
     built = {
-        name: _convert(own.get(name, {}), type_, f"services.{name}", sources)
-        for name, type_ in services.items()
+        name: _convert(own.get(name, {}), type_, f"services.{name}", merge.sources)
+        for name, type_ in merge.services.items()
     }
-    settings: Settings = _convert(tree, Settings, "", sources)
+    settings: Settings = _convert(merge.tree, Settings, "", merge.sources)
     return msgspec.structs.replace(settings, services=built)
 
 
@@ -357,12 +368,33 @@ def _convert(values: Any, type_: type[Any], prefix: str, sources: Mapping[str, s
     try:
         return msgspec.convert(values, type_)
     except msgspec.ValidationError as error:
-        message, _, at = str(error).partition(" - at `$")
-        path = f"{prefix}{at.rstrip('`')}".strip(".")
-        source = sources.get(path, "")
-        raise ConfigError(
-            f"{message[:1].lower()}{message[1:]}.", where=f"{source}: {path}" if source else path
-        ) from None
+        _, _, at = str(error).partition(" - at `$")
+        below = at.rstrip("`").lstrip(".")
+        path = ".".join(part for part in (prefix, below) if part)
+        source = sources.get(path.partition("[")[0], "")
+        raise _wrong(error, path, _value_at(values, below.partition("[")[0]), source) from None
+
+
+def _value_at(values: Any, path: str) -> Any:
+    for key in path.split(".") if path else ():
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
+
+
+def _wrong(error: msgspec.ValidationError, path: str, value: Any, source: str) -> ConfigError:
+    """The sentence for a value that does not fit, or for one that is missing; secrets are not quoted."""
+    message = str(error).partition(" - at `$")[0]
+    if message.startswith("Object missing required field"):
+        missing = f"{path}.{message.split('`')[1]}"
+        section, _, key = missing.rpartition(".")
+        return ConfigError(
+            "it has no default and no value.",
+            where=missing,
+            remedy=f"Set {variable(missing)}, or {key} under [{section}].",
+        )
+    quoted = "" if isinstance(value, Mapping) else f"; the value is {printable(path, value)}"
+    where = f"{source}: {path}" if source else path
+    return ConfigError(f"{message[:1].lower()}{message[1:]}{quoted}.", where=where)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -372,10 +404,3 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _leaves(branch, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def _hide_password(url: str) -> str:
-    head, sep, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    return f"{head}{sep}{user}{colon}{'••••' if colon else ''}{at}{host}"

@@ -83,6 +83,18 @@ def recover(build: Build) -> None:
     build.code.open("try:", "except BaseException as error:", " answer = recover(error, request)")
 
 
+def admission(build: Build) -> None:
+    """Take a place among the requests in progress, wait a moment for one, or be told 503; two calls when there
+    is room. Critical operations always enter."""
+    gate = build.wiring.admission
+    if gate is None or build.operation.policies.priority is Priority.CRITICAL:
+        return
+    code = build.code
+    code.use(try_enter=gate.try_enter, stand_in_line=gate.wait, leave=gate.leave)
+    code.line("if not try_enter(): await stand_in_line()")
+    code.open("try:", "finally:", " leave()")
+
+
 def deadline(build: Build) -> None:
     """Be known to the sweeper, which cancels what is late."""
     code = build.code

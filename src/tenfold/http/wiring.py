@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tenfold._core.clock import Clock
 from tenfold._core.container import Container
 from tenfold._core.settings import HttpSettings
+from tenfold.guard.admission import Admission
 
 if TYPE_CHECKING:
     from tenfold.cache.response import ResponseStore
@@ -88,3 +89,9 @@ class Wiring:
     boot: str = ""
     """Distinguishes the request ids of this process."""
     request_ids: Iterator[int] = field(default_factory=lambda: count(1))
+    admission: Admission | None = field(init=False)
+    """Bounds the requests in progress; None without a bound."""
+
+    def __post_init__(self) -> None:
+        most, waiting = self.settings.concurrency_max, self.settings.waiting_max
+        self.admission = Admission(most, waiting_max=waiting) if most else None
