@@ -1,0 +1,76 @@
+"""The API explorer and the operations pages, used as a person would."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playwright.sync_api import Page, expect
+from support.shop_server import Shop
+
+from shop.demo import CUSTOMER, CUSTOMER_PASSWORD
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+
+def choose(page: Page, shop: Shop, path: str) -> None:
+    page.goto(f"{shop.url}/docs")
+    page.get_by_role("link", name=path, exact=False).first.click()
+
+
+def test_the_explorer_lists_every_operation_and_finds_by_words(page: Page, shop: Shop) -> None:
+    page.goto(f"{shop.url}/docs")
+    expect(page.get_by_role("navigation").get_by_role("link")).not_to_have_count(0)
+    page.keyboard.press("/")
+    page.keyboard.type("cancel")
+    expect(page.get_by_role("navigation").get_by_role("link").filter(visible=True)).to_have_count(1)
+
+
+def test_a_request_from_the_explorer_reaches_the_api_and_shows_the_answer(page: Page, shop: Shop) -> None:
+    choose(page, shop, "/categories")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status")).to_contain_text("200")
+    expect(page.get_by_label("Response body")).to_contain_text("Kitchen")
+
+
+def test_the_body_editor_is_prefilled_and_a_wrong_body_shows_the_wrong_field(page: Page, shop: Shop) -> None:
+    choose(page, shop, "/accounts/login")
+    editor = page.get_by_label("Request body as JSON")
+    assert "email" in json.loads(editor.input_value())
+    editor.fill(json.dumps({"email": CUSTOMER, "password": CUSTOMER_PASSWORD}))
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status")).to_contain_text("200")
+    expect(page.get_by_label("Response body")).to_contain_text("access_token")
+
+
+def test_the_explorer_can_be_read_in_the_dark(page: Page, shop: Shop) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{shop.url}/docs")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    red = int(background.removeprefix("rgb(").partition(",")[0])
+    assert red < 80, background
+
+
+def test_the_operations_index_leads_to_the_mailbox(page: Page, shop: Shop) -> None:
+    page.goto(f"{shop.ops_url}/")
+    expect(page.get_by_text("Ready.", exact=True)).to_be_visible()
+    page.get_by_role("link", name="Mailbox").click()
+    expect(page.get_by_role("heading", name="Mailbox")).to_be_visible()
+
+
+def test_a_receipt_can_be_read_in_the_mailbox(page: Page, shop: Shop) -> None:
+    with shop.customer() as client:
+        sku = client.get("/products").json()["items"][0]["sku"]
+        placed = client.post(
+            "/orders", json={"lines": [{"sku": sku, "quantity": 1}]}, headers={"idempotency-key": "browser-1"}
+        )
+        assert placed.status_code == 201, placed.text
+    page.goto(f"{shop.ops_url}/mailbox")
+    mail = page.get_by_role("link", name="order")
+    for _ in range(50):
+        if mail.count():
+            break
+        page.wait_for_timeout(100)
+        page.reload()
+    mail.first.click()
+    expect(page.locator("pre")).to_contain_text("Thank you for your order")
