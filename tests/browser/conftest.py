@@ -8,6 +8,7 @@ from collections.abc import Generator
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
 from support.shop_server import Shop
 
 QUIET = [

@@ -6,9 +6,9 @@ import json
 
 import pytest
 from playwright.sync_api import Page, expect
-from support.shop_server import Shop
 
 from shop.demo import CUSTOMER, CUSTOMER_PASSWORD
+from support.shop_server import Shop
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
