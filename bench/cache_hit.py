@@ -41,10 +41,17 @@ def make(kind: str) -> tuple[Any, Any, Any]:
     return cache.get_nowait, set_, guard
 
 
-def measure(client: Path, peer: str, seconds: float) -> dict[str, float]:
+def measure(client: Path, peer: str, seconds: float, python: str) -> dict[str, float]:
     here = Path(__file__).parent
     env = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent / 'src'}"}
-    command = [sys.executable, client.name, peer, "mem", "hit", str(seconds)]
+    command = [
+        sys.executable if peer == "cache_hit" else python,
+        client.name,
+        peer,
+        "mem",
+        "hit",
+        str(seconds),
+    ]
     done = subprocess.run(command, cwd=client.parent, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{peer}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
@@ -61,9 +68,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--peers", default="c_dict,c_cachebox,c_theine,c_cashews,c_aiocache")
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers installed")
+    parser.add_argument("--json", action="store_true", help="print every round as it was measured")
     args = parser.parse_args()
     names = ["cache_hit", *args.peers.split(",")]
-    rounds = [{name: measure(args.client, name, args.seconds) for name in names} for _ in range(args.rounds)]
+    rounds = [
+        {name: measure(args.client, name, args.seconds, args.python) for name in names}
+        for _ in range(args.rounds)
+    ]
+    if args.json:
+        print(json.dumps(rounds))
+        return
     ours = median(r["cache_hit"]["guarded"] for r in rounds)
     print(f"{'':14}{'get/s':>14}{'decorated/s':>14}{'ours / theirs':>15}")
     for name in names:

@@ -106,7 +106,7 @@ async def bulk(db: Database, job: Job, n: int) -> float:
 async def drain(worker: Worker, n: int) -> float:
     began = time.perf_counter()
     await worker.start()
-    while worker.stats()["done"] < n:
+    while worker.stats()["done"] < n:  # noqa: ASYNC110 - a worker tells nobody when it has nothing left
         await asyncio.sleep(0.005)
     seconds = time.perf_counter() - began
     await worker.stop()
@@ -121,7 +121,7 @@ async def latency(db: Database, job: Job, worker: Worker, rate: float, seconds: 
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         async with db.tx() as tx:
             await job.enqueue(tx, at=time.monotonic())
-    while len(lateness) < n:
+    while len(lateness) < n:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await worker.stop()
     ordered = sorted(lateness[20:])

@@ -1,0 +1,96 @@
+"""Who is measured, at what, and what Tenfold has to reach: data only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+GRANIAN = (
+    "granian --host 127.0.0.1 --port {port} --workers 1 --loop uvloop --no-ws --log-level warning --interface"
+)
+UVICORN = "uvicorn --host 127.0.0.1 --port {port} --loop uvloop --http httptools --no-access-log --log-level warning"
+RUN = "tenfold run tenfold_app:app --port {port} --ops-port 0 --no-worker"
+QUIET = {"TENFOLD_LOG_ACCESS": "false"}
+EVERYTHING = {
+    "FEATURES": "all",
+    "TENFOLD_LOG_ACCESS": "true",
+    "TENFOLD_LOG_FORMAT": "json",
+    "TENFOLD_TRACE_RATIO": "0.01",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """``whose``: ``peer`` programs stand in the shared folder and run in the peers' virtual environment."""
+
+    name: str
+    command: str
+    whose: Literal["tenfold", "peer"] = "peer"
+    env: dict[str, str] = field(default_factory=dict)
+    measures: frozenset[str] = frozenset({"json", "items", "post", "product_mem"})
+    token: bool = False
+    """Its /items asks for a bearer token, which it gives at POST /token."""
+
+
+def ours(name: str, command: str, **more: Any) -> Contender:
+    return Contender(f"Tenfold/{name}", command, "tenfold", **more)
+
+
+RAW = "raw RSGI limit"
+CONTENDERS = [
+    Contender(RAW, f"{GRANIAN} rsgi raw_rsgi:app"),
+    ours("granian, RSGI", f"{GRANIAN} rsgi tenfold_app:app"),
+    ours("uvicorn", f"{UVICORN} tenfold_app:app"),
+    ours("tenfold run", RUN, env=QUIET),
+    ours("tenfold run, granian", f"{RUN} --server granian", env=QUIET),
+    ours("tenfold run, log+trace+token", RUN, env=EVERYTHING, measures=frozenset({"items"}), token=True),
+    Contender("BlackSheep/uvicorn", f"{UVICORN} blacksheep_app:app"),
+    Contender("BlackSheep/granian", f"{GRANIAN} asgi blacksheep_app:app"),
+    Contender("Litestar/uvicorn", f"{UVICORN} litestar_app:app"),
+    Contender("Litestar/granian", f"{GRANIAN} asgi litestar_app:app"),
+    Contender("FastAPI/uvicorn", f"{UVICORN} fastapi_app:app"),
+]
+
+POST = b'{"name":"widget","price":9.5,"tags":["a","b"]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """``shape`` tells load.lua what to send; ``right`` judges the decoded answer to ``probe``."""
+
+    path: str
+    right: Callable[[Any], bool]
+    shape: str = ""
+    probe: str = ""
+
+
+MEASURES = {
+    "json": Measure("/json", lambda d: bool(d == {"message": "Hello, World!"})),
+    "items": Measure("/items/42?q=abc", lambda d: bool(d == {"id": 42, "name": "x", "q": "abc"})),
+    "post": Measure("/post", lambda d: bool(d == json.loads(POST)), "post"),
+    "product_mem": Measure(
+        "/product_mem/", lambda d: bool(d["name"] == "product 7"), "ids", "/product_mem/7"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``at_least`` times the requests a second of the best contender whose name begins with ``base``."""
+
+    measure: str
+    base: str
+    at_least: float
+
+
+TARGETS = [
+    *(
+        Target(measure, base, at_least)
+        for measure in ("json", "items")
+        for base, at_least in (("BlackSheep", 1.0), (RAW, 0.7), ("Litestar", 2.2), ("FastAPI", 3.5))
+    ),
+    Target("post", RAW, 0.8),
+    Target("product_mem", RAW, 0.8),
+]

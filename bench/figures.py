@@ -1,0 +1,78 @@
+"""Rows to medians, ratios and verdicts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from contenders import TARGETS, Target
+
+Rows = list[dict[str, Any]]
+OURS = "Tenfold/"
+
+
+def values(rows: Rows, who: str, what: str, key: str) -> dict[int, float]:
+    """By round."""
+    return {r["round"]: r[key] for r in rows if r["who"] == who and r["what"] == what and r[key] is not None}
+
+
+def middle(rows: Rows, who: str, what: str, key: str) -> float | None:
+    found = values(rows, who, what, key).values()
+    return median(found) if found else None
+
+
+def names(rows: Rows, what: str, prefix: str = "") -> list[str]:
+    """Contenders of a measure, best median first."""
+    who = dict.fromkeys(r["who"] for r in rows if r["what"] == what and r["who"].startswith(prefix))
+    return sorted(who, key=lambda w: -(middle(rows, w, what, "rps") or 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``ratio``: of requests a second, formed within each round; the median, and the lowest and highest round.
+
+    ``cpu_ratio``: the same of requests per second of server CPU, which other work on the machine disturbs less.
+    """
+
+    target: Target
+    base: str
+    ours: str
+    ratio: float
+    low: float
+    high: float
+    cpu_ratio: float
+    rounds: int
+
+    @property
+    def reached(self) -> bool:
+        return self.ratio >= self.target.at_least
+
+
+def verdicts(rows: Rows, targets: Iterable[Target] = tuple(TARGETS)) -> list[Verdict]:
+    """Our best contender against the best of each target's base."""
+    found = []
+    for target in targets:
+        ours, bases = names(rows, target.measure, OURS), names(rows, target.measure, target.base)
+        if ours and bases:
+            found.append(_verdict(rows, target, ours[0], bases[0]))
+    return found
+
+
+def _verdict(rows: Rows, target: Target, ours: str, base: str) -> Verdict:
+    fast = ratios(rows, target.measure, ours, base, "rps")
+    cpu = ratios(rows, target.measure, base, ours, "cpu_us")
+    return Verdict(target, base, ours, median(fast), min(fast), max(fast), median(cpu), len(fast))
+
+
+def ratios(rows: Rows, what: str, over: str, under: str, key: str) -> list[float]:
+    """``over`` divided by ``under``, round by round."""
+    upper, lower = values(rows, over, what, key), values(rows, under, what, key)
+    return [upper[n] / lower[n] for n in upper if n in lower]
+
+
+def number(x: float | None) -> str:
+    if x is None:
+        return "–"
+    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"

@@ -1,0 +1,74 @@
+"""Requests a second, ours beside the peers', in interleaved rounds."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import environment
+from contenders import CONTENDERS, MEASURES, Contender
+from servers import Failed, Server
+
+OURS = Path(__file__).parent / "http"
+
+
+def measure(
+    only: list[str], measures: list[str], rounds: int, seconds: float, out: Path, progress: Any
+) -> list[dict[str, Any]]:
+    """One row per round, contender and measure. A contender that fails is named and left out."""
+    if not shutil.which("wrk"):
+        raise Failed("the load comes from wrk: apt-get install wrk")
+    chosen = [c for c in CONTENDERS if not only or any(part in c.name for part in only)]
+    if not environment.SHARED.exists():
+        chosen = [c for c in chosen if c.whose == "tenfold"]
+    rows: list[dict[str, Any]] = []
+    with _started(chosen, out) as servers:
+        todo = [(name, s) for name in measures for s in servers if name in s.contender.measures]
+        for name, server in list(todo):
+            try:
+                server.check(MEASURES[name])
+            except (Failed, OSError, KeyError, ValueError) as error:
+                print(error, file=sys.stderr)
+                todo.remove((name, server))
+        for number in range(rounds):
+            for at, (name, server) in enumerate(todo):
+                progress(number * len(todo) + at, rounds * len(todo), f"{name}: {server.contender.name}")
+                try:
+                    row = server.load(name, seconds)
+                except Failed as error:
+                    print(f"{server.contender.name}, {name}, not kept: {error}", file=sys.stderr)
+                    continue
+                rows.append({"round": number, "who": server.contender.name, "what": name, **row})
+    return rows
+
+
+@contextlib.contextmanager
+def _started(chosen: list[Contender], out: Path) -> Iterator[list[Server]]:
+    """Every contender up at once: rounds can then be short, so that a busy moment of the machine hits all."""
+    with contextlib.ExitStack() as stack:
+        env = {}
+        if any(c.whose == "peer" for c in chosen):
+            env["BENCH_DSN"] = stack.enter_context(environment.postgres())
+        servers = []
+        for contender in chosen:
+            peer = contender.whose == "peer"
+            server = Server(
+                contender,
+                environment.SHARED / "http" if peer else OURS,
+                environment.peers_bin() if peer else Path(sys.executable).parent,
+                env,
+                out,
+            )
+            stack.callback(server.stop)
+            servers.append(server)
+        for server in list(servers):
+            try:
+                server.wait()
+            except Failed as error:
+                print(error, file=sys.stderr)
+                servers.remove(server)
+        yield servers

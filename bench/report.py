@@ -1,0 +1,128 @@
+"""Results for people: tables on the terminal, and docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import figures
+from contenders import MEASURES
+from figures import Rows, Verdict, number
+from rich.console import Console
+from rich.table import Table
+
+
+def show_http(rows: Rows) -> None:
+    """The verdicts, and the medians they come from."""
+    console = Console()
+    console.print(_table("HTTP, requests a second (CPU µs per request)", *_medians(rows)))
+    table = Table(title="Targets", title_justify="left")
+    for head in _VERDICT_HEAD:
+        table.add_column(head)
+    for verdict in figures.verdicts(rows):
+        table.add_row(*_verdict_cells(verdict), style="green" if verdict.reached else "red")
+    console.print(table)
+
+
+def show_embedded(part: str, found: list[dict[str, Any]]) -> None:
+    Console().print(_table(part, *_embedded(found)))
+
+
+def write(out: Path, to: Path) -> None:
+    """docs/benchmarks.md from the results that are there."""
+    parts = {p: json.loads((out / f"{p}.json").read_text()) for p in ("http", "sqlite", "cache") if (out / f"{p}.json").exists()}  # fmt: skip
+    text = [_INTRODUCTION]
+    for part, kept in parts.items():
+        text.append(_SECTIONS[part])
+        text.append(f"Measured {kept['at']} UTC on {kept['machine']}.\n")
+        if part == "http":
+            verdicts = figures.verdicts(kept["found"])
+            text.append(_markdown(_VERDICT_HEAD, [_verdict_cells(v) for v in verdicts]))
+            text.append("Medians: requests a second, and server CPU µs per request in brackets.\n")
+            text.append(_markdown(*_medians(kept["found"])))
+        else:
+            text.append(_markdown(*_embedded(kept["found"])))
+    versions = next(iter(parts.values()))["versions"] if parts else {}
+    text.append(
+        "## Versions\n\n" + ", ".join(f"{name} {version}" for name, version in versions.items()) + "\n"
+    )
+    to.write_text("\n".join(text))
+    print(f"wrote {to}")
+
+
+_VERDICT_HEAD = ["", "endpoint", "against", "ours", "target", "ratio", "rounds from … to", "CPU ratio", "N"]
+
+
+def _verdict_cells(v: Verdict) -> list[str]:
+    return [
+        "✓" if v.reached else "✗", v.target.measure, v.base, v.ours, f"{v.target.at_least:g}", f"{v.ratio:.2f}",
+        f"{v.low:.2f} … {v.high:.2f}", f"{v.cpu_ratio:.2f}", str(v.rounds),
+    ]  # fmt: skip
+
+
+def _medians(rows: Rows) -> tuple[list[str], list[list[str]]]:
+    what = [m for m in MEASURES if any(r["what"] == m for r in rows)]
+    lines = []
+    for who in dict.fromkeys(r["who"] for r in rows):
+        cells = [who]
+        for m in what:
+            rps, cpu = (figures.middle(rows, who, m, key) for key in ("rps", "cpu_us"))
+            cells.append("–" if rps is None else f"{number(rps)} ({number(cpu)})")
+        lines.append(cells)
+    return ["", *what], lines
+
+
+def _embedded(found: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    lines = []
+    for row in found:
+        target = row.get("target")
+        mark = "" if target is None else "✓" if row["median"] >= target else "✗"
+        spread = f"{number(row['low'])} … {number(row['high'])}"
+        lines.append([mark, row["what"], number(target), number(row["median"]), spread, str(row["n"])])
+    return ["", "", "target", "median /s", "runs from … to", "N"], lines
+
+
+def _table(title: str, head: list[str], rows: list[list[str]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(head):
+        table.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+_INTRODUCTION = """# Benchmarks
+
+Written by `make bench`. Absolute figures belong to the machine that they were measured on; compare the ratios,
+which are formed within one run.
+"""
+
+_SECTIONS = {
+    "http": """## HTTP
+
+One server process pinned to CPU 0, wrk with one thread and 32 keep-alive connections on CPU 1. All servers are
+up during the whole run and get their load one after another, in short bursts; a round is one burst for each, and
+every ratio is formed within a round. The table has the median of the rounds, and the lowest and highest. The CPU
+ratio compares requests per second of CPU time that the server used (user and system, with its children): other
+work on the machine disturbs it less. uvloop everywhere; uvicorn with httptools; access logs off, but in the row
+that says otherwise. Tenfold runs with its defaults: metrics, deadlines, security headers, request ids, limits.
+"raw RSGI limit" is a hand-written dispatch on Granian with msgspec, without any of these. The peers' programs use
+each one's own documentation as their model.
+""",
+    "sqlite": """## SQLite: transactions and jobs
+
+One process, `synchronous=FULL`; a transaction counts when its commit was acknowledged. An order transaction writes
+a row, enqueues a job and publishes an event through the public facade. The rate at which the disk syncs
+(`fdatasync` of one page) is measured in the same run.
+""",
+    "cache": """## Cache: hits in process
+
+Decorated calls a second that find their value, with tags and statistics on, beside the peers' by one client.
+""",
+}

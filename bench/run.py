@@ -1,0 +1,90 @@
+"""Tenfold's figures beside the peers', in one run.
+
+    python bench/run.py                  everything, then docs/benchmarks.md   (about 12 min)
+    python bench/run.py http [--only granian,raw] [--measures items,post] [--rounds 7] [--seconds 1.5]
+    python bench/run.py sqlite | cache
+    python bench/run.py report           docs/benchmarks.md from the last results in bench/out
+
+The peers' programs are taken from ../shared/bench (BENCH_SHARED). Needs wrk, and PostgreSQL for the peers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import embedded
+import environment
+import http_rounds
+import report
+from contenders import MEASURES
+from servers import Failed
+
+OUT = Path(__file__).parent / "out"
+PARTS = ("http", "sqlite", "cache")
+
+
+def main() -> int:
+    args = _arguments()
+    OUT.mkdir(exist_ok=True)
+    try:
+        for part in PARTS:
+            if args.part in (part, "all"):
+                _save(part, _measured(part, args), vars(args))
+    except Failed as error:
+        print(error, file=sys.stderr)
+        return 1
+    if args.part in ("all", "report"):
+        report.write(OUT, environment.ROOT / "docs" / "benchmarks.md")
+    return 0
+
+
+def _measured(part: str, args: argparse.Namespace) -> Any:
+    if part == "http":
+        measures = args.measures.split(",") if args.measures else list(MEASURES)
+        only = [name for name in args.only.split(",") if name]
+        rows = http_rounds.measure(only, measures, args.rounds, args.seconds, OUT, _progress)
+        _progress(1, 1, "")
+        report.show_http(rows)
+        return rows
+    found = embedded.sqlite(args.rounds) if part == "sqlite" else embedded.cache(environment.SHARED)
+    report.show_embedded(part, found)
+    return found
+
+
+def _save(part: str, found: Any, args: dict[str, Any]) -> None:
+    kept = {
+        "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        "machine": environment.machine(),
+        "versions": environment.versions(),
+        "arguments": args,
+        "found": found,
+    }
+    (OUT / f"{part}.json").write_text(json.dumps(kept, indent=1))
+
+
+def _progress(done: int, of: int, what: str) -> None:
+    """One line that replaces itself on a terminal, nothing elsewhere."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{done}/{of} {what}" if what else "\r\x1b[K")
+        sys.stderr.flush()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", nargs="?", default="all", choices=["all", *PARTS, "report"])
+    parser.add_argument("--only", default="", help="contenders whose name contains one of these")
+    parser.add_argument("--measures", default="", help=", ".join(MEASURES))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each burst of load")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
