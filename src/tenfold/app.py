@@ -161,12 +161,12 @@ class App:
             await self._assembly.stop_worker()
 
     @asynccontextmanager
-    async def lifespan(self, _outer: Any = None) -> AsyncGenerator[App]:
+    async def lifespan(self, _outer: Any = None) -> AsyncGenerator[None]:
         """``async with app.lifespan():`` runs the app; also the ``lifespan=`` of a FastAPI or Starlette app
         that mounts this one."""
         await self.start()
         try:
-            yield self
+            yield  # nothing: Starlette would take a value for state of its requests
         finally:
             await self.stop()
 

@@ -106,8 +106,9 @@ class HttpApp:
     # ── life ──
 
     async def start(self) -> None:
-        """Start deadlines and the loop's watchdog on the running loop."""
+        """Start mounted apps, deadlines and the loop's watchdog on the running loop."""
         self._started = True
+        await self.mounts.start()
         self.sweeper.start()
         self.watchdog.start()
 
@@ -116,6 +117,7 @@ class HttpApp:
         await self.sweeper.stop()
         self.watchdog.stop()
         self._threads.stop()
+        await self.mounts.stop()
 
     # ── entry ──
 
@@ -154,7 +156,8 @@ class HttpApp:
                         return
                     endpoint, segments = target
         except Problem as problem:
-            await send_answer(self.dispatcher.problem(problem, path, raw_headers), send)
+            whole = scope.get("root_path", "").rstrip("/") + path
+            await send_answer(self.dispatcher.problem(problem, whole, raw_headers), send)
             return
         request = Request(
             method, path, segments, scope["query_string"], raw_headers, dict(raw_headers), receive, scope,

@@ -12,6 +12,7 @@ from tenfold.http.explorer import pages
 from tenfold.http.openapi import Described, document, encode
 from tenfold.http.operation import Operation, Policies
 from tenfold.http.reply import Response
+from tenfold.http.request import Request
 from tenfold.security.policy import public
 
 if TYPE_CHECKING:
@@ -56,11 +57,16 @@ class Docs:
     def _pages(self) -> dict[str, Response]:
         return pages(encode(self.document))
 
+    def _mounted(self, root_path: str) -> Response:
+        """The document of an app that another one mounts: its paths are below the mount point."""
+        tree = {**self.document, "servers": [{"url": root_path}]}
+        return pages(encode(tree))["/openapi.json"]
+
     def operations(self) -> list[Operation[..., Any]]:
         """Public, and hidden from the document itself."""
 
-        async def openapi_json() -> Response:
-            return self._pages["/openapi.json"]
+        async def openapi_json(request: Request) -> Response:
+            return self._mounted(request.root_path) if request.root_path else self._pages["/openapi.json"]
 
         async def docs() -> Response:
             return self._pages["/docs"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -42,6 +44,16 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, TenfoldError) and not isinstance(error, ConfigError) and error.status in _TITLES:
         return _foreseen(error)
     return InternalError("Something went wrong here; it was logged. Quote request_id when you report it.")
+
+
+def problem_with(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    """A problem of any status, titled as HTTP calls it."""
+    title = HTTPStatus(status).phrase
+    kind = title.lower().replace(" ", "-")
+    shown: type[Problem] = type(
+        title.replace(" ", ""), (Problem,), {"title": title, "kind": kind, "status": status}
+    )
+    return shown("" if detail == title else detail, headers=headers)
 
 
 def _foreseen(error: TenfoldError) -> Problem:

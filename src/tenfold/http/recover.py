@@ -43,7 +43,9 @@ class Recovery:
             self._log(error, problem, request)
         if problem.status == 401 and self._challenge:
             problem.headers.setdefault("WWW-Authenticate", self._challenge)
-        return problems.answer_of(problem, request_id=request.context.request_id, instance=request.path)
+        return problems.answer_of(
+            problem, request_id=request.context.request_id, instance=request.root_path + request.path
+        )
 
     def _ended(self, error: BaseException, request: Request) -> Answer:
         """The sweeper cancelled the request; whatever the handler made of that, this is why it ended."""
@@ -55,7 +57,9 @@ class Recovery:
         problem = error if isinstance(error, Problem) else cancelled_problem(request.ended, self._timeout_s)
         if problem.status >= 500:
             log.warning("%s: %s", self._operation.name, problem.detail, extra=self._extra(request))
-        return problems.answer_of(problem, request_id=request.context.request_id, instance=request.path)
+        return problems.answer_of(
+            problem, request_id=request.context.request_id, instance=request.root_path + request.path
+        )
 
     def _log(self, error: Exception, problem: Problem, request: Request) -> None:
         if isinstance(problem, InternalError) and error is not problem:

@@ -82,6 +82,12 @@ class Request(msgspec.Struct, eq=False):
     _body: bytes | None = None
 
     @property
+    def root_path(self) -> str:
+        """Where this app is mounted, without a trailing slash; empty when it is not."""
+        root: str = self.scope.get("root_path", "")
+        return root.rstrip("/")
+
+    @property
     def path_params(self) -> dict[str, str]:
         """Values of the template's placeholders, percent-decoded, by name."""
         return dict(zip(self.names, self.segments, strict=False))
