@@ -17,6 +17,7 @@ value, parameters nobody provides.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -167,10 +168,16 @@ class Container:
                 nodes.append((name, node))
         return Plan(self, tuple(nodes))
 
+    def plan_all(self, fn: Callable[..., Any], given: frozenset[Any] | set[Any] = frozenset()) -> Plan:
+        """The same for a function that nobody else hands arguments to: a parameter without a default that the
+        container cannot fill is a DeclarationError."""
+        return Plan(self, self._arguments(fn, given, ()))
+
     async def clean_up(self) -> None:
         """Run the clean-up of every singleton, last made first."""
         stack, self._stack = self._stack, AsyncExitStack()
         self._singletons.clear()
+        self._making.clear()  # locks belong to the loop that is about to end
         await stack.aclose()
 
     # ── planning ──
@@ -187,33 +194,43 @@ class Container:
     def _factory_node(self, depends: Depends, given: Any, path: tuple[Any, ...]) -> _Node:
         factory = depends.factory
         if factory in path:
-            circle = " → ".join(getattr(f, "__qualname__", repr(f)) for f in (*path, factory))
+            circle = " → ".join(
+                getattr(f, "__qualname__", repr(f)) for f in (*path[path.index(factory) :], factory)
+            )
             raise DeclarationError(f"the dependencies form a circle: {circle}.", where=describe(factory))
-        args = []
-        for name, hint in _parameters(factory):
-            node = self._node(hint, given, (*path, factory))
-            if node is None:
-                if _has_default(factory, name):
-                    continue
-                raise DeclarationError(
-                    f"nothing provides its parameter {name!r}.",
-                    where=describe(factory),
-                    remedy="Annotate it with Depends(…), or register its type with provide().",
-                )
+        args = self._arguments(factory, given, (*path, factory))
+        for name, node in args:
             if depends.scope == "singleton" and node.scope == "request":
                 raise DeclarationError(
                     f"it is a singleton, but its parameter {name!r} lives only as long as a request.",
                     where=describe(factory),
                     remedy='Give it scope="request".',
                 )
-            args.append((name, node))
-        return _Node(factory, depends.scope, self._maker(factory, tuple(args)), tuple(args))
+        return _Node(factory, depends.scope, self._maker(factory, args), args)
+
+    def _arguments(
+        self, fn: Callable[..., Any], given: Any, path: tuple[Any, ...]
+    ) -> tuple[tuple[str, _Node], ...]:
+        nodes = []
+        for name, hint in _parameters(fn):
+            node = self._node(hint, given, path)
+            if node is not None:
+                nodes.append((name, node))
+            elif not _has_default(fn, name):
+                raise DeclarationError(
+                    f"nothing provides its parameter {name!r}.",
+                    where=describe(fn),
+                    remedy="Annotate it with Depends(…), or register its type with provide().",
+                )
+        return tuple(nodes)
 
     def _maker(self, factory: Callable[..., Any], args: tuple[tuple[str, _Node], ...]) -> Any:
         async def make(made: dict[Any, Any], stack: AsyncExitStack) -> Any:
             actual = self._overrides.get(factory, factory)
             if actual is not factory:  # an override has parameters of its own
-                wanted = self.plan(actual, frozenset(made))
+                wanted = self.plan_all(actual, frozenset(made))
+                if wanted.uses(factory):
+                    raise DeclarationError("it overrides what it depends on.", where=describe(actual))
                 values = await wanted.resolve(made, stack)
             else:
                 values = {name: await self._value(node, made, stack) for name, node in args}
@@ -248,8 +265,7 @@ _MISSING: Any = object()
 
 
 def _parameters(fn: Callable[..., Any]) -> list[tuple[str, Any]]:
-    target = fn.__init__ if inspect.isclass(fn) else fn
-    hints = hints_of(target)
+    hints = hints_of(_annotated(fn))
     names = [
         name
         for name, p in inspect.signature(fn).parameters.items()
@@ -258,8 +274,18 @@ def _parameters(fn: Callable[..., Any]) -> list[tuple[str, Any]]:
     return [(name, hints.get(name, Any)) for name in names]
 
 
+def _annotated(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the annotations of a callable's parameters stand: a partial's in its function, those of an object
+    that can be called in its class, those of a class without a Python ``__init__`` (Structs) in itself."""
+    if isinstance(fn, functools.partial):
+        return _annotated(fn.func)
+    if inspect.isclass(fn):
+        return fn.__init__ if inspect.isfunction(fn.__init__) else fn
+    return fn if inspect.isroutine(fn) else type(fn).__call__
+
+
 def _has_default(fn: Callable[..., Any], name: str) -> bool:
-    return inspect.signature(fn).parameters[name].default is not inspect.Parameter.empty
+    return inspect.signature(fn).parameters[name].default not in (inspect.Parameter.empty, INJECTED)
 
 
 def _hashable(hint: Any) -> bool:

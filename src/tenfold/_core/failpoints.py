@@ -62,7 +62,11 @@ class Failpoints:
 def _parse(part: str) -> tuple[str, tuple[str, int | None]]:
     name, _, action = part.strip().partition("=")
     action, _, visit = action.partition("@")
-    if name not in KNOWN or action not in ("kill", "stop", "error") or not (visit or "1").lstrip("*").isdigit() | (visit == "*"):
+    if (
+        name not in KNOWN
+        or action not in ("kill", "stop", "error")
+        or not (visit or "1").lstrip("*").isdigit() | (visit == "*")
+    ):
         raise ConfigError(
             f"{part.strip()!r} is not name=kill|stop|error[@n] with one of the names {', '.join(KNOWN)}.",
             where="TENFOLD_FAILPOINTS",

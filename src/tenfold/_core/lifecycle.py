@@ -41,10 +41,12 @@ class Lifecycle:
         """Stop every part, last started first; a failure is logged and does not keep the others running."""
         while self._started:
             name, part = self._started.pop()
+            limit = asyncio.timeout(self._stop_timeout_s)
             try:
-                async with asyncio.timeout(self._stop_timeout_s):
+                async with limit:
                     await part.stop()
-            except TimeoutError:
-                log.warning("%s did not stop within %g s and was left behind", name, self._stop_timeout_s)
             except Exception:
-                log.exception("%s failed to stop", name)
+                if limit.expired():
+                    log.warning("%s did not stop within %g s and was left behind", name, self._stop_timeout_s)
+                else:
+                    log.exception("%s failed to stop", name)

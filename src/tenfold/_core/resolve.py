@@ -17,15 +17,18 @@ from typing import Any
 from tenfold._core.text import nearest
 from tenfold.errors import ConfigError, MissingExtra
 
+GROUP = "tenfold.backends"
+
 
 def backend_class(capability: str, url: str, *, where: str) -> Any:
     """The backend class for ``url``; ``where`` is the setting's path, for the message."""
-    scheme = url.partition(":")[0].partition("+")[0]
+    scheme = url.partition(":")[0].partition("+")[0].lower()
     for entry in _registered():
         if entry.name == f"{capability}.{scheme}":
             return entry.load()
     name = f"tenfold.{capability}.backends.{scheme}"
-    if not scheme.isidentifier() or importlib.util.find_spec(name) is None:
+    private = scheme.startswith("_")  # a module that backends share
+    if private or not scheme.isidentifier() or importlib.util.find_spec(name) is None:
         known = known_schemes(capability)
         raise ConfigError(
             f"no {capability} backend speaks {scheme or url!r}.",
@@ -47,9 +50,7 @@ def known_schemes(capability: str) -> list[str]:
     package = importlib.import_module(f"tenfold.{capability}.backends")
     ours = [m.name for m in iter_modules(package.__path__) if not m.name.startswith("_")]
     theirs = [
-        entry.name.partition(".")[2]
-        for entry in _registered()
-        if entry.name.startswith(f"{capability}.")
+        entry.name.partition(".")[2] for entry in _registered() if entry.name.startswith(f"{capability}.")
     ]
     return sorted({*ours, *theirs})
 
@@ -57,4 +58,4 @@ def known_schemes(capability: str) -> list[str]:
 @functools.cache
 def _registered() -> tuple[EntryPoint, ...]:
     """Backends of third parties. Reading what is installed takes 10 ms, so it is done once."""
-    return tuple(entry_points(group="tenfold.backends"))
+    return tuple(entry_points(group=GROUP))
