@@ -70,16 +70,21 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    folder: Path, *declarations: Declaration, clock: Clock | None = None, database: str = "sqlite:///app.db"
+    folder: Path,
+    *declarations: Declaration,
+    clock: Clock | None = None,
+    database: str = "sqlite:///app.db",
+    make: bool = True,
 ) -> AsyncGenerator[Rig, None]:
-    """Start a database in ``folder`` and bind the declarations to it."""
+    """Start a database in ``folder``, ``make`` its tables, and bind the declarations to it."""
     clock = clock or ManualClock()
     backend = Backend.from_url(database, settings=DatabaseSettings(), data_dir=folder, clock=clock)
     await backend.start()
-    engine = backend.sync_engine()
-    framework.create_all(engine)
-    metadata.create_all(engine)
-    engine.dispose()
+    if make:
+        engine = backend.sync_engine()
+        framework.create_all(engine)
+        metadata.create_all(engine)
+        engine.dispose()
     db = Database("test", metadata)
     db.bind(backend)
     queues, container = Queues(clock), Container()

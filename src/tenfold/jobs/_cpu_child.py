@@ -81,7 +81,8 @@ def _function(call: Call) -> Callable[..., Any]:
     found: Any = importlib.import_module(call.module)
     for part in call.qualname.split("."):
         found = getattr(found, part)
-    fn: Callable[..., Any] = getattr(found, "fn", found)  # the decorator has put a Job in the function's place
+    # the decorator has put a Job in the function's place
+    fn: Callable[..., Any] = getattr(found, "fn", found)
     return fn
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from support.queues import add_effect, all_effects, bind, rig
 
+from support.queues import add_effect, all_effects, bind, rig
 from tenfold.db import Tx
 from tenfold.errors import DeclarationError, NotBound, WrongArguments
 from tenfold.events import Subscription, Topic

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from support.queues import Rig, add_effect, rig
 
+from support.queues import Rig, add_effect, rig
 from tenfold.db import Tx
 from tenfold.errors import RetryLater
 from tenfold.jobs import Job, Retry, current_job
@@ -54,8 +54,8 @@ class Life(RuleBasedStateMachine):
         self.r: Rig = self.run(
             self.stack.enter_async_context(rig(Path(self.folder.name), self.job, self.narrow))
         )
-        self.enqueued: dict[int, tuple[int, str | None]] = {}
-        """Message id → number of the job and its key."""
+        self.enqueued: dict[int, int] = {}
+        """Message id → number of the job."""
         self.stopped: list[tuple[Worker, list[Message]]] = []
         self.late: set[str] = set()
         """Id and fence of runs that had lost their lease before they went on."""
@@ -65,32 +65,39 @@ class Life(RuleBasedStateMachine):
     def run(self, work: Any) -> Any:
         return self.loop.run_until_complete(work)
 
-    steps = st.lists(st.sampled_from(["ok", "fail", "later"]), max_size=3)
-
-    @rule(
-        steps=steps,
-        delay=st.sampled_from([0, 0, 3, 30]),
-        key=st.sampled_from([None, None, "a", "b"]),
-        narrow=st.booleans(),
-        commit=st.booleans(),
-        unique=st.sampled_from([False, False, "u"]),
+    specs = st.lists(
+        st.fixed_dictionaries(
+            {
+                "steps": st.lists(st.sampled_from(["ok", "fail", "later"]), max_size=3),
+                "delay": st.sampled_from([0, 0, 0, 3, 30]),
+                "key": st.sampled_from([None, None, "a", "b"]),
+                "unique": st.sampled_from([False, False, "u"]),
+                "narrow": st.booleans(),
+            }
+        ),
+        min_size=1,
+        max_size=5,
     )
-    def enqueue(
-        self, steps: list[str], delay: int, key: str | None, narrow: bool, commit: bool, unique: Any
-    ) -> None:
+
+    @rule(specs=specs, commit=st.sampled_from([True, True, True, False]))
+    def enqueue(self, specs: list[dict[str, Any]], commit: bool) -> None:
         async def work() -> None:
-            self.n += 1
-            job = (self.narrow if narrow else self.job).options(delay=delay, key=key, unique=unique)
+            handles: list[tuple[int, dict[str, Any], Any]] = []
             try:
                 async with self.r.db.tx() as tx:
-                    handle = await job.enqueue(tx, self.n)
+                    for spec in specs:
+                        self.n += 1
+                        job = self.narrow if spec["narrow"] else self.job
+                        job = job.options(delay=spec["delay"], key=spec["key"], unique=spec["unique"])
+                        handles.append((self.n, spec, await job.enqueue(tx, self.n)))
                     if not commit:
                         raise ValueError("rolled back")
             except ValueError:
                 return
-            if not handle.existed:
-                plan[self.n] = list(steps)
-                self.enqueued[handle.id] = (self.n, None if key is None else f"{narrow}{key}")
+            for n, spec, handle in handles:
+                if not handle.existed:
+                    plan[n] = list(spec["steps"])
+                    self.enqueued[handle.id] = n
 
         self.run(work())
 
@@ -102,14 +109,22 @@ class Life(RuleBasedStateMachine):
     def a_worker_works(self) -> None:
         self.run(run_pending(self.r.worker()))
 
-    @rule()
-    def a_worker_claims_and_is_stopped(self) -> None:
-        async def work() -> None:
+    @rule(rivals=st.sampled_from([0, 1, 2]))
+    def a_worker_claims_and_is_stopped(self, rivals: int) -> None:
+        """``rivals``: then its lease runs out, another claims what it held, and is stopped too."""
+
+        async def claim() -> None:
             worker = self.r.worker()
             async with self.r.db.tx() as tx:
                 claimed = await worker._claimer.claim(tx, 5, 0)
             if claimed.messages:
                 self.stopped.append((worker, claimed.messages))
+
+        async def work() -> None:
+            await claim()
+            for _ in range(rivals):
+                await self.r.clock.advance(16)
+                await claim()
 
         self.run(work())
 
@@ -147,7 +162,7 @@ class Life(RuleBasedStateMachine):
     def every_message_is_in_one_place_and_its_effect_fits_its_state(self) -> None:
         states, did = self.run(self.r.states()), self.run(self.r.did())
         assert set(states) == set(self.enqueued)
-        expected = Counter(f"{n} {id_}" for id_, (n, _) in self.enqueued.items() if states[id_] == "done")
+        expected = Counter(f"{n} {id_}" for id_, n in self.enqueued.items() if states[id_] == "done")
         assert Counter(what.rpartition(" ")[0] for what in did) == expected
         assert not self.late & {what.partition(" ")[2] for what in did}
 
@@ -188,8 +203,8 @@ class Life(RuleBasedStateMachine):
 
 
 Life.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=30,
+    max_examples=30,
+    stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

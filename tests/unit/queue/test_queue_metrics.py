@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.queues import rig
 
+from support.queues import rig
 from tenfold.jobs import Job, Retry
 from tenfold.queue.metrics import DepthMetrics, HandledMetrics
 from tenfold.queue.testing import run_pending

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.queues import Rig, add_effect, rig
 
+from support.queues import Rig, add_effect, rig
 from tenfold.db import Tx
 from tenfold.errors import DeclarationError
 from tenfold.queue.testing import run_pending
