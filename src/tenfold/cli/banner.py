@@ -42,8 +42,8 @@ def show(app: App, roles: Roles, addresses: Addresses, *, reloads: bool) -> None
 def _worker(app: App) -> str:
     services = app.services
     counts = (
-        (len(app.jobs), "job", ""),
-        (sum(len(s.subscriptions) for s in services), "subscriber", ""),
-        (sum(len(s.schedules) for s in services), "schedule", ""),
+        (len(app.jobs), "job"),
+        (sum(len(s.subscriptions) for s in services), "subscriber"),
+        (sum(len(s.schedules) for s in services), "schedule"),
     )
-    return "on, " + ", ".join(plural(*count) for count in counts)
+    return ", ".join(["on", *(plural(count, noun) for count, noun in counts if count)])

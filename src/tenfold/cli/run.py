@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from tenfold.errors import ConfigError, TenfoldError
 
 if TYPE_CHECKING:
     from tenfold.app import App
+    from tenfold.runtime.reload import Sources
     from tenfold.runtime.serve import Roles
 
 Port = Annotated[int | None, Parameter(help="Port of the API (http.port); 0 takes any free one.")]
@@ -52,19 +54,19 @@ def run(
         "app__data_dir": None if data is None else str(data),
         "worker__enabled": worker,
     }
+    read_at = time.time()
     watching = _reloads(reload, config)
     try:
         loaded = target.load(app, config)
         loaded.configure(config, **overrides)
-        folders = target.sources(target.named(app, config)[0], loaded) if watching else ()
-        return serve(loaded, _roles(loaded), folders)
+        return serve(loaded, _roles(loaded), _sources(app, config, read_at, loaded) if watching else None)
     except TenfoldError as error:
         if not watching or _not_in_code(error):
             raise
-        return _wait_for_change(error, app, config)
+        return _wait_for_change(error, _sources(app, config, read_at))
 
 
-def serve(app: App, roles: Roles, folders: tuple[Path, ...] = ()) -> int:
+def serve(app: App, roles: Roles, reload: Sources | None = None) -> int:
     """Serve a configured app until a signal comes, with this process's log."""
     from tenfold.runtime.serve import run as serve_until_signal
     from tenfold.telemetry import log
@@ -74,8 +76,8 @@ def serve(app: App, roles: Roles, folders: tuple[Path, ...] = ()) -> int:
         return serve_until_signal(
             app,
             roles,
-            started=lambda addresses: banner.show(app, roles, addresses, reloads=bool(folders)),
-            reload_dirs=folders,
+            started=lambda addresses: banner.show(app, roles, addresses, reloads=reload is not None),
+            reload=reload,
         )
     finally:
         app.logging.close()
@@ -98,12 +100,18 @@ def _not_in_code(error: TenfoldError) -> bool:
     return isinstance(error, ConfigError) and error.where in {"http.port", "ops.port", "APP", "--config"}
 
 
-def _wait_for_change(error: TenfoldError, app: str | None, config: Path | None) -> int:
-    from tenfold.runtime.serve import changed_file, replace_process
+def _sources(named: str | None, config: Path | None, read_at: float, app: App | None = None) -> Sources:
+    from tenfold.runtime.reload import Sources
+
+    return Sources(target.sources(target.named(named, config)[0], app), read_at)
+
+
+def _wait_for_change(error: TenfoldError, sources: Sources) -> int:
+    from tenfold.runtime.reload import replace_process
 
     console.fail(str(error), 1)
     console.note(console.paint("Waiting for a change …", console.DIM, sys.stderr))
-    changed = asyncio.run(changed_file(target.sources(target.named(app, config)[0])))
+    changed = asyncio.run(sources.changed())
     console.note(f"{changed} changed: starting again")
     replace_process()
     return 0

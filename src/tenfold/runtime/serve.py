@@ -14,11 +14,11 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenfold.runtime import listeners
 from tenfold.runtime.listeners import GranianListener, Listener, UvicornListener
+from tenfold.runtime.reload import Sources, replace_process
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -49,35 +49,26 @@ def run(
     roles: Roles,
     *,
     started: Callable[[Addresses], None],
-    reload_dirs: tuple[Path, ...] = (),
+    reload: Sources | None = None,
 ) -> int:
     """Serve until a signal comes; the process's exit code.
 
-    ``started`` is called once everything answers. With ``reload_dirs``, a change of a Python or TOML file below
-    them replaces the process by a new one of the same id, so whoever started it keeps hold of it.
+    ``started`` is called once everything answers. With ``reload``, a change of the sources replaces the process
+    by a new one of the same id, so whoever started it keeps hold of it.
     """
-    changed = _new_loop_run(_main(app, roles, started, reload_dirs))
+    changed = _new_loop_run(_main(app, roles, started, reload))
     if changed:
         _say(f"\n{changed} changed: starting again\n")
         replace_process()
     return 0
 
 
-def replace_process() -> None:
-    """Become a fresh interpreter with the same command line and process id."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line
-
-
-async def _main(
-    app: App, roles: Roles, started: Callable[[Addresses], None], reload_dirs: tuple[Path, ...]
-) -> str:
+async def _main(app: App, roles: Roles, started: Callable[[Addresses], None], reload: Sources | None) -> str:
     stop = asyncio.Event()
     _install_signals(stop)
     async with _Process(app, roles) as addresses:
         started(addresses)
-        watcher = asyncio.create_task(_watch(reload_dirs, stop)) if reload_dirs else None
+        watcher = asyncio.create_task(_watch(reload, stop)) if reload else None
         await stop.wait()
         app.draining = True
         changed = watcher.result() if watcher is not None and watcher.done() else ""
@@ -146,25 +137,11 @@ def _install_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, asked, number)
 
 
-async def _watch(folders: tuple[Path, ...], stop: asyncio.Event) -> str:
+async def _watch(sources: Sources, stop: asyncio.Event) -> str:
     """Set ``stop`` when a source file changes; the name of the first one."""
-    path = await changed_file(folders)
+    path = await sources.changed()
     stop.set()
     return path
-
-
-async def changed_file(folders: tuple[Path, ...]) -> str:
-    """Wait until a Python or TOML file below ``folders`` changes; its path, relative where that is shorter."""
-    from watchfiles import Change, DefaultFilter, awatch
-
-    class Sources(DefaultFilter):
-        def __call__(self, change: Change, path: str) -> bool:
-            return path.endswith((".py", ".toml")) and super().__call__(change, path)
-
-    async for changes in awatch(*folders, watch_filter=Sources(), rust_timeout=1000):
-        first = sorted(path for _, path in changes)[0]
-        return first.removeprefix(f"{os.getcwd()}/")
-    return ""
 
 
 def _say(text: str) -> None:
