@@ -32,6 +32,7 @@ from tenfold.http.websocket import WebSocketApp
 from tenfold.mail.mailer import Mailer
 from tenfold.mail.page import MailboxPage
 from tenfold.rpc.binding import bind_calls, unbind_calls
+from tenfold.security import keys
 from tenfold.security.accounts import Accounts
 from tenfold.telemetry.hub import Hub
 from tenfold.telemetry.ops import OpsApp
@@ -144,17 +145,20 @@ class Assembly:
     @staticmethod
     def problems(app: App) -> list[str]:
         """What is wrong with settings and declarations, found without connecting to anything."""
-        try:
-            Assembly(app)
-        except TenfoldError as error:
-            return [str(error)]
-        return []
+        found: list[str] = []
+        for check in (_check_secrets, Assembly):
+            try:
+                check(app)
+            except TenfoldError as error:
+                found.append(str(error))
+        return found
 
     # ── life ──
 
     async def start(self, worker: bool) -> None:
         """Open everything, bottom up; what was opened is closed again when a later part fails."""
         app, settings, life = self.app, self.settings, self._life
+        _check_secrets(app)
         app.data_dir.mkdir(parents=True, exist_ok=True)
         await life.start("telemetry", self.telemetry)
         await life.start(
@@ -181,6 +185,11 @@ class Assembly:
     async def stop(self) -> None:
         """Close everything, top down."""
         await self._life.stop()
+
+
+def _check_secrets(app: App) -> None:
+    if isinstance(app.auth, Accounts):
+        keys.check(app.settings.app)
 
 
 class _Databases:

@@ -50,15 +50,21 @@ def secret_key(settings: AppSettings, data_dir: Path, clock: Clock) -> SecretKey
 
     Raises :class:`ConfigError` when it is missing in production, too short, or plainly not random.
     """
-    if settings.secret_key.strip():
-        return SecretKey(*(_checked(part) for part in settings.secret_key.split()))
-    if settings.env == "production":
+    return SecretKey(*(check(settings) or [_kept(data_dir / _FILE, clock)]))
+
+
+def check(settings: AppSettings) -> list[bytes]:
+    """The secrets that the settings hold; none in development, where one is made. Reads no file.
+
+    Raises :class:`ConfigError` like :func:`secret_key`.
+    """
+    if settings.env == "production" and not settings.secret_key.strip():
         raise ConfigError(
             "production needs a secret key to sign tokens with.",
             where="app.secret_key",
             remedy=f"Set TENFOLD_APP_SECRET_KEY to the output of: {_MAKE_ONE}",
         )
-    return SecretKey(_kept(data_dir / _FILE, clock))
+    return [_checked(part) for part in settings.secret_key.split()]
 
 
 def _checked(text: str) -> bytes:
