@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tenfold.db.contract import Channel
 from tenfold.db.plan import refuse_writes
 from tenfold.db.tx import Tx
+from tenfold.errors import TransactionMisuse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,6 +28,28 @@ if TYPE_CHECKING:
 
 AMBIENT: Final = "db.ambient"
 """Where ``Context.state`` holds the operation's Ambient."""
+
+
+HELD: Final = "db.held"
+"""Where ``Context.state`` of a call holds the Ambient of whoever called: never joined, but in the way of another
+transaction once it has begun."""
+
+
+def held(context: Context) -> dict[str, Any] | None:
+    """The ``state`` of a call between services that is made in ``context``."""
+    state = context.state
+    ambient = None if state is None else state.get(AMBIENT) or state.get(HELD)
+    return None if ambient is None else {HELD: ambient}
+
+
+def refuse_beside(ambient: Ambient, backend: DatabaseBackend | None) -> None:
+    """Raise TransactionMisuse for a transaction that would wait for ``ambient``, which waits for it."""
+    if ambient.backend is backend and ambient.tx.channel.started:
+        raise TransactionMisuse(
+            "a transaction in a call between services, made by an operation whose own transaction has begun: the two "
+            "would wait for each other. Make the call before the first statement, or enqueue a job or publish an "
+            "event instead."
+        )
 
 
 class Ambient:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tenfold._core.context import _current as context_var
-from tenfold.db.ambient import AMBIENT, Ambient
+from tenfold.db.ambient import AMBIENT, HELD, Ambient, refuse_beside
 from tenfold.db.reader import ReadBlock, Reader
 from tenfold.db.tx import Tx
 from tenfold.errors import NotBound, SerializationFailure
@@ -74,6 +74,8 @@ class Database:
             ambient: Ambient | None = context.state.get(AMBIENT)
             if ambient is not None and ambient.backend is self.backend:
                 return ambient.join(self)
+            if (beside := context.state.get(HELD)) is not None:
+                refuse_beside(beside, self._backend)
         return Tx(self, self.backend.transaction())
 
     async def transact(self, fn: Callable[[Tx], Awaitable[R]], *, attempts: int = 5) -> R:
@@ -119,9 +121,13 @@ class Database:
         """Back to the state before :meth:`bind`; the backend is the caller's to stop."""
         self._backend = self._channel = None
 
-    def on_invalidate(self, listener: Callable[[Tags], object]) -> None:
-        """Call ``listener(tags)`` after a commit with invalidations, before the commit is acknowledged."""
+    def on_invalidate(self, listener: Callable[[Tags], object]) -> Callable[[], None]:
+        """Call ``listener(tags)`` after a commit with invalidations, before the commit is acknowledged.
+
+        Returns the function that ends this.
+        """
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def on_announce(self, listener: Callable[[Tags], Awaitable[None] | None]) -> None:
         """Call (and await) ``listener(tags)`` before a commit with invalidations can be seen by anyone. The

@@ -239,7 +239,7 @@ def _fields(type_: Any) -> list[_Field]:
 def _key_is_required(type_: Any, name: str, hint: Any) -> bool:
     """``__required_keys__`` is wrong where annotations are strings; the hint's own marker is right."""
     origin = get_origin(hint)
-    return name in type_.__required_keys__ and origin is not typing.NotRequired or origin is typing.Required
+    return (name in type_.__required_keys__ and origin is not typing.NotRequired) or origin is typing.Required
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

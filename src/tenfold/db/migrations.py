@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,10 +208,13 @@ def _pending(script: ScriptDirectory, current: str, database: Database) -> list[
     from alembic.util import CommandError
 
     try:
-        return list(reversed(list(script.iterate_revisions("head", current or "base"))))
-    except CommandError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Alembic warns of, it also fails with
+            return list(reversed(list(script.iterate_revisions("head", current or "base"))))
+    except (CommandError, KeyError) as error:  # KeyError: a script's down_revision is missing
+        said = f"there is no script {error}" if isinstance(error, KeyError) else str(error)
         raise ConfigError(
-            f"its scripts do not fit the database: {error}.",
+            f"its scripts do not fit together, or not the database: {said}.",
             where=f"migrations of {database.name}",
             remedy="Get the scripts that the database was migrated with, or mend their down_revision.",
         ) from None

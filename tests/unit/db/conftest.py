@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from support.orders_db import opened
 
+from support.orders_db import opened
 from tenfold.db import Database
 
 

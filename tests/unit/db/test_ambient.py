@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import pytest
 import sqlalchemy as sa
-from support.orders_db import Order, add_order, count_orders, orders, orders_in
 
+from support.orders_db import Order, add_order, count_orders, orders, orders_in
 from tenfold import errors
 from tenfold._core.context import Context, use
 from tenfold.db import Ambient, Database, Tx

@@ -42,7 +42,9 @@ def columns(*names: str, **types: type) -> list[Column]:
 
 
 def test_values_become_what_the_fields_declare() -> None:
-    decode = decoder(Wide, columns("state", "address", "amount", "at", "count", "loose", state=str, address=dict))
+    decode = decoder(
+        Wide, columns("state", "address", "amount", "at", "count", "loose", state=str, address=dict)
+    )
     made = decode(("open", {"city": "Hull"}, "12.30", "2026-11-22T10:00:00", 3, b"x"))
     assert made == Wide(
         state=State.OPEN,
@@ -56,7 +58,9 @@ def test_values_become_what_the_fields_declare() -> None:
 
 def test_a_value_that_does_not_fit_is_named_with_its_field() -> None:
     decode = decoder(Wide, columns("state", state=str))
-    with pytest.raises(RowMismatch, match=r"the column 'state' does not fit Wide\.state: Invalid enum value 'shut'"):
+    with pytest.raises(
+        RowMismatch, match=r"the column 'state' does not fit Wide\.state: Invalid enum value 'shut'"
+    ):
         decode(("shut",))
 
 

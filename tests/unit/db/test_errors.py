@@ -8,8 +8,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.orders_db import Order, add_order, endless, endless_write, lines, opened, orders, orders_in, payments
 
+from support.orders_db import (
+    Order,
+    add_order,
+    endless,
+    endless_write,
+    lines,
+    opened,
+    orders,
+    orders_in,
+    payments,
+)
 from tenfold import errors
 from tenfold._core.clock import SystemClock
 from tenfold._core.context import Context, use
@@ -83,7 +93,9 @@ async def test_without_a_deadline_the_configured_time_holds(tmp_path: Path) -> N
 
 async def test_all_readers_taken_fails_with_a_sentence(tmp_path: Path) -> None:
     async with opened(tmp_path, readers=1, lock_timeout_s=0.05) as db, db.read():
-        with pytest.raises(errors.DatabaseUnavailable, match=r"all 1 reading connections are taken\. Raise database"):
+        with pytest.raises(
+            errors.DatabaseUnavailable, match=r"all 1 reading connections are taken\. Raise database"
+        ):
             await db.read().scalar(endless)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from support.orders_db import Order, add_order, opened, order_by_id, orders
 
+from support.orders_db import Order, add_order, opened, order_by_id, orders
 from tenfold.db import Database
 from tenfold.db.pace import ALARM_S, INLINE_MAX_S, PROBATION_RUNS, Pace
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.orders_db import count_orders, order_by_id, orders
 
+from support.orders_db import count_orders, order_by_id, orders
 from tenfold import errors
 from tenfold.db.backends._apsw_dbapi import ApswDialect
 from tenfold.db.plan import PlanCache
@@ -52,7 +52,9 @@ def test_statements_built_alike_share_a_plan_but_not_their_literals(plans: PlanC
 
 def test_a_plan_is_not_taken_for_that_of_a_statement_at_the_same_address(plans: PlanCache) -> None:
     for n in range(300):
-        plan, args = plans.bind(sa.select(orders.c.id if n % 2 else orders.c.total).where(orders.c.id == n), {})
+        plan, args = plans.bind(
+            sa.select(orders.c.id if n % 2 else orders.c.total).where(orders.c.id == n), {}
+        )
         assert args == (n,)
         assert plan.sql.startswith("SELECT orders.id" if n % 2 else "SELECT orders.total")
     gc.collect()
@@ -93,7 +95,9 @@ def test_defaults_that_python_makes_are_made_per_execution(plans: PlanCache) -> 
 
 
 def test_rows_inside_values_have_defaults_too(plans: PlanCache) -> None:
-    _, args = plans.bind(sa.insert(things).values([{"name": "a", "shout": ""}, {"name": "b", "shout": ""}]), {})
+    _, args = plans.bind(
+        sa.insert(things).values([{"name": "a", "shout": ""}, {"name": "b", "shout": ""}]), {}
+    )
     assert args[0] == "a"
     assert "b" in args
     made = [a for a in args if isinstance(a, int)]

@@ -10,8 +10,8 @@ import attrs
 import pydantic
 import pytest
 import sqlalchemy as sa
-from support.orders_db import Order, add_order, count_orders, order_by_id, orders
 
+from support.orders_db import Order, add_order, count_orders, order_by_id, orders
 from tenfold import errors
 from tenfold.db import Database, Row
 

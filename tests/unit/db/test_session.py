@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, selectinload
-from support.orders_db import opened
 
+from support.orders_db import opened
 from tenfold import errors
 from tenfold.db import Database
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.orders_db import Order, add_order, count_orders, lines, order_by_id, orders, orders_in, payments
 
+from support.orders_db import Order, add_order, count_orders, lines, order_by_id, orders, orders_in
 from tenfold import errors
 from tenfold.db import Database, Tx
 from tenfold.db.backends.sqlite import Backend
@@ -30,10 +30,17 @@ async def test_a_block_that_ends_commits_and_one_that_raises_leaves_nothing(db: 
 async def test_execute_counts_the_rows_it_changed(db: Database) -> None:
     async with db.tx() as tx:
         assert await tx.execute(sa.insert(orders), {"customer": "a"}) == 1
-        assert await tx.execute(sa.insert(orders), [{"customer": "b", "total": 1}, {"customer": "c", "total": 2}]) == 2
+        assert (
+            await tx.execute(
+                sa.insert(orders), [{"customer": "b", "total": 1}, {"customer": "c", "total": 2}]
+            )
+            == 2
+        )
         assert await tx.execute(sa.insert(orders), []) == 0
         assert await tx.execute(sa.update(orders).values(total=7).where(orders.c.total > 0)) == 2
-        raised = sa.update(orders).where(orders.c.customer == sa.bindparam("who")).values(total=sa.bindparam("to"))
+        raised = (
+            sa.update(orders).where(orders.c.customer == sa.bindparam("who")).values(total=sa.bindparam("to"))
+        )
         assert await tx.execute(raised, [{"who": "a", "to": 1}, {"who": "nobody", "to": 1}]) == 1
         assert await tx.execute(sa.delete(orders), {}) == 3
         assert await tx.execute(sa.text("CREATE TABLE extra (id INTEGER)")) == 0
@@ -111,7 +118,9 @@ async def test_a_savepoint_that_raises_undoes_its_part_only(db: Database) -> Non
 
 
 async def test_after_a_failed_statement_the_transaction_is_unusable_as_on_a_server(db: Database) -> None:
-    with pytest.raises(errors.TransactionMisuse, match=r"failed before: a row of orders with the same id exists"):
+    with pytest.raises(
+        errors.TransactionMisuse, match=r"failed before: a row of orders with the same id exists"
+    ):
         async with db.tx() as tx:
             await tx.execute(sa.insert(orders), {"id": 1, "customer": "a"})
             with suppress(errors.UniqueViolation):
@@ -131,9 +140,8 @@ async def test_a_swallowed_failure_does_not_commit(db: Database) -> None:
 
 async def test_a_transaction_inside_a_transaction_is_refused(db: Database) -> None:
     with pytest.raises(errors.TransactionMisuse, match="a transaction inside a transaction"):
-        async with db.tx():
-            async with db.tx():
-                pass
+        async with db.tx(), db.tx():
+            pass
     twin = Database("twin", db.metadata)
     twin.bind(db.backend)
     with pytest.raises(errors.TransactionMisuse, match=r"use tx\.savepoint"):
@@ -262,7 +270,9 @@ async def test_what_was_buffered_in_an_undone_savepoint_is_gone(db: Database) ->
     assert committed == ["kept"]
 
 
-async def test_listeners_hear_of_invalidations_after_the_commit_and_before_the_caller_goes_on(db: Database) -> None:
+async def test_listeners_hear_of_invalidations_after_the_commit_and_before_the_caller_goes_on(
+    db: Database,
+) -> None:
     heard: list[Any] = []
     db.on_announce(lambda tags: heard.append(("announced", sorted(tags))))
     db.on_invalidate(lambda tags: heard.append(("invalidated", sorted(tags))))
@@ -283,7 +293,9 @@ async def test_listeners_hear_of_invalidations_after_the_commit_and_before_the_c
     assert heard == []
 
 
-async def test_a_failing_listener_does_not_undo_a_commit(db: Database, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_listener_does_not_undo_a_commit(
+    db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 

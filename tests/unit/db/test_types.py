@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.orders_db import opened
 
+from support.orders_db import opened
 from tenfold import errors
 from tenfold.db import Database
 

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -21,6 +24,8 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
+from tenfold.db.backends._sqlite_line import Line, begin_in_turn
+from tenfold.db.backends._sqlite_readers import Time
 from tenfold.db.contract import TxChannel
 from tenfold.errors import StatementError
 
@@ -52,7 +57,7 @@ class Connection:
         perform: Perform,
         *,
         owned: apsw.Connection | None = None,
-        begin: str = "",
+        begin: Callable[[apsw.Connection], Any] | None = None,
         channel: TxChannel | None = None,
     ) -> None:
         self.perform = perform
@@ -64,9 +69,8 @@ class Connection:
         return Cursor(self)
 
     def begin(self) -> None:
-        """A writer takes the lock at once: SQLite's later upgrade fails whatever the busy time-out."""
-        if self._owned is not None:
-            self.perform(lambda conn: conn.execute(self._begin))
+        if self._begin is not None:
+            self.perform(self._begin)
 
     def commit(self) -> None:
         if self._owned is not None and self._owned.in_transaction:
@@ -279,12 +283,12 @@ class SessionDialect(ApswDialect):
         await_only(connection.connection.dbapi_connection.channel.release())
 
 
-def sync_engine(path: str, lock_timeout_s: float, *, write: bool) -> sa.Engine:
+def sync_engine(path: Path, time: Time, *, write: bool) -> sa.Engine:
     """A blocking engine; each of its connections opens the file anew."""
 
     def connect() -> Connection:
-        conn = apsw.Connection(path)
-        conn.set_busy_timeout(int(lock_timeout_s * 1000))
+        conn = apsw.Connection(str(path))
+        conn.set_busy_timeout(int(time.lock_timeout_s * 1000))
         # Changing a table means copying it; with the constraints on, dropping the old one would delete the rows
         # that refer to it. Migrations check the constraints at their end instead.
         conn.execute("PRAGMA foreign_keys=OFF")
@@ -297,7 +301,17 @@ def sync_engine(path: str, lock_timeout_s: float, *, write: bool) -> sa.Engine:
             except apsw.Error as error:
                 raise OperationalError(str(error)) from error
 
-        return Connection(perform, owned=conn, begin="BEGIN IMMEDIATE" if write else "BEGIN")
+        def begin(conn: apsw.Connection) -> None:
+            if not write:
+                conn.execute("BEGIN")
+                return
+            # At once: SQLite's later upgrade from reading to writing fails whatever the busy time-out.
+            with closing(Line(path)) as line:
+                conn.set_busy_timeout(0)
+                now = time.clock.monotonic
+                begin_in_turn(conn, line, threading.Event(), now() + time.lock_timeout_s, now)
+
+        return Connection(perform, owned=conn, begin=begin)
 
     return _engine(ApswDialect(), connect)
 

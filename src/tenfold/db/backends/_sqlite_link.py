@@ -116,8 +116,7 @@ class Link:
         """Held while a statement of a snapshot runs in the thread."""
         self.limit = NEVER
         """Monotonic time at which a running statement is stopped."""
-        self.stop = False
-        """Stop what runs in the thread now."""
+        self._stop = False
         self._now = clock.monotonic
         self.conn.set_progress_handler(self._over, steps)
         self.configure(writer=writer)
@@ -170,7 +169,9 @@ class Link:
             if plan.writes:
                 self.cursor.execute(plan.sql, args).fetchall()
                 return self.conn.changes(), now() - started
-            before = self.conn.total_changes()  # textual SQL may change nothing, and leave ``changes`` as it was
+            before = (
+                self.conn.total_changes()
+            )  # textual SQL may change nothing, and leave ``changes`` as it was
             self.cursor.execute(plan.sql, args).fetchall()
             changed = self.conn.changes() if self.conn.total_changes() != before else 0
             return changed, now() - started
@@ -217,17 +218,22 @@ class Link:
         self.cursor.close(True)
         self.cursor = self.conn.cursor()
 
-    async def call(self, fn: Callable[..., R], *args: Any, interrupt: bool = True) -> R:
-        """``fn(*args)`` in the thread. When cancelled, it waits until the thread has let go of the connection;
-        ``interrupt`` says whether the running statement is stopped for that."""
+    async def call(self, fn: Callable[..., R], *args: Any, cancel: Callable[[], None] | None = None) -> R:
+        """``fn(*args)`` in the thread. When cancelled, it calls ``cancel`` (see :meth:`halt`) and waits until the
+        thread has let go of the connection."""
         future = self.lane.submit(fn, *args)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            self.stop = interrupt
+            if cancel is not None:
+                cancel()
             await settled(future)
-            self.stop = False
+            self._stop = False
             raise
+
+    def halt(self) -> None:
+        """Stop the statement that runs in the thread; it raises InterruptError there."""
+        self._stop = True
 
     def close(self) -> None:
         """End the thread, then the connection."""
@@ -238,7 +244,7 @@ class Link:
         return _discover(self.cursor, plan, args)
 
     def _over(self) -> bool:
-        return self.stop or self._now() > self.limit
+        return self._stop or self._now() > self.limit
 
 
 def _discover(cursor: apsw.Cursor, plan: Plan, args: Args) -> apsw.Cursor:

@@ -96,7 +96,9 @@ async def fetch_in_thread(link: Link, plan: Plan, args: Args, limit: int, reader
     """One statement in the link's thread, with its time limit; teaches the plan its cost."""
     readers.counters.threaded += 1
     try:
-        rows, took_s = await link.call(link.fetch, plan, args, limit, readers.time.statement_s())
+        rows, took_s = await link.call(
+            link.fetch, plan, args, limit, readers.time.statement_s(), cancel=link.halt
+        )
     except (apsw.Error, TypeError) as error:
         link.drop_cursor()
         raise translate(error, plan) from error
@@ -122,9 +124,9 @@ def fetch_inline(link: Link, plan: Plan, args: Args, limit: int, counters: Count
 async def pieces(link: Link, plan: Plan, args: Args, chunk: int, time: Time) -> AsyncIterator[Rows]:
     """A statement's rows in pieces, each read in the thread when it is asked for."""
     try:
-        cursor = await link.call(link.open_cursor, plan, args, time.statement_s())
+        cursor = await link.call(link.open_cursor, plan, args, time.statement_s(), cancel=link.halt)
         try:
-            while rows := await link.call(link.piece, cursor, chunk, time.statement_s()):
+            while rows := await link.call(link.piece, cursor, chunk, time.statement_s(), cancel=link.halt):
                 yield rows
         finally:
             cursor.close(True)

@@ -128,7 +128,7 @@ class SqliteTx(TxChannel):
             group = self._writer.group
             alone = group is None or not group.members
             try:
-                return await self._link.call(fn, *args, interrupt=alone)
+                return await self._link.call(fn, *args, cancel=self._link.halt if alone else None)
             except (apsw.Error, TypeError) as error:
                 raise self._failed(error, plan) from error
             except asyncio.CancelledError:
@@ -208,7 +208,8 @@ class SqliteTx(TxChannel):
             await member
         except asyncio.CancelledError:
             await settled(group.done)
-            member.result()  # raises when the COMMIT failed
+            if group.error is not None:
+                raise group.error from None
             return True
         return cancelled
 

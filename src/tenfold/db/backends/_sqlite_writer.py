@@ -18,6 +18,7 @@ import apsw
 
 from tenfold._core.failpoints import failpoints
 from tenfold.db.backends._sqlite_errors import deferred_foreign_keys, translate
+from tenfold.db.backends._sqlite_line import POLL_S, Line, begin_in_turn
 from tenfold.db.backends._sqlite_link import Counters, Link, settled
 from tenfold.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown, SerializationFailure
 
@@ -29,23 +30,24 @@ GROUP_MAX = 256
 """Transactions that share one COMMIT at most."""
 GROUP_AGE_MAX_S = 0.005
 """No transaction joins a group whose first one began longer ago."""
-_POLL_S = 0.001
-"""Between two looks at a lock that another process holds."""
 
 
 class Group:
     """The transactions that ended and wait for their COMMIT."""
 
-    __slots__ = ("began", "done", "members")
+    __slots__ = ("began", "done", "error", "members")
 
     def __init__(self, began: float, done: asyncio.Future[None]) -> None:
         self.began = began
         self.members: list[asyncio.Future[None]] = []
+        self.error: Exception | None = None
+        """Why nothing of it was written."""
         self.done = done
         """Ends, never with an error, when the outcome is known."""
 
     def resolve(self, error: Exception | None) -> None:
         """Tell every member how it ended."""
+        self.error = error
         for member in self.members:
             if member.done():
                 continue  # cancelled; it waits for ``done``
@@ -59,8 +61,9 @@ class Group:
 class Writer:
     """The connection that writes. It is *held* by one transaction at a time, or by its own COMMIT."""
 
-    def __init__(self, link: Link, time: Time, counters: Counters) -> None:
+    def __init__(self, link: Link, line: Line, time: Time, counters: Counters) -> None:
         self.link = link
+        self.line = line
         self.counters = counters
         self.time = time
         self.clock: Clock = time.clock
@@ -153,7 +156,10 @@ class Writer:
     # ── begin and commit ──
 
     def _begin_now(self) -> bool:
-        """Begin inline; False when another process holds the file."""
+        """Begin inline; False when another process holds the file, or is next for it."""
+        if not self.line.is_empty():
+            self.counters.begins_busy += 1
+            return False
         try:
             self.link.cursor.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:
@@ -168,15 +174,15 @@ class Writer:
         stop = threading.Event()
         until = self.clock.monotonic() + self.time.lock_s()
         try:
-            await self.link.call(_begin_patiently, self.link, stop, until, self.clock, interrupt=False)
+            await self.link.call(
+                begin_in_turn, self.link.conn, self.line, stop, until, self.clock.monotonic, cancel=stop.set
+            )
         except asyncio.CancelledError:
             if self.link.conn.in_transaction:
                 self._begun()  # it got the lock just then: an empty group, closed by whoever comes next
             raise
         except apsw.Error as error:
             raise translate(error) from error
-        finally:
-            stop.set()
         self._begun()
 
     def _begun(self) -> None:
@@ -319,19 +325,7 @@ class Writer:
                 await asyncio.sleep(0)
                 continue
             done = self.group.done if self.group is not None else None
-            await (asyncio.wait([done]) if done is not None else asyncio.sleep(_POLL_S))
-
-
-def _begin_patiently(link: Link, stop: threading.Event, until: float, clock: Clock) -> None:
-    """In the thread: try until the other process lets go of the file."""
-    while True:
-        try:
-            link.cursor.execute("BEGIN IMMEDIATE")
-        except apsw.BusyError:
-            if stop.wait(_POLL_S) or clock.monotonic() > until:
-                raise
-        else:
-            return
+            await (asyncio.wait([done]) if done is not None else asyncio.sleep(POLL_S))
 
 
 def _commit(link: Link) -> None:

@@ -24,6 +24,7 @@ import apsw
 
 from tenfold.db.backends._apsw_dbapi import ApswDialect, SessionDialect, session_engine, sync_engine
 from tenfold.db.backends._sqlite_errors import translate
+from tenfold.db.backends._sqlite_line import Line
 from tenfold.db.backends._sqlite_link import Counters, Link
 from tenfold.db.backends._sqlite_readers import (
     INLINE_STEPS,
@@ -119,7 +120,7 @@ class Backend(DatabaseBackend):
         link.do(f"PRAGMA synchronous={'OFF' if self._temporary else 'FULL'}")
         link.do(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
         link.do(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
-        self._writer = Writer(link, self._time, self._counters)
+        self._writer = Writer(link, Line(self.path), self._time, self._counters)
         self._readers = Readers(self._link, self._settings.readers, self._time, self._counters)
         self._auto = AutoChannel(self._readers)
 
@@ -147,6 +148,7 @@ class Backend(DatabaseBackend):
             ):  # another process reads: the next checkpoint moves the rest
                 writer.link.conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         writer.link.close()
+        writer.line.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -212,7 +214,7 @@ class Backend(DatabaseBackend):
         return session_engine(channel, self._session_dialect)
 
     def sync_engine(self, *, write: bool = True) -> sa.Engine:
-        return sync_engine(str(self.path), self._settings.lock_timeout_s, write=write)
+        return sync_engine(self.path, self._time, write=write)
 
 
 @asynccontextmanager

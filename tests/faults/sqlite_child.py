@@ -1,0 +1,96 @@
+"""A process that commits transfers and says on its standard output which were acknowledged.
+
+    python tests/faults/sqlite_child.py FOLDER NAME [sound|early|torn]
+
+Each transfer writes two rows that belong together, in several tasks at once. ``early`` and ``torn`` are broken on
+purpose, so that the checker can be seen to notice: ``early`` acknowledges before COMMIT, ``torn`` commits half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tenfold._core.clock import SystemClock
+from tenfold._core.settings import DatabaseSettings
+from tenfold.db import Database, Tx
+from tenfold.db.backends.sqlite import Backend
+
+metadata = sa.MetaData()
+entries = sa.Table(
+    "entries",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("transfer", sa.Text, nullable=False, index=True),
+    sa.Column("amount", sa.Integer, nullable=False),
+)
+add = sa.insert(entries)
+TASKS = 16
+
+
+def acknowledge(transfer: str) -> None:
+    os.write(1, f"{transfer}\n".encode())  # one write: a killed process leaves whole lines
+
+
+async def first_half(tx: Tx, transfer: str) -> None:
+    await tx.execute(add, {"transfer": transfer, "amount": -5})
+
+
+async def second_half(tx: Tx, transfer: str) -> None:
+    await tx.execute(add, {"transfer": transfer, "amount": 5})
+
+
+async def transfer_money(db: Database, transfer: str, mode: str) -> None:
+    if mode == "torn":
+        async with db.tx() as tx:
+            await first_half(tx, transfer)
+        async with db.tx() as tx:
+            await second_half(tx, transfer)
+    else:
+        async with db.tx() as tx:
+            await first_half(tx, transfer)
+            await second_half(tx, transfer)
+            if mode == "early":
+                acknowledge(transfer)
+    if mode != "early":
+        acknowledge(transfer)
+
+
+async def run(db: Database, name: str, mode: str) -> None:
+    async def work(task: int) -> None:
+        n = 0
+        while True:
+            await transfer_money(db, f"{name}-{task}-{n}", mode)
+            n += 1
+
+    async with asyncio.TaskGroup() as group:
+        for task in range(TASKS):
+            group.create_task(work(task))
+
+
+async def open_database(folder: Path) -> Database:
+    backend = Backend.from_url(
+        "sqlite:///bank.db", settings=DatabaseSettings(), data_dir=folder, clock=SystemClock()
+    )
+    await backend.start()
+    engine = backend.sync_engine()
+    metadata.create_all(engine)
+    engine.dispose()
+    db = Database("bank", metadata)
+    db.bind(backend)
+    return db
+
+
+async def main() -> None:
+    folder, name, mode = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    db = await open_database(folder)
+    os.write(1, b"ready\n")
+    await run(db, name, mode)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
