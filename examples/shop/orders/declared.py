@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 from msgspec import Meta, Struct
@@ -93,7 +93,7 @@ class ReceiptOf(Struct, frozen=True):
     lines: list[Line]
 
 
-def lines_of_order() -> sa.Select[tuple[str, str, int, int]]:
+def lines_of_order() -> sa.Select[Any, Any, Any, Any]:
     """The lines of the order ``:id``, in the order in which they were placed."""
     columns = (line_table.c.sku, line_table.c.name, line_table.c.quantity, line_table.c.unit_price)
     return (

@@ -28,12 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(2, str(error))
     if not ledger.lines:
         return _fail(2, f"{options.ledger} has no line that can be sold.")
-    failure: BaseException | None = None
+    outcome: Verdict | BaseException
     try:
-        verdict = asyncio.run(_replay(options, ledger))
+        outcome = asyncio.run(_replay(options, ledger))
     except* (Refused, OutOfPatience) as errors:
-        failure = _first(errors)
-    return _conclude(verdict) if failure is None else _fail(1, str(failure))
+        outcome = _first(errors)
+    return _conclude(outcome) if isinstance(outcome, Verdict) else _fail(1, str(outcome))
 
 
 async def _replay(options: argparse.Namespace, ledger: Summary) -> Verdict:

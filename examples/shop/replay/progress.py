@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -32,7 +32,7 @@ class _Plain:
 
 
 @contextmanager
-def step(title: str, total: int) -> Iterator[Step]:
+def step(title: str, total: int) -> Generator[Step]:
     """Show one part of the work, on stderr: stdout is for the result."""
     if not sys.stderr.isatty():
         yield _Plain(title, total)

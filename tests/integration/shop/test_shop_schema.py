@@ -33,7 +33,8 @@ def test_schemathesis_finds_no_server_error_and_no_schema_violation(
             *("--exclude-checks", UNTRUE_OF_A_SHOP),
             *("--phases", "examples,coverage,fuzzing"),
             *("--max-examples", "15", "--seed", "1", "--max-time", str(MAX_TIME_S)),
-            *("--continue-on-failure", "--no-shrink", "--workers", "2"),
+            # One worker: with threads, CPython 3.11 fails now and then inside ast.parse, which the fuzzer uses.
+            *("--continue-on-failure", "--no-shrink", "--workers", "1"),
         ],
         check=False,
         cwd=tmp_path,
@@ -41,5 +42,5 @@ def test_schemathesis_finds_no_server_error_and_no_schema_violation(
         text=True,
         timeout=230,
     )
-    assert done.returncode == 0, done.stdout[-8000:]
+    assert done.returncode == 0, done.stdout[-20_000:] + shop.output[-4000:]
     assert " passed" in done.stdout, "nothing was tested"
