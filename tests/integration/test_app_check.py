@@ -24,7 +24,7 @@ def test_production_without_a_secret_key_is_found_beside_what_is_declared_wrong(
     app.configure(environ={}, app__env="production", app__data_dir=str(tmp_path / "data"))
     secret, policy = app.check()
     assert secret.startswith("app.secret_key: production needs a secret key")
-    assert "notes" in policy
+    assert "does not say who may use it" in policy
     assert not (tmp_path / "data").exists()
 
 
