@@ -193,13 +193,20 @@ def _read_json(build: Build) -> None:
     code.line(
         "body = await read_body(request) if request._body is None else request._body",
         "headers = request.header_bytes",
-        "if body and (b'content-type' not in headers or headers[b'content-type'] != b'application/json'):",
+        "if body and (b'content-type' not in headers or headers[b'content-type'] != b'application/json'",
+        "    or b'content-encoding' in headers):",
         "    check_json(request)",
     )
 
 
 def check_json(request: Request) -> None:
-    """Raises UnsupportedMedia (415) unless the content type is JSON, in UTF-8."""
+    """Raises UnsupportedMedia (415) unless the content type is JSON, in UTF-8, and not compressed."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMedia(
+            f"The body is encoded with {encoding!r}; send it as it is.",
+            headers={"Accept-Encoding": "identity"},
+        )
     kind = request.content_type
     charset = request.headers.get("content-type", "").lower().partition("charset=")[2].strip(' "')
     if charset and charset not in ("utf-8", "utf8"):

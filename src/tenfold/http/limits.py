@@ -90,6 +90,7 @@ async def read_body(request: Request) -> bytes:
         raise ClientDisconnected
     body: bytes = message.get("body", b"")
     if "more_body" in message and message["more_body"]:  # noqa: RUF019 - .get() would be a call
+        _check_announced(request)
         body = b"".join([body, *[piece async for piece in _rest(request, len(body))]])
     request.complete = True
     if len(body) > request.body_max_bytes:
@@ -102,8 +103,16 @@ async def body_pieces(request: Request) -> AsyncIterator[bytes]:
     if request.consumed:
         raise consumed_before()
     request.consumed = True
+    _check_announced(request)
     async for piece in _rest(request, 0):
         yield piece
+
+
+def _check_announced(request: Request) -> None:
+    """Refuse at once what says that it will be too large, instead of waiting for it to arrive."""
+    announced = request.header_bytes.get(b"content-length", b"")
+    if announced.isdigit() and int(announced[:20]) > request.body_max_bytes:
+        raise too_large(request.body_max_bytes)
 
 
 async def _rest(request: Request, size: int) -> AsyncIterator[bytes]:

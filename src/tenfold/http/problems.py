@@ -41,9 +41,18 @@ def problem_of(error: BaseException) -> Problem:
     """
     if isinstance(error, Problem):
         return error
+    if isinstance(error, BaseExceptionGroup):
+        return _of_group(error)
     if isinstance(error, TenfoldError) and not isinstance(error, ConfigError) and error.status in _TITLES:
         return _foreseen(error)
     return InternalError("Something went wrong here; it was logged. Quote request_id when you report it.")
+
+
+def _of_group(group: BaseExceptionGroup[BaseException]) -> Problem:
+    """A TaskGroup wraps what its tasks raise. What they have to tell the client counts if that is all there is;
+    the first of the worst, since one of them fails the whole."""
+    found = [problem_of(error) for error in group.exceptions]
+    return max(found, key=lambda problem: problem.status)
 
 
 def problem_with(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:

@@ -36,7 +36,7 @@ class Recovery:
             return self._ended(error, request)
         if isinstance(error, ClientDisconnected):
             return ABORTED
-        if not isinstance(error, Exception):
+        if _is_stop(error):
             raise error
         problem = problems.problem_of(error)
         if problem.status >= 500:
@@ -61,7 +61,7 @@ class Recovery:
             problem, request_id=request.context.request_id, instance=request.root_path + request.path
         )
 
-    def _log(self, error: Exception, problem: Problem, request: Request) -> None:
+    def _log(self, error: BaseException, problem: Problem, request: Request) -> None:
         if isinstance(problem, InternalError) and error is not problem:
             log.error(
                 "%s failed: %s", self._operation.name, error, exc_info=error, extra=self._extra(request)
@@ -73,3 +73,12 @@ class Recovery:
 
     def _extra(self, request: Request) -> dict[str, str]:
         return {"request_id": request.context.request_id, "operation": self._operation.name}
+
+
+def _is_stop(error: BaseException) -> bool:
+    """Whether the process or this very task is being stopped. A handler that awaits a task which somebody
+    cancelled, or calls ``sys.exit``, has failed like any other."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return isinstance(error, (KeyboardInterrupt, GeneratorExit))

@@ -9,6 +9,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import TypeVar
 
+from tenfold._core.threads import contained
+
 R = TypeVar("R")
 
 
@@ -27,7 +29,7 @@ class HandlerThreads:
         """What ``fn`` returns or raises."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._size, thread_name_prefix="tenfold-handler")
-        call = partial(copy_context().run, fn, *args, **kwargs)
+        call = partial(copy_context().run, contained, fn, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     def stop(self) -> None:

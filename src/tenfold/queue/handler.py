@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tenfold._core.context import Context
+from tenfold._core.threads import contained
 from tenfold.db.database import Tx
 from tenfold.errors import DeclarationError
 from tenfold.queue.context import JobContext
@@ -80,7 +81,7 @@ class Handler:
     async def _invoke(self, kwargs: dict[str, Any]) -> Any:
         if self.is_async:
             return await self.fn(**kwargs)
-        return await asyncio.to_thread(self.fn, **kwargs)
+        return await asyncio.to_thread(contained, self.fn, **kwargs)
 
 
 def plan_for(container: Container, fn: Callable[..., Any], where: str, database: Database | None) -> Plan:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 import pytest
-from http_calls import JSON, Answer, app_of, call, operation
+from http_calls import JSON, Answer, Client, app_of, call, operation, run, scope_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
@@ -260,6 +261,27 @@ def test_a_wrong_method_is_405_with_what_is_allowed() -> None:
     assert answer.headers["allow"] == "OPTIONS, POST"
     assert call(APP, "PUT", "/find/1").headers["allow"] == "GET, HEAD, OPTIONS"
     assert call(APP, "BREW", "/find/1").status == 405
+
+
+@pytest.mark.parametrize("announced", [b"101", b"9" * 5000])
+def test_a_body_that_announces_to_be_too_large_is_not_waited_for(announced: bytes) -> None:
+    async def ask() -> list[dict[str, Any]]:
+        client = Client([b"[", b"never sent"])
+        scope = scope_of("POST", "/", [JSON, (b"content-length", announced)])
+        app = app_of(operation(place, "POST", body_max_bytes=100))
+        async with asyncio.timeout(5):
+            await app(scope, client.receive, client.send)
+        assert client.pieces  # the rest was left where it was
+        return client.sent
+
+    assert Answer(run(ask())).status == 413
+
+
+def test_a_compressed_body_is_refused_by_name() -> None:
+    whole = msgspec.json.encode(GOOD)
+    answer = call(APP, "POST", "/orders", whole, [JSON, (b"content-encoding", b"GZip")])
+    assert "'gzip'" in problem(answer, 415)
+    assert call(APP, "POST", "/orders", whole, [JSON, (b"content-encoding", b"identity")]).status == 200
 
 
 def test_a_body_that_is_too_large_is_413_whichever_way_it_comes() -> None:

@@ -209,3 +209,57 @@ def test_a_handler_that_blocks_the_loop_is_named_in_the_log(caplog: pytest.LogCa
     message = next(r.getMessage() for r in caplog.records if "event loop" in r.getMessage())
     assert message.startswith("shop.rude has held the event loop")
     assert "test_http_errors.py:" in message
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError()])
+def test_a_handler_that_exits_or_awaits_a_cancelled_task_has_failed_like_any_other(
+    error: BaseException,
+) -> None:
+    answer = call(app_raising(error), "GET", "/x")
+    assert answer.status == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_request_that_is_really_cancelled_stays_cancelled() -> None:
+    async def handler() -> str:
+        await asyncio.sleep(60)
+        return "never"
+
+    async def cancelled() -> bool:
+        client = Client([b""])
+        app = app_of(operation(handler, path="/x"))
+        task = asyncio.create_task(app(scope_of("GET", "/x"), client.receive, client.send))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled() and not client.sent
+
+    assert run(cancelled())
+
+
+def test_what_the_tasks_of_a_group_say_reaches_the_client() -> None:
+    async def handler() -> str:
+        async def missing() -> None:
+            raise errors.NotFound("There is no such seat.")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(missing())
+        return "never"
+
+    answer = call(app_of(operation(handler, path="/x")), "GET", "/x")
+    assert (answer.status, answer.json["detail"]) == (404, "There is no such seat.")
+
+
+def test_a_group_with_an_unforeseen_error_is_unforeseen() -> None:
+    group = ExceptionGroup("tasks", [errors.NotFound("no seat"), ZeroDivisionError("secret")])
+    answer = call(app_raising(group), "GET", "/x")
+    assert answer.status == 500
+    assert b"secret" not in answer.body
+
+
+def test_a_plain_handler_that_raises_stop_iteration_fails_at_once() -> None:
+    def handler() -> int:
+        return next(iter(()))  # no future can carry StopIteration: this would wait for the deadline
+
+    answer = call(app_of(operation(handler, path="/x", timeout_s=20.0)), "GET", "/x")
+    assert answer.status == 500
