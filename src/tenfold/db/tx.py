@@ -129,13 +129,13 @@ class Tx(Reader):
         await self._channel.savepoint()
         try:
             yield
+            await self._channel.release()
         except BaseException:
             if self._orm is not None:  # opened inside: all it knows belongs to what is undone
                 await self._orm.close()
                 self._orm = None
             await self._channel.rollback_to()
             raise
-        await self._channel.release()
 
     async def __aenter__(self) -> Self:
         self._register()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import apsw
 
 from tenfold._core.clock import Clock
+from tenfold._core.threads import contained
 from tenfold.db.contract import Args, Rows
 from tenfold.db.pace import ALARM_S
 from tenfold.db.plan import Plan
@@ -81,7 +82,7 @@ class Lane:
         while (job := self._todo.get()) is not None:
             future, fn, args = job
             try:
-                result, error = fn(*args), None
+                result, error = contained(fn, *args), None
             except BaseException as raised:  # it belongs to whoever awaits the future
                 result, error = None, raised
             _hand_over(future, result, error)

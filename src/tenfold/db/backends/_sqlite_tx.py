@@ -177,18 +177,20 @@ class SqliteTx(TxChannel):
     async def release(self) -> None:
         if self._state != _OPEN:
             raise self._unusable()
-        await self._quiet()
+        if await self._quiet():
+            raise asyncio.CancelledError
         self._link.cursor.execute(f"RELEASE part{self._depth}")
         self._depth -= 1
 
     async def rollback_to(self) -> None:
-        await self._quiet()
-        if self._lost or self._state == _DONE:
-            return
-        name = f"part{self._depth}"
-        await self._undo(f"ROLLBACK TO {name}; RELEASE {name}")
-        self._depth -= 1
-        self._state, self._error = _OPEN, None
+        cancelled = await self._quiet()
+        if not self._lost and self._state != _DONE:
+            name = f"part{self._depth}"
+            cancelled |= await self._undo(f"ROLLBACK TO {name}; RELEASE {name}")
+            self._depth -= 1
+            self._state, self._error = _OPEN, None
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def commit(self) -> bool:
         if self._state == _NEW:
@@ -196,7 +198,8 @@ class SqliteTx(TxChannel):
             return False
         if self._state != _OPEN:
             error = self._unusable()
-            await self.rollback()
+            if await self.rollback():
+                raise asyncio.CancelledError from error
             raise error
         cancelled = await self._quiet()
         group = self._writer.group
@@ -209,7 +212,7 @@ class SqliteTx(TxChannel):
         except asyncio.CancelledError:
             await settled(group.done)
             if group.error is not None:
-                raise group.error from None
+                raise asyncio.CancelledError from group.error
             return True
         return cancelled
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from tenfold._core.failpoints import failpoints
+from tenfold._core.failpoints import FailpointError, failpoints
 from tenfold.db.backends._sqlite_errors import deferred_foreign_keys, translate
 from tenfold.db.backends._sqlite_line import POLL_S, Line, begin_in_turn
 from tenfold.db.backends._sqlite_link import Counters, Link, settled
@@ -83,10 +83,15 @@ class Writer:
         """Hold the writer with a fresh savepoint, if that needs no waiting."""
         if self.held or self._waiters:
             return False  # first come, first served
-        if self.group is None and not self._begin_now():
-            return False
-        self.link.cursor.execute("SAVEPOINT tx")
         self.held = True
+        try:
+            if self.group is None and not self._begin_now():
+                self.held = False
+                return False
+            self.link.cursor.execute("SAVEPOINT tx")
+        except BaseException:
+            self._let_go()
+            raise
         return True
 
     async def take(self, *, alone: bool) -> None:
@@ -186,9 +191,9 @@ class Writer:
         self._begun()
 
     def _begun(self) -> None:
+        self.group = Group(self.clock.monotonic(), asyncio.get_running_loop().create_future())
         if failpoints.on:
             failpoints.visit("db.begin.after")
-        self.group = Group(self.clock.monotonic(), asyncio.get_running_loop().create_future())
 
     def _let_go(self) -> None:
         """Nobody holds the writer: commit, hand it to the next in line, or wait for who is ready to come."""
@@ -231,8 +236,9 @@ class Writer:
         self.link.lane.submit(_commit, self.link).add_done_callback(partial(self._committed, group))
 
     def _end_empty(self, group: Group) -> None:
-        self.link.cursor.execute("ROLLBACK")
         self.group = None
+        if self.link.conn.in_transaction:  # an error may have ended it already
+            self.link.cursor.execute("ROLLBACK")
         group.resolve(None)
 
     def _committed(self, group: Group, outcome: asyncio.Future[None]) -> None:
@@ -242,19 +248,22 @@ class Writer:
     def _resolve(self, group: Group, error: BaseException | None) -> None:
         self.group = None
         self.counters.groups += 1
-        if error is None:
-            if failpoints.on:
+        if failpoints.on and error is None:
+            try:
                 failpoints.visit("db.acknowledge.before")
-            group.resolve(None)
-            return
-        self.counters.groups_failed += 1
-        group.resolve(_commit_error(error))
+            except FailpointError as raised:
+                error = raised
+        if error is not None:
+            self.counters.groups_failed += 1
+        group.resolve(None if error is None else _commit_error(error))
 
     async def _finish(self, group: Group) -> None:
         """Commit while holding the writer."""
         future = self.link.lane.submit(_commit, self.link)
-        await settled(future)
+        cancelled = await settled(future)
         self._resolve(group, future.exception())
+        if cancelled:
+            raise asyncio.CancelledError
 
     # ── waiting ──
 
@@ -262,7 +271,8 @@ class Writer:
         """Until this task is first in line. Raises DatabaseUnavailable after the lock time-out."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
-        until = self.clock.monotonic() + self.time.lock_s()
+        # The loop's own time: a manual clock that stands still would leave a deadlock to wait for ever.
+        until = loop.time() + self.time.lock_s()
         self._waiters.append((waiter, until))
         self._set_alarm()
         try:
@@ -274,12 +284,12 @@ class Writer:
 
     def _set_alarm(self) -> None:
         if self._alarm is None and self._waiters:
-            next_s = min(until for _, until in self._waiters) - self.clock.monotonic()
-            self._alarm = asyncio.get_running_loop().call_later(max(next_s, 0.0) + 0.001, self._expire)
+            next_at = min(until for _, until in self._waiters)
+            self._alarm = asyncio.get_running_loop().call_at(next_at + 0.001, self._expire)
 
     def _expire(self) -> None:
         self._alarm = None
-        now = self.clock.monotonic()
+        now = asyncio.get_running_loop().time()
         for entry in list(self._waiters):
             waiter, until = entry
             if until <= now:
@@ -330,11 +340,11 @@ class Writer:
 
 def _commit(link: Link) -> None:
     """In the thread: the sync of the disk happens here."""
-    if failpoints.on:
-        failpoints.visit("db.commit.before")
     try:
+        if failpoints.on:
+            failpoints.visit("db.commit.before")
         link.cursor.execute("COMMIT")
-    except apsw.Error:
+    except BaseException:
         if link.conn.in_transaction:
             link.cursor.execute("ROLLBACK")
         raise
