@@ -30,7 +30,7 @@ class Source(Protocol):
     """When it will put something in next, as far as it knows."""
 
     async def feed(self, tx: Tx, now: float) -> None:
-        """Put what is due into the queue, in ``tx``, and set ``next_at``."""
+        """Put what is due into the queue, in ``tx``; ``next_at`` moves on when it commits."""
         ...
 
 

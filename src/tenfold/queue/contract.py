@@ -103,8 +103,7 @@ class QueueBackend(ABC):
 
     @abstractmethod
     async def adopt(self, tx: Tx, lanes: Mapping[str, str], now: float) -> int:
-        """Take up messages that this code can run: unpark those of the handlers in ``lanes``, and move the
-        ready ones of each handler to the lane it has now. Answers how many changed."""
+        """Unpark the messages of the handlers in ``lanes``, into the lane of each; answers how many."""
 
     @abstractmethod
     async def prune(self, tx: Tx, now: float, limit: int) -> int:

@@ -97,6 +97,8 @@ class Settlement(msgspec.Struct, array_like=True):
     """For ``crash`` and ``dead``: crashes counted by this run (0 or 1)."""
     suspect: bool = False
     """For ``crash``: it died often enough to be run apart from other suspects."""
+    lane: str | None = None
+    """For ``release``: the lane where it is to stand from now on."""
 
 
 class Claim(NamedTuple):

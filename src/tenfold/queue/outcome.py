@@ -34,6 +34,11 @@ def released(message: Message) -> Settlement:
     return Settlement(message.id, message.fence, "release")
 
 
+def moved(message: Message, lane: str) -> Settlement:
+    """It stands in the wrong lane: ready again in the right one, nothing counted."""
+    return Settlement(message.id, message.fence, "release", lane=lane)
+
+
 def cancelled(message: Message, reason: str) -> Settlement:
     """Somebody cancelled it while it ran."""
     return Settlement(message.id, message.fence, "cancelled", error=reason)

@@ -18,6 +18,7 @@ from tenfold.queue.message import PRIORITY_MAX, PRIORITY_MIN, Kind, NewMessage
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
+    from tenfold.db.contract import DatabaseBackend
     from tenfold.db.database import Database, Tx
     from tenfold.queue.contract import QueueBackend
 
@@ -150,14 +151,14 @@ class Queues:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._by_backend: dict[int, Queue] = {}
+        self._by_backend: dict[DatabaseBackend, Queue] = {}
 
     def of(self, database: Database) -> Queue:
         """The queue that lives in ``database``; raises NotBound before the app has started."""
-        found = self._by_backend.get(id(database.backend))
+        found = self._by_backend.get(database.backend)
         if found is None:
             made: QueueBackend = backend_class("queue", database.backend.url, where="database.url")()
-            found = self._by_backend[id(database.backend)] = Queue(made, database, self._clock)
+            found = self._by_backend[database.backend] = Queue(made, database, self._clock)
         return found
 
     def all(self) -> list[Queue]:

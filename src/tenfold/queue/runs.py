@@ -82,6 +82,9 @@ class Runs:
             )
             self._post(outcome.parked(message, reason))
             return
+        if handler.lane and not message.lane:
+            self._post(outcome.moved(message, handler.lane))  # its limit is younger than the message
+            return
         if (older := self.held.get(message.id)) is not None:
             self.interrupt(older, "lost")  # this process was stopped until its own lease ran out
         run = Run(message, handler, JobContext(message, holder, self._clock))
@@ -117,6 +120,10 @@ class Runs:
         for run in list(self.waiting):
             self.interrupt(run, "drain")
         self.waiting.clear()
+
+    def abandon(self) -> None:
+        """Release what does not end although it was cancelled; its fence keeps it from committing."""
+        self.outbox += [outcome.released(run.message) for run in self.held.values()]
 
     def count(self, settlements: Sequence[Settlement], lost: set[int]) -> None:
         """Count what was recorded."""

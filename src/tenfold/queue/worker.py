@@ -119,7 +119,8 @@ class Worker:
         if not await self._all_ended(self._drain_s):
             for run in list(self.runs.held.values()):
                 self.runs.interrupt(run, "drain")
-            await self._all_ended(GRACE_S)
+            if not await self._all_ended(GRACE_S):
+                self.runs.abandon()
         await self._end_loops()
         await self.turn()
         if self._executor is not None:
@@ -135,7 +136,7 @@ class Worker:
         self._tasks = []
 
     async def adopt(self) -> int:
-        """Unpark messages of known handlers and move those of each handler to the lane it has now."""
+        """Unpark the messages of handlers that exist in the code that is running; answers how many."""
         lanes = {name: handler.lane for name, handler in self.handlers.items()}
         async with self.queue.database.tx() as tx:
             return await self.queue.backend.adopt(tx, lanes, self._clock.now())
@@ -186,13 +187,15 @@ class Worker:
             return 0
         self._hungry |= claimed.more
         self._due_at = claimed.due_at
+        if claimed.messages:
+            self._idle_polls = 0
         runs.accept(claimed.messages, self)
         return len(claimed.messages)
 
     async def poll(self) -> None:
         """Look whether there is something to claim that nobody has told of."""
         self._hungry, self._due_at = await self._claimer.look(self.queue.database.read())
-        self._idle_polls = 0 if self._hungry else self._idle_polls + 1
+        self._idle_polls += 1
 
     async def _dispatch(self) -> None:
         while not self._closing:

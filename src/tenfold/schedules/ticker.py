@@ -51,8 +51,12 @@ class Ticker:
         """The earliest tick that is waited for; None before the rows were read, and without schedules."""
 
     async def feed(self, tx: Tx, now: float) -> None:
-        """Put the ticks that are due into the queue and set ``next_at``; rows that are missing are made."""
+        """Put the ticks that are due into the queue; rows that are missing are made. ``next_at`` moves on when
+        ``tx`` commits, for what is rolled back has not been fed."""
         ticks = [await self._tick(tx, schedule, now) for schedule in self._schedules]
+        tx.on_commit(lambda: self._wait_for(ticks, now))
+
+    def _wait_for(self, ticks: Sequence[float], now: float) -> None:
         self.due_at = min(ticks, default=None)
         self.next_at = min([now + LOOK_AGAIN_S, *ticks]) if ticks else float("inf")
 

@@ -243,60 +243,6 @@ async def test_messages_that_crashed_twice_run_one_at_a_time(tmp_path: Path) -> 
         assert set((await r.states()).values()) == {"done"}
 
 
-async def test_a_message_nobody_knows_is_parked_and_taken_up_by_code_that_does(tmp_path: Path) -> None:
-    job, other = Job[Any, None]("s", write), Job[Any, None]("s", noop)
-    async with rig(tmp_path, job, other) as r:
-        old = r.worker(handlers={other.name: r.handlers[other.name]})
-        handle = await job.enqueue(r.db, "later")
-        await other.enqueue(r.db)
-        await run_pending(old)
-        status = await handle.status()
-        assert status.state == "parked"
-        assert "no job named 's.write'" in (status.error or "")
-        assert old.stats()["done"] == 1
-        new = r.worker()
-        assert await run_pending(new) == 0
-        assert await new.adopt() == 1
-        await run_pending(new)
-        assert await r.did() == ["later"]
-
-
-async def test_a_message_that_no_longer_fits_the_signature_is_parked_with_a_sentence(tmp_path: Path) -> None:
-    async def fn(order: int) -> None: ...
-
-    async def changed(order: int, customer: int) -> None: ...
-
-    before, after = Job[Any, None]("s", fn, name="send"), Job[Any, None]("s", changed, name="send")
-    async with rig(tmp_path, before) as r:
-        handle = await before.enqueue(r.db, order=1)
-        handler = after.bind(r.queues, r.container, r.db)
-        await run_pending(r.worker(handlers={handler.name: handler}))
-        status = await handle.status()
-        assert status.state == "parked"
-        assert "customer" in (status.error or "")
-
-
-async def test_a_limit_declared_later_applies_to_what_is_already_queued(tmp_path: Path) -> None:
-    job, limited = Job[Any, None]("s", noop), Job[Any, None]("s", noop, concurrency=1)
-    async with rig(tmp_path, job) as r:
-        await job.enqueue_many(r.db, [{}] * 5)
-        handler = limited.bind(r.queues, r.container, r.db)
-        worker = r.worker(handlers={handler.name: handler})
-        await worker.adopt()
-        assert await worker.turn() == 1
-        await run_pending(worker)
-        assert set((await r.states()).values()) == {"done"}
-
-
-async def test_a_worker_may_serve_some_queues_only(tmp_path: Path) -> None:
-    job = Job[Any, None]("s", write)
-    async with rig(tmp_path, job) as r:
-        await job.enqueue(r.db, "default")
-        await job.options(queue="slow").enqueue(r.db, "slow")
-        await run_pending(r.worker(queues=["slow"]))
-        assert await r.did() == ["slow"]
-
-
 async def test_stop_waits_for_what_runs_and_gives_back_what_does_not_end(tmp_path: Path) -> None:
     started = asyncio.Event()
 

@@ -115,7 +115,7 @@ UPDATE tenfold_message AS m
 SET state = j.value ->> 2, run_at = coalesce(j.value ->> 3, m.run_at), failures = m.failures + (j.value ->> 4),
     crashes = m.crashes + (j.value ->> 5), error = coalesce(j.value ->> 6, m.error),
     progress = coalesce(j.value ->> 7, m.progress),
-    lane = CASE WHEN j.value ->> 8 THEN '!' || ltrim(m.lane, '!') ELSE m.lane END,
+    lane = CASE WHEN j.value ->> 8 THEN '!' || ltrim(m.lane, '!') ELSE coalesce(j.value ->> 9, m.lane) END,
     worker = NULL, lease_until = NULL
 FROM json_each(:items) j
 WHERE m.id = j.value ->> 0 AND m.fence = j.value ->> 1 AND m.state = 'running'
@@ -140,13 +140,6 @@ UPDATE tenfold_message AS m SET state = CASE WHEN m.run_at <= :now THEN 'ready' 
 FROM json_each(:lanes) j
 WHERE m.state = 'parked' AND m.handler = j.value ->> 0
 """)
-RELANE = sa.text("""
-UPDATE tenfold_message AS m SET lane = substr(m.lane, 1, m.lane LIKE '!%') || (j.value ->> 1)
-FROM json_each(:lanes) j
-WHERE m.handler = j.value ->> 0 AND ltrim(m.lane, '!') <> j.value ->> 1
-  AND m.state IN ('ready', 'delayed', 'waiting')
-""")
-
 PRUNE = (
     sa.text("""
 DELETE FROM tenfold_message_archive WHERE id IN

@@ -141,8 +141,7 @@ class Backend(QueueBackend, Inbox):
     # ── housekeeping ──
 
     async def adopt(self, tx: Tx, lanes: Mapping[str, str], now: float) -> int:
-        pairs = _json(list(lanes.items()))
-        return await tx.execute(sql.UNPARK, lanes=pairs, now=now) + await tx.execute(sql.RELANE, lanes=pairs)
+        return await tx.execute(sql.UNPARK, lanes=_json(list(lanes.items())), now=now)
 
     async def prune(self, tx: Tx, now: float, limit: int) -> int:
         return sum([await tx.execute(statement, now=now, limit=limit) for statement in sql.PRUNE])
@@ -186,4 +185,4 @@ def _returned(s: Settlement, now: float) -> tuple[Any, ...]:
     """The columns of the statement RETURN."""
     run_at = s.run_at if s.verdict == "retry" else None
     state = "ready" if run_at is not None and run_at <= now else _STATE_AFTER[s.verdict]
-    return (s.id, s.fence, state, run_at, s.failures, s.crashes, s.error, s.progress, s.suspect)
+    return (s.id, s.fence, state, run_at, s.failures, s.crashes, s.error, s.progress, s.suspect, s.lane)

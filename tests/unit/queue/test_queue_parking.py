@@ -1,0 +1,106 @@
+"""What one worker leaves to other code, other queues, or another turn."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.queues import add_effect, rig
+from tenfold.db import Tx
+from tenfold.jobs import Job
+from tenfold.queue.testing import run_pending
+from tenfold.schedules import Schedule
+
+pytestmark = pytest.mark.anyio
+
+
+async def write(what: str, tx: Tx) -> None:
+    await tx.execute(add_effect, what=what)
+
+
+async def noop() -> None: ...
+
+
+async def test_a_message_nobody_knows_is_parked_and_taken_up_by_code_that_does(tmp_path: Path) -> None:
+    job, other = Job[Any, None]("s", write), Job[Any, None]("s", noop)
+    async with rig(tmp_path, job, other) as r:
+        old = r.worker(handlers={other.name: r.handlers[other.name]})
+        handle = await job.enqueue(r.db, "later")
+        await other.enqueue(r.db)
+        await run_pending(old)
+        status = await handle.status()
+        assert status.state == "parked"
+        assert "no job named 's.write'" in (status.error or "")
+        assert old.stats()["done"] == 1
+        new = r.worker()
+        assert await run_pending(new) == 0
+        assert await new.adopt() == 1
+        await run_pending(new)
+        assert await r.did() == ["later"]
+
+
+async def test_a_message_that_no_longer_fits_the_signature_is_parked_with_a_sentence(tmp_path: Path) -> None:
+    async def fn(order: int) -> None: ...
+
+    async def changed(order: int, customer: int) -> None: ...
+
+    before, after = Job[Any, None]("s", fn, name="send"), Job[Any, None]("s", changed, name="send")
+    async with rig(tmp_path, before) as r:
+        handle = await before.enqueue(r.db, order=1)
+        handler = after.bind(r.queues, r.container, r.db)
+        await run_pending(r.worker(handlers={handler.name: handler}))
+        status = await handle.status()
+        assert status.state == "parked"
+        assert "customer" in (status.error or "")
+
+
+async def test_a_limit_declared_later_applies_to_what_is_already_queued(tmp_path: Path) -> None:
+    running, most = 0, 0
+
+    async def busy() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    job, limited = Job[Any, None]("s", busy), Job[Any, None]("s", busy, concurrency=1)
+    async with rig(tmp_path, job) as r:
+        await job.enqueue_many(r.db, [{}] * 5)
+        handler = limited.bind(r.queues, r.container, r.db)
+        await run_pending(r.worker(handlers={handler.name: handler}))
+        assert most == 1
+        assert set((await r.states()).values()) == {"done"}
+
+
+async def test_a_tick_whose_transaction_failed_is_made_by_the_next_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks: list[str] = []
+
+    async def hourly() -> None:
+        ticks.append("tick")
+
+    async with rig(tmp_path, Schedule("s", hourly, 3600)) as r:
+        worker = r.worker()
+        await run_pending(worker)
+        await r.clock.advance(3600)
+        with monkeypatch.context() as patch:
+            patch.setattr(r.queue.backend, "lanes", None)  # the turn fails after the ticker has fed
+            await worker.poll()
+            with pytest.raises(TypeError):
+                await worker.turn()
+        await run_pending(worker)
+        assert ticks == ["tick"]
+
+
+async def test_a_worker_may_serve_some_queues_only(tmp_path: Path) -> None:
+    job = Job[Any, None]("s", write)
+    async with rig(tmp_path, job) as r:
+        await job.enqueue(r.db, "default")
+        await job.options(queue="slow").enqueue(r.db, "slow")
+        await run_pending(r.worker(queues=["slow"]))
+        assert await r.did() == ["slow"]
