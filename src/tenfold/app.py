@@ -8,7 +8,7 @@ in reverse. A server that speaks ASGI lifespan does both; without lifespan the f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ class App:
         """Wraps the authenticator at start, so that tests can act as anybody."""
         self._loaded: Loaded | None = None
         self._assembly: Assembly | None = None
-        self._starting = asyncio.Lock()
+        self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         _refuse_twins("service", [service.name for service in services])
         _refuse_twins("job", [job.name for job in self.jobs])
         _refuse_twins("topic", [topic.name for service in services for topic in service.topics])
@@ -106,7 +106,7 @@ class App:
     # ── settings ──
 
     def configure(
-        self, file: Path | None = None, *, environ: dict[str, str] | None = None, **overrides: Any
+        self, file: Path | None = None, *, environ: Mapping[str, str] | None = None, **overrides: Any
     ) -> Loaded:
         """Read ``tenfold.toml`` and ``TENFOLD_…`` variables; ``overrides`` are paths with ``__`` for dots.
 
@@ -142,7 +142,7 @@ class App:
 
     async def start(self, *, worker: bool | None = None) -> None:
         """Connect, migrate, start. ``worker`` overrides the setting ``worker.enabled``. Again is harmless."""
-        async with self._starting:
+        async with self._one_at_a_time():
             if self._assembly is None:
                 assembly = Assembly(self)
                 await assembly.start(self.settings.worker.enabled if worker is None else worker)
@@ -150,10 +150,17 @@ class App:
 
     async def stop(self) -> None:
         """Stop every part, last started first. Again is harmless."""
-        async with self._starting:
+        async with self._one_at_a_time():
             assembly, self._assembly = self._assembly, None
             if assembly is not None:
                 await assembly.stop()
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        """Starting and stopping take turns. A lock belongs to its loop, and an app may outlive several (tests)."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = loop, asyncio.Lock()
+        return self._turn[1]
 
     async def stop_worker(self) -> None:
         """Hand unfinished jobs back and take no more, while requests are still answered."""
@@ -187,22 +194,23 @@ class App:
 
     def check(self) -> list[str]:
         """Everything that can be found wrong without starting: one sentence each, none when all is well."""
-        return Assembly.problems(self)
+        return [] if self.started else Assembly.problems(self)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI 3.1 document; needs nothing running."""
-        return Assembly(self).docs.document
+        return (self._assembly or Assembly(self)).docs.document
 
     # ── entries ──
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+            return
         if self._assembly is None:
-            if scope["type"] == "lifespan":
-                await self._serve_lifespan(receive, send)
-                return
             await self.start()
-        await self.assembly.http(scope, receive, send)
+            assert self._assembly is not None
+        await self._assembly.http(scope, receive, send)
 
     async def ops(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI application of the operations listener: metrics, health, pages."""
@@ -221,14 +229,19 @@ class App:
         if not loop.is_running():
             loop.run_until_complete(self.stop())
 
-    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+    def __rsgi__(self, scope: Any, protocol: Any) -> Awaitable[None]:
         """Granian's own protocol, a thinner entry than ASGI."""
         if self._assembly is None:
-            await self.start()
+            return self._first_rsgi(scope, protocol)
+        return self._assembly.rsgi.__rsgi__(scope, protocol)
+
+    async def _first_rsgi(self, scope: Any, protocol: Any) -> None:
+        await self.start()
         await self.assembly.rsgi.__rsgi__(scope, protocol)
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
+        ours = not self.started  # who has started it otherwise stops it too
         try:
             await self.start()
         except Exception as error:
@@ -236,7 +249,8 @@ class App:
             raise
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self.stop()
+        if ours:
+            await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
 

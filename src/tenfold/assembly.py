@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tenfold._core import context as contexts
 from tenfold._core.clock import Clock
+from tenfold._core.container import Container, Plan, describe
+from tenfold._core.context import Context, use
 from tenfold._core.lifecycle import Lifecycle
 from tenfold._core.resolve import backend_class
 from tenfold._core.settings import Settings
@@ -20,7 +22,7 @@ from tenfold.background import Background
 from tenfold.cache.cache import Cache
 from tenfold.cache.response import ResponseStore
 from tenfold.db import migrations
-from tenfold.errors import DeclarationError, TenfoldError
+from tenfold.errors import ConfigError, DeclarationError, TenfoldError
 from tenfold.guard.backends.sql import SqlIdempotencyStore
 from tenfold.guard.idempotency import IdempotencyGuard
 from tenfold.http.asgi import HttpApp
@@ -31,9 +33,11 @@ from tenfold.http.rsgi import RsgiApp
 from tenfold.http.websocket import WebSocketApp
 from tenfold.mail.mailer import Mailer
 from tenfold.mail.page import MailboxPage
-from tenfold.rpc.binding import bind_calls, unbind_calls
+from tenfold.rpc.binding import Calls
 from tenfold.security import keys
 from tenfold.security.accounts import Accounts
+from tenfold.security.principal import service_principal
+from tenfold.telemetry import names
 from tenfold.telemetry.hub import Hub
 from tenfold.telemetry.ops import OpsApp
 
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from tenfold.app import App
     from tenfold.db.contract import DatabaseBackend
     from tenfold.db.database import Database
+    from tenfold.service import Service
 
 log = logging.getLogger("tenfold.app")
 
@@ -61,6 +66,8 @@ class Assembly:
         self.http = self._http()
         self.rsgi = RsgiApp(self.http)
         self.background = Background(app, self.telemetry)
+        self.calls = Calls(app.operations, self.http.wiring, self.telemetry.registry)
+        self._hooks = [(service.name, _Hooks(service, app.container)) for service in app.services]
         self.ops = OpsApp(
             self.telemetry.registry,
             self.checks,
@@ -159,7 +166,7 @@ class Assembly:
         """Open everything, bottom up; what was opened is closed again when a later part fails."""
         app, settings, life = self.app, self.settings, self._life
         _check_secrets(app)
-        app.data_dir.mkdir(parents=True, exist_ok=True)
+        _make_folder(app.data_dir)
         await life.start("telemetry", self.telemetry)
         await life.start(
             "databases", _Databases(app.databases, settings, app.data_dir, app.clock, self.telemetry)
@@ -172,11 +179,23 @@ class Assembly:
         for service, guard in self._guards.items():
             await life.start(f"idempotency keys of {service}", guard)
         await life.start("queues", self.background)
-        await life.start("calls", _Calls(self))
+        await life.start("dependencies", _Dependencies(app.container))
+        await life.start("calls", self.calls)
         await life.start("http", self.http)
-        await life.start("hooks", _Hooks(app))
+        self._show_admission()
+        for service_name, hooks in self._hooks:
+            await life.start(f"hooks of {service_name}", hooks)
         if worker:
             await life.start("worker", self.background.worker)
+
+    def _show_admission(self) -> None:
+        gate = self.http.wiring.admission
+        if gate is not None:
+            prefix = names.HTTP_SHED.removesuffix("_shed_total")
+            about = "Requests that found the process full: waiting for a place, or refused."
+            self.telemetry.numbers(
+                prefix, about, ({}, lambda: {"shed_total": gate.refused, "waiting": gate.waiting})
+            )
 
     async def stop_worker(self) -> None:
         """Stop taking messages; hand back what cannot end in time."""
@@ -190,6 +209,15 @@ class Assembly:
 def _check_secrets(app: App) -> None:
     if isinstance(app.auth, Accounts):
         keys.check(app.settings.app)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {path} cannot be made: {error.strerror or error}.", where="app.data_dir"
+        ) from None
 
 
 class _Databases:
@@ -251,6 +279,7 @@ class _Caches:
         self._caches, self._databases = caches, databases
         self._settings, self._clock, self._telemetry = settings, clock, telemetry
         self._backend: Any = None
+        self._listening: list[Callable[[], None]] = []
 
     async def start(self) -> None:
         settings = self._settings.cache
@@ -260,12 +289,13 @@ class _Caches:
         await self._backend.start()
         for cache in self._caches:
             cache.bind(self._backend, self._clock, ttl_max_s=settings.ttl_max_s)
-            for database in self._databases:
-                database.on_invalidate(cache.forget)
+            self._listening += [database.on_invalidate(cache.forget) for database in self._databases]
         sources = [({"cache": cache.name}, cache.stats.numbers) for cache in self._caches]
         self._telemetry.numbers("tenfold_cache", "The caches of this process.", *sources)
 
     async def stop(self) -> None:
+        while self._listening:
+            self._listening.pop()()
         for cache in self._caches:
             await cache.unbind()
         await self._backend.stop()
@@ -300,43 +330,46 @@ class _Accounts:
         await self._accounts.stop()
 
 
-class _Calls:
-    """Operations call each other through rpc while the app runs."""
+class _Dependencies:
+    """Singletons are made when first asked for, and cleaned up here."""
 
-    def __init__(self, assembly: Assembly) -> None:
-        self._assembly = assembly
+    def __init__(self, container: Container) -> None:
+        self._container = container
 
     async def start(self) -> None:
-        bind_calls(self._assembly.app.operations, self._assembly.http.wiring)
+        return
 
     async def stop(self) -> None:
-        unbind_calls(self._assembly.app.operations)
-        await self._assembly.app.container.clean_up()
+        await self._container.clean_up()
 
 
 class _Hooks:
-    """The services' own start and stop functions, with their dependencies."""
+    """One service's start and stop functions, with their dependencies."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, service: Service, container: Container) -> None:
+        self._service = service.name
+        self._starts = [(hook, container.plan_all(hook, {Context})) for hook in service.start_hooks]
+        self._stops = [(hook, container.plan_all(hook, {Context})) for hook in service.stop_hooks]
 
     async def start(self) -> None:
-        for service in self._app.services:
-            for hook in service.start_hooks:
-                await self._run(service.name, hook)
+        for hook, plan in self._starts:
+            await self._run(hook, plan)
 
     async def stop(self) -> None:
-        for service in reversed(self._app.services):
-            for hook in reversed(service.stop_hooks):
-                await self._run(service.name, hook)
+        """Every one of them, last declared first; one that fails does not keep the others from running."""
+        for hook, plan in reversed(self._stops):
+            try:
+                await self._run(hook, plan)
+            except Exception:
+                log.exception("%s failed", describe(hook))
 
-    async def _run(self, service: str, hook: Callable[..., Awaitable[None]]) -> None:
-        from contextlib import AsyncExitStack
-
-        from tenfold._core.context import Context
-
-        context = Context(service=service, operation=f"{service}.{getattr(hook, '__name__', 'hook')}")
-        plan = self._app.container.plan(hook, {Context})
-        with contexts.use(context):
+    async def _run(self, hook: Callable[..., Awaitable[None]], plan: Plan) -> None:
+        name = getattr(hook, "__name__", "hook")
+        context = Context(
+            service=self._service,
+            operation=f"{self._service}.{name}",
+            principal=service_principal(self._service),
+        )
+        with use(context):
             async with AsyncExitStack() as stack:
                 await hook(**await plan.resolve({Context: context}, stack))

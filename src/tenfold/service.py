@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
+from msgspec import Struct
 from typing_extensions import TypedDict, Unpack
 
 from tenfold._core.container import Scope, describe
@@ -124,6 +125,12 @@ class Service:
             raise DeclarationError(
                 f"its prefix {prefix!r} must begin with a slash and not end with one.",
                 where=f"service {name}",
+            )
+        if settings is not None and not (isinstance(settings, type) and issubclass(settings, Struct)):
+            raise DeclarationError(
+                f"its settings {settings!r} are not a msgspec Struct.",
+                where=f"service {name}",
+                remedy="Write `class MySettings(msgspec.Struct, frozen=True): ...`.",
             )
         self.name = name
         self.prefix = prefix

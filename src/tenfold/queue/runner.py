@@ -21,6 +21,7 @@ from tenfold.queue import outcome
 from tenfold.queue.context import JobContext, enter_job
 from tenfold.queue.contract import Expired, Inbox, Keep
 from tenfold.queue.message import Message, Settlement
+from tenfold.security.principal import service_principal
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
@@ -91,7 +92,8 @@ class Runner:
         message, handler = run.message, run.handler
         wire: dict[str, Any] = msgspec.json.decode(message.context) if message.context else {}
         context = Context.from_wire(wire)
-        context.service, _, context.operation = handler.name.partition(".")
+        context.service, context.operation = handler.name.partition(".")[0], handler.name
+        context.principal = service_principal(context.service, context.tenant)
         if handler.timeout_s is not None:
             context.deadline = self._clock.monotonic() + handler.timeout_s
         enter(context)

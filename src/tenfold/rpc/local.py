@@ -1,7 +1,8 @@
 """Calls between services inside one process: the same promises as over the wire, without the wire.
 
-Arguments are copied and validated, the callee's policy is checked against the caller's principal, the deadline is
-the earlier of the caller's and the operation's, and errors arrive as the types that a remote call would raise:
+Arguments are copied and validated, the callee's policy is checked against the principal that the work in hand has
+(of jobs, subscribers and schedules: their service), the callee has a transaction of its own, the deadline is the
+earlier of the caller's and the operation's, and errors arrive as the types that a remote call would raise:
 problems and Tenfold's own errors as they are, anything unforeseen as :class:`~tenfold.errors.InternalError`.
 """
 
@@ -14,109 +15,129 @@ from typing import TYPE_CHECKING, Any
 
 from tenfold._core import context as contexts
 from tenfold._core.context import Context
+from tenfold.db.ambient import held
 from tenfold.db.database import Reader, Tx
-from tenfold.errors import CallError, DeadlineExceeded, Forbidden, InternalError, TenfoldError
+from tenfold.errors import DeadlineExceeded, DeclarationError, InternalError, TenfoldError
+from tenfold.http.access import admitted, optional
 from tenfold.rpc.signature import Signature
-from tenfold.security.policy import as_policy
+from tenfold.security.policy import as_policy, public
 from tenfold.security.principal import Principal
+from tenfold.telemetry import names
+from tenfold.telemetry.trace import span
 
 if TYPE_CHECKING:
-    from tenfold.http.inject import Injection, PrincipalParam
+    from tenfold.http.inject import Injection
     from tenfold.http.operation import Operation
     from tenfold.http.wiring import Wiring
+    from tenfold.telemetry.metrics import Registry
 
 log = logging.getLogger("tenfold.rpc")
+
+
+class CallMetrics:
+    """How many calls there were, how they ended, and how long they took."""
+
+    def __init__(self, registry: Registry) -> None:
+        about = "Calls between services, by operation and outcome (ok, refused: the caller's fault, failed)."
+        self.ended = registry.counter(names.CALLS, about, (names.OPERATION, names.OUTCOME))
+        about = "Time of calls between services, in seconds."
+        self.duration = registry.histogram(names.CALL_DURATION, about, (names.OPERATION,))
 
 
 class LocalCall:
     """The callable behind ``await operation(…)`` while its app runs."""
 
     def __init__(
-        self,
-        operation: Operation[..., Any],
-        injection: Injection,
-        wiring: Wiring,
+        self, operation: Operation[..., Any], injection: Injection, wiring: Wiring, metrics: CallMetrics
     ) -> None:
         self._operation = operation
+        self._name = operation.name
         self._injection = injection
         self._signature = Signature(operation.fn, injection.names)
         self._database = wiring.databases.get(operation.service)
-        self._clock = wiring.clock
+        self._monotonic = wiring.clock.monotonic
         self._threads = wiring.threads
         self._timeout_s = operation.policies.timeout_s or wiring.settings.timeout_s
-        self._policy = as_policy(operation.policies.auth) if operation.routed else None
+        self._policy = as_policy(operation.policies.auth) if operation.routed else public
         self._injects = bool(injection.names)
+        self._ok, self._refused, self._failed = (
+            metrics.ended.labels(self._name, outcome) for outcome in ("ok", "refused", "failed")
+        )
+        self._duration = metrics.duration.labels(self._name)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        signature = self._signature
-        sent = signature.encode_arguments(signature.bind(args, kwargs))
-        context = self._child(contexts.current())
-        if self._policy is not None:
-            await self._policy.check_async(context.principal)
-        arguments = signature.decode_arguments(sent)
-        with contexts.use(context):
-            result = await self._bounded(arguments, context)
-        return signature.decode_result(signature.encode_result(result))
+        started = self._monotonic()
+        ended = self._failed
+        try:
+            result = await self._travel(self._signature.send(args, kwargs), started)
+            ended = self._ok
+            return result
+        except TenfoldError as error:
+            if error.status < 500:
+                ended = self._refused
+            raise
+        finally:
+            ended.inc()
+            self._duration.observe(self._monotonic() - started)
 
-    def _child(self, caller: Context) -> Context:
-        now = self._clock.monotonic()
+    async def _travel(self, sent: bytes, now: float) -> Any:
+        context = self._child(contexts.current(), now)
+        with contexts.use(context), span(names.SPAN_CALL, operation=self._name):
+            if self._policy.asynchronous:
+                await self._policy.check_async(context.principal)
+            else:
+                self._policy.check(context.principal)
+            arguments = self._signature.receive(sent)
+            assert context.deadline is not None
+            return await self._bounded(arguments, context.deadline - now)
+
+    def _child(self, caller: Context, now: float) -> Context:
         deadline = now + self._timeout_s
-        if caller.deadline is not None:
-            deadline = min(deadline, caller.deadline)
+        if caller.deadline is not None and caller.deadline < deadline:
+            deadline = caller.deadline
             if deadline <= now:
-                raise DeadlineExceeded(f"No time was left to call {self._operation.name}.")
-        principal = caller.principal
-        if principal is None and caller.service:  # a job or a schedule calls: the service itself asks
-            principal = Principal(id=f"service:{caller.service}", kind="service", via="service")
+                raise DeadlineExceeded(f"No time was left to call {self._name}.")
         return caller.child(
-            deadline=deadline,
-            principal=principal,
-            service=self._operation.service,
-            operation=self._operation.name,
+            deadline=deadline, service=self._operation.service, operation=self._name, state=held(caller)
         )
 
-    async def _bounded(self, arguments: dict[str, Any], context: Context) -> Any:
-        assert context.deadline is not None
-        seconds = context.deadline - self._clock.monotonic()
+    async def _bounded(self, arguments: dict[str, Any], seconds: float) -> Any:
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                return await self._run(arguments, context)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise self._unforeseen(error) from error
-            raise DeadlineExceeded(f"{self._operation.name} did not answer within {seconds:.3g} s.") from None
+                return await self._run(arguments)
         except (TenfoldError, asyncio.CancelledError):
             raise
         except Exception as error:
-            raise self._unforeseen(error) from error
+            if limit.expired() and isinstance(error, TimeoutError):
+                raise DeadlineExceeded(f"{self._name} did not answer within {seconds:.3g} s.") from None
+            log.exception("%s failed", self._name)
+            raise InternalError(f"{self._name} failed.") from error
 
-    async def _run(self, arguments: dict[str, Any], context: Context) -> Any:
+    async def _run(self, arguments: dict[str, Any]) -> Any:
         if not self._injects:
-            return await self._call(arguments)
+            return self._signature.copy_result(await self._call(arguments))
         async with AsyncExitStack() as stack:
-            await self._inject(arguments, context, stack)
-            return await self._call(arguments)
+            await self._inject(arguments, contexts.current(), stack)
+            # Before the stack ends: a result that cannot travel undoes the transaction.
+            return self._signature.copy_result(await self._call(arguments))
 
     async def _inject(self, arguments: dict[str, Any], context: Context, stack: AsyncExitStack) -> None:
         """Fill what the framework provides; the transaction, if one is wanted, commits when ``stack`` closes."""
         injection = self._injection
         given: dict[Any, Any] = {Context: context, Principal: context.principal}
-        if injection.wants(Reader) and self._database is not None:
-            given[Reader] = self._database.read()
-        if injection.wants(Tx) and self._database is not None:
-            given[Tx] = await stack.enter_async_context(self._database.tx())
+        if self._database is not None:
+            if injection.wants(Reader):
+                given[Reader] = self._database.read()
+            if injection.wants(Tx):
+                given[Tx] = await stack.enter_async_context(self._database.tx())
         for name, type_ in injection.direct.items():
             arguments[name] = given[type_]
         for wanted in injection.principals:
-            arguments[wanted.name] = self._principal(wanted, context.principal)
+            judge = optional if wanted.optional else admitted
+            arguments[wanted.name] = judge(context.principal, wanted.type)
         if injection.plan:
             arguments.update(await injection.plan.resolve(given, stack))
-
-    def _principal(self, wanted: PrincipalParam, principal: Any) -> Any:
-        if isinstance(principal, wanted.type) or (principal is None and wanted.optional):
-            return principal
-        raise Forbidden(f"{self._operation.name} is for a {wanted.type.__name__}.")
 
     async def _call(self, arguments: dict[str, Any]) -> Any:
         fn = self._operation.fn
@@ -124,16 +145,13 @@ class LocalCall:
             return await fn(**arguments)
         return await self._threads.run(fn, **arguments)
 
-    def _unforeseen(self, error: BaseException) -> InternalError:
-        log.error("%s failed", self._operation.name, exc_info=error)
-        return InternalError(f"{self._operation.name} failed.")
-
 
 class NotCallable:
-    """Stands behind an operation that only HTTP can reach: it wants the request itself, or an upload."""
+    """Stands behind an operation that only HTTP can reach; ``why`` is raised whenever it is called."""
 
-    def __init__(self, operation: Operation[..., Any], why: str) -> None:
-        self._message = f"{operation.name} cannot be called from other services: {why}."
+    def __init__(self, why: DeclarationError) -> None:
+        self._why = why
 
     async def __call__(self, *_: Any, **__: Any) -> Any:
-        raise CallError(self._message)
+        why = self._why
+        raise DeclarationError(why.what, where=why.where, remedy=why.remedy)

@@ -9,65 +9,124 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import msgspec
 
 from tenfold._core.container import describe, hints_of
 from tenfold.errors import DeclarationError, FieldError, InvalidInput
 from tenfold.http.adapters import encode_hook
+from tenfold.http.forms import Upload
+from tenfold.http.reply import Reply, Response
+from tenfold.http.types import members, parts, strip_annotated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOT_ENCODED = (TypeError, NotImplementedError, OverflowError, UnicodeEncodeError, RecursionError)
+"""What MessagePack raises for values it has no form for."""
+
+_LEFT_OUT: Any = object()
 
 
 class Signature:
-    """Encodes arguments for one operation, decodes and validates them, and the same for its result."""
+    """Copies arguments and results of one operation.
+
+    Raises DeclarationError for types that only HTTP carries (uploads, streams, finished responses) and for those
+    that MessagePack cannot.
+    """
 
     def __init__(self, fn: Callable[..., Any], injected: frozenset[str]) -> None:
         self._where = describe(fn)
         hints = hints_of(fn)
-        parameters = inspect.signature(fn).parameters.values()
-        self.names = tuple(p.name for p in parameters if p.name not in injected)
-        self._signature = inspect.Signature([p for p in parameters if p.name in self.names])
-        encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
-        self.encode_arguments: Callable[[Any], bytes] = encode
-        self.encode_result: Callable[[Any], bytes] = encode
+        self._injected = injected
+        parameters = [p for p in inspect.signature(fn).parameters.values() if p.name not in injected]
+        self.names = tuple(p.name for p in parameters)
+        self._known = frozenset(self.names)
+        self._required = frozenset(p.name for p in parameters if p.default is p.empty)
+        self._signature = inspect.Signature(parameters)
+        self._encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
+        result = hints.get("return", Any)
+        self._refuse_http_types({name: hints.get(name, Any) for name in self.names}, result)
         try:
             self._arguments = msgspec.msgpack.Decoder(
-                _struct_of(fn.__name__, self._signature, hints), dec_hook=_decode_hook
+                _struct_of(fn.__name__, parameters, hints), dec_hook=_decode_hook
             )
-            result = hints.get("return", Any)
             self._result = msgspec.msgpack.Decoder(_unwrapped(result), dec_hook=_decode_hook)
         except TypeError as error:
-            raise DeclarationError(
-                f"it cannot be called from other services: {error}.", where=self._where
-            ) from None
+            raise self._wrong(str(error)) from None
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments by name. Raises :class:`TypeError` as a wrong call of a plain function does."""
-        if not args:
-            return kwargs
-        if len(args) > len(self.names):
-            self._signature.bind(*args, **kwargs)  # raises with Python's own words
-        bound = dict(zip(self.names, args, strict=False))
-        if twice := bound.keys() & kwargs.keys():
-            raise TypeError(f"{self._where} got more than one value for {', '.join(sorted(twice))}")
-        bound.update(kwargs)
-        return bound
+    def send(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The arguments as they travel.
 
-    def decode_arguments(self, data: bytes) -> dict[str, Any]:
-        """Arguments as the callee sees them. Raises :class:`InvalidInput` naming the wrong one."""
+        Raises :class:`TypeError` as a wrong call of a plain function does, and :class:`InvalidInput` for values
+        that cannot travel.
+        """
+        bound = self._bind(args, kwargs)
+        try:
+            return self._encode(bound)
+        except NOT_ENCODED:
+            raise InvalidInput(errors=list(self._not_encoded(bound))) from None
+
+    def receive(self, data: bytes) -> dict[str, Any]:
+        """Arguments as the callee sees them, without those that were left out. Raises :class:`InvalidInput`."""
         try:
             values = self._arguments.decode(data)
         except msgspec.ValidationError as error:
-            message, _, at = str(error).partition(" - at `$")
-            field = FieldError("argument", at.strip("`.") or "?", message)
-            raise InvalidInput(errors=[field]) from error
-        return {
-            name: getattr(values, name) for name in self.names if getattr(values, name) is not msgspec.UNSET
-        }
+            raise InvalidInput(errors=_field_errors(error)) from error
+        return {name: value for name in self.names if (value := getattr(values, name)) is not _LEFT_OUT}
 
-    def decode_result(self, data: bytes) -> Any:
-        """The result as the caller sees it."""
-        return self._result.decode(data)
+    def copy_result(self, value: Any) -> Any:
+        """The result as the caller sees it. Raises what msgspec does when it is not what was declared."""
+        return self._result.decode(self._encode(value.value if isinstance(value, Reply) else value))
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        bound = kwargs
+        if args:
+            bound = dict(zip(self.names, args, strict=False))
+            if len(args) > len(self.names) or bound.keys() & kwargs.keys():
+                self._signature.bind(*args, **kwargs)  # raises with Python's own words
+            bound.update(kwargs)
+        if not self._required <= bound.keys() <= self._known:
+            if filled := bound.keys() & self._injected:
+                names = ", ".join(sorted(filled))
+                raise TypeError(f"{names}: filled by the framework, not by the caller of {self._where}")
+            self._signature.bind(**bound)
+        return bound
+
+    def _not_encoded(self, bound: Mapping[str, Any]) -> list[FieldError]:
+        found: list[FieldError] = []
+        for name, value in bound.items():
+            try:
+                self._encode(value)
+            except NOT_ENCODED as error:
+                found.append(FieldError("argument", name, f"cannot travel between services: {error}"))
+        return found
+
+    def _refuse_http_types(self, arguments: Mapping[str, Any], result: Any) -> None:
+        for name, hint in arguments.items():
+            if any(part is Upload for part in parts(hint)):
+                raise self._wrong(f"its parameter {name!r} is an Upload, which only a form carries.")
+        for hint in members(result):
+            bare = get_origin(strip_annotated(hint)) or strip_annotated(hint)
+            if isinstance(bare, type) and issubclass(bare, Response):
+                raise self._wrong(f"it answers with a {bare.__name__}, which only HTTP carries.")
+
+    def _wrong(self, why: str) -> DeclarationError:
+        return DeclarationError(f"it cannot be called from other services: {why}", where=self._where)
+
+
+def _field_errors(error: msgspec.ValidationError) -> list[FieldError]:
+    message, _, at = str(error).partition(" - at `$")
+    path = at.strip("`.")
+    details = getattr(error.__cause__, "errors", None)
+    if details is None:
+        return [FieldError("argument", path or "?", message)]
+    # Pydantic lists every wrong field of its model, with the path inside it.
+    return [
+        FieldError("argument", ".".join([path, *map(str, one["loc"])]), one["msg"])
+        for one in details(include_url=False)
+    ]
 
 
 def _decode_hook(type_: Any, value: Any) -> Any:
@@ -77,21 +136,20 @@ def _decode_hook(type_: Any, value: Any) -> Any:
     raise NotImplementedError(f"a {type_.__name__} cannot travel between services")
 
 
-def _struct_of(name: str, signature: inspect.Signature, hints: dict[str, Any]) -> type[msgspec.Struct]:
+def _struct_of(
+    name: str, parameters: list[inspect.Parameter], hints: Mapping[str, Any]
+) -> type[msgspec.Struct]:
     """The arguments as one Struct; those with a default may be left out, so that the callee's default holds."""
     fields: list[Any] = []
-    for parameter in signature.parameters.values():
-        hint = hints.get(parameter.name, Any)
-        if parameter.default is inspect.Parameter.empty:
-            fields.append((parameter.name, hint))
-        else:
-            fields.append((parameter.name, hint | msgspec.UnsetType, msgspec.UNSET))
+    for parameter in parameters:
+        field = (parameter.name, hints.get(parameter.name, Any))
+        fields.append(field if parameter.default is parameter.empty else (*field, _LEFT_OUT))
     return msgspec.defstruct(f"{name}_arguments", fields, kw_only=True)
 
 
 def _unwrapped(result: Any) -> Any:
     """The value's type of ``Reply[T]``: status and headers are the HTTP face's business, not the caller's."""
-    origin = getattr(result, "__origin__", None)
-    if origin is not None and getattr(origin, "__module__", "").endswith("http.reply"):
-        return get_args(result)[0]
-    return result
+    bare = strip_annotated(result)
+    if bare is Reply:
+        return Any
+    return get_args(bare)[0] if get_origin(bare) is Reply else result

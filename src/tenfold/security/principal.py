@@ -30,3 +30,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     email: str | None = None
     via: str = ""
     """How the caller was recognised: ``bearer``, ``session``, ``api-key``, or what an authenticator says."""
+
+
+def service_principal(service: str, tenant: str | None = None) -> Principal:
+    """Who calls when nobody asked for the work: a job, a subscriber, a schedule or a start hook of ``service``."""
+    return Principal(id=f"service:{service}", kind="service", tenant=tenant, via="service")
