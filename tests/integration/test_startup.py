@@ -1,0 +1,58 @@
+"""How long the shop takes to start, and how much memory it holds when idle."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from support.process import Process
+from support.shop_server import EXAMPLES
+
+MEMORY_MAX_MB = 120.0
+HEAVY = (
+    "alembic", "matplotlib", "numpy", "argon2", "pydantic", "IPython", "granian", "httpx2", "multiprocessing.pool",
+    "sqlalchemy.orm", "sqlalchemy.ext.asyncio", "sqlalchemy.dialects.postgresql", "cyclopts.help", "code",
+    "tenfold.testing", "tenfold.cli.jobs", "tenfold.cli.shell", "pytest",
+)  # fmt: skip
+PROBE = """
+import asyncio, sys, tempfile
+from tenfold.cli import target
+app = target.load("shop.app:app")
+app.configure(environ={{}}, app__data_dir={data!r}, http__port=0, ops__port=0)
+from tenfold.runtime.serve import Roles, run
+import os, signal
+run(app, Roles(), started=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+print(*sorted(sys.modules))
+"""
+
+
+def test_an_idle_shop_is_small_and_says_how_fast_it_was_ready(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tenfold", "run", "shop.app:app", "--port", "0", "--ops-port", "0"]
+    words = [*command, "--data", str(tmp_path)]
+    env = {"PYTHONPATH": str(EXAMPLES)}
+    with Process(words, cwd=EXAMPLES, env=env, ready="Ready after") as first:  # makes and fills the database
+        assert first.stop() == 0
+    began = time.perf_counter()
+    with Process(words, cwd=EXAMPLES, env=env, ready="Ready after") as shop:
+        ready_s = time.perf_counter() - began
+        used = psutil.Process(shop.pid)
+        megabytes, cpu_s = used.memory_info().rss / 2**20, sum(used.cpu_times()[:2])
+        assert shop.stop() == 0
+    print(f"ready after {ready_s:.2f} s ({cpu_s:.2f} s of CPU), {megabytes:.0f} MB")
+    assert megabytes < MEMORY_MAX_MB
+
+
+def test_a_start_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """The time of a start is its imports: these are for other commands, or for later."""
+    probe = [sys.executable, "-c", PROBE.format(data=str(tmp_path))]
+    for _ in range(2):  # the first start makes the tables, which takes more
+        done = subprocess.run(
+            probe, cwd=EXAMPLES, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "tenfold.http.asgi" in loaded
+    assert [name for name in HEAVY if name in loaded] == []

@@ -1,0 +1,179 @@
+"""What the commands say: answers on standard output, mistakes as one sentence, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tenfold.cli import target
+from tenfold.cli.connection import connected
+from tenfold.db import migrations
+from tenfold.queue.queue import Queues
+
+Command = Callable[..., str]
+
+
+def test_help_lists_every_command_with_a_sentence(tenfold: Command) -> None:
+    said = tenfold("--help")
+    for name in ("new", "run", "worker", "migrate", "jobs", "routes", "config", "check", "shell", "openapi"):
+        assert f"│ {name} " in said
+
+
+def test_version(tenfold: Command) -> None:
+    assert tenfold("--version").strip() == "0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("rum",), 'Unknown command "rum". Did you mean "run"?'),
+        (("run", "--prot", "80"), "Unknown option: --prot. Did you mean --port?"),
+        (("run", "--port", "eighty"), "eighty"),
+        (("jobs", "show"), "requires an argument"),
+        (("jobs", "retry"), "name ids, or all dead messages with --dead."),
+        (("migrate", "--service", "words"), "--service goes with --new"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_and_status_2(
+    words: tuple[str, ...], sentence: str, tenfold: Command, project: Path
+) -> None:
+    said = tenfold(*words, status=2)
+    assert said.startswith("error: ")
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_routes_show_method_path_and_operation(tenfold: Command, project: Path) -> None:
+    lines = [line.split() for line in tenfold("routes").splitlines()]
+    assert lines == [
+        ["method", "path", "operation"],
+        ["GET", "/words", "words.listed"],
+        ["POST", "/words", "words.add"],
+        ["call", "words.count"],
+    ]
+
+
+def test_routes_show_policies_when_asked(tenfold: Command, project: Path) -> None:
+    said = tenfold("routes", "--policies")
+    assert "anybody, key required, within 2.5 s" in said
+    assert "other services only" in said
+
+
+def test_config_shows_every_value_with_where_it_came_from(
+    tenfold: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "tenfold.toml").write_text('[http]\nport = 9000\n[services.words]\ngreeting = "hi"\n')
+    monkeypatch.setenv("TENFOLD_APP_SECRET_KEY", "very secret words")
+    rows = {line.split()[0]: line.split()[1:] for line in tenfold("config").splitlines() if line}
+    assert rows["http.port"] == ["9000", "tenfold.toml"]
+    assert rows["app.secret_key"] == ["••••••", "TENFOLD_APP_SECRET_KEY"]
+    assert rows["http.host"] == ["127.0.0.1", "default"]
+    assert rows["services.words.greeting"] == ["hi", "tenfold.toml"]
+
+
+def test_config_works_without_an_app(
+    tenfold: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "http.port" in tenfold("config")
+
+
+def test_check_counts_what_there_is(tenfold: Command, project: Path) -> None:
+    assert tenfold("check") == "✓ wordy: 1 service, 3 operations, 1 job. Nothing is wrong.\n"
+
+
+def test_check_finds_an_operation_without_a_policy(tenfold: Command, project: Path, module: str) -> None:
+    file = project / module / "app.py"
+    file.write_text(file.read_text().replace("auth=public, ", ""))
+    said = tenfold("check", status=1)
+    assert "it does not say who may use it" in said
+
+
+def test_check_warns_of_migrations_that_lose_data(tenfold: Command, project: Path, module: str) -> None:
+    scripts = project / module / "migrations" / "words" / "versions"
+    scripts.mkdir(parents=True)
+    (scripts / "0001_x.py").write_text("def upgrade():\n    op.drop_table('old')\n")
+    said = tenfold("check")
+    assert "0001_x.py:2: " in said
+    assert "loses data" in said
+    assert "Nothing is wrong" in said
+
+
+def test_openapi_prints_the_document_or_writes_it(tenfold: Command, project: Path) -> None:
+    printed = json.loads(tenfold("openapi"))
+    assert "/words" in printed["paths"]
+    assert tenfold("openapi", "-o", "api.json") == "Wrote api.json.\n"
+    assert json.loads((project / "api.json").read_text()) == printed
+
+
+def test_migrate_makes_what_is_missing_and_then_has_nothing_to_do(tenfold: Command, project: Path) -> None:
+    assert "missing" in tenfold("migrate", "--check", status=1)
+    assert "words: created words as declared" in tenfold("migrate")
+    assert tenfold("migrate") == "The database is up to date.\n"
+    assert "up to date" in tenfold("migrate", "--check")
+
+
+def test_migrate_in_production_makes_nothing_without_a_script(
+    tenfold: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENFOLD_APP_ENV", "production")
+    said = tenfold("migrate", status=1)
+    assert 'words: no script makes words. Run: tenfold migrate --new "first tables" --service words' in said
+
+
+def test_migrate_writes_and_applies_a_script(tenfold: Command, project: Path, module: str) -> None:
+    said = tenfold("migrate", "--new", "first tables")
+    path = f"{module}/migrations/words/versions/0001_first_tables.py"
+    assert said == f"Wrote {path}. Read it, then run: tenfold migrate\n"
+    assert "create_table" in (project / path).read_text()
+    assert "(first tables)" in tenfold("migrate")
+
+
+def test_migrate_names_the_services_when_the_one_asked_for_has_no_database(
+    tenfold: Command, project: Path
+) -> None:
+    said = tenfold("migrate", "--new", "x", "--service", "word", status=2)
+    assert said == (
+        "error: --service: no service 'word' has a database. There are words. Did you mean 'words'?\n"
+    )
+
+
+def test_jobs_need_a_database_that_is_up_to_date(tenfold: Command, project: Path) -> None:
+    assert "Run: tenfold migrate" in tenfold("jobs", status=1)
+
+
+def test_jobs_are_listed_shown_cancelled_retried_and_discarded(
+    tenfold: Command, project: Path, module: str
+) -> None:
+    enqueue(f"{module}.app:app", 7)
+
+    listed = tenfold("jobs")
+    assert "words.polish" in listed
+    assert listed.splitlines()[-1] == "1 ready in default"
+    assert '{"number":7}' in tenfold("jobs", "show", "1")
+    assert tenfold("jobs", "cancel", "1") == "1 is cancelled, or stops soon.\n"
+    assert tenfold("jobs", "cancel", "1") == "1 had finished already.\n"
+    assert "cancelled" in tenfold("jobs", "list", "--state", "cancelled")
+    assert tenfold("jobs", "retry", "1") == "1 will run again.\n"
+    assert tenfold("jobs", "discard", "1") == "1 is removed.\n"
+    assert "There is no message 1" in tenfold("jobs", "show", "1", status=1)
+    assert tenfold("jobs", "retry", "--dead") == "0 messages will run again.\n"
+    assert tenfold("jobs") == "Nothing is pending and nothing has died.\n"
+
+
+def enqueue(named: str, number: int) -> None:
+    app = target.load(named)
+    app.configure(environ={})
+
+    async def put() -> None:
+        async with connected(app):
+            await migrations.upgrade(app.databases, create_without_scripts=True)
+            queue = Queues(app.clock).of(app.databases[0])
+            async with app.databases[0].tx() as tx:
+                queue.put(tx, queue.message("job", "words.polish", f'{{"number":{number}}}'))
+
+    asyncio.run(put())
