@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -90,11 +90,14 @@ def current() -> Context:
     return context
 
 
-enter: Callable[[Context], object] = _current.set
-"""Make a context current for the rest of this task (and the tasks it starts).
+enter: Callable[[Context], Token[Context | None]] = _current.set
+"""Make a context current for the rest of this task (and the tasks it starts), or until :data:`leave`.
 
 For entries that own their task, such as one request: nothing to reset, and a C call only.
 """
+
+leave: Callable[[Token[Context | None]], None] = _current.reset
+"""Give back what :data:`enter` has replaced: ``leave(token)``. :func:`use` where speed does not matter."""
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tenfold.http.collect import Collector, Inputs
 from tenfold.http.wire import BadText, Values, parse_query, text_of
 
 if TYPE_CHECKING:
-    from tenfold.http.compiler import Build, Code
+    from tenfold.http.build import Build, Code
     from tenfold.http.params import Param
     from tenfold.http.request import Request
 
@@ -295,6 +295,8 @@ def _convert(build: Build, collector: Collector, inputs: list[Param], bodies: li
             "else:",
             *("    " + s for s in steps if "body" in s),
         ]
+    if not steps:
+        return  # files only: nothing is converted
     code.line("try:", *("    " + s for s in steps))
     code.line("except DECODE_ERRORS as error:", f"    raise explain({raw}, {body}, error) from None")
     if codec is not None:

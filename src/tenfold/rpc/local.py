@@ -82,14 +82,23 @@ class LocalCall:
 
     async def _travel(self, sent: bytes, now: float) -> Any:
         context = self._child(contexts.current(), now)
-        with contexts.use(context), span(names.SPAN_CALL, operation=self._name):
-            if self._policy.asynchronous:
-                await self._policy.check_async(context.principal)
-            else:
-                self._policy.check(context.principal)
-            arguments = self._signature.receive(sent)
-            assert context.deadline is not None
-            return await self._bounded(arguments, context.deadline - now)
+        token = contexts.enter(context)
+        try:
+            if not context.sampled:
+                return await self._arrive(sent, context, now)
+            with span(names.SPAN_CALL, operation=self._name):
+                return await self._arrive(sent, context, now)
+        finally:
+            contexts.leave(token)
+
+    async def _arrive(self, sent: bytes, context: Context, now: float) -> Any:
+        if self._policy.asynchronous:
+            await self._policy.check_async(context.principal)
+        else:
+            self._policy.check(context.principal)
+        arguments = self._signature.receive(sent)
+        assert context.deadline is not None
+        return await self._bounded(arguments, context.deadline - now)
 
     def _child(self, caller: Context, now: float) -> Context:
         deadline = now + self._timeout_s

@@ -201,6 +201,18 @@ def test_form_fields_and_files_come_from_one_form() -> None:
     assert answer.errors == [("form", "picture", "is required: send a file.")]
 
 
+def test_an_operation_may_take_nothing_but_a_file() -> None:
+    async def upload(picture: Upload) -> str:
+        return picture.filename
+
+    app = app_of(operation(upload, "POST"))
+    body = (
+        b'--b\r\ncontent-disposition: form-data; name="picture"; filename="cat.txt"\r\n\r\nmeow\r\n--b--\r\n'
+    )
+    kind = [(b"content-type", b"multipart/form-data; boundary=b")]
+    assert call(app, "POST", "/", body, kind).json == "cat.txt"
+
+
 CLOSED: list[str] = []
 
 
