@@ -5,7 +5,8 @@ A service's scripts are in ``<its package>/migrations/<service>/versions``, its 
 allows it (SQLite, PostgreSQL), under a lock, so that of several processes one migrates and the others find nothing
 left to do.
 
-A service in development that has no scripts yet gets its tables created as they are declared.
+A service in development that has no scripts yet gets its tables created as they are declared. Its first script makes
+all of them; a development database that has them already is noted as migrated instead of being asked to make them.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ async def status(databases: Sequence[Database]) -> list[Status]:
 async def upgrade(databases: Sequence[Database], *, create_without_scripts: bool = False) -> list[str]:
     """Apply everything that is pending; returns what was done, in sentences.
 
-    ``create_without_scripts`` creates the missing tables of services that have no scripts at all.
+    ``create_without_scripts`` creates the missing tables of services that have no scripts at all, and accepts tables
+    that were created so once there are scripts.
     """
     done: list[str] = []
     for backend, group in _by_backend(databases):
@@ -119,6 +121,8 @@ async def upgrade(databases: Sequence[Database], *, create_without_scripts: bool
 
 async def new(database: Database, message: str) -> Path:
     """Write a script with the differences between the declared tables and the database, and return its path.
+
+    The first script of a service makes all its tables, whatever the database has.
 
     The database must have every earlier script applied (SchemaBehind otherwise).
     """
@@ -258,6 +262,11 @@ def _upgrade_service(connection: sa.Connection, database: Database, create: bool
     pending = _pending(script, current, database)
     if not pending:
         return []
+    if create and not current and _is_as_declared(connection, database):
+        _context(connection, database).stamp(script, "head")
+        return [
+            f"{database.name}: the tables are there, as declared; noted as migrated by {pending[-1].revision}."
+        ]
 
     def steps(revision: Any, _context: Any) -> Any:
         return script._upgrade_revs("head", revision)
@@ -279,6 +288,17 @@ def _create_tables(connection: sa.Connection, database: Database) -> list[str]:
         f"{database.name}: created {names} as declared, without a migration. Before there is data to keep, run: "
         f'tenfold migrate --new "first tables" --service {database.name}'
     ]
+
+
+def _is_as_declared(connection: sa.Connection, database: Database) -> bool:
+    """Whether the database has every declared table, and just as it is declared."""
+    from alembic import autogenerate
+
+    existing = set(sa.inspect(connection).get_table_names())
+    names = {table.name for table in database.metadata.tables.values()}
+    if not names or not names <= existing:
+        return False
+    return not autogenerate.compare_metadata(_context(connection, database), database.metadata)
 
 
 def _scripts(database: Database) -> ScriptDirectory | None:
@@ -328,7 +348,9 @@ def _new(database: Database, message: str) -> Path:
                 f"{plural(len(pending), 'script')} of {database.name} must be applied before a new one is made.",
                 remedy="Run: tenfold migrate",
             )
-        context = _context(connection, database)
+        # The first script makes every table, also those that this database got without one.
+        hidden = {"include_name": lambda _name, type_, _parents: type_ != "table"} if script is None else {}
+        context = _context(connection, database, **hidden)
         found = autogenerate.produce_migrations(context, database.metadata)
         batch = connection.dialect.name == "sqlite"
         assert found.upgrade_ops is not None

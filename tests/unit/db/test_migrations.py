@@ -100,6 +100,32 @@ async def test_a_new_script_holds_the_difference_and_rebuilding_a_table_keeps_wh
     assert await third.read().scalar(sa.text("SELECT count(*) FROM review")) == 1
 
 
+async def test_the_first_script_makes_every_table_also_where_development_made_them(make: Make) -> None:
+    db = make(shop())
+    await migrations.prepare([db], "auto")
+    script = (await migrations.new(db, "first tables")).read_text()
+    assert script.count("op.create_table(") == 2
+    (noted,) = await migrations.upgrade([db], create_without_scripts=True)
+    assert noted.startswith("shop: the tables are there, as declared; noted as migrated by ")
+    assert not any(status.behind for status in await migrations.status([db]))
+
+
+async def test_production_never_takes_tables_of_unknown_origin_for_migrated(make: Make) -> None:
+    db = make(shop())
+    await migrations.prepare([db], "auto")
+    await migrations.new(db, "first tables")
+    with pytest.raises(errors.DatabaseUnavailable, match="already exists"):
+        await migrations.upgrade([db])
+
+
+async def test_tables_that_differ_from_the_declared_ones_are_not_noted_as_migrated(make: Make) -> None:
+    await migrations.prepare([make(shop())], "auto")
+    changed = make(shop(sa.Column("price", sa.Integer)))
+    await migrations.new(changed, "first tables")
+    with pytest.raises(errors.DatabaseUnavailable, match="already exists"):
+        await migrations.upgrade([changed], create_without_scripts=True)
+
+
 async def test_a_new_script_needs_the_earlier_ones_applied(make: Make) -> None:
     db = make(shop())
     await migrations.new(db, "first")
