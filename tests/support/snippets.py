@@ -223,7 +223,7 @@ class PageRun:
         self._stop_server()
         worker = " worker" in text
         ready = "" if worker else f"http://127.0.0.1:{self._ports['8001']}/health/ready"
-        server = Process(["bash", "-c", f"exec {text}"], cwd=self.cwd, env=self._environment(), ready=ready)
+        server = Process(["bash", "-c", f"exec env {text}"], cwd=self.cwd, env=self._environment(), ready=ready)
         self._server = server
         server.wait_ready()
         for want in command.expected:
