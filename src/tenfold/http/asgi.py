@@ -103,6 +103,11 @@ class HttpApp:
         static = self._router.static
         return (static[path], ()) if path in static else self._router.find(path, raw_path)
 
+    @property
+    def static(self) -> Mapping[str, Mapping[str, Endpoint]]:
+        """Endpoints of fixed paths, by path and method."""
+        return self._router.static
+
     # ── life ──
 
     async def start(self) -> None:

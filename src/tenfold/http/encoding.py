@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tenfold.http.request import Request
 
 JSON_TYPE = (b"content-type", b"application/json")
+PLAIN_TYPE: tuple[bytes, bytes] = tuple([*JSON_TYPE])  # type: ignore[assignment]  # noqa: C409 - a new object
+"""Begins the headers that the encode step writes for a plain value, so that entries recognise them by identity."""
 BODILESS = frozenset({204, 304})
 
 
@@ -34,12 +36,12 @@ def write(build: Build) -> None:
         code.line("if not isinstance(result, (Reply, Response)): result = to_model(result)")
         code.use(Reply=Reply, Response=Response)
     if _plain(result) and status not in BODILESS:
-        code.use(encode_json=encode_json, JSON_TYPE=JSON_TYPE)
+        code.use(encode_json=encode_json, PLAIN_TYPE=PLAIN_TYPE)
         edge = build.wiring.edge
         fixed = ", *EDGE" if edge is not None and edge.headers else ""
         code.line(
             "body = encode_json(result)",
-            f"answer = ({status}, [JSON_TYPE, (b'content-length', b'%d' % len(body)){fixed}], body, None)",
+            f"answer = ({status}, [PLAIN_TYPE, (b'content-length', b'%d' % len(body)){fixed}], body, None)",
         )
     else:
         code.use(answer_of_result=answer_of_result)

@@ -26,6 +26,7 @@ STEPS: tuple[Step, ...] = (
     Step("measure", steps.measure),
     Step("edge", edge.write),
     Step("recover", steps.recover),
+    Step("cached response for all", replies.open_response_cache),
     Step("admission", steps.admission),
     Step("deadline", steps.deadline),
     Step("authentication", steps.authentication),

@@ -25,28 +25,51 @@ Work = Callable[[], Awaitable["Answer"]]
 # ── whole-response cache ──────────────────────────────────────────────────────────────────────────
 
 
+def open_response_cache(build: Build) -> None:
+    """For what anybody may see: a hit takes no place among the requests in progress and needs no deadline."""
+    policy = build.operation.policies.cache
+    if policy is not None and not _asks_who(build):
+        _look_up(build, policy, _responses(build, policy))
+
+
 def response_cache(build: Build) -> None:
-    """Answer from the cache before anything is decoded; else run the rest once for all who wait."""
+    """For the others, once it is known who asks. On a miss, the rest is run once for all who wait."""
     policy = build.operation.policies.cache
     if policy is None:
         return
+    code, responses = build.code, _responses(build, policy)
+    if _asks_who(build):
+        _look_up(build, policy, responses)
+    code.use(load_response=responses.load)
+    code.open("async def work():", " return answer", "answer = await load_response(key, work, request)")
+
+
+def _asks_who(build: Build) -> bool:
+    policy = policy_of(build.operation, build.wiring.authenticator)
+    return not policy.anonymous_ok or build.injection.wants_principal
+
+
+def _responses(build: Build, policy: ResponseCache) -> CachedResponses:
     store = build.wiring.response_cache
     if store is None:
         raise DeclarationError("it has cache=, but the app keeps no responses.", where=build.operation.where)
     private = not (policy.public or policy_of(build.operation, build.wiring.authenticator).anonymous_ok)
-    responses = CachedResponses(store, policy, build, private=private)
+    return CachedResponses(store, policy, build, private=private)
+
+
+def _look_up(build: Build, policy: ResponseCache, responses: CachedResponses) -> None:
+    """Answer a hit; what later steps write is for a miss."""
     code = build.code
-    code.use(lookup=store.lookup, hit=responses.hit, load_response=responses.load)
+    code.use(lookup=responses.lookup, hit=responses.hit)
     key = [build.operation.name, " {request.segments}?{request.query_string}"]
     for name in policy.vary:
         raw = name.lower().encode("latin-1")
         key.append(f" {{headers.get({raw!r})}}".replace('"', "'"))
-    if private:
+    if responses.private:
         key.append(" {principal.id}")
     code.line(f'key = f"{"".join(key)}"', "kept = lookup(key)")
     code.line("if kept is not None:", "    answer = hit(kept, request, started)")
     code.open("else:")
-    code.open("async def work():", " return answer", "answer = await load_response(key, work, request)")
 
 
 class CachedResponses:
@@ -54,6 +77,8 @@ class CachedResponses:
 
     def __init__(self, store: ResponseStore, policy: ResponseCache, build: Build, *, private: bool) -> None:
         self._store = store
+        self.lookup = store.lookup
+        self.private = private
         self._policy = policy
         self._clock = build.wiring.clock
         self._names = build.path_names

@@ -7,24 +7,25 @@ here, and it has no place for mounted ASGI applications and WebSockets: apps wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tenfold.errors import BadRequest, Problem
-from tenfold.http.dispatch import Asked
-from tenfold.http.encoding import JSON_TYPE
+from tenfold.http.dispatch import Asked, Routed, Target
+from tenfold.http.encoding import PLAIN_TYPE
 from tenfold.http.limits import check_headers
 from tenfold.http.request import Message, Request
 from tenfold.http.streaming import run_stream
 
 if TYPE_CHECKING:
     from tenfold.http.asgi import HttpApp
-    from tenfold.http.compiler import Answer, Endpoint
-    from tenfold.http.reply import Headers
+    from tenfold.http.compiler import Answer
+
+flatten = chain.from_iterable
 
 Hook = Callable[[], Awaitable[None]]
 
-_JSON_TEXT = [("content-type", "application/json")]
 _WHOLE_BYTES = 65_536
 """Announced bodies up to this size are taken in one piece."""
 
@@ -48,7 +49,14 @@ class RsgiApp:
         self._app = app
         self._start = start or app.start
         self._stop = stop or app.stop
-        self._starting: asyncio.Task[None] | None = None
+        self._static = app.static
+        self._header_max = app.settings.header_max_bytes
+        # Headers that are the same in every answer, as text; Granian takes no others.
+        edge = app.wiring.edge
+        fixed = (PLAIN_TYPE, *(() if edge is None else edge.headers))
+        self._plain = header_texts(fixed)
+        self._plain_count = len(fixed) + 1  # and content-length
+        self._texts = dict(zip(fixed, self._plain, strict=True))
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(self._start())
@@ -60,52 +68,69 @@ class RsgiApp:
         if scope.proto != "http":
             protocol.close(404)
             return
+        # Every look at the scope copies out of Rust, so each member is taken once; what few handlers ask for
+        # (client, scheme) is taken when they do.
+        path, method = scope.path, scope.method
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in scope.headers.items()]
         query = scope.query_string.encode("latin-1", "replace")
+        app, static = self._app, self._static
+        segments: tuple[str, ...] = ()
         try:
-            endpoint, segments, answer = self._target(scope, raw, query)
+            if sum(map(len, flatten(raw))) > self._header_max:
+                check_headers(raw, self._header_max)
+            if path in static and method in static[path]:
+                endpoint = static[path][method]
+            else:
+                routed = app.route(path, b"")
+                if routed is not None and method in routed[0] and "\ufffd" not in path:
+                    endpoint, segments = routed[0][method], routed[1]
+                else:
+                    target = self._elsewhere(Asked(method, path, b"", "", query, raw), routed)
+                    if target.endpoint is None:
+                        assert target.answer is not None
+                        self._send(protocol, target.answer, method)
+                        return
+                    endpoint, segments = target.endpoint, target.segments
         except Problem as problem:
-            send(protocol, self._app.dispatcher.problem(problem, scope.path, raw), scope.method)
+            self._send(protocol, app.dispatcher.problem(problem, path, raw), method)
             return
-        if endpoint is None:
-            assert answer is not None
-            send(protocol, answer, scope.method)
-            return
+        by_name = dict(raw)
         request = Request(
-            scope.method, scope.path, segments, query, raw, dict(raw), Body(protocol, raw).receive, as_asgi(scope),
+            method, path, segments, query, raw, by_name, Body(protocol, by_name).receive, Members(scope),
             body_max_bytes=endpoint.body_max_bytes, names=endpoint.names,
         )  # fmt: skip
         answer = await endpoint.call(request)
         if answer[3] is not None:
             await run_stream(answer[3], request, Sender(protocol).send)
         else:
-            send(protocol, answer, scope.method)
+            self._send(protocol, answer, method)
 
-    def _target(
-        self, scope: RsgiScope, raw: Headers, query: bytes
-    ) -> tuple[Endpoint | None, tuple[str, ...], Answer | None]:
-        path, method = scope.path, scope.method
-        check_headers(raw, self._app.settings.header_max_bytes)
-        if "\ufffd" in path:
+    def _elsewhere(self, asked: Asked, routed: Routed | None) -> Target:
+        """For a path that no operation has, not with this method, or that is no text."""
+        if "\ufffd" in asked.path:
             raise BadRequest("The path is not valid UTF-8.")
-        routed = self._app.route(path, b"")
-        if routed is not None and method in routed[0]:
-            return routed[0][method], routed[1], None
-        return self._app.dispatcher.target(Asked(method, path, b"", "", query, raw), routed)
+        return self._app.dispatcher.target(asked, routed)
+
+    def _send(self, protocol: Any, answer: Answer, method: str) -> None:
+        """A whole answer. Granian adds content-length by itself."""
+        status, headers, body, _ = answer
+        if method == "HEAD" or not body:
+            protocol.response_empty(status, header_texts(headers, keep_length=True))
+        elif headers[0] is PLAIN_TYPE and len(headers) == self._plain_count:
+            protocol.response_bytes(status, self._plain, body)
+        else:
+            texts = self._texts
+            pairs = [
+                texts[pair] if pair in texts else (pair[0].decode("latin-1"), pair[1].decode("latin-1"))
+                for pair in headers
+                if pair[0] != b"content-length"
+            ]
+            protocol.response_bytes(status, pairs, body)
 
 
-def send(protocol: Any, answer: Answer, method: str) -> None:
-    """A whole answer. Granian adds content-length by itself."""
-    status, headers, body, _ = answer
-    if method == "HEAD" or not body:
-        protocol.response_empty(status, header_texts(headers, keep_length=True))
-    elif len(headers) == 2 and headers[0] is JSON_TYPE:
-        protocol.response_bytes(status, _JSON_TEXT, body)
-    else:
-        protocol.response_bytes(status, header_texts(headers), body)
-
-
-def header_texts(headers: Headers, *, keep_length: bool = False) -> list[tuple[str, str]]:
+def header_texts(
+    headers: Sequence[tuple[bytes, bytes]], *, keep_length: bool = False
+) -> list[tuple[str, str]]:
     return [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in headers
@@ -113,21 +138,39 @@ def header_texts(headers: Headers, *, keep_length: bool = False) -> list[tuple[s
     ]
 
 
-def as_asgi(scope: RsgiScope) -> dict[str, Any]:
-    """The members of an ASGI scope that a :class:`Request` looks at."""
-    host, _, port = scope.client.rpartition(":")
-    client = (host.strip("[]"), int(port)) if port.isdigit() else None
-    return {"type": "http", "client": client, "scheme": scope.scheme}
+class Members(Mapping[str, Any]):
+    """The members of an ASGI scope that a :class:`Request` looks at, made of Granian's when it does."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: RsgiScope) -> None:
+        self._scope = scope
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "client":
+            host, _, port = self._scope.client.rpartition(":")
+            return (host.strip("[]"), int(port)) if port.isdigit() else None
+        if name == "scheme":
+            return self._scope.scheme
+        if name == "type":
+            return "http"
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("type", "client", "scheme"))
+
+    def __len__(self) -> int:
+        return 3
 
 
 class Body:
     """The request's body as ASGI messages; after its end, the client's disconnection."""
 
-    __slots__ = ("_done", "_pieces", "_protocol", "_size")
+    __slots__ = ("_done", "_headers", "_pieces", "_protocol")
 
-    def __init__(self, protocol: Any, headers: Headers) -> None:
+    def __init__(self, protocol: Any, headers: Mapping[bytes, bytes]) -> None:
         self._protocol = protocol
-        self._size = next((value for name, value in headers if name == b"content-length"), b"")
+        self._headers = headers
         self._pieces: AsyncIterator[bytes] | None = None
         self._done = False
 
@@ -135,7 +178,8 @@ class Body:
         if self._done:
             await self._protocol.client_disconnect()
             return {"type": "http.disconnect"}
-        if self._pieces is None and self._size.isdigit() and int(self._size) <= _WHOLE_BYTES:
+        size = self._headers.get(b"content-length", b"")
+        if self._pieces is None and size.isdigit() and int(size) <= _WHOLE_BYTES:
             self._done = True
             return {"type": "http.request", "body": await self._protocol(), "more_body": False}
         if self._pieces is None:

@@ -69,8 +69,8 @@ def bearer(token: str) -> list[tuple[bytes, bytes]]:
 
 def test_the_pipeline_is_one_list_in_the_order_of_the_design() -> None:
     assert [step.name for step in STEPS] == [
-        "trace", "measure", "edge", "recover", "admission", "deadline", "authentication", "cached response",
-        "idempotency", "decode", "dependencies", "database", "handler", "encode",
+        "trace", "measure", "edge", "recover", "cached response for all", "admission", "deadline",
+        "authentication", "cached response", "idempotency", "decode", "dependencies", "database", "handler", "encode",
     ]  # fmt: skip
 
 
