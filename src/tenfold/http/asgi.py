@@ -11,11 +11,12 @@ from tenfold._core.container import Container
 from tenfold._core.settings import HttpSettings
 from tenfold.errors import Problem
 from tenfold.http.blocking import LoopWatchdog
-from tenfold.http.compiler import Answer, Endpoint, compile_operation
+from tenfold.http.compiler import Endpoint, compile_operation
 from tenfold.http.deadline import Sweeper
 from tenfold.http.dispatch import Asked, Dispatcher, Routed
 from tenfold.http.limits import check_headers
 from tenfold.http.mounts import ASGIApp, Mount, Mounts, Receive, Scope, Send
+from tenfold.http.reply import Answer
 from tenfold.http.request import Request
 from tenfold.http.router import Router
 from tenfold.http.streaming import run_stream

@@ -11,9 +11,9 @@ from tenfold.http.edge import dressed
 from tenfold.http.problems import answer_of
 
 if TYPE_CHECKING:
-    from tenfold.http.compiler import Answer, Endpoint
+    from tenfold.http.compiler import Endpoint
     from tenfold.http.middleware import Edge
-    from tenfold.http.reply import Headers
+    from tenfold.http.reply import Answer, Headers
     from tenfold.http.router import Router
 
 Routed = tuple[Mapping[str, "Endpoint"], tuple[str, ...]]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from tenfold.http.middleware import COMPRESS_INLINE_MAX_BYTES, Cors, Edge, Gzip, add_missing
 
 if TYPE_CHECKING:
-    from tenfold.http.compiler import Answer, Build
-    from tenfold.http.reply import Headers
+    from tenfold.http.build import Build
+    from tenfold.http.reply import Answer, Headers
     from tenfold.http.request import Request
 
 

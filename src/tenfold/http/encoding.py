@@ -16,8 +16,9 @@ from tenfold.http.reply import Headers, Reply, Response, StreamingResponse
 from tenfold.http.types import is_pydantic, members
 
 if TYPE_CHECKING:
-    from tenfold.http.compiler import Answer, Build
+    from tenfold.http.build import Build
     from tenfold.http.operation import Operation
+    from tenfold.http.reply import Answer
     from tenfold.http.request import Request
 
 JSON_TYPE = (b"content-type", b"application/json")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tenfold.http import binding, edge, encoding, replies, steps
 
 if TYPE_CHECKING:
-    from tenfold.http.compiler import Build
+    from tenfold.http.build import Build
 
 
 class Step(NamedTuple):

@@ -14,7 +14,7 @@ from tenfold.http.adapters import encode_json
 from tenfold.http.reply import Headers, Response, header
 
 if TYPE_CHECKING:
-    from tenfold.http.compiler import Answer
+    from tenfold.http.reply import Answer
 
 log = logging.getLogger("tenfold.http")
 

@@ -12,8 +12,8 @@ from tenfold.http.deadline import problem_of as cancelled_problem
 from tenfold.http.request import ClientDisconnected
 
 if TYPE_CHECKING:
-    from tenfold.http.compiler import Answer
     from tenfold.http.operation import Operation
+    from tenfold.http.reply import Answer
     from tenfold.http.request import Request
 
 log = logging.getLogger("tenfold.http")

@@ -15,8 +15,9 @@ from tenfold.http.problems import answer_of, problem_of
 
 if TYPE_CHECKING:
     from tenfold.cache.response import ResponseStore
-    from tenfold.http.compiler import Answer, Build
+    from tenfold.http.build import Build
     from tenfold.http.operation import ResponseCache
+    from tenfold.http.reply import Answer
     from tenfold.http.request import Request
 
 Work = Callable[[], Awaitable["Answer"]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
@@ -52,7 +52,7 @@ def header_list(headers: Mapping[str, str] | Iterable[tuple[str, str]] | None) -
     """Headers from a mapping, or from pairs where a name repeats."""
     if not headers:
         return []
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    pairs = cast("Iterable[tuple[str, str]]", headers.items() if isinstance(headers, Mapping) else headers)
     return [header(name, value) for name, value in pairs]
 
 
@@ -215,6 +215,11 @@ class StreamingResponse(Response):
 
     async def close(self) -> None:
         """Free what the response holds; called once, whatever happened."""
+
+
+Answer = tuple[int, Headers, bytes, StreamingResponse | None]
+"""What an endpoint returns: status, headers (with content-length), body, and the stream that makes the body when
+it is one."""
 
 
 class Redirect(Response):

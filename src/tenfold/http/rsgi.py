@@ -20,7 +20,7 @@ from tenfold.http.streaming import run_stream
 
 if TYPE_CHECKING:
     from tenfold.http.asgi import HttpApp
-    from tenfold.http.compiler import Answer
+    from tenfold.http.reply import Answer
 
 flatten = chain.from_iterable
 

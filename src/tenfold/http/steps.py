@@ -15,7 +15,7 @@ from tenfold.http.request import Request
 from tenfold.security.principal import Principal
 
 if TYPE_CHECKING:
-    from tenfold.http.compiler import Build
+    from tenfold.http.build import Build
 
 
 def trace(build: Build) -> None:

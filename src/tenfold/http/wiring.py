@@ -15,9 +15,9 @@ from tenfold.guard.admission import Admission
 
 if TYPE_CHECKING:
     from tenfold.cache.response import ResponseStore
-    from tenfold.http.compiler import Answer
     from tenfold.http.deadline import Sweeper
     from tenfold.http.middleware import Edge
+    from tenfold.http.reply import Answer
     from tenfold.http.request import Request
     from tenfold.http.threads import HandlerThreads
 
