@@ -29,6 +29,18 @@ def test_every_block_that_is_not_run_says_why() -> None:
     assert all(block.reason != "…" for blocks in PAGES.values() for block in blocks)
 
 
+def test_the_modules_of_the_mounting_guide_are_the_ones_in_examples() -> None:
+    """So that tests/integration/test_mounting.py tests what the guide shows."""
+    shown = {}
+    for block in PAGES["docs/guides/mounting.md"]:
+        head, _, code = block.code.partition("\n")
+        if head.startswith("# file: "):
+            shown[head.removeprefix("# file: ")] = f"{code}\n"
+    kept = {f"mounting/{file.name}": file.read_text() for file in (ROOT / "examples/mounting").glob("*.py")}
+    kept.pop("mounting/__init__.py")
+    assert shown == kept
+
+
 # ── the machinery itself ─────────────────────────────────────────────────────────────────────────
 
 
