@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,22 @@ class MailboxPage:
         root = scope.get("root_path", "")
         mail_id, _, part = scope["path"].removeprefix(root).strip("/").partition("/")
         try:
-            if not mail_id:
-                await _reply(send, 200, self._list(scope, root), _PAGE_HEADERS)
-            elif part == "html":
-                html = mailbox.read(self._folder, mail_id).html or ""
-                await _reply(send, 200, html, mailbox.HTML_HEADERS)
-            elif part:
-                raise NotFound("There is no such page.")
-            else:
-                await _reply(send, 200, self._letter(scope, root, mail_id), _PAGE_HEADERS)
+            body, headers = self._shown(scope, root, mail_id, part)
+            await _reply(send, 200, body, headers)
         except NotFound as problem:
             body = page("Mailbox", f"<h1>Mailbox</h1><p>{escape(problem.detail)}</p>")
             await _reply(send, 404, body, _PAGE_HEADERS)
+
+    def _shown(
+        self, scope: MutableMapping[str, Any], root: str, mail_id: str, part: str
+    ) -> tuple[str, Mapping[str, str]]:
+        if not mail_id:
+            return self._list(scope, root), _PAGE_HEADERS
+        if part == "html":
+            return mailbox.read(self._folder, mail_id).html or "", mailbox.HTML_HEADERS
+        if part:
+            raise NotFound("There is no such page.")
+        return self._letter(scope, root, mail_id), _PAGE_HEADERS
 
     def _list(self, scope: MutableMapping[str, Any], root: str) -> str:
         found = mailbox.entries(self._folder)
@@ -82,7 +86,7 @@ class MailboxPage:
         )
 
 
-async def _reply(send: Send, status: int, html: str, headers: Any) -> None:
+async def _reply(send: Send, status: int, html: str, headers: Mapping[str, str]) -> None:
     body = html.encode()
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     raw.append((b"content-length", str(len(body)).encode()))
