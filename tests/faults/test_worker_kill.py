@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from support.queue_worker import jobs
 from support.queues import Rig, rig
@@ -94,11 +95,17 @@ async def under_fire(folder: Path, mode: str, kills: int = KILLS) -> dict[str, l
         workers = [Process(folder, mode), Process(folder, mode)]
         try:
             for _ in range(kills):
-                before = len(await r.did())
-                if not await until(lambda b=before: moved(r, b)):
+                busy: list[int] = []
+
+                async def some_are_busy(found: list[int] = busy) -> bool:
+                    pids = await at_work(r)
+                    found[:] = [i for i, worker in enumerate(workers) if worker.process.pid in pids]
+                    return bool(found) or await finished(r)
+
+                await until(some_are_busy)
+                if not busy:
                     break
-                await asyncio.sleep(rng.uniform(0.0, 0.05))
-                victim = rng.randrange(2)
+                victim = rng.choice(busy)
                 workers[victim].kill()
                 workers[victim] = Process(folder, mode)
             await until(lambda: finished(r))
@@ -110,8 +117,10 @@ async def under_fire(folder: Path, mode: str, kills: int = KILLS) -> dict[str, l
         return await verdict(r, {str(n) for n in range(JOBS)})
 
 
-async def moved(r: Rig, before: int) -> bool:
-    return len(await r.did()) > before or await finished(r)
+async def at_work(r: Rig) -> set[int]:
+    """Process ids of the workers that hold messages."""
+    names = sa.text("SELECT DISTINCT worker FROM tenfold_message WHERE state = 'running'")
+    return {int(name.split(":")[1]) for name in await r.db.read().all(names, str)}
 
 
 async def test_with_workers_killed_in_mid_job_every_effect_happens_exactly_once(tmp_path: Path) -> None:
