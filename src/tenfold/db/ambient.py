@@ -8,6 +8,7 @@ An operation with an Idempotency-Key commits its effects and its stored reply to
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,9 +43,20 @@ def held(context: Context) -> dict[str, Any] | None:
     return None if ambient is None else {HELD: ambient}
 
 
+def holding(context: Context, backend: DatabaseBackend) -> Ambient | None:
+    """The operation's transaction, or that of whoever called it, if it has begun on ``backend``."""
+    state = context.state
+    ambient: Ambient | None = None if state is None else state.get(AMBIENT) or state.get(HELD)
+    return ambient if ambient is not None and _in_the_way(ambient, backend) else None
+
+
+def _in_the_way(ambient: Ambient, backend: DatabaseBackend | None) -> bool:
+    return ambient.backend is backend and ambient.tx.channel.started
+
+
 def refuse_beside(ambient: Ambient, backend: DatabaseBackend | None) -> None:
     """Raise TransactionMisuse for a transaction that would wait for ``ambient``, which waits for it."""
-    if ambient.backend is backend and ambient.tx.channel.started:
+    if _in_the_way(ambient, backend):
         raise TransactionMisuse(
             "a transaction in a call between services, made by an operation whose own transaction has begun: the two "
             "would wait for each other. Make the call before the first statement, or enqueue a job or publish an "
@@ -60,6 +72,8 @@ class Ambient:
         self.tx = Tx(db, db.backend.transaction())
         """For what has to commit together with the operation (its stored reply)."""
         self._turn = asyncio.Lock()
+        self._block: _Joined | None = None
+        """The block that is open now."""
 
     def install(self, context: Context) -> None:
         """From now on ``db.tx()`` joins in this context."""
@@ -83,18 +97,40 @@ class Ambient:
         return _Within(channel) if channel.started else None
 
     async def finish(self, commit: bool) -> None:
-        """Commit everything that joined, or undo it. Call it exactly once."""
-        if not commit:
-            await self.tx._roll_back()  # pyright: ignore[reportPrivateUsage]
-            return
-        await self.tx._commit()  # pyright: ignore[reportPrivateUsage]
+        """Commit everything that joined, or undo it. Call it exactly once.
 
-    async def acquire(self) -> None:
+        Raises TransactionMisuse, and undoes everything, when a block is still open in another task: half of what
+        it writes would be committed.
+        """
+        open_ = self._block
+        if not commit or open_ is not None:
+            await self.tx._roll_back()  # pyright: ignore[reportPrivateUsage]
+        else:
+            await self.tx._commit()  # pyright: ignore[reportPrivateUsage]
+        if commit and open_ is not None:
+            raise TransactionMisuse(
+                "the operation ended while a task that it had started was inside `async with db.tx()`. Await the "
+                "task first, or enqueue a job for what may happen later."
+            )
+
+    async def acquire(self, block: _Joined) -> None:
         """One block at a time: savepoints are a stack, and two tasks of an operation would tangle it."""
+        outer = _inside.get()
+        if outer is not None and outer is self._block:
+            raise TransactionMisuse(
+                f"a transaction inside a transaction: a task that was started inside an open one on database "
+                f"{outer.database.name!r} opens another, and would wait for it. Hand the open tx on to the task."
+            )
         await self._turn.acquire()
+        self._block = block
 
     def release(self) -> None:
+        self._block = None
         self._turn.release()
+
+
+_inside: ContextVar[_Joined | None] = ContextVar("tenfold_joined_block", default=None)
+"""The block in which the running code, or what started its task, is or was."""
 
 
 class _Within(Channel):
@@ -129,7 +165,7 @@ class _Joined(Tx):
     async def __aenter__(self) -> Self:
         self._register()
         try:
-            await self._ambient.acquire()
+            await self._ambient.acquire(self)
         except BaseException:
             self._unregister()
             raise
@@ -138,6 +174,7 @@ class _Joined(Tx):
         except BaseException:
             self._leave()
             raise
+        _inside.set(self)
         return self
 
     async def __aexit__(
@@ -156,12 +193,12 @@ class _Joined(Tx):
             await self._flush()
             if self._tags:
                 await self._db.announce(self._tags)
+            if self._orm is not None:
+                await self._orm.close()
+            await self._channel.release()
         except BaseException:
             await self._undo()
             raise
-        if self._orm is not None:
-            await self._orm.close()
-        await self._channel.release()
         whole = self._ambient.tx
         if self._tags:
             whole.on_commit(partial(self._db.invalidated, self._tags))

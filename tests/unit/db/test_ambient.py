@@ -12,6 +12,7 @@ from support.orders_db import Order, add_order, count_orders, orders, orders_in
 from tenfold import errors
 from tenfold._core.context import Context, use
 from tenfold.db import Ambient, Database, Tx
+from tenfold.db.ambient import held
 
 pytestmark = pytest.mark.anyio
 
@@ -139,3 +140,55 @@ async def test_after_removal_blocks_stand_alone_again(db: Database) -> None:
         await place(db, "a")
         assert await outside(db) == 1
         await ambient.finish(commit=False)
+
+
+async def test_an_operation_that_ends_with_a_block_open_commits_no_half_of_it(db: Database) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def later() -> None:
+        async with db.tx() as tx:
+            await tx.one(add_order, Order, customer="half")
+            begun.set()
+            await go_on.wait()
+            await tx.one(add_order, Order, customer="other half")
+
+    with use(Context()) as context:
+        ambient = await operation(db, context)
+        await place(db, "whole")
+        task = asyncio.create_task(later())
+        await begun.wait()
+        with pytest.raises(errors.TransactionMisuse, match="ended while a task"):
+            await ambient.finish(commit=True)
+    go_on.set()
+    with pytest.raises(errors.TransactionMisuse, match="has ended"):
+        await task
+    assert await orders_in(db) == 0
+    await place(db, "the writer is free")
+
+
+async def test_a_block_whose_tasks_open_others_is_told_instead_of_waiting_for_itself(db: Database) -> None:
+    with use(Context()) as context:
+        ambient = await operation(db, context)
+        async with asyncio.timeout(5):
+            with pytest.raises(
+                errors.TransactionMisuse, match="started inside an open one on database 'shop'"
+            ):
+                async with db.tx() as tx:
+                    await tx.one(add_order, Order, customer="outer")
+                    await asyncio.gather(place(db, "inner"))
+        await place(db, "afterwards")
+        await ambient.finish(commit=True)
+    assert await db.read().all(sa.select(orders.c.customer), str) == ["afterwards"]
+
+
+async def test_in_a_sandbox_a_call_made_by_an_operation_that_has_written_can_read(db: Database) -> None:
+    async with db.sandbox():
+        with use(Context()) as context:
+            ambient = await operation(db, context)
+            await place(db, "a")
+            with use(context.child(state=held(context))):
+                async with asyncio.timeout(5):
+                    assert (
+                        await orders_in(db) == 1
+                    )  # outside of a sandbox it would see 0, and not wait either
+            await ambient.finish(commit=True)

@@ -21,6 +21,7 @@ from support.orders_db import (
     orders_in,
 )
 from tenfold import errors
+from tenfold._core.clock import ManualClock
 from tenfold.db import Database
 
 pytestmark = pytest.mark.anyio
@@ -150,3 +151,64 @@ async def test_one_who_is_cancelled_in_line_does_not_keep_the_others_waiting(db:
     outcomes = await asyncio.gather(holder, *line, return_exceptions=True)
     assert [type(o) for o in outcomes].count(asyncio.CancelledError) == 4
     assert await orders_in(db) == 3
+
+
+async def ends_when_cancelled(task: asyncio.Task[None]) -> bool:
+    """A cancellation that is swallowed leaves a loop running for ever, and whoever stops it waiting."""
+    task.cancel()
+    _, running = await asyncio.wait([task], timeout=5)
+    return not running and task.cancelled()
+
+
+async def test_a_cancellation_while_it_commits_for_its_neighbours_goes_on(db: Database) -> None:
+    for _ in range(5):
+        await db.transact(lambda tx: tx.one(add_order, Order, customer="warm"))
+
+    async def slow(n: int) -> None:
+        async with db.tx() as tx:
+            await tx.all(sa.text(f"SELECT 1 -- a new statement {n}, so in the thread and alone"))
+
+    for n in range(20):
+        neighbour = asyncio.create_task(pair(db, f"n{n}", set(), random.Random(3)))
+        task = asyncio.create_task(slow(n))
+        for _ in range(2):
+            await asyncio.sleep(0)
+        assert await ends_when_cancelled(task)
+        await neighbour
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_a_loop_that_is_cancelled_anywhere_ends(db: Database, seed: int) -> None:
+    rng = random.Random(seed)
+
+    async def loop() -> None:
+        n = 0
+        while True:
+            n += 1
+            with suppress(Exception):
+                async with db.tx() as tx:
+                    await tx.one(add_order, Order, customer="loop")
+                    with suppress(ZeroDivisionError):
+                        async with tx.savepoint():
+                            await tx.all(sa.text(f"SELECT {n} -- {seed} in the thread"))
+                            raise ZeroDivisionError
+                    async with tx.savepoint():
+                        await tx.all(sa.text(f"SELECT {n} -- {seed} again"))
+
+    for _ in range(25):
+        tasks = [asyncio.create_task(loop()) for _ in range(3)]
+        await asyncio.sleep(rng.random() * 0.006)
+        assert all(await asyncio.gather(*map(ends_when_cancelled, tasks)))
+
+
+async def test_waiting_for_the_writer_ends_also_when_the_clock_stands_still(tmp_path: Path) -> None:
+    async with opened(tmp_path, clock=ManualClock(), lock_timeout_s=0.05) as db, db.tx() as tx:
+        await tx.one(add_order, Order, customer="holder")
+
+        async def place() -> None:
+            async with db.tx() as other:
+                await other.one(add_order, Order, customer="waits")
+
+        with pytest.raises(errors.DatabaseUnavailable, match="was not free"):
+            async with asyncio.timeout(5):
+                await asyncio.create_task(place())

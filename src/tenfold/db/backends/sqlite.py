@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import apsw
 
+from tenfold._core.context import current
+from tenfold.db.ambient import holding
 from tenfold.db.backends._apsw_dbapi import ApswDialect, SessionDialect, session_engine, sync_engine
 from tenfold.db.backends._sqlite_errors import translate
 from tenfold.db.backends._sqlite_line import Line
@@ -201,6 +203,9 @@ class Backend(DatabaseBackend):
             task is not None and task in self.open_by_task
         ):  # its own transaction holds the writer, and would wait for itself
             return await self.open_by_task[task].channel.fetch(plan, args, limit)
+        ambient = holding(current(), self)  # likewise that of its operation, or its caller's
+        if ambient is not None:
+            return await ambient.tx.channel.fetch(plan, args, limit)
         tx = self.transaction()
         try:
             rows = await tx.fetch(plan, args, limit)
