@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -42,6 +42,8 @@ class CachedResponse(msgspec.Struct, frozen=True):
     etag: bytes
     stored_at: float
     """Monotonic seconds; the ``Age`` header is what passed since."""
+    shown: tuple[int, Any] | None = None
+    """The age that the HTTP layer last gave this response out with, and the whole answer as it did."""
 
     def matches(self, if_none_match: bytes) -> bool:
         """Whether ``If-None-Match`` names this response (weak comparison, RFC 9110 § 13.1.2)."""

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from msgspec.structs import force_setattr
+
 from tenfold.cache.policy import Lifetime
 from tenfold.cache.response import CachedResponse, cached_response, is_cacheable
 from tenfold.errors import BadRequest, DeclarationError
 from tenfold.guard.idempotency import IdempotencyGuard, Replay, StoredReply, fingerprint
 from tenfold.http.access import policy_of
 from tenfold.http.problems import answer_of, problem_of
+from tenfold.http.reply import SharedHeaders
 
 if TYPE_CHECKING:
     from tenfold.cache.response import ResponseStore
@@ -86,15 +89,26 @@ class CachedResponses:
         self._life = Lifetime(policy.ttl_s, policy.stale_s, None, 0.1)
         self._control = _cache_control(policy, private).encode()
         self._vary = ", ".join([*policy.vary, *(["Authorization", "Cookie"] if private else [])]).encode()
-        self._edge = () if build.wiring.edge is None else build.wiring.edge.headers
+        edge = build.wiring.edge
+        self._edge = () if edge is None else edge.headers
+        self._cors = edge is not None and edge.cors is not None
 
     def hit(self, kept: CachedResponse, request: Request, now: float) -> Answer:
-        """A kept response with its age; 304 when the client has it."""
-        age = (b"age", b"%d" % (now - kept.stored_at))
+        """A kept response with its age; 304 when the client has it. The same object for the same second."""
         headers = request.header_bytes
         if b"if-none-match" in headers and kept.matches(headers[b"if-none-match"]):
+            age = (b"age", b"%d" % (now - kept.stored_at))
             return 304, [*kept.not_modified, age, *self._edge], b"", None
-        return kept.status, [*kept.headers, age, *self._edge], kept.body, None
+        seconds = int(now - kept.stored_at)
+        if kept.shown is not None and kept.shown[0] == seconds:
+            answer: Answer = kept.shown[1]
+            return answer
+        every = [*kept.headers, (b"age", b"%d" % seconds), *self._edge]
+        if self._cors:  # its headers differ from client to client, and are added to the list
+            return kept.status, every, kept.body, None
+        answer = (kept.status, SharedHeaders(every), kept.body, None)
+        force_setattr(kept, "shown", (seconds, answer))
+        return answer
 
     async def load(self, key: str, work: Work, request: Request) -> Answer:
         """Run ``work`` once for all who ask for ``key`` now, and keep what it answers if it may be kept."""

@@ -26,6 +26,20 @@ T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
 SameSite = Literal["lax", "strict", "none"]
 
+
+class SharedHeaders(list[tuple[bytes, bytes]]):
+    """Headers of answers that are given out many times; nobody changes them."""
+
+    __slots__ = ("texts",)
+
+    texts: list[tuple[str, str]] | None
+    """What the RSGI entry made of them, once it did."""
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        super().__init__(headers)
+        self.texts = None
+
+
 JSON = b"application/json"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 § 5.6.2

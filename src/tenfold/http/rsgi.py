@@ -15,6 +15,7 @@ from tenfold.errors import BadRequest, Problem
 from tenfold.http.dispatch import Asked, Routed, Target
 from tenfold.http.encoding import PLAIN_TYPE
 from tenfold.http.limits import check_headers
+from tenfold.http.reply import SharedHeaders
 from tenfold.http.request import Message, Request
 from tenfold.http.streaming import run_stream
 
@@ -51,12 +52,11 @@ class RsgiApp:
         self._stop = stop or app.stop
         self._static = app.static
         self._header_max = app.settings.header_max_bytes
-        # Headers that are the same in every answer, as text; Granian takes no others.
+        # The headers of every plain answer, as text; Granian takes no bytes.
         edge = app.wiring.edge
         fixed = (PLAIN_TYPE, *(() if edge is None else edge.headers))
         self._plain = header_texts(fixed)
         self._plain_count = len(fixed) + 1  # and content-length
-        self._texts = dict(zip(fixed, self._plain, strict=True))
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(self._start())
@@ -118,14 +118,13 @@ class RsgiApp:
             protocol.response_empty(status, header_texts(headers, keep_length=True))
         elif headers[0] is PLAIN_TYPE and len(headers) == self._plain_count:
             protocol.response_bytes(status, self._plain, body)
+        elif headers.__class__ is SharedHeaders:
+            texts = headers.texts
+            if texts is None:
+                texts = headers.texts = header_texts(headers)
+            protocol.response_bytes(status, texts, body)
         else:
-            texts = self._texts
-            pairs = [
-                texts[pair] if pair in texts else (pair[0].decode("latin-1"), pair[1].decode("latin-1"))
-                for pair in headers
-                if pair[0] != b"content-length"
-            ]
-            protocol.response_bytes(status, pairs, body)
+            protocol.response_bytes(status, header_texts(headers), body)
 
 
 def header_texts(
