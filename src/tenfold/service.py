@@ -319,12 +319,16 @@ class Service:
         when: str | float | timedelta,
         *,
         timezone: str = "UTC",
-        missed: Missed = "skip",
+        missed: Missed = "once",
         retry: Retry | None = None,
         timeout: float | None = 300.0,
         name: str | None = None,
     ) -> Callable[[F], F]:
-        """Run at every tick of a cron expression or an interval (seconds), once in the whole fleet."""
+        """Run at every tick of a cron expression or an interval (seconds), once in the whole fleet.
+
+        ``missed`` and ``timezone`` are described in :class:`~tenfold.schedules.schedule.Schedule`; ``timeout`` is
+        in seconds.
+        """
 
         def declare(fn: F) -> F:
             schedule = Schedule(

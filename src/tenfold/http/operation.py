@@ -103,8 +103,6 @@ class Operation(Generic[P, R]):
         self.path = path
         self.policies = policies or Policies()
         self.routed = True
-        """False: callable by other services only."""
-        self.routed = True
         """False: no route; other services may call it, clients may not."""
         self._caller: Callable[..., Awaitable[R]] | None = None
         self.__doc__ = fn.__doc__
