@@ -89,8 +89,8 @@ if [ "$level" = test ]; then
     step "going on without Chromium"
 fi
 
-group=shop
-if [ "$level" = test ]; then group=dev; fi
+group=shop project=.
+if [ "$level" = test ]; then group=dev project='.[granian,pydantic,test]'; fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
 # Dependency groups (PEP 735) need pip 25.1.
 if ! "${pip[@]}" install --help 2>/dev/null | grep -q -- --group; then
@@ -100,6 +100,6 @@ fi
 if [ "$level" = test ]; then step "installing what the tests need (once, a minute or two)"
 else step "installing Tenfold and its libraries (once, under a minute)"
 fi
-quietly "${pip[@]}" install --editable . --group "$group"
+quietly "${pip[@]}" install --editable "$project" --group "$group"
 printf '%s' "$wanted" >"$venv/.tenfold-$level"
 step "ready"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tenfold.db.database import Database
     from tenfold.queue.handler import Handler
     from tenfold.queue.queue import Queue
+    from tenfold.schedules.schedule import Schedule
     from tenfold.telemetry.hub import Hub
 
 
@@ -71,19 +72,27 @@ class Background:
 
     def _worker(self, queue: Queue, handled: HandledMetrics) -> Worker:
         settings = self._app.settings
-        schedules = [schedule for service in self._app.services for schedule in service.schedules]
         worker = Worker(
             queue,
             self.handlers,
             settings.worker,
             self._app.clock,
             executor=CpuPool(settings.worker.processes),
-            sources=[Ticker(schedules, queue)],
+            sources=[Ticker(self._schedules_of(queue), queue)],
             observer=handled,
             drain_s=settings.app.stop_timeout_s / 2,
         )
         self._telemetry.numbers("tenfold_worker", "What this process's worker did.", ({}, worker.stats))
         return worker
+
+    def _schedules_of(self, queue: Queue) -> list[Schedule]:
+        """A schedule ticks in one queue: that of its service's database, or the app's first."""
+        found: list[Schedule] = []
+        for service in self._app.services:
+            database = self._databases.get(service.name) or next(iter(self._databases.values()))
+            if self.queues.of(database) is queue:
+                found += service.schedules
+        return found
 
     def _all_queues(self) -> list[Queue]:
         for database in self._databases.values():

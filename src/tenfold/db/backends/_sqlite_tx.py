@@ -77,6 +77,10 @@ class SqliteTx(TxChannel):
         return changed
 
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        if await self._opens_for(plan):
+            at_once = self.fetch_now(plan, args, limit)
+            if at_once is not None:
+                return at_once
         rows: Rows
         budget_s = self._writer.time.statement_s()
         rows, took_s = await self._in_thread(plan, self._link.fetch, plan, args, limit, budget_s)
@@ -84,6 +88,10 @@ class SqliteTx(TxChannel):
         return rows
 
     async def run(self, plan: Plan, args: Args) -> int:
+        if await self._opens_for(plan):
+            at_once = self.run_now(plan, args)
+            if at_once is not None:
+                return at_once
         changed, took_s = await self._in_thread(
             plan, self._link.run, plan, args, self._writer.time.statement_s()
         )
@@ -118,6 +126,14 @@ class SqliteTx(TxChannel):
 
     async def raw(self, call: Callable[[Any], Any]) -> Any:
         return await self._in_thread(None, call, self._link.conn)
+
+    async def _opens_for(self, plan: Plan) -> bool:
+        """Wait for the writer with a quick first statement, which then need not go to the thread."""
+        if not plan.inline or self._state != _NEW:
+            return False
+        async with self._turn():
+            await self._ensure_open(plan)
+        return True
 
     async def _in_thread(self, plan: Plan | None, fn: Callable[..., Any], *args: Any) -> Any:
         async with self._turn():
