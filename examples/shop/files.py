@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tenfold._core.settings import Settings
+from tenfold import Settings
 
 
 def folder(settings: Settings, name: str) -> Path:

@@ -19,8 +19,7 @@ from shop.catalog import Sku
 from shop.columns import NAMING, Utc
 from shop.orders import sales
 from shop.orders.declared import Item, OrderCancelled, OrderPlaced, cancelled, placed
-from tenfold import Service, Tx, injected, public, roles
-from tenfold._core.clock import Clock
+from tenfold import Clock, Service, Tx, injected, public, roles
 from tenfold.errors import Conflict, FieldError, InvalidInput, NotFound
 
 inventory = Service("inventory", tags=["inventory"])

@@ -11,8 +11,7 @@ from shop.columns import NAMING, Utc
 from shop.money import pounds
 from shop.orders import sales
 from shop.orders.declared import OrderPlaced, ReceiptOf, placed
-from tenfold import Mailer, Retry, Service, Tx, injected, roles
-from tenfold._core.clock import Clock
+from tenfold import Clock, Mailer, Retry, Service, Tx, injected, roles
 
 notifications = Service("notifications", tags=["notifications"])
 

@@ -14,9 +14,7 @@ from shop.demo import ADMIN, ADMIN_PASSWORD, CUSTOMER, CUSTOMER_PASSWORD
 from shop.files import write_whole
 from shop.orders.declared import Item
 from shop.uploads import pictures
-from tenfold import Service, injected
-from tenfold._core.clock import Clock
-from tenfold._core.settings import Settings
+from tenfold import Clock, Service, Settings, injected
 
 demo = Service("demo")
 

@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tenfold._core.clock import Clock
     from tenfold._core.container import Depends, injected
     from tenfold._core.context import Context, Priority, current
+    from tenfold._core.settings import Settings
     from tenfold.app import App
     from tenfold.cache.cache import Cache
     from tenfold.db.database import Database, Reader, Tx
@@ -43,6 +45,7 @@ _HOMES = {
     "Authenticator": "security.authenticator",
     "Body": "http.params",
     "Cache": "cache.cache",
+    "Clock": "_core.clock",
     "Context": "_core.context",
     "Cookie": "http.params",
     "Database": "db.database",
@@ -68,6 +71,7 @@ _HOMES = {
     "ResponseCache": "http.operation",
     "Retry": "queue.retry",
     "Service": "service",
+    "Settings": "_core.settings",
     "Stream": "http.stream",
     "Tick": "schedules.schedule",
     "Topic": "events.topic",
@@ -91,6 +95,7 @@ __all__ = [
     "Authenticator",
     "Body",
     "Cache",
+    "Clock",
     "Context",
     "Cookie",
     "Database",
@@ -116,6 +121,7 @@ __all__ = [
     "ResponseCache",
     "Retry",
     "Service",
+    "Settings",
     "Stream",
     "Tick",
     "Topic",

@@ -43,8 +43,7 @@ from shop.orders.declared import (
     placed,
 )
 from shop.pages import Page, PageNumber, PerPage, offset, paged
-from tenfold import Header, Principal, Reader, Tx, authenticated, scopes
-from tenfold._core.clock import Clock
+from tenfold import Clock, Header, Principal, Reader, Tx, authenticated, scopes
 from tenfold.errors import Conflict, FieldError, Forbidden, InvalidInput, NotFound, UniqueViolation
 
 __all__ = ["orders"]  # the service, complete once this module is imported: what the app needs

@@ -17,9 +17,7 @@ from shop.columns import NAMING, Utc
 from shop.files import folder, write_whole
 from shop.money import pence, pounds
 from shop.orders import sales
-from tenfold import File, Retry, Service, Tx, current_job, injected, roles
-from tenfold._core.clock import Clock
-from tenfold._core.settings import Settings
+from tenfold import Clock, File, Retry, Service, Settings, Tx, current_job, injected, roles
 from tenfold.errors import FieldError, InvalidInput, NotFound
 
 reports = Service("reports", tags=["reports"], auth=roles("admin"))

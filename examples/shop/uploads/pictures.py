@@ -14,8 +14,7 @@ from shop import catalog
 from shop.catalog import Sku
 from shop.columns import NAMING
 from shop.files import folder
-from tenfold import File, Retry, Service, Upload, injected, public, roles
-from tenfold._core.settings import Settings
+from tenfold import File, Retry, Service, Settings, Upload, injected, public, roles
 from tenfold.errors import NotFound, PayloadTooLarge, UnsupportedMedia
 
 uploads = Service("uploads", tags=["pictures"])
