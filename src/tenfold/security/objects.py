@@ -21,13 +21,25 @@ def ensure(condition: object, problem: Problem | str = "") -> None:
 
 
 def own(
-    owner_id: Any, principal: Principal | None = None, *, hide: bool = True, roles: tuple[str, ...] = ()
+    owner_id: Any,
+    principal: Principal | None = None,
+    *,
+    problem: Problem | str = "",
+    hide: bool = True,
+    roles: tuple[str, ...] = (),
 ) -> None:
     """Raise unless the object belongs to ``principal`` (default: the caller of the work in hand).
 
     ``owner_id`` is compared with the principal's id as text; None belongs to nobody. Principals with one of
     ``roles`` pass too. By default the refusal is :class:`NotFound`, exactly as if the object did not exist, so that
     ids cannot be probed; with ``hide=False`` it is :class:`Forbidden`.
+
+    ``problem`` is the refusal's sentence, or the whole of it. Where the handler says more than nothing of a missing
+    object, say the same here, or the two differ::
+
+        missing = NotFound(f"There is no order {order_id}.")
+        ensure(order, missing)
+        own(order.customer_id, problem=missing)
     """
     caller = principal if principal is not None else current().principal
     if not isinstance(caller, Principal):
@@ -36,4 +48,6 @@ def own(
         return
     if not caller.roles.isdisjoint(roles):
         return
-    raise NotFound() if hide else Forbidden("This belongs to somebody else.")
+    if isinstance(problem, Problem):
+        raise problem
+    raise NotFound(problem) if hide else Forbidden(problem or "This belongs to somebody else.")

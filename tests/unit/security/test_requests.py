@@ -100,6 +100,18 @@ def test_what_belongs_to_others_looks_as_if_it_did_not_exist() -> None:
             own(other, ann, hide=False)
 
 
+def test_a_refusal_says_what_the_handler_says_of_a_missing_object() -> None:
+    missing = NotFound("There is no order 5.", order_id=5)
+    with pytest.raises(NotFound) as hidden:
+        own("8", Principal(id="7"), problem=missing)
+    assert hidden.value is missing
+    with pytest.raises(NotFound) as hidden:
+        own("8", Principal(id="7"), problem="There is no order 5.")
+    assert hidden.value.document() == NotFound("There is no order 5.").document()
+    with pytest.raises(Forbidden, match="Ann's"):
+        own("8", Principal(id="7"), problem="This is Ann's.", hide=False)
+
+
 def test_a_role_may_see_what_others_own() -> None:
     own("8", Principal(id="7", roles=frozenset({"support"})), roles=("support", "admin"))
     with pytest.raises(NotFound):
