@@ -118,10 +118,12 @@ def authentication(build: Build) -> None:
         return
     code.line("principal = None")
     if build.wiring.authenticator is not None:
-        auth = Authentication(build.wiring.authenticator)
-        code.use(fast=build.wiring.authenticator.fast, authenticate=auth.authenticate)
+        authenticator = build.wiring.authenticator
+        code.use(fast=authenticator.fast, authenticate=Authentication(authenticator).authenticate)
+        # Two credentials are the authenticator's to judge, also when one of them is remembered.
+        others = "".join(f" and {name.encode()!r} not in headers" for name in authenticator.other_credentials)
         code.line(
-            "if b'authorization' in headers and headers[b'authorization'][:7] == b'Bearer ':",
+            f"if b'authorization' in headers and headers[b'authorization'][:7] == b'Bearer '{others}:",
             "    principal = fast(headers[b'authorization'][7:].decode('latin-1'))",
             "if principal is None: principal = await authenticate(request)",
             "if principal is not None:",

@@ -25,6 +25,10 @@ class Authenticator(ABC):
     trusted_origins: frozenset[str] = frozenset()
     """Origins besides the app's own whose pages may use its session cookie, as ``https://shop.example``."""
 
+    other_credentials: tuple[str, ...] = ("x-api-key",)
+    """Headers, in lower case, that carry a credential besides ``Authorization``. A request with one of them goes to
+    :meth:`authenticate` every time, never to :meth:`fast`, which would judge the token alone."""
+
     @abstractmethod
     async def authenticate(self, headers: Headers, cookies: Mapping[str, str], /) -> Principal | None:
         """The caller, or None when the request carries no credential.

@@ -23,6 +23,7 @@ class ActingAuthenticator(Authenticator):
         """Stand before ``own``."""
         self._own = own
         self.challenge, self.trusted_origins = own.challenge, own.trusted_origins
+        self.other_credentials = own.other_credentials
         return self
 
     async def authenticate(self, headers: Headers, cookies: Mapping[str, str], /) -> Principal | None:

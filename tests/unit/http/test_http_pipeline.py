@@ -166,6 +166,15 @@ def test_a_token_that_is_known_is_not_verified_again() -> None:
     assert app.wiring.authenticator.asked == 1
 
 
+def test_a_second_credential_is_judged_also_once_the_token_is_known() -> None:
+    app = guarded(authenticated)
+    both = [*bearer("ann"), (b"x-api-key", b"forged")]
+    call(app, "GET", "/", headers=bearer("ann"))
+    for asked in (2, 3):
+        call(app, "GET", "/", headers=both)
+        assert app.wiring.authenticator.asked == asked
+
+
 def test_an_asynchronous_policy_decides_with_the_request() -> None:
     async def on_mondays(principal: Principal, request: Request) -> bool:
         return request.query_string == b"monday"
