@@ -45,8 +45,11 @@ def write(build: Build) -> None:
             f"answer = ({status}, [PLAIN_TYPE, (b'content-length', b'%d' % len(body)){fixed}], body, None)",
         )
     else:
-        code.use(answer_of_result=answer_of_result)
-        code.line(f"answer = answer_of_result(result, {status})")
+        code.use(answer_of_result=answer_of_result, prepared=prepared)
+        code.line(
+            f"answer = answer_of_result(result, {status})",
+            "if answer[3] is not None: answer = await prepared(answer[3], request)",
+        )
     if operation.policies.etag and operation.policies.cache is None:
         code.use(with_etag=with_etag)
         code.line("answer = with_etag(request, answer)")
@@ -119,6 +122,17 @@ def answer_of_response(response: Response, more: Headers) -> Answer:
         headers = [h for h in headers if h[0] != b"content-length"]
         headers.append((b"content-length", b"%d" % len(body)))
     return response.status, headers, body, None
+
+
+async def prepared(stream: StreamingResponse, request: Request) -> Answer:
+    """The answer of a stream once its head is settled: here, so that what it refuses is a problem like any other,
+    and the status that is counted and logged is the one that is sent."""
+    try:
+        await stream.prepare(request)
+    except BaseException:
+        await stream.close()
+        raise
+    return stream.status, stream.headers, b"", stream
 
 
 # ── validators ────────────────────────────────────────────────────────────────────────────────────

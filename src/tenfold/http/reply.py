@@ -203,9 +203,9 @@ class Response(_Cookies):
 class StreamingResponse(Response):
     """A response whose body is made while it is sent.
 
-    The entry calls, in this order: :meth:`prepare` (may still change status and headers, for one to answer a
-    range request), then sends status and headers, then every chunk of :meth:`chunks` (none for HEAD), and at
-    last :meth:`close`, also when the client went away. No ``content-length`` is added: set it in ``prepare``
+    The endpoint calls :meth:`prepare` (may still change status and headers, for one to answer a range request);
+    the entry then sends status and headers, then every chunk of :meth:`chunks` (none for HEAD), and at last calls
+    :meth:`close`, also when the client went away. No ``content-length`` is added: set it in ``prepare``
     when it is known.
     """
 
@@ -221,7 +221,9 @@ class StreamingResponse(Response):
         self.body = None
 
     async def prepare(self, request: Request) -> None:
-        """Look at the request before the head is sent; raise a Problem to answer with it instead."""
+        """Look at the request before the head is sent; raise a Problem to answer with it instead.
+
+        :meth:`close` is called then too."""
 
     def chunks(self, request: Request) -> AsyncIterator[bytes]:
         """The body, piece by piece; empty pieces are skipped."""

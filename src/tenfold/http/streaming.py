@@ -7,9 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from tenfold.errors import Problem
-from tenfold.http.problems import answer_of
-
 if TYPE_CHECKING:
     from tenfold.http.reply import StreamingResponse
     from tenfold.http.request import Request
@@ -20,17 +17,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 async def run_stream(stream: StreamingResponse, request: Request, send: Send) -> None:
-    """Prepare, send head and chunks, close. Ends early, without error, when the client goes away."""
+    """Send the head and the chunks of a prepared stream, close it. Ends early, without error, when the client goes
+    away."""
     try:
-        try:
-            await stream.prepare(request)
-        except Problem as problem:
-            status, headers, body, _ = answer_of(
-                problem, request_id=request.context.request_id, instance=request.path
-            )
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            return
         await send({"type": "http.response.start", "status": stream.status, "headers": stream.headers})
         if request.method != "HEAD":
             await _send_chunks(stream, request, send)

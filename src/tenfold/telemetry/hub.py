@@ -89,7 +89,7 @@ class HttpHooks:
         return self._table.stats(operation, method, route)
 
     def _log(self, request: Any, operation: str, answer: Any, seconds: float) -> None:
-        """``answer`` is ``(status, headers, body, stream)``; the length of a stream is not known here."""
+        """``answer`` is ``(status, headers, body, stream)``; of a stream, what its head announces is logged."""
         assert self._record is not None
         client = request.client
         self._record(
@@ -98,10 +98,17 @@ class HttpHooks:
                 request.path,
                 answer[0],
                 seconds,
-                len(answer[2]),
+                len(answer[2]) if answer[3] is None else _announced(request.method, answer[1]),
                 operation,
                 request.context.request_id,
                 request.context.trace_id,
                 client[0] if client else "",
             )
         )
+
+
+def _announced(method: str, headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """The length of a stream that is known before it is sent; 0 for others, and where no body follows."""
+    if method == "HEAD":
+        return 0
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)

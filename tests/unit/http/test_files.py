@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from http_calls import app_of, call, operation
 from http_requests import header_of, request, sent
 
+from tenfold._core.clock import ManualClock
 from tenfold.errors import DeclarationError, NotFound, PreconditionFailed, RangeNotSatisfiable
 from tenfold.http.files import File, byte_range, content_disposition, guess_media_type, static
+from tenfold.telemetry.access import Access
+from tenfold.telemetry.backends.none import Backend
+from tenfold.telemetry.hub import HttpHooks
+from tenfold.telemetry.metrics import Registry
+from tenfold.telemetry.operations import OperationTable
+from tenfold.telemetry.trace import Tracer
 
 CONTENT = bytes(range(256)) * 4
 MTIME = 1_700_000_000
@@ -239,3 +247,23 @@ def test_a_static_folder(file: Path) -> None:
 def test_a_static_folder_must_exist(tmp_path: Path) -> None:
     with pytest.raises(DeclarationError, match="is not a folder"):
         static(tmp_path / "nowhere")
+
+
+def test_the_access_log_has_the_status_and_length_that_are_sent(file: Path) -> None:
+    lines: list[Access] = []
+    clock = ManualClock()
+    tracer = Tracer(Backend(), clock)
+
+    async def show() -> File:
+        return File(file)
+
+    app = app_of(operation(show), telemetry=HttpHooks(tracer, OperationTable(Registry()), lines.append))
+    etag = etag_of(file).encode()
+    for method, name, value in [
+        ("GET", b"x", b""), ("GET", b"range", b"bytes=0-9"), ("GET", b"range", b"bytes=9999-"),
+        ("GET", b"if-none-match", etag), ("HEAD", b"x", b""),
+    ]:  # fmt: skip
+        answer = call(app, method, "/", headers=[(name, value)])
+        assert (answer.status, len(answer.body)) == (lines[-1].status, lines[-1].sent_bytes)
+    assert [line.status for line in lines] == [200, 206, 416, 304, 200]
+    assert lines[0].sent_bytes == len(CONTENT)
