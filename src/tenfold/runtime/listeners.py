@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from tenfold.errors import ConfigError, MissingExtra
 
+log = logging.getLogger("tenfold.runtime")
+
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 """Longer than the idle time-out of the usual balancers (NGINX 60 s), so that they close first."""
@@ -130,7 +132,7 @@ class GranianListener:
                 remedy="Run: pip install 'tenfold[granian]'",
             ) from error
         host, port = sock.getsockname()[:2]
-        sock.close()  # Granian binds its own; ours has shown that the port is free
+        self._sock = sock
         self._drain_s = drain_s
         self._probe = (host, port)
         self._server = Server(
@@ -145,6 +147,7 @@ class GranianListener:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        self._sock.close()  # Granian binds its own; ours has kept the port free
         self._task = asyncio.create_task(self._server.serve())
         while not await asyncio.to_thread(_accepts, self._probe):
             if self._task.done():
@@ -155,8 +158,9 @@ class GranianListener:
     async def stop(self) -> None:
         self._server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it unannotated
         if self._task is not None:
-            async with asyncio.timeout(self._drain_s):
-                await self._task
+            await asyncio.wait([self._task], timeout=self._drain_s)
+            if not self._task.done():  # ends with the loop
+                log.warning("requests were cut off: they did not end within %g s", self._drain_s)
 
 
 def _accepts(where: tuple[str, int]) -> bool:

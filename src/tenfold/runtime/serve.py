@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,40 +83,44 @@ class _Process:
 
     def __init__(self, app: App, roles: Roles) -> None:
         self._app, self._roles = app, roles
-        self._listeners: list[Listener] = []
+        self._public: list[Listener] = []
+        self._ops: Listener | None = None
 
     async def __aenter__(self) -> Addresses:
+        app = self._app
+        async with AsyncExitStack() as undo:
+            addresses = self._bind(undo)
+            await app.start(worker=self._roles.worker)
+            undo.push_async_callback(app.stop)
+            assert self._ops is not None
+            for listener in (*self._public, self._ops):  # readiness is asked of the last one
+                await listener.start()
+                undo.push_async_callback(listener.stop)
+            undo.pop_all()
+        return addresses
+
+    def _bind(self, undo: AsyncExitStack) -> Addresses:
+        """Take the ports and make the listeners, so that what is in the way is known before anything starts."""
         settings = self._app.settings
-        ops_sock = listeners.bind(settings.ops.host, settings.ops.port, where="ops.port")
-        ops_address, public_address = listeners.address(ops_sock), ""
-        sockets = [(UvicornListener, self._app.ops, ops_sock)]
-        try:
-            if self._roles.web:
-                sock = listeners.bind(settings.http.host, settings.http.port, where="http.port")
-                public_address = listeners.address(sock)
-                sockets.append((SERVERS[settings.http.server], self._app, sock))  # type: ignore[arg-type]
-            await self._app.start(worker=self._roles.worker)
-        except BaseException:
-            for _, _, sock in sockets:
-                sock.close()
-            raise
-        for make, target, sock in sockets:
-            listener = make(target, sock, drain_s=settings.app.stop_timeout_s)
-            await listener.start()
-            self._listeners.append(listener)
-        return Addresses(public_address, ops_address)
+        drain_s = settings.app.stop_timeout_s
+        sock = undo.enter_context(listeners.bind(settings.ops.host, settings.ops.port, where="ops.port"))
+        self._ops, ops = UvicornListener(self._app.ops, sock, drain_s=drain_s), listeners.address(sock)
+        if not self._roles.web:
+            return Addresses("", ops)
+        sock = undo.enter_context(listeners.bind(settings.http.host, settings.http.port, where="http.port"))
+        public = listeners.address(sock)
+        self._public.append(SERVERS[settings.http.server](self._app, sock, drain_s=drain_s))
+        return Addresses(public, ops)
 
     async def __aexit__(self, *_: object) -> None:
-        ops, *public = self._listeners
-        try:
-            # The worker hands its messages back while requests in flight are answered; health keeps answering.
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._app.stop_worker())
-                for listener in public:
-                    group.create_task(listener.stop())
-        finally:
-            await self._app.stop()
-            await ops.stop()
+        # The worker hands its messages back while requests in flight are answered; health keeps answering.
+        ends = [self._app.stop_worker(), *(listener.stop() for listener in self._public)]
+        for error in await asyncio.gather(*ends, return_exceptions=True):
+            if isinstance(error, BaseException):
+                log.error("draining failed", exc_info=error)
+        await self._app.stop()
+        if self._ops is not None:
+            await self._ops.stop()
 
 
 def _new_loop_run(main: Coroutine[Any, Any, str]) -> str:
