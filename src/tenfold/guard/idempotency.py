@@ -340,7 +340,13 @@ class IdempotencyGuard:
     ) -> Claim | None:
         now, claim = self.clock.now(), self.clock.uuid()
         record = KeyRecord(fingerprint, claim, now + lease_s, now + self.keep_s)
-        if not await self.store.claim(scope, key, record, over=over):
+        try:
+            won = await self.store.claim(scope, key, record, over=over)
+        except asyncio.CancelledError:
+            # It may be durable already, with nobody left to run it: the next try must not wait for its lease.
+            await asyncio.shield(self.store.attempt(scope, key, claim).release())
+            raise
+        if not won:
             return None
         return Claim(self, self.store.attempt(scope, key, claim))
 

@@ -122,6 +122,26 @@ async def test_a_request_cancelled_while_it_runs_leaves_a_free_key_and_no_effect
         await (await claimed(guard)).abandon()
 
 
+async def test_a_request_cancelled_while_it_claims_its_key_leaves_it_free(
+    db: Database, guard: IdempotencyGuard
+) -> None:
+    async def begin(key: str) -> None:
+        with use(Context()):
+            await guard.begin(key, "orders.place", "f", lease_s=30)
+
+    for steps in range(12):
+        task = asyncio.create_task(begin(f"k{steps}"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled():
+            with use(Context()):
+                again = await guard.begin(f"k{steps}", "orders.place", "f", lease_s=30)
+            assert isinstance(again, Claim)
+            await again.abandon()
+
+
 async def test_200_concurrent_duplicates_have_one_effect(db: Database, guard: IdempotencyGuard) -> None:
     async def request() -> bytes | None:
         with use(Context()):
