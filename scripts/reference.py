@@ -31,8 +31,10 @@ from tenfold.http.operation import Policies
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 NOTE = "<!-- Written by scripts/reference.py; change the docstrings and run it again. -->\n"
 
+SIGNATURE_MAX = 400
+
 GROUPS = {
-    "The app and its parts": "App Service Operation Depends injected Context Priority current",
+    "The app and its parts": "App Service Operation Depends injected Context Priority current Clock Settings",
     "Parameters of an operation": "Path Query Header Cookie Body Form Upload Request WebSocket",
     "Answers": "Reply Response Redirect File Stream EventStream Event ResponseCache",
     "Database and cache": "Database Reader Tx Cache",
@@ -51,18 +53,19 @@ def render() -> dict[str, str]:
 
 def api() -> str:
     """The names of ``tenfold``, by subject."""
-    wanted = {name for names in GROUPS.values() for name in names.split()}
-    missing = set(tenfold.__all__) - wanted - {"__version__"}
-    if missing or not wanted <= set(tenfold.__all__):
-        raise SystemExit(f"reference.py: GROUPS and tenfold.__all__ differ: {missing or wanted}")
+    grouped = {name for names in GROUPS.values() for name in names.split()}
+    others = sorted(set(tenfold.__all__) - grouped - {"__version__"})
+    groups = {**GROUPS, "Others": " ".join(others)} if others else GROUPS
     parts = [
         "# Public names\n",
         NOTE,
         "Everything here is imported from `tenfold`. Underscored modules and members may change at any time.\n",
     ]
-    for title, names in GROUPS.items():
+    for title, names in groups.items():
         parts.append(f"## {title}\n")
-        parts += [_described(name, getattr(tenfold, name)) for name in names.split()]
+        parts += [
+            _described(name, getattr(tenfold, name)) for name in names.split() if name in tenfold.__all__
+        ]
         if "Operation" in names.split():
             options = _fields(Policies)
             parts += [
@@ -147,7 +150,8 @@ def _signature(thing: Callable[..., Any]) -> str:
     text = str(inspect.Signature(shown))
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
     text = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "…", text).replace("=UNSET", "=…")
-    return re.sub(r"<(\w+\.\w+): \w+>", r"\1", text)
+    text = re.sub(r"<(\w+\.\w+): \w+>", r"\1", text)
+    return "" if text == "(*args, **kwargs)" else text if len(text) <= SIGNATURE_MAX else "(…)"
 
 
 def _doc_of_value(name: str, value: Any) -> str:

@@ -169,9 +169,7 @@ class PageRun:
         elif named is not None:
             self._write(block, named["path"], added=bool(named["added"]))
         elif block.language == "toml":
-            file = self.folder / ".snippet.toml"
-            file.write_text(block.code, encoding="utf-8")
-            settings.load(file, environ={})
+            self._check_settings(block.code)
         else:
             self._script(block)
 
@@ -185,7 +183,13 @@ class PageRun:
             text = file.read_text(encoding="utf-8") + "\n\n" + text
         file.write_text(text, encoding="utf-8")
         if file.name == "tenfold.toml":
-            settings.load(file, environ={})
+            self._check_settings(text)
+
+    def _check_settings(self, toml: str) -> None:
+        """Refuse settings that do not exist. Those of services are checked by the app that declares them."""
+        file = self.folder / ".snippet.toml"
+        file.write_text(toml.partition("[services.")[0], encoding="utf-8")
+        settings.load(file, environ={})
 
     def _script(self, block: Block) -> None:
         if self._python is None:
@@ -223,7 +227,9 @@ class PageRun:
         self._stop_server()
         worker = " worker" in text
         ready = "" if worker else f"http://127.0.0.1:{self._ports['8001']}/health/ready"
-        server = Process(["bash", "-c", f"exec env {text}"], cwd=self.cwd, env=self._environment(), ready=ready)
+        server = Process(
+            ["bash", "-c", f"exec env {text}"], cwd=self.cwd, env=self._environment(), ready=ready
+        )
         self._server = server
         server.wait_ready()
         for want in command.expected:
