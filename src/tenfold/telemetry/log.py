@@ -145,6 +145,9 @@ class Logging:
         self._set_level(root, level)
         for name, quiet in _QUIET.items():
             self._set_level(logging.getLogger(name), max(quiet, level))
+        server = logging.getLogger("uvicorn.error")
+        server.addFilter(_is_news)
+        self._undo.append(lambda: server.removeFilter(_is_news))
         hook, threading.excepthook = threading.excepthook, _log_thread_death
         self._undo.append(lambda: setattr(threading, "excepthook", hook))
         logging.captureWarnings(True)
@@ -170,6 +173,12 @@ class Logging:
         before = logger.level
         logger.setLevel(level)
         self._undo.append(lambda: logger.setLevel(before))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """uvicorn takes a WebSocket handshake that was answered with a problem document for one that was forgotten, and
+    logs an error for it: anybody could fill the log with refused handshakes."""
+    return record.msg != "ASGI callable returned without completing handshake."
 
 
 def _log_thread_death(args: threading.ExceptHookArgs) -> None:

@@ -50,6 +50,16 @@ def test_json_is_the_format_where_no_terminal_is() -> None:
     assert row["time"].endswith("Z")
 
 
+def test_refused_websockets_do_not_fill_the_log() -> None:
+    out = io.StringIO()
+    server = logging.getLogger("uvicorn.error")
+    with logs_to(out):
+        server.error("ASGI callable returned without completing handshake.")
+        server.error("Exception in ASGI application\n")
+    assert [row["event"] for row in rows(out)] == ["Exception in ASGI application\n"]
+    assert server.filters == []
+
+
 def test_text_is_the_format_on_a_terminal_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
