@@ -190,8 +190,11 @@ def too_many(max_params: int) -> BadRequest:
 def _read_json(build: Build) -> None:
     code = build.code
     code.use(check_json=check_json, read_body=limits.read_body)
+    # What makes a key's fingerprint reads the body again, so there the request keeps it.
+    keep = build.operation.policies.idempotent
+    once = "await read_body(request) if request._body is None else request._body"
     code.line(
-        "body = await read_body(request) if request._body is None else request._body",
+        f"body = {'await request.body()' if keep else once}",
         "headers = request.header_bytes",
         "if body and (b'content-type' not in headers or headers[b'content-type'] != b'application/json'",
         "    or b'content-encoding' in headers):",
@@ -225,6 +228,9 @@ def _read_form(build: Build) -> None:
     settings = build.wiring.settings
     total = build.operation.policies.body_max_bytes or settings.upload_max_bytes
     code = build.code
+    if build.operation.policies.idempotent:
+        # The form is read as it arrives, and its key is for these bytes: keep them for the fingerprint.
+        code.line("if b'idempotency-key' in headers: await request.body()")
     code.use(read_form=parse_form, form_limits=FormLimits(total_max_bytes=total), flat=flat)
     code.line(
         "form = await read_form(request.header_bytes.get(b'content-type', b'').decode('latin-1'), "
@@ -246,9 +252,8 @@ def _uploads(build: Build, files: list[Param]) -> None:
     for param in files:
         build.code.use(uploads_of=uploads_of)
         build.code.use(**{f"default_of_{param.name}": param.default})
-        build.arguments[param.name] = (
-            f"uploads_of(form, {param.wire!r}, {param.many}, default_of_{param.name})"
-        )
+        name = build.arguments[param.name] = f"upload_{param.name}"
+        build.code.line(f"{name} = uploads_of(form, {param.wire!r}, {param.many}, default_of_{param.name})")
 
 
 def uploads_of(form: Any, name: str, many: bool, default: Any) -> Any:

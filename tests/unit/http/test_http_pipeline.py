@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -18,12 +18,14 @@ from tenfold.cache.backends.memory import Backend
 from tenfold.cache.cache import Cache
 from tenfold.cache.response import ResponseStore
 from tenfold.db.database import Tx
-from tenfold.errors import Conflict, DeclarationError, InvalidToken
+from tenfold.errors import Conflict, DeclarationError, Gone, InvalidToken
 from tenfold.guard.backends.memory import MemoryIdempotencyStore
 from tenfold.guard.idempotency import IdempotencyGuard
+from tenfold.http.forms import Upload
 from tenfold.http.middleware import Edge
 from tenfold.http.mounts import Mount
 from tenfold.http.operation import UNSET, ResponseCache
+from tenfold.http.params import Form
 from tenfold.http.pipeline import STEPS
 from tenfold.http.reply import Reply
 from tenfold.http.request import Request
@@ -68,9 +70,10 @@ def bearer(token: str) -> list[tuple[bytes, bytes]]:
 
 
 def test_the_pipeline_is_one_list_in_the_order_of_the_design() -> None:
+    """Except that a request is understood before its key is claimed: decision 0005."""
     assert [step.name for step in STEPS] == [
         "trace", "measure", "edge", "recover", "cached response for all", "admission", "deadline",
-        "authentication", "cached response", "idempotency", "decode", "dependencies", "database", "handler", "encode",
+        "authentication", "cached response", "decode", "idempotency", "dependencies", "database", "handler", "encode",
     ]  # fmt: skip
 
 
@@ -322,7 +325,7 @@ def keyed(key: str) -> list[tuple[bytes, bytes]]:
     return [(b"idempotency-key", key.encode())]
 
 
-def idempotent_app(wanted: Any = True) -> tuple[Any, list[Any]]:
+def idempotent_app(wanted: Any = True, **policies: Any) -> tuple[Any, list[Any]]:
     runs: list[Any] = []
     go_on = asyncio.Event()
 
@@ -331,12 +334,12 @@ def idempotent_app(wanted: Any = True) -> tuple[Any, list[Any]]:
         if order.get("wait"):
             await go_on.wait()
         if order.get("error"):
-            raise (order["error"] == "conflict" and Conflict("No.")) or ZeroDivisionError()
+            raise {"conflict": Conflict("No."), "gone": Gone("No.")}.get(order["error"]) or ZeroDivisionError()
         return Reply({"run": len(runs)}, 201, headers={"Location": "/1"})
 
     clock = ManualClock()
     guard = IdempotencyGuard(MemoryIdempotencyStore(), clock)
-    app = app_of(operation(place, "POST", idempotent=wanted), idempotency=lambda service: guard)
+    app = app_of(operation(place, "POST", idempotent=wanted, **policies), idempotency=lambda service: guard)
     app.go_on = go_on  # type: ignore[attr-defined]
     return app, runs
 
@@ -377,9 +380,56 @@ def test_an_error_of_ours_frees_the_key_and_one_of_the_clients_that_stays_is_kep
     assert call(app, "POST", "/", {"error": "ours"}, keyed("k1")).status == 500
     assert call(app, "POST", "/", {"error": "ours"}, keyed("k1")).status == 500
     assert len(runs) == 2
-    wrong = [call(app, "POST", "/", b"nope", [*keyed("k2"), JSON]) for _ in range(2)]
-    assert [a.status for a in wrong] == [400, 400]
-    assert wrong[1].headers["idempotency-replayed"] == "true"
+    refused = [call(app, "POST", "/", {"error": "gone"}, keyed("k2")) for _ in range(2)]
+    assert ([a.status for a in refused], len(runs)) == ([410, 410], 3)
+    assert refused[1].headers["idempotency-replayed"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"nope", [JSON], 400),
+        (b"{}" + b" " * 100, [JSON], 413),
+        (b"{}", [(b"content-type", b"text/plain")], 415),
+        (b"[]", [JSON], 422),
+    ],
+)
+def test_a_request_that_was_not_understood_leaves_its_key_to_the_corrected_one(
+    body: bytes, headers: list[tuple[bytes, bytes]], status: int
+) -> None:
+    app, runs = idempotent_app(body_max_bytes=100)
+    for _ in range(2):
+        answer = call(app, "POST", "/", body, [*keyed("k1"), *headers])
+        assert (answer.status, "idempotency-replayed" in answer.headers) == (status, False)
+    assert (call(app, "POST", "/", {"a": 1}, keyed("k1")).status, len(runs)) == (201, 1)
+
+
+def test_a_form_is_compared_and_replayed_like_any_other_body() -> None:
+    seen: list[str] = []
+
+    async def sign(name: Annotated[str, Form()]) -> str:
+        seen.append(name)
+        return name
+
+    guard = IdempotencyGuard(MemoryIdempotencyStore(), ManualClock())
+    app = app_of(operation(sign, "POST", idempotent=True), idempotency=lambda service: guard)
+    headers = [*keyed("k1"), (b"content-type", b"application/x-www-form-urlencoded")]
+    forms = [b"wrong=1", b"name=ann", b"name=ann", b"name=bob"]
+    assert [call(app, "POST", "/", form, headers).status for form in forms] == [422, 200, 200, 422]
+    assert seen == ["ann"]
+
+
+def test_a_missing_file_leaves_the_key_as_well() -> None:
+    async def store(picture: Upload) -> int:
+        return picture.size
+
+    guard = IdempotencyGuard(MemoryIdempotencyStore(), ManualClock())
+    app = app_of(operation(store, "POST", idempotent=True), idempotency=lambda service: guard)
+    headers = [*keyed("k1"), (b"content-type", b"multipart/form-data; boundary=b")]
+    part = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="a"\r\n\r\nabc\r\n--b--\r\n'
+    answers = [call(app, "POST", "/", part % name, headers) for name in (b"x", b"picture", b"picture")]
+    assert [a.status for a in answers] == [422, 200, 200]
+    assert "idempotency-replayed" in answers[2].headers
 
 
 def test_a_key_may_be_required_and_must_be_usable() -> None:
