@@ -197,7 +197,8 @@ async def parse_multipart(content_type: str, chunks: AsyncIterable[bytes], limit
         raise PayloadTooLarge(f"{builder.where()}: its headers are too large.") from None
     except multipart.MultipartError as error:
         builder.drop()
-        raise MalformedBody(f"{builder.where()}: the multipart body is broken ({error}).") from None
+        why = error.args[0] if error.args else "unreadable"  # further ones are Python's own errors
+        raise MalformedBody(f"{builder.where()}: the multipart body is broken ({why}).") from None
     except BaseException:
         builder.drop()
         raise

@@ -289,3 +289,8 @@ def test_a_long_file_name_is_cut_and_keeps_a_sane_extension(claimed: str) -> Non
     safe = safe_filename(claimed)
     assert len(safe.encode()) <= 200
     assert safe.endswith(".jpeg") or not claimed.endswith(".jpeg")
+
+
+def test_a_header_that_is_not_utf8_is_refused_without_python_in_the_sentence() -> None:
+    broken = body(part("file", b"x", "a")).replace(b'"a"', b'"\xff\xfe"')
+    assert "Error" not in refused(broken)
