@@ -158,21 +158,14 @@ class _Member:
     def _parameters(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for param in self._each.params:
-            if param.place not in _STYLES:
+            if param.place not in _STYLES or self._is_key(param):
                 continue
             schema = self._schemas.of(param.type)
             if param.spread:
                 found.extend(self._spread(param, schema))
             else:
-                found.append(
-                    _parameter(
-                        param.place,
-                        param.wire,
-                        _with_default(schema, param),
-                        param.required,
-                        param.description,
-                    )
-                )
+                schema = _with_default(schema, param)
+                found.append(_parameter(param.place, param.wire, schema, param.required, param.description))
         return found
 
     def _spread(self, param: Param, schema: Schema) -> Iterable[dict[str, Any]]:
@@ -182,15 +175,20 @@ class _Member:
             wire = name.replace("_", "-").lower() if param.place == "header" else name
             yield _parameter(param.place, wire, inner, name in required, "")
 
+    def _is_key(self, param: Param) -> bool:
+        """The handler takes the key of its request: that is listed once, with what both ask of it."""
+        key = param.place == "header" and param.wire == "idempotency-key"
+        return key and bool(self._operation.policies.idempotent)
+
     def _idempotency_key(self) -> Iterable[dict[str, Any]]:
-        if self._operation.policies.idempotent:
-            yield {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": self._operation.policies.idempotent == "required",
-                "description": "The same key gives one effect and the same reply, for a day.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-            }
+        if wanted := self._operation.policies.idempotent:
+            taken = [param for param in self._each.params if self._is_key(param)]
+            schema: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
+            for param in taken:
+                schema |= _without_null(self._schemas.of(param.type))
+            required = wanted == "required" or any(param.required for param in taken)
+            about = "The same key gives one effect and the same reply, for a day."
+            yield _parameter("header", "idempotency-key", schema, required, about)
 
     def _body(self) -> dict[str, Any]:
         bodies = [p for p in self._each.params if p.place == "body"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
+from msgspec import Meta
 from sample_api import Line, TokenAuth, make_app
 from schemathesis.specs.openapi import definitions
 
@@ -16,6 +17,7 @@ from tenfold.http.docs import Docs
 from tenfold.http.explorer import pages
 from tenfold.http.openapi import encode
 from tenfold.http.operation import Operation, Policies
+from tenfold.http.params import Header
 from tenfold.http.reply import Redirect, Reply
 from tenfold.security.policy import public
 
@@ -170,6 +172,18 @@ def test_idempotent_operations_have_the_key() -> None:
 
 
 async def _create() -> None: ...
+
+
+@pytest.mark.parametrize("wanted", [True, "required"])
+def test_a_key_that_the_handler_takes_too_is_listed_once(wanted: Any) -> None:
+    async def create(idempotency_key: Annotated[str, Header(), Meta(min_length=8)]) -> None: ...
+
+    policies = Policies(auth=public, idempotent=wanted)
+    operation = Operation(create, service="s", method="POST", path="/x", policies=policies)
+    app = HttpApp([operation], idempotency=lambda service: None)
+    [listed] = Docs(app.endpoints, title="x").document["paths"]["/x"]["post"]["parameters"]
+    assert (listed["name"], listed["required"]) == ("Idempotency-Key", True)
+    assert (listed["schema"]["minLength"], listed["schema"]["maxLength"]) == (8, 255)
 
 
 def test_protected_operations_name_the_schemes() -> None:
