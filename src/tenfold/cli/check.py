@@ -30,7 +30,7 @@ def check(app: Target = None, /, *, config: Config = None) -> int:
 def _dangers(app: App) -> list[str]:
     """Steps of migrations that lose data or keep other work waiting; they may be meant, so they are no problem."""
     from tenfold.db.lint import lint
-    from tenfold.db.migrations import scripts_of
+    from tenfold.db.revisions import scripts_of
 
     scripts = [script for database in app.databases for script in scripts_of(database)]
     return [str(finding) for script in scripts for finding in lint(script)]

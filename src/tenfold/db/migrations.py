@@ -25,7 +25,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from tenfold._core.text import plural
-from tenfold.db import schema
+from tenfold.db import revisions, schema
+from tenfold.db.revisions import scripts_of
 from tenfold.errors import ConfigError, DatabaseUnavailable, SchemaBehind
 
 if TYPE_CHECKING:
@@ -129,12 +130,6 @@ async def new(database: Database, message: str) -> Path:
     return await asyncio.to_thread(_new, database, message)
 
 
-def scripts_of(database: Database) -> list[Path]:
-    """The script files of a service, by name."""
-    folder = database.migrations
-    return sorted((folder / "versions").glob("*.py")) if folder is not None else []
-
-
 # ── in a thread, with a blocking connection ──
 
 
@@ -197,6 +192,9 @@ def _part_versions(connection: sa.Connection, existing: set[str]) -> dict[str, i
 
 def _service_status(connection: sa.Connection, database: Database, existing: set[str]) -> Status:
     missing = tuple(sorted(t.name for t in database.metadata.tables.values() if t.name not in existing))
+    newest = revisions.newest(scripts_of(database))
+    if newest and newest == revisions.recorded(connection, database, existing):
+        return Status(database.name, newest, newest, (), missing)
     script = _scripts(database)
     if script is None:
         return Status(database.name, "", "", (), missing)
@@ -324,7 +322,7 @@ def _context(connection: sa.Connection, database: Database, **options: Any) -> M
     return MigrationContext.configure(
         connection=connection,
         opts={
-            "version_table": f"alembic_version_{database.name}",
+            "version_table": revisions.version_table(database),
             "target_metadata": database.metadata,
             "render_as_batch": connection.dialect.name == "sqlite",
             "compare_type": True,

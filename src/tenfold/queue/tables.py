@@ -19,9 +19,11 @@ _seconds: sa.Double[float] = sa.Double()
 
 
 def _partial(name: str, condition: str, *columns: sa.Column[Any], unique: bool = False) -> None:
-    """An index on the rows of one condition only, where the database has such."""
-    where = sa.text(condition)
-    sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+    """An index on the rows of one condition only, where the database has such.
+
+    A dialect that is named here is imported at every start, also where it is not used.
+    """
+    sa.Index(name, *columns, unique=unique, sqlite_where=sa.text(condition))
 
 
 message = sa.Table(
