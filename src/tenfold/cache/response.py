@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tenfold.cache.cache import Cache
+from tenfold.cache.contract import CacheStats
 from tenfold.cache.load import Load, Unshared
 from tenfold.cache.policy import Lifetime
 
@@ -91,6 +92,19 @@ class ResponseStore:
         if entry is None or entry.fresh_until <= cache.monotonic():
             return None
         cache.stats.hits += 1
+        response: CachedResponse = entry.value
+        return response
+
+    @property
+    def stats(self) -> CacheStats:
+        """What :meth:`lookup` counts."""
+        return self._cache.stats
+
+    def peek(self, key: str, now: float) -> CachedResponse | None:
+        """The response if it is fresh at ``now`` (monotonic), not counted; two calls."""
+        entry = self._cache.peek(key)
+        if entry is None or entry.fresh_until <= now:
+            return None
         response: CachedResponse = entry.value
         return response
 

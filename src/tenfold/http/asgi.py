@@ -165,14 +165,18 @@ class HttpApp:
             whole = scope.get("root_path", "").rstrip("/") + path
             await send_answer(self.dispatcher.problem(problem, whole, raw_headers), send)
             return
-        request = Request(
-            method, path, segments, scope["query_string"], raw_headers, dict(raw_headers), receive, scope,
-            body_max_bytes=endpoint.body_max_bytes, names=endpoint.names,
-        )  # fmt: skip
-        status, headers, body, stream = await endpoint.call(request)
-        if stream is not None:
-            await run_stream(stream, request, send)
-            return
+        query, by_name = scope["query_string"], dict(raw_headers)
+        answer = None if endpoint.quick is None else endpoint.quick(segments, query, by_name)
+        if answer is None:
+            request = Request(
+                method, path, segments, query, raw_headers, by_name, receive, scope,
+                body_max_bytes=endpoint.body_max_bytes, names=endpoint.names,
+            )  # fmt: skip
+            answer = await endpoint.call(request)
+            if answer[3] is not None:
+                await run_stream(answer[3], request, send)
+                return
+        status, headers, body, _ = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 

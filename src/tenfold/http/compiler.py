@@ -16,6 +16,7 @@ from tenfold.http.build import Build
 from tenfold.http.inject import injection_of
 from tenfold.http.params import Param, classify
 from tenfold.http.pipeline import STEPS
+from tenfold.http.quick import Quick, quick_of
 from tenfold.http.router import path_names
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Endpoint:
 
     operation: Operation[..., Any]
     call: Callable[[Request], Awaitable[Answer]]
+    quick: Quick | None
+    """Asked before a request is made, when there is one."""
     names: tuple[str, ...]
     body_max_bytes: int
     source: str
@@ -51,6 +54,7 @@ def compile_operation(operation: Operation[..., Any], wiring: Wiring) -> Endpoin
     source = build.code.text()
     return Endpoint(
         operation=operation,
+        quick=quick_of(build),
         call=_function(source, operation, build.code.names),
         names=names,
         body_max_bytes=_body_max_bytes(build),

@@ -32,8 +32,8 @@ Work = Callable[[], Awaitable["Answer"]]
 def open_response_cache(build: Build) -> None:
     """For what anybody may see: a hit takes no place among the requests in progress and needs no deadline."""
     policy = build.operation.policies.cache
-    if policy is not None and not _asks_who(build):
-        _look_up(build, policy, _responses(build, policy))
+    if policy is not None and not asks_who(build):
+        _look_up(build, policy, responses_of(build, policy))
 
 
 def response_cache(build: Build) -> None:
@@ -41,19 +41,21 @@ def response_cache(build: Build) -> None:
     policy = build.operation.policies.cache
     if policy is None:
         return
-    code, responses = build.code, _responses(build, policy)
-    if _asks_who(build):
+    code, responses = build.code, responses_of(build, policy)
+    if asks_who(build):
         _look_up(build, policy, responses)
     code.use(load_response=responses.load)
     code.open("async def work():", " return answer", "answer = await load_response(key, work, request)")
 
 
-def _asks_who(build: Build) -> bool:
+def asks_who(build: Build) -> bool:
+    """Whether the answer needs to know the caller."""
     policy = policy_of(build.operation, build.wiring.authenticator)
     return not policy.anonymous_ok or build.injection.wants_principal
 
 
-def _responses(build: Build, policy: ResponseCache) -> CachedResponses:
+def responses_of(build: Build, policy: ResponseCache) -> CachedResponses:
+    """Raises DeclarationError in an app without a response cache."""
     store = build.wiring.response_cache
     if store is None:
         raise DeclarationError("it has cache=, but the app keeps no responses.", where=build.operation.where)
@@ -65,7 +67,7 @@ def _look_up(build: Build, policy: ResponseCache, responses: CachedResponses) ->
     """Answer a hit; what later steps write is for a miss."""
     code = build.code
     code.use(lookup=responses.lookup, hit=responses.hit)
-    key = [build.operation.name, " {request.segments}?{request.query_string}"]
+    key = [build.operation.name, " {request.segments}?{request.query_string!r}"]
     for name in policy.vary:
         raw = name.lower().encode("latin-1")
         key.append(f" {{headers.get({raw!r})}}".replace('"', "'"))
@@ -82,6 +84,8 @@ class CachedResponses:
     def __init__(self, store: ResponseStore, policy: ResponseCache, build: Build, *, private: bool) -> None:
         self._store = store
         self.lookup = store.lookup
+        self.peek = store.peek
+        self.hits = store.stats
         self.private = private
         self._policy = policy
         self._clock = build.wiring.clock
@@ -94,11 +98,15 @@ class CachedResponses:
         self._cors = edge is not None and edge.cors is not None
 
     def hit(self, kept: CachedResponse, request: Request, now: float) -> Answer:
-        """A kept response with its age; 304 when the client has it. The same object for the same second."""
+        """A kept response with its age; 304 when the client has it."""
         headers = request.header_bytes
         if b"if-none-match" in headers and kept.matches(headers[b"if-none-match"]):
             age = (b"age", b"%d" % (now - kept.stored_at))
             return 304, [*kept.not_modified, age, *self._edge], b"", None
+        return self.show(kept, now)
+
+    def show(self, kept: CachedResponse, now: float) -> Answer:
+        """A kept response with its age: the same object for the same second."""
         seconds = int(now - kept.stored_at)
         if kept.shown is not None and kept.shown[0] == seconds:
             answer: Answer = kept.shown[1]

@@ -95,6 +95,9 @@ class RsgiApp:
             self._send(protocol, app.dispatcher.problem(problem, path, raw), method)
             return
         by_name = dict(raw)
+        if endpoint.quick is not None and (hit := endpoint.quick(segments, query, by_name)) is not None:
+            self._send(protocol, hit, method)
+            return
         request = Request(
             method, path, segments, query, raw, by_name, Body(protocol, by_name).receive, Members(scope),
             body_max_bytes=endpoint.body_max_bytes, names=endpoint.names,

@@ -38,6 +38,11 @@ class Trace(Protocol):
 class Tracing(Protocol):
     """Joins the caller's trace or starts one; spans exist only where sampled (``telemetry.trace.Tracer``)."""
 
+    @property
+    def samples(self) -> bool:
+        """Whether a trace that starts here may be recorded."""
+        ...
+
     def begin(self, traceparent: str | None = None, /) -> Trace: ...
 
     def root(self, name: str, kind: str = "server", **attributes: Any) -> AbstractContextManager[Any]: ...

@@ -79,6 +79,11 @@ class Tracer:
                 names.SPANS_DROPPED, "Finished spans that were not exported.", lambda: self.dropped
             )
 
+    @property
+    def samples(self) -> bool:
+        """Whether a trace that starts here may be recorded."""
+        return self._threshold > 0
+
     def begin(self, traceparent: str | None = None) -> Trace:
         """Join the caller's trace, or start one and decide whether it is sampled."""
         parent = parse_traceparent(traceparent) if traceparent else None
