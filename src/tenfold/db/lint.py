@@ -36,7 +36,7 @@ def lint(script: Path) -> list[Finding]:
     found = [
         Finding(str(script), call.lineno, step, danger, advice)
         for function in upgrades
-        for call in _calls(function)
+        for call in _risky(function)
         for step, danger, advice in _judge(call)
     ]
     return sorted(found, key=lambda finding: finding.line)
@@ -45,15 +45,50 @@ def lint(script: Path) -> list[Finding]:
 Judgement = tuple[str, Danger, str]
 
 
-def _calls(function: ast.FunctionDef) -> Iterator[ast.Call]:
-    for node in ast.walk(function):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            yield node
+def _risky(function: ast.FunctionDef) -> Iterator[ast.Call]:
+    """The calls, without those that change a table which the same script makes: it has no rows, and nobody waits
+    for it."""
+    calls = list(_calls(function, {}))
+    made = {table for call, table in calls if _name(call) == "create_table"} - {""}
+    for call, table in calls:
+        if not (table in made and _name(call) in _HARMLESS_ON_NEW):
+            yield call
+
+
+def _calls(node: ast.AST, batches: dict[str, str]) -> Iterator[tuple[ast.Call, str]]:
+    """Every method call with the table that it is about; ``batches`` are the tables of the ``with`` blocks around,
+    by variable."""
+    if isinstance(node, ast.With):
+        batches = batches | dict(_batches(node))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        receiver = node.func.value
+        batch = batches.get(receiver.id, "") if isinstance(receiver, ast.Name) else ""
+        yield node, batch or _table(node)
+    for child in ast.iter_child_nodes(node):
+        yield from _calls(child, batches)
+
+
+def _batches(block: ast.With) -> Iterator[tuple[str, str]]:
+    for item in block.items:
+        call, variable = item.context_expr, item.optional_vars
+        if isinstance(call, ast.Call) and isinstance(variable, ast.Name):
+            yield variable.id, _table(call)
+
+
+def _table(call: ast.Call) -> str:
+    """The table's name in the arguments; empty where it is not written out."""
+    position = 1 if _name(call) in _TABLE_SECOND else 0
+    named = next((found for key in _TABLE_KEYS if (found := _keyword(call, key)) is not None), None)
+    node = named or (call.args[position] if len(call.args) > position else None)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
 
 
 def _judge(call: ast.Call) -> Iterator[Judgement]:
-    assert isinstance(call.func, ast.Attribute)
-    if (judge := _JUDGES.get(call.func.attr)) is not None:
+    if (judge := _JUDGES.get(_name(call))) is not None:
         yield from judge(call)
 
 
@@ -74,9 +109,8 @@ def _drop_column(_: ast.Call) -> Iterator[Judgement]:
 
 
 def _rename(call: ast.Call) -> Iterator[Judgement]:
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     yield (
-        name,
+        _name(call),
         "breaks running code",
         "instances of the old release still use the old name. Add the new one, copy, then drop the old one.",
     )
@@ -126,9 +160,8 @@ def _create_index(call: ast.Call) -> Iterator[Judgement]:
 
 
 def _create_constraint(call: ast.Call) -> Iterator[Judgement]:
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     yield (
-        name,
+        _name(call),
         "locks",
         "every row is checked while writes wait, and one bad row makes it fail. On PostgreSQL add it NOT VALID and "
         "validate it later, or build a unique index CONCURRENTLY first.",
@@ -168,6 +201,12 @@ _JUDGES: dict[str, Callable[[ast.Call], Iterator[Judgement]]] = {
     "create_foreign_key": _create_constraint,
     "execute": _execute,
 }
+
+_TABLE_SECOND = frozenset(
+    {"create_index", "create_unique_constraint", "create_check_constraint", "create_foreign_key"}
+)
+_HARMLESS_ON_NEW = _TABLE_SECOND | {"add_column", "alter_column"}
+_TABLE_KEYS = ("table_name", "source_table")
 
 
 def _keyword(call: ast.Call, name: str) -> ast.expr | None:

@@ -47,6 +47,28 @@ def test_steps_are_judged(tmp_path: Path, body: str, found: list[tuple[str, str]
     assert judged(tmp_path, body) == found
 
 
+@pytest.mark.parametrize(
+    ("step", "found"),
+    [
+        ("op.create_index('i', 't', ['a'])", []),
+        ("op.create_index('i', table_name='t', columns=['a'])", []),
+        ("op.create_unique_constraint('u', 't', ['a'])", []),
+        ("op.create_foreign_key('f', 't', 'old', ['a'], ['id'])", []),
+        ("op.create_foreign_key('f', 'old', 't', ['a'], ['id'])", ["create_foreign_key"]),
+        ("op.create_index('i', 'old', ['a'])", ["create_index"]),
+        ("op.add_column('t', sa.Column('b', sa.Integer, nullable=False))", []),
+        ("op.drop_column('t', 'a')", ["drop_column"]),
+        ("with op.batch_alter_table('t') as b:\n        b.create_index('i', ['t'])", []),
+        ("with op.batch_alter_table('old') as b:\n        b.create_index('i', ['t'])", ["create_index"]),
+    ],
+)
+def test_a_table_that_the_script_makes_itself_keeps_nobody_waiting(
+    tmp_path: Path, step: str, found: list[str]
+) -> None:
+    body = f"op.create_table('t', sa.Column('a', sa.Integer))\n    {step}"
+    assert [name for name, _ in judged(tmp_path, body)] == found
+
+
 def test_a_finding_reads_as_a_line_with_its_place(tmp_path: Path) -> None:
     script = tmp_path / "s.py"
     script.write_text("def upgrade():\n    pass\n    op.drop_table('t')\n")
