@@ -334,7 +334,8 @@ def idempotent_app(wanted: Any = True, **policies: Any) -> tuple[Any, list[Any]]
         if order.get("wait"):
             await go_on.wait()
         if order.get("error"):
-            raise {"conflict": Conflict("No."), "gone": Gone("No.")}.get(order["error"]) or ZeroDivisionError()
+            known = {"conflict": Conflict("No."), "gone": Gone("No.")}
+            raise known.get(order["error"], ZeroDivisionError())
         return Reply({"run": len(runs)}, 201, headers={"Location": "/1"})
 
     clock = ManualClock()
