@@ -121,7 +121,7 @@ class RsgiApp:
             protocol.response_empty(status, header_texts(headers, keep_length=True))
         elif headers[0] is PLAIN_TYPE and len(headers) == self._plain_count:
             protocol.response_bytes(status, self._plain, body)
-        elif headers.__class__ is SharedHeaders:
+        elif isinstance(headers, SharedHeaders):
             texts = headers.texts
             if texts is None:
                 texts = headers.texts = header_texts(headers)
