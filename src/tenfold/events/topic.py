@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from tenfold.errors import NotBound
+from tenfold.db.database import Tx
+from tenfold.errors import NotBound, WrongArguments
 from tenfold.queue.arguments import Codec
 
 if TYPE_CHECKING:
-    from tenfold.db.database import Tx
     from tenfold.queue.queue import Queues
 
 T = TypeVar("T")
@@ -54,6 +54,11 @@ class Topic(Generic[T]):
             raise NotBound(
                 f"topic {self.name} was used before its app started; publish in operations, jobs or on_start "
                 "functions, or inside `async with app.test()` in tests."
+            )
+        if not isinstance(tx, Tx):  # pyright: ignore[reportUnnecessaryIsInstance] - users hand in the database
+            raise WrongArguments(
+                f"topic {self.name}: publish takes an open transaction first, not {type(tx).__name__}: "
+                "`async with db.tx() as tx: await topic.publish(tx, event)`."
             )
         payload = self.codec.encode(event)
         queue = self._queues.of(tx.database)

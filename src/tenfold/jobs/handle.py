@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from tenfold.db.database import Database, Tx
-from tenfold.errors import JobCancelled, JobFailed, QueueError
+from tenfold.errors import JobCancelled, JobFailed, QueueError, WrongArguments
 from tenfold.queue.admin import Admin, MessageInfo
 from tenfold.queue.message import FINISHED, Progress, State
 from tenfold.queue.queue import Queue, Ticket
@@ -110,5 +110,11 @@ class JobHandle(Generic[R]):
 
 
 def queue_of(target: Tx | Database, queue_for: Callable[[Database], Queue]) -> Queue:
-    """The queue in the database that ``target`` writes to."""
-    return queue_for(target.database if isinstance(target, Tx) else target)
+    """The queue in the database that ``target`` writes to. Raises WrongArguments for what is neither."""
+    database = target.database if isinstance(target, Tx) else target
+    if not isinstance(database, Database):  # pyright: ignore[reportUnnecessaryIsInstance] - users forget it
+        raise WrongArguments(
+            f"enqueue takes a transaction (or a database) first, then the job's arguments, not {type(target).__name__}: "
+            "`await job.enqueue(tx, …)`."
+        )
+    return queue_for(database)

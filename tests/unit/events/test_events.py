@@ -215,6 +215,13 @@ async def test_the_inbox_forgets_after_the_retention(tmp_path: Path) -> None:
         assert await r.db.read().all(all_effects, str) == ["reserve 1"]
 
 
+async def test_publishing_to_a_database_instead_of_a_transaction_gets_a_sentence(tmp_path: Path) -> None:
+    topic, subscriptions = shop(reserve)
+    async with rig(tmp_path, *subscriptions) as r:
+        with pytest.raises(WrongArguments, match=r"orders\.placed: publish takes an open transaction"):
+            await topic.publish(r.db, Placed(1))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
 async def test_an_event_of_the_wrong_type_is_an_error_at_the_call(tmp_path: Path) -> None:
     topic, subscriptions = shop(reserve)
     async with rig(tmp_path, *subscriptions) as r, r.db.tx() as tx:

@@ -98,6 +98,14 @@ async def test_wrong_arguments_are_an_error_at_the_call(tmp_path: Path) -> None:
         assert await captured(r.queue) == []
 
 
+async def test_a_forgotten_transaction_is_said_to_be_missing(tmp_path: Path) -> None:
+    job = Job[Any, None]("s", noop)
+    async with rig(tmp_path, job) as r:
+        with pytest.raises(WrongArguments, match=r"takes a transaction .* not int"):
+            await job.enqueue(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        assert await captured(r.queue) == []
+
+
 async def test_before_its_app_has_started_a_job_can_only_be_called() -> None:
     async def double(n: int) -> int:
         return 2 * n
