@@ -24,6 +24,10 @@ New = Annotated[
     str | None, Parameter(help="Write a script with what the code has and the database lacks; its message.")
 ]
 OfService = Annotated[str | None, Parameter(name="--service", help="Whose script --new writes.")]
+Empty = Annotated[
+    bool,
+    Parameter(negative=(), help="With --new: write a script also when nothing changed, to fill in by hand."),
+]
 Check = Annotated[
     bool, Parameter(negative=(), help="Only say where each service stands; exit with 1 when behind.")
 ]
@@ -35,6 +39,7 @@ def migrate(
     *,
     new: New = None,
     service: OfService = None,
+    empty: Empty = False,
     check: Check = False,
     data: Data = None,
     config: Config = None,
@@ -46,12 +51,17 @@ def migrate(
         raise ConfigError(
             "--service goes with --new; migrations are applied for all services together.", where="migrate"
         )
+    if empty and new is None:
+        raise ConfigError("--empty goes with --new.", where="migrate")
     loaded = target.load(app, config)
     loaded.configure(config, app__data_dir=None if data is None else str(data))
     if new is not None:
         from tenfold.db.lint import lint
 
-        path = asyncio.run(_write(loaded, new, service))
+        path = asyncio.run(_write(loaded, new, service, empty))
+        if path is None:
+            console.say("Nothing changed: the tables are as the code declares them. No script was written.")
+            return 0
         console.say(f"Wrote {os.path.relpath(path)}. Read it, then run: tenfold migrate")
         for finding in lint(path):
             console.say(f"{console.paint('!', console.YELLOW)} {finding}")
@@ -95,12 +105,12 @@ async def _check(app: App) -> int:
     return 1 if any(status.behind for status in found) else 0
 
 
-async def _write(app: App, message: str, service: str | None) -> Path:
+async def _write(app: App, message: str, service: str | None, empty: bool) -> Path | None:
     from tenfold.db import migrations
 
     database = _database(app, service)
     async with connected(app):
-        return await migrations.new(database, message)
+        return await migrations.new(database, message, empty=empty)
 
 
 def _database(app: App, service: str | None) -> Database:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,30 +36,6 @@ if TYPE_CHECKING:
     from tenfold.db.database import Database
 
 log = logging.getLogger("tenfold.db.migrations")
-
-_SCRIPT = '''"""{message}
-
-Revision {revision}, made on {created}.
-"""
-
-from __future__ import annotations
-
-import sqlalchemy as sa
-from alembic import op
-
-revision = {revision!r}
-down_revision = {down!r}
-branch_labels = None
-depends_on = None
-
-
-def upgrade() -> None:
-    {upgrade}
-
-
-def downgrade() -> None:
-    {downgrade}
-'''
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -120,14 +95,15 @@ async def upgrade(databases: Sequence[Database], *, create_without_scripts: bool
     return done
 
 
-async def new(database: Database, message: str) -> Path:
+async def new(database: Database, message: str, *, empty: bool = False) -> Path | None:
     """Write a script with the differences between the declared tables and the database, and return its path.
 
-    The first script of a service makes all its tables, whatever the database has.
+    None, and no script, when there are none; with ``empty`` a script without steps then, for those that are written
+    by hand. The first script of a service makes all its tables, whatever the database has.
 
     The database must have every earlier script applied (SchemaBehind otherwise).
     """
-    return await asyncio.to_thread(_new, database, message)
+    return await asyncio.to_thread(_new, database, message, empty)
 
 
 # ── in a thread, with a blocking connection ──
@@ -326,15 +302,28 @@ def _context(connection: sa.Connection, database: Database, **options: Any) -> M
             "target_metadata": database.metadata,
             "render_as_batch": connection.dialect.name == "sqlite",
             "compare_type": True,
+            "compare_server_default": _default_differs,
             "include_object": ours,
             **options,
         },
     )
 
 
-def _new(database: Database, message: str) -> Path:
+def _default_differs(
+    _context: Any, _found: Any, column: sa.Column[Any], found: str | None, _declared: Any, _rendered: Any
+) -> bool | None:
+    """Alembic compares text with a quote in it wrongly; None leaves everything else to it."""
+    default = column.server_default
+    text = default.arg if isinstance(default, sa.DefaultClause) else None
+    if found is None or not isinstance(text, str) or "'" not in text:
+        return None
+    return found.partition("::")[0] != "'" + text.replace("'", "''") + "'"
+
+
+def _new(database: Database, message: str, empty: bool) -> Path | None:
     from alembic import autogenerate
-    from alembic.util import rev_id
+
+    from tenfold.db import script as scripts
 
     if database.migrations is None:
         raise ConfigError("it has no folder for migrations.", where=f"database {database.name}")
@@ -350,46 +339,10 @@ def _new(database: Database, message: str) -> Path:
         hidden = {"include_name": lambda _name, type_, _parents: type_ != "table"} if script is None else {}
         context = _context(connection, database, **hidden)
         found = autogenerate.produce_migrations(context, database.metadata)
-        batch = connection.dialect.name == "sqlite"
         assert found.upgrade_ops is not None
-        assert found.downgrade_ops is not None
-        up = autogenerate.render_python_code(
-            found.upgrade_ops, render_as_batch=batch, migration_context=context
-        )
-        down = autogenerate.render_python_code(
-            found.downgrade_ops, render_as_batch=batch, migration_context=context
-        )
-    revision = rev_id()
-    text = _SCRIPT.format(
-        message=message.replace('"""', "'''"),
-        revision=revision,
-        down=current or None,
-        created=f"{_today(database):%Y-%m-%d}",
-        upgrade=_indented(up),
-        downgrade=_indented(down),
-    )
-    return _write(database.migrations / "versions", revision, message, text)
-
-
-def _today(database: Database) -> Any:
-    import datetime as dt
-
-    return dt.datetime.fromtimestamp(database.backend.clock.now(), dt.UTC)
-
-
-def _indented(code: str) -> str:
-    """Rendered operations as the body of a function, without Alembic's remarks."""
-    lines = [line.removeprefix("    ") for line in code.splitlines() if not line.strip().startswith("# ###")]
-    return "\n    ".join("\n".join(lines).strip().splitlines()) or "pass"
-
-
-def _write(folder: Path, revision: str, message: str, text: str) -> Path:
-    slug = re.sub(r"[^a-z0-9]+", "_", message.lower()).strip("_")[:40]
-    number = len(list(folder.glob("*.py"))) + 1
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{number:04d}_{slug or revision}.py"
-    path.write_text(text, encoding="utf-8")
-    return path
+        if found.upgrade_ops.is_empty() and not empty:
+            return None
+        return scripts.write(database, context, found, message, after=current)
 
 
 def _what(status: Status) -> str:

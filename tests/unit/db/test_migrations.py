@@ -38,6 +38,12 @@ def shop(*extra: sa.Column[object], without: bool = False) -> sa.MetaData:
 Make = Callable[[sa.MetaData], Database]
 
 
+async def written(db: Database, message: str, *, empty: bool = False) -> Path:
+    path = await migrations.new(db, message, empty=empty)
+    assert path is not None
+    return path
+
+
 @pytest.fixture
 async def make(tmp_path: Path, anyio_backend: str) -> AsyncGenerator[Make]:
     """Databases of one service on one empty file, as its code changes."""
@@ -76,7 +82,7 @@ async def test_a_new_script_holds_the_difference_and_rebuilding_a_table_keeps_wh
     make: Make,
 ) -> None:
     first = make(shop())
-    path = await migrations.new(first, "First tables!")
+    path = await written(first, "First tables!")
     assert path.name == "0001_first_tables.py"
     await migrations.upgrade([first])
     async with first.tx() as tx:
@@ -84,7 +90,7 @@ async def test_a_new_script_holds_the_difference_and_rebuilding_a_table_keeps_wh
         await tx.execute(sa.insert(first.metadata.tables["review"]), {"id": 1, "product_id": 1})
 
     second = make(shop(sa.Column("price", sa.Integer, nullable=False, server_default="5")))
-    path = await migrations.new(second, "prices")
+    path = await written(second, "prices")
     assert "add_column(sa.Column('price'" in path.read_text()
     before = (await migrations.status([second]))[-1]
     assert before.behind
@@ -103,7 +109,7 @@ async def test_a_new_script_holds_the_difference_and_rebuilding_a_table_keeps_wh
 async def test_the_first_script_makes_every_table_also_where_development_made_them(make: Make) -> None:
     db = make(shop())
     await migrations.prepare([db], "auto")
-    script = (await migrations.new(db, "first tables")).read_text()
+    script = (await written(db, "first tables")).read_text()
     assert script.count("op.create_table(") == 2
     (noted,) = await migrations.upgrade([db], create_without_scripts=True)
     assert noted.startswith("shop: the tables are there, as declared; noted as migrated by ")
@@ -137,13 +143,13 @@ async def test_other_services_tables_are_left_alone(make: Make) -> None:
     db = make(shop())
     async with db.tx() as tx:
         await tx.execute(sa.text("CREATE TABLE somebody_elses (id INTEGER)"))
-    path = await migrations.new(db, "first")
+    path = await written(db, "first")
     assert "somebody_elses" not in path.read_text()
 
 
 async def test_a_migration_that_fails_changes_nothing(make: Make) -> None:
     db = make(shop())
-    path = await migrations.new(db, "first")
+    path = await written(db, "first")
     path.write_text(
         path.read_text().replace(
             "def downgrade", "    op.execute('INSERT INTO nowhere VALUES (1)')\n\n\ndef downgrade"
@@ -157,12 +163,12 @@ async def test_a_migration_that_fails_changes_nothing(make: Make) -> None:
 
 async def test_a_migration_that_orphans_rows_is_rolled_back(make: Make) -> None:
     db = make(shop())
-    path = await migrations.new(db, "first")
+    path = await written(db, "first")
     await migrations.upgrade([db])
     async with db.tx() as tx:
         await tx.execute(sa.text("INSERT INTO product (id, name) VALUES (1, 'lamp')"))
         await tx.execute(sa.text("INSERT INTO review (id, product_id) VALUES (1, 1)"))
-    bad = await migrations.new(db, "clean")
+    bad = await written(db, "clean", empty=True)
     bad.write_text(bad.read_text().replace("    pass", "    op.execute('DELETE FROM product')", 1))
     assert path != bad
     with pytest.raises(errors.ConfigError, match=r"refer to missing ones: review \(row 1\) → product"):
@@ -172,9 +178,9 @@ async def test_a_migration_that_orphans_rows_is_rolled_back(make: Make) -> None:
 
 async def test_scripts_that_the_database_does_not_know_are_a_sentence(make: Make) -> None:
     db = make(shop())
-    path = await migrations.new(db, "first")
+    path = await written(db, "first")
     await migrations.upgrade([db])
-    await migrations.new(db, "second")
+    await migrations.new(db, "second", empty=True)
     path.unlink()
     with pytest.raises(errors.ConfigError, match="migrations of shop: its scripts do not fit"):
         await migrations.status([db])
