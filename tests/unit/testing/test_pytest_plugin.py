@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -36,8 +38,9 @@ def run_pytest(folder: Path, tests: str, *options: str, ini: str = "tenfold_app 
     (folder / "test_things.py").write_text(tests)
     (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = .\n{ini}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tenfold.pytest_plugin", *options],
         check=False,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # what is installed here is not the matter
         cwd=folder,
         capture_output=True,
         text=True,
@@ -47,8 +50,13 @@ def run_pytest(folder: Path, tests: str, *options: str, ini: str = "tenfold_app 
 
 @pytest.fixture(params=["with anyio", "alone"])
 def plugins(request: pytest.FixtureRequest) -> list[str]:
-    """Options that leave other plugins for coroutines on, or turn them off."""
-    return [] if request.param == "with anyio" else ["-p", "no:anyio"]
+    """Options that load another plugin for coroutines, or none."""
+    return ["-p", "anyio.pytest_plugin"] if request.param == "with anyio" else []
+
+
+def test_pytest_finds_the_plugin_by_itself() -> None:
+    [entry] = entry_points(group="pytest11", name="tenfold")
+    assert entry.value == "tenfold.pytest_plugin"
 
 
 def test_coroutine_tests_fixtures_and_plain_tests_share_one_started_app(
