@@ -107,7 +107,8 @@ def _take(code: Code, param: Param, source: str) -> None:
     name = param.name
     if param.spread:
         code.use(**{f"fields_of_{name}": Inputs.fields_of(param.type), "pick": pick})
-        code.line(f"raw[{name!r}] = pick({source}, fields_of_{name})")
+        code.use(**{f"nullable_of_{name}": Inputs.nullable_of(param.type)})
+        code.line(f"raw[{name!r}] = pick({source}, fields_of_{name}, nullable_of_{name})")
         return
     code.line(f"if {param.wire!r} in {source}:")
     if param.many:
@@ -136,12 +137,19 @@ def header_text(request: Request, name: bytes) -> str:
         raise BadRequest(f"The header {name.decode('latin-1')} {error}") from None
 
 
-def pick(source: Values, fields: dict[str, bool]) -> Values:
-    """The members of a model out of a query or form; ``fields`` tells which of them are lists."""
+NO_NULL: Any = object()
+"""Stands for the text ``null``, so that it fits no type: text has no null, and msgspec would make None of it."""
+
+
+def pick(source: Values, fields: dict[str, bool], nullable: frozenset[str]) -> Values:
+    """The members of a model out of a query or form; ``fields`` tells which of them are lists, ``nullable`` for
+    which the text ``null`` is to be refused."""
     picked: Values = {}
     for name, many in fields.items():
         if name in source:
             value = source[name]
+            if name in nullable and isinstance(value, str) and value.lower() == "null":
+                value = NO_NULL
             picked[name] = [value] if many and isinstance(value, str) else value
     return picked
 
@@ -302,8 +310,15 @@ def _convert(build: Build, collector: Collector, inputs: list[Param], bodies: li
         ]
     if not steps:
         return  # files only: nothing is converted
-    code.line("try:", *("    " + s for s in steps))
-    code.line("except DECODE_ERRORS as error:", f"    raise explain({raw}, {body}, error) from None")
+    attempt = ["try:", *("    " + s for s in steps), "except DECODE_ERRORS as error:"]
+    refuse = f"    raise explain({raw}, {body}, error) from None"
+    code.line(*attempt)
+    if codec is not None:
+        code.use(integers=collector.integers)
+        code.line("    whole = integers(body)", f"    if whole is body: {refuse.strip()}", "    body = whole")
+        code.line(*("    " + line for line in (*attempt, refuse)))
+    else:
+        code.line(refuse)
     if codec is not None:
         suspicious = "True" if codec.walk else "b'\\\\u0000' in body"
         code.line(

@@ -18,6 +18,7 @@ from msgspec import inspect as mi
 from tenfold._core.text import nearest
 from tenfold.errors import DeclarationError, FieldError, InvalidInput, MalformedBody, Problem
 from tenfold.http import sentences
+from tenfold.http.integers import has_floats, with_integers
 from tenfold.http.limits import check_depth
 from tenfold.http.types import (
     bounded,
@@ -88,6 +89,22 @@ class Inputs:
         info: Any = mi.type_info(model)
         return {f.encode_name: isinstance(f.type, _LISTS) for f in info.fields}
 
+    @staticmethod
+    def nullable_of(type_: Any) -> frozenset[str]:
+        """Fields of a model that msgspec makes None of the text ``null`` for: all that may be None and not text."""
+        (model,) = without_none(type_)
+        model = strip_annotated(model)
+        if is_pydantic(model):
+            return frozenset()
+        info: Any = mi.type_info(model)
+        unions = [(f.encode_name, f.type.types) for f in info.fields if isinstance(f.type, mi.UnionType)]
+        return frozenset(
+            name
+            for name, types in unions
+            if any(isinstance(m, mi.NoneType) for m in types)
+            and not any(isinstance(m, mi.StrType) for m in types)
+        )
+
 
 def default_field(value: Any) -> Any:
     """A default as msgspec wants it: mutable ones behind a factory."""
@@ -110,6 +127,16 @@ class Collector:
             return bodies[0].default
         assert self.codec is not None
         return self.codec.type()
+
+    def integers(self, body: bytes) -> bytes:
+        """A refused body with ``2.0`` as ``2`` where a whole number is wanted; the same object without any."""
+        if self._body_info is None or not has_floats(body):
+            return body
+        try:
+            parse_json(body, self._max_depth)
+        except MalformedBody:
+            return body
+        return with_integers(body, self._body_info)
 
     def explain(
         self, raw: dict[str, Any] | None, body: bytes | None, error: Exception | None

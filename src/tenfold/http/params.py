@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from tenfold._core.container import dependency_of, describe, hints_of
 from tenfold.errors import DeclarationError
-from tenfold.http.types import is_model, is_scalar, is_sequence_of_scalars, strip_annotated
+from tenfold.http.types import is_model, is_scalar, is_sequence_of_scalars, present, strip_annotated
 
 Place = Literal["path", "query", "header", "cookie", "body", "form", "file"]
 
@@ -150,7 +150,7 @@ def _place(
         name=name,
         place=place,
         wire=wire.lower() if place == "header" else wire,
-        type=hint,
+        type=hint if model or place in ("body", "file") else present(hint),
         default=default,
         spread=model and place in ("query", "form", "header", "cookie"),
         description=marker.description if marker else "",

@@ -44,6 +44,15 @@ def without_none(hint: Any) -> tuple[Any, ...]:
     return tuple(m for m in members(hint) if m is not type(None))
 
 
+def present(hint: Any) -> Any:
+    """The type without None: text has no null, an absent parameter is what None means."""
+    if get_origin(hint) is Annotated:
+        inner, *extras = get_args(hint)
+        return Annotated[(present(inner), *extras)]
+    kept = without_none(hint)
+    return functools.reduce(operator.or_, kept) if 0 < len(kept) < len(members(hint)) else hint
+
+
 def is_scalar(hint: Any) -> bool:
     """Text, numbers, times, identifiers, enumerations, and unions of them with None."""
     return all(_is_plain_scalar(strip_annotated(m)) for m in without_none(hint))

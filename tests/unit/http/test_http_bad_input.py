@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import Annotated, Any
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from tenfold._core.settings import HttpSettings
-from tenfold.http.params import Cookie, Header
+from tenfold.http.params import Cookie, Header, Query
 
 
 class Line(msgspec.Struct):
@@ -327,3 +328,87 @@ def test_no_bytes_make_a_5xx(raw: bytes) -> None:
     assert post(raw).status in (200, 400, 422)
     assert call(APP, "GET", "/find/1?q=" + raw.decode("latin-1").replace("?", "")).status < 500
     assert call(APP, "GET", "/find/1", headers=[(b"x-count", raw), (b"cookie", raw)]).status < 500
+
+
+class Counted(msgspec.Struct):
+    count: int
+    ratio: float = 0.0
+    price: Decimal = Decimal(0)
+    free: dict[str, Any] = {}
+    level: Literal[1, 2] = 1
+    counts: list[int | None] = []
+    either: int | float = 0
+
+
+async def count(counted: Counted) -> Counted:
+    return counted
+
+
+def test_a_whole_number_with_a_fraction_or_exponent_is_an_integer() -> None:
+    app = app_of(operation(count, "POST"))
+    sent = b'{"count":2.0,"level":2e0,"counts":[null,-1.0,1E2],"ratio":3.0,"either":4.0,"free":{"a":5.0},"price":1.10}'
+    answer = call(app, "POST", "/", sent, [JSON])
+    assert answer.json == {
+        "count": 2, "level": 2, "counts": [None, -1, 100], "ratio": 3.0, "either": 4.0, "free": {"a": 5.0},
+        "price": "1.10",
+    }  # fmt: skip
+    for name in (b'"ratio":3.0', b'"either":4.0', b'"a":5.0', b'"price":"1.10"'):
+        assert name in answer.body
+
+
+@pytest.mark.parametrize("number", [b"2.5", b"1e-1", b"1e19", b"1e300", b"9223372036854775808.0"])
+def test_other_numbers_are_none(number: bytes) -> None:
+    answer = call(
+        app_of(operation(count, "POST")), "POST", "/", b'{"count":%s,"counts":[1.0]}' % number, [JSON]
+    )
+    assert (answer.status, [path for _, path, _ in answer.errors if answer.status == 422]) == (422, ["count"])
+
+
+def test_integers_in_a_type_that_contains_itself_may_have_a_fraction() -> None:
+    async def total(sum: Sum) -> int:
+        return sum.value + sum.parts[0].value
+
+    app = app_of(operation(total, "POST"))
+    assert call(app, "POST", "/", b'{"value":1.0,"parts":[{"value":2.0}]}', [JSON]).json == 3
+
+
+class Sum(msgspec.Struct):
+    value: int
+    parts: list[Sum] = []
+
+
+@pytest.mark.parametrize("text", ["null", "NULL"])
+def test_null_is_no_text_for_the_absent_value(text: str) -> None:
+    async def read(
+        x: int | None = None,
+        ids: Annotated[list[int] | None, Query()] = None,
+        level: Annotated[float | None, Header()] = None,
+        mark: Annotated[int | None, Cookie(), Meta(ge=0)] = None,
+        name: str | None = None,
+    ) -> list[Any]:
+        return [x, ids, level, mark, name]
+
+    app = app_of(operation(read))
+    assert call(app, "GET", "/").json == [None] * 5
+    assert call(app, "GET", f"/?name={text}").json == [None] * 4 + [text]
+    answer = call(
+        app,
+        "GET",
+        f"/?x={text}&ids={text}",
+        headers=[(b"level", text.encode()), (b"cookie", f"mark={text}".encode())],
+    )
+    assert [path for _, path, _ in answer.errors] == ["x", "ids[0]", "level", "mark"]
+
+
+class Wanted(msgspec.Struct):
+    price: Annotated[float, Meta(ge=0)] | None = None
+    text: str | None = None
+
+
+def test_null_is_no_text_for_the_absent_field_of_a_model_either() -> None:
+    async def search(wanted: Annotated[Wanted, Query()]) -> Wanted:
+        return wanted
+
+    app = app_of(operation(search))
+    assert call(app, "GET", "/?text=null").json == {"price": None, "text": "null"}
+    assert call(app, "GET", "/?price=null").errors == [("query", "price", "must be a number.")]
