@@ -31,6 +31,7 @@ STEPS: tuple[Step, ...] = (
     Step("deadline", steps.deadline),
     Step("authentication", steps.authentication),
     Step("cached response", replies.response_cache),
+    Step("idempotency key", replies.idempotency_key),
     Step("decode", binding.write),
     Step("idempotency", replies.idempotency),
     Step("dependencies", steps.dependencies),

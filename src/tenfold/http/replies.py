@@ -149,6 +149,13 @@ def _cache_control(policy: ResponseCache, private: bool) -> str:
 # ── idempotency ───────────────────────────────────────────────────────────────────────────────────
 
 
+def idempotency_key(build: Build) -> None:
+    """Where the key is required, that it is missing is said before anything else of the request."""
+    if build.operation.policies.idempotent == "required":
+        build.code.use(key_missing=key_missing)
+        build.code.line("if b'idempotency-key' not in headers: raise key_missing()")
+
+
 def idempotency(build: Build) -> None:
     """With an ``Idempotency-Key``: one effect and one reply, however often the request arrives."""
     wanted = build.operation.policies.idempotent
@@ -161,16 +168,11 @@ def idempotency(build: Build) -> None:
         guards(build.operation.service), build.operation.name, lease_s=build.timeout_s + LEASE_MARGIN_S
     )
     code = build.code
-    code.use(once=once.run, key_missing=key_missing)
-    without = "raise key_missing()" if wanted == "required" else "answer = await work()"
-    code.open(
-        "async def work():",
-        " return answer",
-        "if b'idempotency-key' in headers:",
-        " answer = await once(request, work)",
-        "else:",
-        f" {without}",
-    )
+    code.use(once=once.run)
+    run = ["answer = await once(request, work)"]
+    if wanted != "required":
+        run = ["if b'idempotency-key' in headers:", " " + run[0], "else:", " answer = await work()"]
+    code.open("async def work():", " return answer", *run)
 
 
 LEASE_MARGIN_S = 5.0

@@ -73,7 +73,8 @@ def test_the_pipeline_is_one_list_in_the_order_of_the_design() -> None:
     """Except that a request is understood before its key is claimed: decision 0005."""
     assert [step.name for step in STEPS] == [
         "trace", "measure", "edge", "recover", "cached response for all", "admission", "deadline",
-        "authentication", "cached response", "decode", "idempotency", "dependencies", "database", "handler", "encode",
+        "authentication", "cached response", "idempotency key", "decode", "idempotency", "dependencies", "database",
+        "handler", "encode",
     ]  # fmt: skip
 
 
@@ -436,6 +437,9 @@ def test_a_missing_file_leaves_the_key_as_well() -> None:
 def test_a_key_may_be_required_and_must_be_usable() -> None:
     app, _ = idempotent_app("required")
     assert "Idempotency-Key" in call(app, "POST", "/", {"a": 1}).json["detail"]
+    assert "Idempotency-Key" in call(app, "POST", "/", b"nope", [JSON]).json["detail"], (
+        "before the body's faults"
+    )
     assert call(app, "POST", "/", {"a": 1}, keyed("")).status == 400
     assert call(app, "POST", "/", {"a": 1}, keyed("x" * 256)).status == 400
 
