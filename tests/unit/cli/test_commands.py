@@ -177,3 +177,11 @@ def enqueue(named: str, number: int) -> None:
                 queue.put(tx, queue.message("job", "words.polish", f'{{"number":{number}}}'))
 
     asyncio.run(put())
+
+
+def test_migrate_new_writes_nothing_where_nothing_changed(tenfold: Command, project: Path) -> None:
+    assert "Wrote " in tenfold("migrate", "--new", "first")
+    tenfold("migrate")
+    assert tenfold("migrate", "--new", "second").startswith("Nothing changed")
+    assert "Wrote " in tenfold("migrate", "--new", "by hand", "--empty")
+    assert "--empty goes with --new" in tenfold("migrate", "--empty", status=2)
