@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +12,7 @@ import sqlalchemy as sa
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
-    from alembic.operations.ops import MigrationScript
+    from alembic.operations.ops import MigrationScript, UpgradeOps
     from alembic.runtime.migration import MigrationContext
 
     from tenfold.db.database import Database
@@ -52,7 +51,7 @@ def write(
     assert database.migrations is not None
     assert found.upgrade_ops is not None
     assert found.downgrade_ops is not None
-    _name_constraints(found.upgrade_ops)
+    _complete(found.upgrade_ops, context)
     found.upgrade_ops.reverse_into(found.downgrade_ops)
     render = Renderer(context)
     up, down = render.code(found.upgrade_ops), render.code(found.downgrade_ops)
@@ -75,7 +74,6 @@ class Renderer:
 
     def __init__(self, context: MigrationContext) -> None:
         self._context = context
-        self._columns: set[int] = set()
         self.imports: set[str] = set()
 
     def code(self, steps: Any) -> str:
@@ -94,14 +92,15 @@ class Renderer:
         return "\n    ".join("\n".join(lines).strip().splitlines()) or "pass"
 
     def _item(self, kind: str, item: Any, context: AutogenContext) -> str | Literal[False]:
-        """How Alembic is to write a column or a type; False where it knows itself."""
+        """How Alembic is to write a type; False where it knows itself. Constraints get a name first."""
         context.imports = self.imports  # or else what Alembic adds to it is lost
         if kind == "type":
             return self._type(item, context)
-        if kind in ("unique", "foreign_key") and item.name is None:
-            item.name = _constraint_name(kind, item.table.name, [column.name for column in item.columns])
-        if kind == "column" and id(item) not in self._columns:
-            return self._column(item, context)
+        if kind in _PREFIXES and item.name is None:
+            name = _constraint_name(kind, item.table.name, [column.name for column in item.columns])
+            # Conditions that are plain text tell no columns, so several of a table would have one name.
+            alike = [each for each in item.table.constraints if str(each.name).startswith(name)]
+            item.name = f"{name}_{len(alike) + 1}" if alike else name
         return False
 
     def _type(self, type_: Any, context: AutogenContext) -> str | Literal[False]:
@@ -116,49 +115,68 @@ class Renderer:
         self.imports.add(f"import {module}")
         return False
 
-    def _column(self, column: sa.Column[Any], context: AutogenContext) -> str | Literal[False]:
-        """With the CHECK constraints that are written at the column, which Alembic leaves out."""
-        from alembic.autogenerate import render
-
-        checks = [each for each in column.constraints if isinstance(each, sa.CheckConstraint)]
-        if not checks:
-            return False
-        self._columns.add(id(column))
-        try:
-            text = render._render_column(column, context)
-        finally:
-            self._columns.discard(id(column))
-        call = ast.parse(text, mode="eval").body
-        assert isinstance(call, ast.Call)
-        call.args += [ast.parse(self._check(check), mode="eval").body for check in checks]
-        return ast.unparse(call)
-
-    def _check(self, check: sa.CheckConstraint) -> str:
-        options = {"literal_binds": True, "include_table": False}
-        sql = str(check.sqltext.compile(dialect=self._context.dialect, compile_kwargs=options))
-        name = f", name={str(check.name)!r}" if isinstance(check.name, str) else ""
-        return f"sa.CheckConstraint({sql!r}{name})"
-
 
 NAME_MAX = 63
 """Bytes of an identifier in PostgreSQL."""
 
 
-def _name_constraints(steps: Any) -> None:
-    """Give a name to every constraint that a step adds to a table: without one, no later step can drop it."""
+_PREFIXES = {"unique": "uq", "foreign_key": "fk", "check": "ck"}
+
+
+def _complete(steps: UpgradeOps, context: MigrationContext) -> None:
+    """Add what Alembic leaves out: the CHECK constraints that are written at columns, and names.
+
+    A constraint without a name is one that no later step can drop, and a CHECK without one is lost when SQLite's
+    tables are rebuilt.
+    """
     from alembic.operations import ops
 
     for step in steps.ops:
-        if isinstance(step, ops.ModifyTableOps):
-            _name_constraints(step)
-        elif isinstance(step, ops.CreateForeignKeyOp) and step.constraint_name is None:
-            step.constraint_name = _constraint_name("foreign_key", step.source_table, step.local_cols)
-        elif isinstance(step, ops.CreateUniqueConstraintOp) and step.constraint_name is None:
-            step.constraint_name = _constraint_name("unique", step.table_name, step.columns)
+        if isinstance(step, ops.CreateTableOp):
+            columns = [item for item in step.columns if isinstance(item, sa.Column)]
+            checks = [check for column in columns for check in _checks(column, step.table_name, context)]
+            step.columns = [*step.columns, *(sa.CheckConstraint(sql, name=name) for name, sql in checks)]
+        elif isinstance(step, ops.ModifyTableOps):
+            step.ops = [each for one in step.ops for each in _completed(one, step.table_name, context)]
+
+
+def _completed(step: Any, table: str, context: MigrationContext) -> Iterator[Any]:
+    from alembic.operations import ops
+
+    if isinstance(step, ops.CreateForeignKeyOp) and step.constraint_name is None:
+        step.constraint_name = _constraint_name("foreign_key", table, step.local_cols)
+    elif isinstance(step, ops.CreateUniqueConstraintOp) and step.constraint_name is None:
+        step.constraint_name = _constraint_name("unique", table, step.columns)
+    elif isinstance(step, ops.DropColumnOp):
+        # SQLite cannot rebuild a table with a CHECK of a column that is gone.
+        for name, sql in _checks_in_database(table, step.column_name, context):
+            back = ops.CreateCheckConstraintOp(name, table, sql)
+            yield ops.DropConstraintOp(name, table, type_="check", _reverse=back)
+    yield step
+    if isinstance(step, ops.AddColumnOp):
+        for name, sql in _checks(step.column, table, context):
+            yield ops.CreateCheckConstraintOp(name, table, sql)
+
+
+def _checks(column: sa.Column[Any], table: str, context: MigrationContext) -> Iterator[tuple[str, str]]:
+    """Name and condition of what is written at the column."""
+    options = {"literal_binds": True, "include_table": False}
+    checks = [each for each in column.constraints if isinstance(each, sa.CheckConstraint)]
+    for number, check in enumerate(checks, 1):
+        sql = str(check.sqltext.compile(dialect=context.dialect, compile_kwargs=options))
+        made = _constraint_name("check", table, [column.name, *([str(number)] if number > 1 else [])])
+        yield (str(check.name) if isinstance(check.name, str) else made), sql
+
+
+def _checks_in_database(table: str, column: str, context: MigrationContext) -> Iterator[tuple[str, str]]:
+    assert context.connection is not None
+    for check in sa.inspect(context.connection).get_check_constraints(table):
+        if check["name"] and re.search(rf"\b{re.escape(column)}\b", check["sqltext"]):
+            yield check["name"], check["sqltext"]
 
 
 def _constraint_name(kind: str, table: str, columns: Sequence[str]) -> str:
-    return "_".join(["uq" if kind == "unique" else "fk", table, *columns])[:NAME_MAX]
+    return "_".join([_PREFIXES[kind], table, *columns])[:NAME_MAX]
 
 
 def _file(folder: Path, revision: str, message: str, text: str) -> Path:

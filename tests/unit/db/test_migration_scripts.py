@@ -75,7 +75,8 @@ def rich() -> sa.MetaData:
         sa.Column("blob", sa.LargeBinary),
         sa.Column("weight", sa.Float),
         sa.Column("note", sa.Text, server_default="it's"),
-        sa.CheckConstraint("total < 1000000", name="total_small"),
+        sa.CheckConstraint("total < 1000000"),
+        sa.CheckConstraint("rate < 9"),
         sa.UniqueConstraint("customer_id", "code", name="one_code"),
         sa.UniqueConstraint("day", "code"),
         sa.Index("sale_by_day", "day", "state", unique=True),
@@ -119,6 +120,7 @@ async def test_a_rich_schema_comes_out_as_it_was_declared(make: Make) -> None:
     db = make(rich())
     text = await migrated(db, "first")
     assert "Money" not in text
+    assert (text.count("name='ck_sale'"), text.count("name='ck_sale_2'")) == (1, 1)
     assert "sa.BigInteger()" in text
     assert "sa.String(length=12)" in text
     insert = sa.insert(db.metadata.tables["sale"])
@@ -178,6 +180,10 @@ async def test_alterations_come_out_as_declared_and_keep_the_rows(make: Make) ->
     with pytest.raises(errors.CheckViolation):
         async with second.tx() as tx:
             await tx.execute(sa.text("UPDATE sale SET stars = 6"))
+    for kept in ("quantity = 0", "total = -1", "total = 1000000", "rate = 9"):
+        with pytest.raises(errors.CheckViolation):
+            async with second.tx() as tx:
+                await tx.execute(sa.text(f"UPDATE sale SET {kept}"))
     await migrated(make(rich()), "and back")
     bare = rich()
     bare.tables["sale"].constraints -= {
