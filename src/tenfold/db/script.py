@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,8 +100,9 @@ class Renderer:
         if kind in _PREFIXES and item.name is None:
             name = _constraint_name(kind, item.table.name, [column.name for column in item.columns])
             # Conditions that are plain text tell no columns, so several of a table would have one name.
-            alike = [each for each in item.table.constraints if str(each.name).startswith(name)]
-            item.name = f"{name}_{len(alike) + 1}" if alike else name
+            taken = {str(each.name) for each in item.table.constraints}
+            numbered = (f"{name}_{number}" for number in itertools.count(2))
+            item.name = next(each for each in itertools.chain([name], numbered) if each not in taken)
         return False
 
     def _type(self, type_: Any, context: AutogenContext) -> str | Literal[False]:
