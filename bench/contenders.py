@@ -38,6 +38,9 @@ def ours(name: str, command: str, **more: Any) -> Contender:
     return Contender(f"Tenfold/{name}", command, "tenfold", **more)
 
 
+JUDGED = ("Tenfold/granian, RSGI", "Tenfold/uvicorn")
+"""Compared with every target, each on a line of its own; chosen beforehand, not by who did best."""
+
 RAW = "raw RSGI limit"
 CONTENDERS = [
     Contender(RAW, f"{GRANIAN} rsgi raw_rsgi:app"),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
-from contenders import TARGETS, Target
+from contenders import JUDGED, TARGETS, Target
 
 Rows = list[dict[str, Any]]
-OURS = "Tenfold/"
 
 
 def values(rows: Rows, who: str, what: str, key: str) -> dict[int, float]:
@@ -31,7 +30,7 @@ def names(rows: Rows, what: str, prefix: str = "") -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``ratio``: of requests a second, formed within each round; the median, and the lowest and highest round.
+    """``ratio``: of requests a second, formed within each round; the median, the quartiles, lowest and highest.
 
     ``cpu_ratio``: the same of requests per second of server CPU, which other work on the machine disturbs less.
     """
@@ -40,30 +39,37 @@ class Verdict:
     base: str
     ours: str
     ratio: float
+    quartiles: tuple[float, float]
     low: float
     high: float
     cpu_ratio: float
     rounds: int
 
     @property
-    def reached(self) -> bool:
-        return self.ratio >= self.target.at_least
+    def mark(self) -> str:
+        """✓ or ✗ where the middle half of the rounds is on one side of the target, else "?": undecided."""
+        if self.quartiles[0] >= self.target.at_least:
+            return "✓"
+        return "✗" if self.quartiles[1] < self.target.at_least else "?"
 
 
 def verdicts(rows: Rows, targets: Iterable[Target] = tuple(TARGETS)) -> list[Verdict]:
-    """Our best contender against the best of each target's base."""
+    """Each of ours that is judged against the best of each target's base."""
     found = []
     for target in targets:
-        ours, bases = names(rows, target.measure, OURS), names(rows, target.measure, target.base)
-        if ours and bases:
-            found.append(_verdict(rows, target, ours[0], bases[0]))
+        bases = names(rows, target.measure, target.base)
+        present = names(rows, target.measure)
+        found += [_verdict(rows, target, ours, bases[0]) for ours in JUDGED if bases and ours in present]
     return found
 
 
 def _verdict(rows: Rows, target: Target, ours: str, base: str) -> Verdict:
     fast = ratios(rows, target.measure, ours, base, "rps")
     cpu = ratios(rows, target.measure, base, ours, "cpu_us")
-    return Verdict(target, base, ours, median(fast), min(fast), max(fast), median(cpu), len(fast))
+    lower, _, upper = quantiles(fast, n=4, method="inclusive") if len(fast) > 1 else fast * 3
+    return Verdict(
+        target, base, ours, median(fast), (lower, upper), min(fast), max(fast), median(cpu), len(fast)
+    )
 
 
 def ratios(rows: Rows, what: str, over: str, under: str, key: str) -> list[float]:

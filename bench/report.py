@@ -21,7 +21,7 @@ def show_http(rows: Rows) -> None:
     for head in _VERDICT_HEAD:
         table.add_column(head)
     for verdict in figures.verdicts(rows):
-        table.add_row(*_verdict_cells(verdict), style="green" if verdict.reached else "red")
+        table.add_row(*_verdict_cells(verdict), style={"✓": "green", "✗": "red"}.get(verdict.mark, "yellow"))
     console.print(table)
 
 
@@ -35,7 +35,9 @@ def write(out: Path, to: Path) -> None:
     text = [_INTRODUCTION]
     for part, kept in parts.items():
         text.append(_SECTIONS[part])
-        text.append(f"Measured {kept['at']} UTC on {kept['machine']}.\n")
+        text.append(
+            f"Measured {kept['at']} UTC on {kept['machine']}; load average {kept['load']} at the end.\n"
+        )
         if part == "http":
             verdicts = figures.verdicts(kept["found"])
             text.append(_markdown(_VERDICT_HEAD, [_verdict_cells(v) for v in verdicts]))
@@ -51,13 +53,24 @@ def write(out: Path, to: Path) -> None:
     print(f"wrote {to}")
 
 
-_VERDICT_HEAD = ["", "endpoint", "against", "ours", "target", "ratio", "rounds from … to", "CPU ratio", "N"]
+_VERDICT_HEAD = [
+    "",
+    "endpoint",
+    "against",
+    "ours",
+    "target",
+    "ratio",
+    "middle half",
+    "all rounds",
+    "CPU ratio",
+    "N",
+]
 
 
 def _verdict_cells(v: Verdict) -> list[str]:
     return [
-        "✓" if v.reached else "✗", v.target.measure, v.base, v.ours, f"{v.target.at_least:g}", f"{v.ratio:.2f}",
-        f"{v.low:.2f} … {v.high:.2f}", f"{v.cpu_ratio:.2f}", str(v.rounds),
+        v.mark, v.target.measure, v.base, v.ours, f"{v.target.at_least:g}", f"{v.ratio:.2f}",
+        f"{v.quartiles[0]:.2f} … {v.quartiles[1]:.2f}", f"{v.low:.2f} … {v.high:.2f}", f"{v.cpu_ratio:.2f}", str(v.rounds),
     ]  # fmt: skip
 
 
@@ -77,10 +90,16 @@ def _embedded(found: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     lines = []
     for row in found:
         target = row.get("target")
-        mark = "" if target is None else "✓" if row["median"] >= target else "✗"
+        mark = "" if target is None else _mark(row["low"], row["high"], target)
         spread = f"{number(row['low'])} … {number(row['high'])}"
         lines.append([mark, row["what"], number(target), number(row["median"]), spread, str(row["n"])])
     return ["", "", "target", "median /s", "runs from … to", "N"], lines
+
+
+def _mark(low: float, high: float, target: float) -> str:
+    if low >= target:
+        return "✓"
+    return "✗" if high < target else "?"
 
 
 def _table(title: str, head: list[str], rows: list[list[str]]) -> Table:
@@ -108,7 +127,9 @@ _SECTIONS = {
 
 One server process pinned to CPU 0, wrk with one thread and 32 keep-alive connections on CPU 1. All servers are
 up during the whole run and get their load one after another, in short bursts; a round is one burst for each, and
-every ratio is formed within a round. The table has the median of the rounds, and the lowest and highest. The CPU
+every ratio is formed within a round. The table has the median of the rounds, their middle half, the lowest and
+highest. ✓ and ✗ are given where the middle half lies on one side of the target; "?" means undecided. Two of ours
+are judged, on Granian and on uvicorn, named beforehand; of a peer on two servers, its faster one. The CPU
 ratio compares requests per second of CPU time that the server used (user and system, with its children): other
 work on the machine disturbs it less. uvloop everywhere; uvicorn with httptools; access logs off, but in the row
 that says otherwise. Tenfold runs with its defaults: metrics, deadlines, security headers, request ids, limits.
@@ -119,7 +140,8 @@ each one's own documentation as their model.
 
 One process, `synchronous=FULL`; a transaction counts when its commit was acknowledged. An order transaction writes
 a row, enqueues a job and publishes an event through the public facade. The rate at which the disk syncs
-(`fdatasync` of one page) is measured in the same run.
+(`fdatasync` of one page) is measured in the same run. Here and below, "?" means that the runs lie on both sides
+of the target.
 """,
     "cache": """## Cache: hits in process
 

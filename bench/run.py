@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -60,6 +61,7 @@ def _save(part: str, found: Any, args: dict[str, Any]) -> None:
     kept = {
         "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "machine": environment.machine(),
+        "load": f"{os.getloadavg()[0]:.1f}",
         "versions": environment.versions(),
         "arguments": args,
         "found": found,
