@@ -28,9 +28,12 @@ def _free_port() -> int:
         return port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Generator[Browser]:
-    """Debian's Chromium, headless; the pages it shows come from this machine only."""
+    """Debian's Chromium, headless; the pages it shows come from this machine only.
+
+    Not for the session: Playwright keeps an event loop running in this thread, which no other test could stand.
+    """
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
@@ -40,7 +43,7 @@ def browser() -> Generator[Browser]:
         launched.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Generator[Shop]:
     """The seeded shop in a process of its own."""
     running = Shop(tmp_path_factory.mktemp("shop"), _free_port(), _free_port())
