@@ -50,9 +50,14 @@ def test_json_is_the_format_where_no_terminal_is() -> None:
     assert row["time"].endswith("Z")
 
 
-def test_refused_websockets_do_not_fill_the_log() -> None:
+def test_refused_websockets_do_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     server = logging.getLogger("uvicorn.error")
+    for logger in (server, logging.getLogger("uvicorn")):  # another test's server may have configured them
+        monkeypatch.setattr(logger, "propagate", True)
+        monkeypatch.setattr(logger, "disabled", False)
+        monkeypatch.setattr(logger, "level", logging.NOTSET)
+        logger.manager._clear_cache()  # levels are cached by logger
     with logs_to(out):
         server.error("ASGI callable returned without completing handshake.")
         server.error("Exception in ASGI application\n")
