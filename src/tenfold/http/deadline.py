@@ -30,6 +30,8 @@ class Sweeper:
         self, clock: Clock, *, body_timeout_s: float, on_tick: Callable[[], None] | None = None
     ) -> None:
         self.inflight: dict[asyncio.Task[object], Request] = {}
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The loop that it sweeps, once started."""
         self._clock = clock
         self._body_timeout_s = body_timeout_s
         self._on_tick = on_tick
@@ -43,12 +45,13 @@ class Sweeper:
     def start(self) -> None:
         """Begin sweeping on the running loop; again is harmless."""
         if not self.running:
-            self._runner = asyncio.get_running_loop().create_task(self._run(), name="tenfold deadlines")
+            self.loop = asyncio.get_running_loop()
+            self._runner = self.loop.create_task(self._run(), name="tenfold deadlines")
 
     async def stop(self) -> None:
         """Stop sweeping; requests in flight go on without deadlines."""
         tasks = [*self._watchers, *([self._runner] if self._runner else [])]
-        self._runner = None
+        self._runner = self.loop = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

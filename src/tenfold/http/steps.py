@@ -98,14 +98,15 @@ def admission(build: Build) -> None:
 def deadline(build: Build) -> None:
     """Be known to the sweeper, which cancels what is late."""
     code = build.code
-    code.use(inflight=build.wiring.sweeper.inflight)
+    sweeper = build.wiring.sweeper
+    code.use(inflight=sweeper.inflight, sweeper=sweeper, current_task=asyncio.current_task)
+    # The loop is named because asking for the running one costs a system call, as asyncio guards against forks.
     if sys.version_info >= (3, 12):
-        code.use(current_task=asyncio.current_task)
-        code.line("task = current_task()")
+        code.line("task = current_task(sweeper.loop) or current_task()")
     else:
-        # Python 3.11 has current_task in Python: three calls where this is one.
-        code.use(TASKS=getattr(asyncio.tasks, "_current_tasks"), running_loop=asyncio.get_running_loop)  # noqa: B009
-        code.line("task = TASKS[running_loop()]")
+        # Python 3.11 has current_task in Python: three calls where this is none.
+        code.use(TASKS=getattr(asyncio.tasks, "_current_tasks"))  # noqa: B009
+        code.line("task = TASKS[sweeper.loop] if sweeper.loop in TASKS else current_task()")
     code.line("inflight[task] = request")
     code.open("try:", "finally:", " del inflight[task]")
 
