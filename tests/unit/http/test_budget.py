@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -12,11 +13,14 @@ from http_calls import JSON, app_of, operation, scope_of
 from msgspec import Meta
 
 from tenfold._core.clock import SystemClock
+from tenfold.app import App
 from tenfold.cache.backends.memory import Backend
 from tenfold.cache.cache import Cache
 from tenfold.cache.response import ResponseStore
 from tenfold.http.asgi import HttpApp
 from tenfold.http.operation import ResponseCache
+from tenfold.security.policy import public
+from tenfold.service import Service
 from tenfold.telemetry.operations import OperationStats
 
 
@@ -49,7 +53,7 @@ class Metrics:
 HEADERS = [(b"host", b"localhost"), (b"user-agent", b"wrk"), (b"accept", b"*/*"), JSON]
 
 
-async def calls_of(app: HttpApp, method: str, target: str, body: bytes = b"") -> list[str]:
+async def calls_of(app: HttpApp | App, method: str, target: str, body: bytes = b"") -> list[str]:
     """The calls of the third of three equal requests, with those of our receive and send."""
     sent: list[Any] = []
 
@@ -106,3 +110,18 @@ def test_a_hit_of_the_response_cache_costs_at_most_25_calls() -> None:
     calls = asyncio.run(main())
     assert "get_item" not in calls
     assert len(calls) <= 25, calls
+
+
+def test_a_whole_app_with_its_defaults_keeps_the_budgets(tmp_path: Path) -> None:
+    """Metrics, trace ids, admission, deadline and security headers on, as ``tenfold run`` serves them."""
+    service = Service("shop", auth=public)
+    service.get("/items/{id}")(get_item)
+    service.post("/orders")(place)
+    app = App("shop", [service])
+    app.configure(environ={}, app__data_dir=str(tmp_path))
+    get = asyncio.run(calls_of(app, "GET", "/items/42?q=abc"))
+    post = asyncio.run(calls_of(app, "POST", "/orders", b'{"customer":"ann","quantity":2}'))
+    assert "Tracer.begin" in get
+    assert "Admission.try_enter" in get
+    assert len(get) <= 35, get
+    assert len(post) <= 45, post
