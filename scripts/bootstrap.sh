@@ -83,6 +83,12 @@ if [ "$level" = test ]; then
   command -v curl >/dev/null || missing+=(curl)
   # The Node that runs pyright comes with pip, but links to this.
   ldconfig -p 2>/dev/null | grep -q 'libstdc++.so.6' || missing+=(libstdc++6)
+  # Servers that tests start for themselves, on free ports with folders of their own.
+  ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || missing+=(postgresql)
+  command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || missing+=(mariadb-server)
+  command -v redis-server >/dev/null || missing+=(redis-server)
+  command -v memcached >/dev/null || missing+=(memcached)
+  command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
   if [ ${#missing[@]} -gt 0 ]; then system_packages "${missing[@]}"; fi
   # Only the tests marked `browser` need it, so that they alone fail without it.
   command -v chromium >/dev/null || command -v google-chrome >/dev/null || (system_packages chromium) ||
@@ -90,7 +96,7 @@ if [ "$level" = test ]; then
 fi
 
 group=shop project=.
-if [ "$level" = test ]; then group=dev project='.[granian,pydantic,test]'; fi
+if [ "$level" = test ]; then group=dev project='.[granian,pydantic,test,postgresql,mysql,redis,memcached]'; fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
 # Dependency groups (PEP 735) need pip 25.1.
 if ! "${pip[@]}" install --help 2>/dev/null | grep -q -- --group; then

@@ -8,6 +8,8 @@ from collections.abc import Generator
 
 import pytest
 
+pytest_plugins = ["support.servers"]
+
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
