@@ -92,7 +92,7 @@ class Server:
             self.prepare()
         self._process = subprocess.Popen(
             self.command(), cwd=self.folder, stdin=subprocess.DEVNULL,
-            stdout=self._log(), stderr=subprocess.STDOUT, preexec_fn=_die_with_parent, **self._as_user(),
+            stdout=self._log(), stderr=subprocess.STDOUT, preexec_fn=_die_with_parent, **self._as_user(),  # noqa: PLW1509 (no other way to die with us)
         )  # fmt: skip
         until = time.monotonic() + START_S
         while not self.ready():

@@ -18,11 +18,19 @@ from tenfold._core.text import nearest
 from tenfold.errors import ConfigError, MissingExtra
 
 GROUP = "tenfold.backends"
+ALIASES = {
+    "postgres": "postgresql",
+    "mariadb": "mysql",
+    "rediss": "redis",
+    "valkey": "redis",
+    "valkeys": "redis",
+}
+"""Schemes that another one's backend speaks too."""
 
 
 def backend_class(capability: str, url: str, *, where: str) -> Any:
     """The backend class for ``url``; ``where`` is the setting's path, for the message."""
-    scheme = url.partition(":")[0].partition("+")[0].lower()
+    scheme = scheme_of(url)
     for entry in _registered():
         if entry.name == f"{capability}.{scheme}":
             return entry.load()
@@ -43,6 +51,12 @@ def backend_class(capability: str, url: str, *, where: str) -> Any:
             where=where,
             remedy=f"Run: pip install 'tenfold[{scheme}]'",
         ) from error
+
+
+def scheme_of(url: str) -> str:
+    """The name of the backend module for a URL: its scheme without a driver (``+psycopg``), aliases resolved."""
+    scheme = url.partition(":")[0].partition("+")[0].lower()
+    return ALIASES.get(scheme, scheme)
 
 
 def known_schemes(capability: str) -> list[str]:
