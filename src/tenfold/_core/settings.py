@@ -93,11 +93,18 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "sqlite:///app.db"
     """Relative SQLite paths are below app.data_dir."""
     readers: Count = 4
-    """Connections that read at the same time as the writer."""
+    """SQLite: connections that read at the same time as the writer."""
+    pool_max: Count = 10
+    """Servers: connections of one process at most."""
+    pool_wait_s: Seconds = 5.0
+    """Servers: how long work waits for a connection when all are taken; then 503 with Retry-After. Work with an
+    earlier deadline waits until shortly before it."""
+    connect_timeout_s: Seconds = 5.0
+    """Servers: how long making a connection may take."""
     statement_timeout_s: Seconds = 30.0
     """For work without a deadline."""
     lock_timeout_s: Seconds = 10.0
-    """How long a transaction waits for the writer."""
+    """How long a transaction waits for the writer (SQLite), or for a row that another one holds."""
     migrate: Literal["auto", "check"] | None = None
     """Apply migrations at start, or refuse to start when behind. Default: auto in development, check in production."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from tenfold._core.context import Context
-    from tenfold.db.contract import Args, DatabaseBackend, Rows, TxChannel
+    from tenfold.db.contract import Args, DatabaseBackend, Isolation, Rows, TxChannel
     from tenfold.db.database import Database
     from tenfold.db.plan import Plan
 
@@ -86,8 +86,15 @@ class Ambient:
         if context.state is not None:
             context.state.pop(AMBIENT, None)
 
-    def join(self, db: Database) -> Tx:
-        """A block that is part of this transaction."""
+    def join(self, db: Database, isolation: Isolation = "default") -> Tx:
+        """A block that is part of this transaction. Raises TransactionMisuse when it has to be serializable and the
+        transaction has begun as something less."""
+        if isolation == "serializable" and not self.tx.channel.require_serializable():
+            raise TransactionMisuse(
+                "a serializable transaction inside an operation's transaction that has begun already and is READ "
+                "COMMITTED. Call db.transact() before the operation's first statement, or lock the rows that you read: "
+                "select(…).with_for_update()."
+            )
         return _Joined(db, self)
 
     def reader(self) -> Channel | None:

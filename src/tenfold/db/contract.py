@@ -3,7 +3,10 @@
 * **Order.** Statements of one channel run in the order in which they were awaited.
 * **Loss.** ``TxChannel.commit`` returns only after the change is as durable as the backend's documentation says.
 * **Atomicity.** A transaction happens whole or not at all, also when the process is killed at any point.
-* **Consistency.** Transactions are serializable. A read that starts after a commit was acknowledged sees it.
+* **Consistency.** A read that starts after a commit was acknowledged sees it. Transactions with ``isolation=
+  "serializable"`` happen as if one after another; one that cannot raises SerializationFailure. The others are as
+  ``Capabilities.isolation`` says: also serializable, or "read committed", where a statement sees what was committed
+  before it began and waits for the rows that another transaction has changed (``with_for_update()`` locks rows).
 * **Time.** A statement that outlives the deadline of the context, or else ``statement_timeout_s``, is interrupted
   and raises :class:`~tenfold.errors.StatementTimeout`. A cancelled statement leaves no open transaction behind.
 * **Errors.** Only those below :class:`~tenfold.errors.DatabaseError`; the vendor's never leave the backend.
@@ -15,8 +18,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from tenfold.db.hints import Callback, Hints
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,20 +35,26 @@ if TYPE_CHECKING:
 
 Args = tuple[Any, ...]
 Rows = list[tuple[Any, ...]]
+Isolation = Literal["default", "serializable"]
+"""What a transaction asks for; "default" is what ``Capabilities.isolation`` says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What differs between backends; suites and callers branch on these, never on a name."""
 
+    isolation: Literal["serializable", "read committed"]
+    """What a transaction has that asks for nothing."""
     parallel_writers: bool
-    """Several transactions write at the same time (and may fail with SerializationFailure)."""
+    """Several transactions write at the same time: they may deadlock, and serializable ones collide."""
     skip_locked: bool
     """``SELECT … FOR UPDATE SKIP LOCKED`` works."""
     listen: bool
-    """The server can wake other processes."""
+    """Hints reach other processes; without it they wake this one only."""
     durable: bool
     """Acknowledged commits survive power loss."""
+    replicas: bool
+    """``database.replicas`` may name copies that serve reads."""
 
 
 class Channel(ABC):
@@ -84,6 +96,15 @@ class TxChannel(Channel):
     @abstractmethod
     async def run_many(self, plan: Plan, many: Sequence[Args]) -> int:
         """Execute once per element of ``many``; returns the number of rows changed in all."""
+
+    async def load(self, plan: Plan, columns: Sequence[str], many: Sequence[Args]) -> int:
+        """The fastest way to insert many rows. ``plan`` inserts one row into ``plan.table``, and its arguments are
+        the values of ``columns``; returns the number of rows."""
+        return await self.run_many(plan, many)
+
+    def require_serializable(self) -> bool:
+        """Be serializable, if that can still be had: False when the transaction has begun as something less."""
+        return True
 
     @abstractmethod
     async def savepoint(self) -> None:
@@ -161,8 +182,24 @@ class DatabaseBackend(ABC):
         """All statements on the same committed state: that of the first of them."""
 
     @abstractmethod
-    def transaction(self) -> TxChannel:
+    def transaction(self, *, isolation: Isolation = "default") -> TxChannel:
         """A new transaction; it holds nothing before its first statement."""
+
+    @cached_property
+    def hints(self) -> Hints:
+        """Who waits for which hint in this process."""
+        return Hints()
+
+    def hint(self, topic: str) -> None:
+        """Wake whoever called :meth:`on_hint` with ``topic``: here, and in other processes where
+        ``Capabilities.listen``. Returns at once, never fails, and many calls become one. A hint may be lost, or come
+        without a cause, so it carries nothing. Call it after the commit of what there is to see."""
+        self.hints.give(topic)
+
+    def on_hint(self, topic: str, callback: Callback) -> Callable[[], None]:
+        """Call ``callback()`` on the event loop after hints; also when some may have been lost. Returns the function
+        that ends this."""
+        return self.hints.on(topic, callback)
 
     @abstractmethod
     def sandbox(self) -> AbstractAsyncContextManager[None]:

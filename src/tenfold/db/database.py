@@ -18,7 +18,7 @@ from tenfold.errors import NotBound, SerializationFailure
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from tenfold.db.contract import Channel, DatabaseBackend
+    from tenfold.db.contract import Channel, DatabaseBackend, Isolation
 
 __all__ = ["Database", "Reader", "Tx"]
 
@@ -63,8 +63,13 @@ class Database:
                 return ReadBlock(backend, ambient.reader() or channel)
         return ReadBlock(backend, channel)
 
-    def tx(self) -> Tx:
+    def tx(self, *, isolation: Isolation = "default") -> Tx:
         """A transaction: ``async with db.tx() as tx``. See :class:`Tx`.
+
+        Transactions are serializable on SQLite. On servers they are READ COMMITTED: two that change the same row
+        wait for each other, and ``select(…).with_for_update()`` keeps a row as it was read. With
+        ``isolation="serializable"`` the block happens as if alone, or raises :class:`SerializationFailure`;
+        :meth:`transact` does the same and tries again.
 
         Inside an operation with ``idempotent=True`` it joins the transaction of the operation, as a part that can
         fail by itself, and is committed together with the operation's reply.
@@ -73,13 +78,13 @@ class Database:
         if context is not None and context.state is not None:
             ambient: Ambient | None = context.state.get(AMBIENT)
             if ambient is not None and ambient.backend is self.backend:
-                return ambient.join(self)
+                return ambient.join(self, isolation)
             if (beside := context.state.get(HELD)) is not None:
                 refuse_beside(beside, self._backend)
-        return Tx(self, self.backend.transaction())
+        return Tx(self, self.backend.transaction(isolation=isolation))
 
     async def transact(self, fn: Callable[[Tx], Awaitable[R]], *, attempts: int = 5) -> R:
-        """``fn`` in a transaction, again (up to ``attempts`` times) when it collided with another one.
+        """``fn`` in a serializable transaction, again (up to ``attempts`` times) when it collided with another one.
 
         ``fn`` may run several times, so it must change nothing but the transaction. Raises
         :class:`SerializationFailure` when no attempt got through, at once inside a joined transaction.
@@ -87,7 +92,7 @@ class Database:
         clock = self.backend.clock
         for attempt in range(1, attempts + 1):
             try:
-                async with self.tx() as tx:
+                async with self.tx(isolation="serializable") as tx:
                     return await fn(tx)
             except SerializationFailure:
                 if attempt == attempts:

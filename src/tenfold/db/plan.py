@@ -282,11 +282,12 @@ def _defaults(compiled: SQLCompiler) -> dict[str, Callable[[Params], Any]]:
     if not inner.insert_prefetch and not inner.update_prefetch:
         return {}
     name_of: Callable[[Any], str] = inner._within_exec_param_key_getter
-    made = {name_of(column): _default(column.default) for column in inner.insert_prefetch}
-    return made | {name_of(column): _default(column.onupdate) for column in inner.update_prefetch}
+    made = {name_of(column): default_of(column.default) for column in inner.insert_prefetch}
+    return made | {name_of(column): default_of(column.onupdate) for column in inner.update_prefetch}
 
 
-def _default(default: Any) -> Callable[[Params], Any]:
+def default_of(default: Any) -> Callable[[Params], Any]:
+    """What makes a column's Python-side default from the other parameters of its row."""
     if default is None:
         return lambda _: None
     if default.is_scalar:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from tenfold.db.load import load
 from tenfold.db.reader import Reader
 from tenfold.errors import TransactionMisuse
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from tenfold.db.contract import TxChannel
@@ -28,7 +30,7 @@ AfterCommit = Callable[[], object]
 
 
 class Tx(Reader):
-    """One serializable transaction; use it as ``async with db.tx() as tx``.
+    """One transaction; use it as ``async with db.tx() as tx``.
 
     It begins with its first statement, commits when the block ends and rolls back when the block raises or is
     cancelled. Once the block was left without an error the changes are durable. A statement that failed leaves the
@@ -83,6 +85,14 @@ class Tx(Reader):
         if any(other is not plan for other, _ in bound):
             raise TransactionMisuse("every mapping of a list of parameters must have the same names.")
         return await self._channel.run_many(plan, [args for _, args in bound])
+
+    async def load(self, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Insert many rows the fastest way that the database has (COPY on PostgreSQL); returns their number.
+
+        ``rows`` map column names to values, all with the same names; it may be a generator, of any length. Columns
+        that are left out get their defaults. Keys that the database makes are not told.
+        """
+        return await load(self._channel, self._db.backend, table, rows)
 
     @property
     def session(self) -> AsyncSession:

@@ -38,7 +38,16 @@ from tenfold.db.backends._sqlite_readers import (
 )
 from tenfold.db.backends._sqlite_tx import SqliteTx
 from tenfold.db.backends._sqlite_writer import Writer
-from tenfold.db.contract import Args, Capabilities, Channel, DatabaseBackend, HasChannel, Rows, TxChannel
+from tenfold.db.contract import (
+    Args,
+    Capabilities,
+    Channel,
+    DatabaseBackend,
+    HasChannel,
+    Isolation,
+    Rows,
+    TxChannel,
+)
 from tenfold.db.plan import Plan, PlanCache
 from tenfold.errors import ConfigError, DatabaseUnavailable, NotBound
 
@@ -66,8 +75,9 @@ class Backend(DatabaseBackend):
         self.plans = PlanCache(self.dialect)
         self.open_by_task: dict[asyncio.Task[Any], HasChannel] = {}
         self.capabilities = Capabilities(
-            parallel_writers=False, skip_locked=False, listen=False, durable=path is not None
-        )
+            isolation="serializable", parallel_writers=False, skip_locked=False, listen=False,
+            durable=path is not None, replicas=False,
+        )  # fmt: skip
         self._temporary = path is None
         self._folder: str | None = None
         self._settings = settings
@@ -179,7 +189,7 @@ class Backend(DatabaseBackend):
             raise _not_started()
         return _reuse(self._auto) if self._auto.detour is not None else snapshot(self._readers)
 
-    def transaction(self) -> SqliteTx:
+    def transaction(self, *, isolation: Isolation = "default") -> SqliteTx:
         if self._writer is None:
             raise _not_started()
         return SqliteTx(self._writer)
