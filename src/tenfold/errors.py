@@ -43,6 +43,10 @@
     │   ├── DatabaseUnavailable  cannot be reached, locked for too long, disk full (503)
     │   ├── OutcomeUnknown       the connection broke at COMMIT
     │   └── TransactionMisuse    nested `db.tx()`, use after the end
+    ├── GuardError
+    │   ├── StoreUnavailable     the store of keys, limits, leases or sessions is away        (503)
+    │   ├── LeaseTaken           somebody else holds the lease, and did not let go in time    (503)
+    │   └── LeaseEnded           the lease ran out, or was lost, while the work went on       (503)
     ├── QueueError
     │   ├── LeaseLost            another worker holds the message now
     │   ├── JobCancelled         somebody cancelled the job that is running
@@ -364,6 +368,27 @@ class OutcomeUnknown(DatabaseError):
 
 class TransactionMisuse(DatabaseError):
     """A transaction inside a transaction on the same database, or one used after its end."""
+
+
+# ── guards ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class GuardError(TenfoldError):
+    """A limit, a lease, an idempotency key or a session could not be had."""
+
+    status = 503
+
+
+class StoreUnavailable(GuardError):
+    """The store behind ``[guard] url`` cannot be reached, or does not answer in time."""
+
+
+class LeaseTaken(GuardError):
+    """Somebody else holds the lease, and did not let go for as long as was waited."""
+
+
+class LeaseEnded(GuardError):
+    """The lease ran out, or another took it, before the work that it protects was done."""
 
 
 # ── queue ─────────────────────────────────────────────────────────────────────────────────────────

@@ -118,6 +118,17 @@ class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Ceiling on any entry's life."""
 
 
+class GuardSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[guard]: rate limits, idempotency keys, leases, sessions"""
+
+    url: str = ""
+    """Where they are kept: "redis://…", or "memory:" (this process only). Empty: the service's database."""
+    away: Literal["open", "closed", "local"] = "local"
+    """What a rate limit does while its store is away: admit all, refuse all (503), or count in each process by itself."""
+    timeout_s: Seconds = 0.25
+    """How long a rate limit waits for the store before it counts as away; other work waits eight times as long."""
+
+
 class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[worker]: runs jobs, subscribers and schedules"""
 
@@ -182,6 +193,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     ops: OpsSettings = OpsSettings()
     database: DatabaseSettings = DatabaseSettings()
     cache: CacheSettings = CacheSettings()
+    guard: GuardSettings = GuardSettings()
     worker: WorkerSettings = WorkerSettings()
     auth: AuthSettings = AuthSettings()
     mail: MailSettings = MailSettings()
