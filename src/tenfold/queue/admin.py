@@ -118,18 +118,17 @@ _run_now = (
 )
 _remove = sa.delete(archive).where(archive.c.id == sa.bindparam("id"))
 _busy_key = sa.select(message.c.id).where(message.c.pending_key == sa.bindparam("key"))
-_head = sa.select(message.c.id).where(
-    message.c.order_key == sa.bindparam("key"), message.c.state != "waiting"
-)
+_head = sa.select(message.c.id).where(message.c.head_key == sa.bindparam("key"))
 _BACK = (
     "id", "kind", "handler", "queue", "lane", "priority", "created_at", "payload", "context", "order_key",
     "unique_key", "event_id", "fence",
 )  # fmt: skip
 _bring_back = sa.insert(message).from_select(
-    [*_BACK, "pending_key", "state", "run_at", "failures", "crashes", "cancel"],
+    [*_BACK, "pending_key", "head_key", "state", "run_at", "failures", "crashes", "cancel"],
     sa.select(
         *(archive.c[name] for name in _BACK),
         archive.c.unique_key,
+        sa.bindparam("head_key", type_=sa.String),
         sa.bindparam("state", type_=sa.String),
         sa.bindparam("now", type_=sa.Double),
         sa.literal_column("0"),
@@ -214,10 +213,12 @@ class Admin:
                 raise QueueError(
                     f"Message {other} with the same unique key is pending; {info.id} would repeat it."
                 )
-        state = "ready"
-        if info.order_key is not None and await tx.maybe(_head, int, key=info.order_key) is not None:
-            state = "waiting"
-        await tx.execute(_bring_back, id=info.id, state=state, now=now)
+        state, head_key = "ready", info.order_key
+        if info.order_key is not None:
+            await self._queue.backend.hold_keys(tx, [info.order_key])
+            if await tx.maybe(_head, int, key=info.order_key) is not None:
+                state, head_key = "waiting", None
+        await tx.execute(_bring_back, id=info.id, state=state, head_key=head_key, now=now)
         await tx.execute(_remove, id=info.id)
 
     async def retry_dead(self, handler: str | None = None, limit: int = LIST_MAX) -> int:

@@ -12,7 +12,7 @@ from tenfold.queue.message import Message, Settlement
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold.db.database import Reader, Tx
-    from tenfold.queue.contract import Keep
+    from tenfold.queue.contract import Keep, Look
     from tenfold.queue.queue import Queue
 
 log = logging.getLogger("tenfold.queue")
@@ -70,14 +70,18 @@ class Claimer:
         self._count = count
         self._turn = 0
 
-    async def claim(self, tx: Tx, capacity: int, suspects_held: int) -> Claimed:
-        """At most ``capacity`` messages, leased to the worker when ``tx`` commits."""
+    async def claim(self, tx: Tx, capacity: int, suspects_held: int, seen: Look | None = None) -> Claimed:
+        """At most ``capacity`` messages, leased to the worker when ``tx`` commits. ``seen`` is what a look just
+        before showed; without it, ``tx`` looks itself."""
         backend, now = self._queue.backend, self._clock.now()
-        await self._make_ready(tx, now)
-        lanes = await backend.lanes(tx)
+        look = seen or await backend.look(tx)
+        if await self._make_ready(tx, look, now):
+            look = await backend.look(tx)
+        lanes = look.lanes
         if self._queues is not None:
             lanes = [lane for lane in lanes if lane.queue in self._queues]
-        running = await backend.running(tx) if self._limits else {}
+        limited = {lane.handler for lane in lanes if lane.handler in self._limits}
+        running = await backend.running(tx, limited) if limited else {}
         self._turn += 1
         claims = policy.shares(
             lanes, capacity, self._limits, running, turn=self._turn, suspects_held=suspects_held
@@ -90,15 +94,17 @@ class Claimer:
             # a narrow lane that is full opens again when one of its messages ends, not before
             narrow = claim.lane in self._limits or claim.lane.startswith(policy.SUSPECT)
             more |= len(got) == claim.limit and not narrow
-        due_at = None if more else (await backend.look(tx)).due_at
-        return Claimed(messages, more, due_at)
+        return Claimed(messages, more, None if more else look.due_at)
 
-    async def look(self, reader: Reader) -> tuple[bool, float | None]:
-        """Whether a claim is worth a transaction, and when the earliest delayed message is due."""
+    async def look(self, reader: Reader) -> Look:
+        """What there is to do, as ``reader`` sees it."""
+        return await self._queue.backend.look(reader)
+
+    def worthwhile(self, look: Look) -> bool:
+        """Whether a claim is worth a transaction."""
         now = self._clock.now()
-        look = await self._queue.backend.look(reader)
         times = [look.due_at, look.lease_until, *(source.next_at for source in self._sources)]
-        return look.ready or any(t is not None and t <= now for t in times), look.due_at
+        return bool(look.lanes) or any(t is not None and t <= now for t in times)
 
     def next_at(self) -> float | None:
         """When the earliest source wants to feed."""
@@ -113,19 +119,30 @@ class Claimer:
         for source in self._sources:
             await source.feed(tx, self._clock.now())
 
-    async def _make_ready(self, tx: Tx, now: float) -> None:
+    async def _make_ready(self, tx: Tx, look: Look, now: float) -> bool:
+        """Feed, wake and take back what is due by the look; True when that may have changed what it showed."""
         backend = self._queue.backend
+        changed = False
         for source in self._sources:
             if source.next_at <= now:
                 await source.feed(tx, now)
                 await self._queue.flush(tx)
-        await backend.wake_due(tx, now, MOVE_MAX)
-        expired = await backend.expired(tx, now, MOVE_MAX)
+                changed = True
+        if look.due_at is not None and look.due_at <= now:
+            await backend.wake_due(tx, now, MOVE_MAX)
+            changed = True
+        if look.lease_until is not None and look.lease_until < now:
+            await self._take_back(tx, now)
+            changed = True
+        return changed
+
+    async def _take_back(self, tx: Tx, now: float) -> None:
+        expired = await self._queue.backend.expired(tx, now, MOVE_MAX)
         if not expired:
             return
         settlements = [outcome.crashed(message) for message in expired]
-        await backend.settle(tx, settlements, now, self._keep)
-        self._count(settlements, set())
+        lost = await self._queue.backend.settle(tx, settlements, now, self._keep)
+        self._count(settlements, lost)
         log.warning(
             "the leases of %d messages ran out: their workers died or were silent",
             len(expired),

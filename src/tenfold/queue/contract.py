@@ -18,7 +18,7 @@ Times are wall-clock seconds since the epoch; they come from the caller's clock.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Stored(NamedTuple):
 class Look(NamedTuple):
     """What a glance at the queue shows."""
 
-    ready: bool
+    lanes: list[Lane]
+    """Those with ready messages."""
     due_at: float | None
     """Earliest time of a delayed message."""
     lease_until: float | None
@@ -61,7 +62,17 @@ class Keep(NamedTuple):
 
 
 class QueueBackend(ABC):
-    """See the module's docstring for the guarantees; :class:`Inbox` is the other half."""
+    """See the module's docstring for the guarantees; :class:`Inbox` is the other half.
+
+    It has eleven methods, one per kind of statement: each is a round trip that the worker counts on.
+    """
+
+    insert_max: int = 1_000
+    """Messages that one ``insert`` may be given."""
+
+    @abstractmethod
+    async def hold_keys(self, tx: Tx, keys: Sequence[str]) -> None:
+        """Until ``tx`` ends, nobody else adds messages of these order keys or moves their lines on."""
 
     @abstractmethod
     async def insert(self, tx: Tx, rows: Sequence[NewMessage]) -> list[Stored]:
@@ -69,15 +80,13 @@ class QueueBackend(ABC):
 
     @abstractmethod
     async def look(self, reader: Reader) -> Look:
-        """A cheap read that shows whether a claim is worth a transaction."""
+        """What there is to do, by one cheap read: in time proportional to the number of lanes, not to that of
+        the messages."""
 
     @abstractmethod
-    async def lanes(self, reader: Reader) -> list[Lane]:
-        """Every lane with ready messages, in time proportional to their number, not to the messages'."""
-
-    @abstractmethod
-    async def running(self, reader: Reader) -> dict[str, int]:
-        """Running messages of every handler with a concurrency limit, of all workers."""
+    async def running(self, tx: Tx, handlers: Collection[str]) -> dict[str, int]:
+        """Running messages of the handlers with a concurrency limit, of all workers; until ``tx`` ends, nobody
+        else who asks this claims messages of theirs."""
 
     @abstractmethod
     async def wake_due(self, tx: Tx, now: float, limit: int) -> int:

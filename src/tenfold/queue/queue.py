@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 _BUFFER = "tenfold.queue"
 _encode = msgspec.json.Encoder().encode
 
-INSERT_MAX = 1_000
-"""Messages of one INSERT; larger batches are split, in the same transaction."""
-
 
 class Watcher(Protocol):
     """Told, inside the transaction, what it puts in (for tests)."""
@@ -139,8 +136,9 @@ class Queue:
     async def flush(self, tx: Tx) -> None:
         """Write what is buffered now; called before the commit (and around savepoints) anyway."""
         buffer: list[tuple[NewMessage, Ticket]] = tx.state.pop(_BUFFER, [])
-        for start in range(0, len(buffer), INSERT_MAX):
-            chunk = buffer[start : start + INSERT_MAX]
+        most = self.backend.insert_max
+        for start in range(0, len(buffer), most):
+            chunk = buffer[start : start + most]
             stored = await self.backend.insert(tx, [message for message, _ in chunk])
             for (_, ticket), (id_, existed) in zip(chunk, stored, strict=True):
                 ticket.resolve(id_, existed=existed)

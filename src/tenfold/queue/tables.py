@@ -21,9 +21,11 @@ _seconds: sa.Double[float] = sa.Double()
 def _partial(name: str, condition: str, *columns: sa.Column[Any], unique: bool = False) -> None:
     """An index on the rows of one condition only, where the database has such.
 
-    A dialect that is named here is imported at every start, also where it is not used.
+    An option of a dialect that is named here would import the dialect at every start, also where it is not
+    used. So the others get theirs when the tables are made (:func:`_in_this_dialect`).
     """
-    sa.Index(name, *columns, unique=unique, sqlite_where=sa.text(condition))
+    index = sa.Index(name, *columns, unique=unique, sqlite_where=sa.text(condition))
+    index.info["partial"] = condition
 
 
 message = sa.Table(
@@ -45,6 +47,9 @@ message = sa.Table(
     # that a plain unique index means "one pending" on every database.
     sa.Column("unique_key", sa.String(512)),
     sa.Column("pending_key", sa.String(512)),
+    # Likewise of order_key: head_key is the same for the one message of a key that may run next or does, and
+    # NULL for those in line behind it, so that two heads of one key cannot be.
+    sa.Column("head_key", sa.String(512)),
     sa.Column("event_id", sa.String(64)),
     # fence is raised by every claim and never lowered.
     sa.Column("fence", sa.Integer, nullable=False, server_default="0"),
@@ -64,9 +69,8 @@ _partial("tenfold_message_due", "state = 'delayed'", _c.run_at)
 _partial("tenfold_message_lease", "state = 'running'", _c.lease_until)
 _partial("tenfold_message_limited", "state = 'running' AND lane <> ''", _c.handler)
 _partial("tenfold_message_parked", "state = 'parked'", _c.handler)
-# Of each key, one message is the head (whatever its state) and the others wait in a line behind it.
 _partial("tenfold_message_line", "state = 'waiting'", _c.order_key, _c.id)
-_partial("tenfold_message_head", "order_key IS NOT NULL AND state <> 'waiting'", _c.order_key)
+_partial("tenfold_message_head", "head_key IS NOT NULL", _c.head_key, unique=True)
 _partial("tenfold_message_unique", "pending_key IS NOT NULL", _c.pending_key, unique=True)
 
 archive = sa.Table(
@@ -118,5 +122,40 @@ schedule = sa.Table(
     sa.Column("next_at", _seconds, nullable=False),
     sa.Column("last_at", _seconds),
 )
+
+
+def _in_this_dialect(table: sa.Table, connection: sa.Connection, **_: Any) -> None:
+    """Before a table is made: what its indexes are called in the dialect at hand."""
+    if connection.dialect.name == "postgresql":
+        for index in table.indexes:
+            if "partial" in index.info:
+                index.dialect_options["postgresql"]["where"] = sa.text(index.info["partial"])
+
+
+_KIND_TO_VACUUM = {
+    # Each message is written, claimed and removed: dead rows are swept up by number, however few live ones
+    # there are, and a claimed row finds room on its own page.
+    message: (
+        "fillfactor = 70, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000, "
+        "autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0"
+    ),
+    # Written once and removed by age: vacuum and analyse by number, not by a share of ten million rows.
+    archive: (
+        "autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 50000, "
+        "autovacuum_vacuum_insert_scale_factor = 0.0, autovacuum_vacuum_insert_threshold = 200000"
+    ),
+    inbox: "autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 50000",
+}
+
+
+def _storage(table: sa.Table, connection: sa.Connection, **_: Any) -> None:
+    """After a table is made: how it is stored and vacuumed where that can be said."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.DDL(f"ALTER TABLE {table.name} SET ({_KIND_TO_VACUUM[table]})"))
+
+
+for _table in (message, archive, inbox):
+    sa.event.listen(_table, "before_create", _in_this_dialect)
+    sa.event.listen(_table, "after_create", _storage)
 
 framework_part("queue")

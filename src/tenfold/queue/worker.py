@@ -194,7 +194,8 @@ class Worker:
 
     async def poll(self) -> None:
         """Look whether there is something to claim that nobody has told of."""
-        self._hungry, self._due_at = await self._claimer.look(self.queue.database.read())
+        look = await self._claimer.look(self.queue.database.read())
+        self._hungry, self._due_at = self._claimer.worthwhile(look), look.due_at
         self._idle_polls += 1
 
     async def _dispatch(self) -> None:

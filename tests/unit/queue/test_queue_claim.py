@@ -22,8 +22,7 @@ async def noop() -> None: ...
 PLANS = {
     "CLAIM": {"queue": "q", "lane": "", "limit": 1, "worker": "w", "now": 0, "lease_until": 0},
     "LOOK": {},
-    "LANES": {},
-    "RUNNING": {},
+    "RUNNING": {"handlers": "[]"},
     "WAKE_DUE": {"now": 0, "limit": 1},
     "EXPIRED": {"now": 0, "limit": 1},
     "EXTEND": {"held": "[]", "lease_until": 0},

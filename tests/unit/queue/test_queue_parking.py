@@ -89,7 +89,7 @@ async def test_a_tick_whose_transaction_failed_is_made_by_the_next_turn(
         await run_pending(worker)
         await r.clock.advance(3600)
         with monkeypatch.context() as patch:
-            patch.setattr(r.queue.backend, "lanes", None)  # the turn fails after the ticker has fed
+            patch.setattr(r.queue.backend, "claim", None)  # the turn fails after the ticker has fed
             await worker.poll()
             with pytest.raises(TypeError):
                 await worker.turn()

@@ -11,13 +11,14 @@ import sqlalchemy as sa
 INSERT = sa.text("""
 INSERT INTO tenfold_message
   (kind, handler, payload, context, queue, lane, priority, run_at, created_at,
-   order_key, unique_key, pending_key, event_id, state)
-SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5, j.value ->> 6,
-       j.value ->> 7, j.value ->> 8, j.value ->> 9, j.value ->> 10, j.value ->> 10, j.value ->> 11,
-       CASE WHEN EXISTS (SELECT 1 FROM tenfold_message h
-                         WHERE h.order_key = j.value ->> 9 AND h.state <> 'waiting')
-            THEN 'waiting' ELSE j.value ->> 12 END
-FROM json_each(:rows) j WHERE true
+   order_key, head_key, unique_key, pending_key, event_id, state)
+SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3, v ->> 4, v ->> 5, v ->> 6, v ->> 7, v ->> 8,
+       v ->> 9, CASE WHEN NOT behind THEN v ->> 9 END, v ->> 10, v ->> 10, v ->> 11,
+       CASE WHEN behind THEN 'waiting' ELSE v ->> 12 END
+FROM (SELECT j.value AS v, j.value ->> 12 = 'waiting' OR EXISTS
+        (SELECT 1 FROM tenfold_message h WHERE h.head_key = j.value ->> 9) AS behind
+      FROM json_each(:rows) j)
+WHERE true
 ON CONFLICT (pending_key) WHERE pending_key IS NOT NULL DO NOTHING
 RETURNING id, pending_key
 """)
@@ -28,22 +29,15 @@ WHERE pending_key IN (SELECT value FROM json_each(:keys)) AND pending_key IS NOT
 """)
 
 PROMOTE = sa.text("""
-UPDATE tenfold_message SET state = CASE WHEN run_at <= :now THEN 'ready' ELSE 'delayed' END
+UPDATE tenfold_message SET state = CASE WHEN run_at <= :now THEN 'ready' ELSE 'delayed' END, head_key = order_key
 WHERE id IN (SELECT (SELECT min(id) FROM tenfold_message w WHERE w.order_key = k.value AND w.state = 'waiting')
              FROM json_each(:keys) k
-             WHERE NOT EXISTS (SELECT 1 FROM tenfold_message h
-                               WHERE h.order_key = k.value AND h.state <> 'waiting'))
+             WHERE NOT EXISTS (SELECT 1 FROM tenfold_message h WHERE h.head_key = k.value))
 """)
 
+# The lanes by a loose index scan: one seek per lane, however many messages stand in it. (Comparing row values,
+# such as (queue, lane) > (:q, :l), would seek by the queue only and then walk over all of its messages.)
 LOOK = sa.text("""
-SELECT EXISTS (SELECT 1 FROM tenfold_message WHERE state = 'ready'),
-       (SELECT min(run_at) FROM tenfold_message WHERE state = 'delayed'),
-       (SELECT min(lease_until) FROM tenfold_message WHERE state = 'running')
-""")
-
-# A loose index scan: one seek per lane, however many messages stand in it. (Comparing row values, such as
-# (queue, lane) > (:q, :l), would seek by the queue only and then walk over all of its messages.)
-LANES = sa.text("""
 WITH RECURSIVE queues(q) AS (
   SELECT min(queue) FROM tenfold_message WHERE state = 'ready'
   UNION ALL
@@ -56,11 +50,14 @@ WITH RECURSIVE queues(q) AS (
   SELECT q, (SELECT min(lane) FROM tenfold_message WHERE state = 'ready' AND queue = q AND lane > l)
   FROM lanes WHERE l IS NOT NULL
 )
-SELECT q, l FROM lanes WHERE l IS NOT NULL
+SELECT (SELECT json_group_array(json_array(q, l)) FROM lanes WHERE l IS NOT NULL),
+       (SELECT min(run_at) FROM tenfold_message WHERE state = 'delayed'),
+       (SELECT min(lease_until) FROM tenfold_message WHERE state = 'running')
 """)
 
 RUNNING = sa.text("""
-SELECT handler, count(*) FROM tenfold_message WHERE state = 'running' AND lane <> '' GROUP BY handler
+SELECT handler, count(*) FROM tenfold_message
+WHERE state = 'running' AND lane <> '' AND handler IN (SELECT value FROM json_each(:handlers)) GROUP BY handler
 """)
 
 WAKE_DUE = sa.text("""

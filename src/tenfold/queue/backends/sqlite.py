@@ -6,12 +6,13 @@ time, so ids are in the order of commits and claims of several processes never m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tenfold.queue.backends import _sqlite_sql as sql
+from tenfold.queue.backends._rows import by_priority, finished, line_up, match, split, superseded
 from tenfold.queue.contract import Expired, Inbox, Keep, Look, QueueBackend, Stored
 from tenfold.queue.message import Beat, Claim, Message, NewMessage, Settlement
 from tenfold.queue.policy import Lane
@@ -31,45 +32,29 @@ class Backend(QueueBackend, Inbox):
 
     # ── putting in ──
 
+    async def hold_keys(self, tx: Tx, keys: Sequence[str]) -> None:
+        pass  # a transaction that writes is alone
+
     async def insert(self, tx: Tx, rows: Sequence[NewMessage]) -> list[Stored]:
-        keys = _line_up(rows)
+        keys = line_up(rows)
         inserted = await tx.all(sql.INSERT, tuple, rows=_json(rows))
         if len(inserted) == len(rows):
             return [Stored(id_, existed=False) for id_ in sorted(row[0] for row in inserted)]
-        stored = await self._match(tx, rows, sorted(inserted))
+        unique = [row.unique_key for row in rows if row.unique_key is not None]
+        pending: dict[str, int] = dict(await tx.all(sql.PENDING_WITH_KEY, tuple, keys=_json(unique)))
+        stored = match(rows, sorted(inserted), pending)
         if keys:  # the head of a line may be the one that was not added
             await tx.execute(sql.PROMOTE, now=rows[0].created_at, keys=_json(keys))
-        return stored
-
-    async def _match(
-        self, tx: Tx, rows: Sequence[NewMessage], inserted: Sequence[tuple[Any, ...]]
-    ) -> list[Stored]:
-        """Which id belongs to which row: ids rise in the order of the rows, and only rows with a unique key
-        can be missing."""
-        keys = [row.unique_key for row in rows if row.unique_key is not None]
-        pending: dict[str, int] = dict(await tx.all(sql.PENDING_WITH_KEY, tuple, keys=_json(keys)))
-        left = iter([*inserted, (0, None)])
-        next_id, next_key = next(left)
-        stored: list[Stored] = []
-        for row in rows:
-            if row.unique_key is None or row.unique_key == next_key:
-                stored.append(Stored(next_id, existed=False))
-                next_id, next_key = next(left)
-            else:
-                stored.append(Stored(pending[row.unique_key], existed=True))
-        return stored
+        return [found for found in stored if found is not None]
 
     # ── looking ──
 
     async def look(self, reader: Reader) -> Look:
-        ready, due_at, lease_until = await reader.one(sql.LOOK, tuple)
-        return Look(bool(ready), due_at, lease_until)
+        lanes, due_at, lease_until = await reader.one(sql.LOOK, tuple)
+        return Look([Lane(queue, lane) for queue, lane in msgspec.json.decode(lanes)], due_at, lease_until)
 
-    async def lanes(self, reader: Reader) -> list[Lane]:
-        return [Lane(queue, lane) for queue, lane in await reader.all(sql.LANES, tuple)]
-
-    async def running(self, reader: Reader) -> dict[str, int]:
-        return dict(await reader.all(sql.RUNNING, tuple))
+    async def running(self, tx: Tx, handlers: Collection[str]) -> dict[str, int]:
+        return dict(await tx.all(sql.RUNNING, tuple, handlers=_json(list(handlers))))
 
     async def expired(self, tx: Tx, now: float, limit: int) -> list[Expired]:
         rows = await tx.all(sql.EXPIRED, tuple, now=now, limit=limit)
@@ -92,7 +77,7 @@ class Backend(QueueBackend, Inbox):
             lease_until=lease_until,
         )
         messages = [Message._make(row) for row in rows]
-        messages.sort(key=_by_priority)  # RETURNING promises no order
+        messages.sort(key=by_priority)
         return messages
 
     async def extend(
@@ -104,18 +89,12 @@ class Backend(QueueBackend, Inbox):
         return Beat(lost={id_ for id_, _ in held} - kept, cancelled={id_ for id_, cancel in rows if cancel})
 
     async def settle(self, tx: Tx, settlements: Sequence[Settlement], now: float, keep: Keep) -> set[int]:
-        finished: list[tuple[Any, ...]] = []
-        returned: list[tuple[Any, ...]] = []
-        for s in settlements:
-            if s.verdict in _FINISHING:
-                finished.append(_finished(s, now, keep))
-            else:
-                returned.append(_returned(s, now))
+        ended, back = split(settlements, now, keep)
         lost = {s.id for s in settlements}
-        if finished:
-            lost -= await self._finish(tx, finished, now)
-        if returned:
-            lost -= await self._give_back(tx, returned, now, keep)
+        if ended:
+            lost -= await self._finish(tx, ended, now)
+        if back:
+            lost -= await self._give_back(tx, back, now, keep)
         return lost
 
     async def _finish(self, tx: Tx, items: list[tuple[Any, ...]], now: float) -> set[int]:
@@ -131,11 +110,9 @@ class Backend(QueueBackend, Inbox):
         if unique := [id_ for id_, key in rows if key is not None]:
             ids = _json(unique)
             await tx.execute(sql.RESTORE_KEYS, ids=ids)
-            if superseded := await tx.all(sql.SUPERSEDED, tuple, ids=ids):
+            if doubles := await tx.all(sql.SUPERSEDED, tuple, ids=ids):
                 # they are marked as running, so that the finishing statements take them
-                reason = "superseded by a newer message with the same unique key"
-                settled = [Settlement(id_, fence, "cancelled", error=reason) for id_, fence in superseded]
-                await self._finish(tx, [_finished(s, now, keep) for s in settled], now)
+                await self._finish(tx, [finished(s, now, keep) for s in superseded(doubles)], now)
         return {id_ for id_, _ in rows}
 
     # ── housekeeping ──
@@ -151,38 +128,3 @@ class Backend(QueueBackend, Inbox):
             sql.REMEMBER, subscription=subscription, event_id=event_id, expires_at=expires_at
         )
         return added == 1
-
-
-_FINISHING = frozenset({"done", "dead", "cancelled"})
-_STATE_AFTER = {"retry": "delayed", "park": "parked", "release": "ready", "crash": "ready"}
-
-
-def _by_priority(message: Message) -> tuple[int, int]:
-    return message.priority, message.id
-
-
-def _line_up(rows: Sequence[NewMessage]) -> list[str]:
-    """Let the second and later messages of a key wait (INSERT … SELECT does not see its own rows)."""
-    seen: dict[str, None] = {}
-    for row in rows:
-        if row.order_key is not None:
-            if row.order_key in seen:
-                row.state = "waiting"
-            seen[row.order_key] = None
-    return list(seen)
-
-
-def _finished(s: Settlement, now: float, keep: Keep) -> tuple[Any, ...]:
-    """The columns of the statements ARCHIVE and REMOVE."""
-    kept_s = keep.dead_s if s.verdict == "dead" else keep.done_s
-    expires_at = max(now + kept_s, s.result_until or 0.0)
-    return (
-        s.id, s.fence, s.verdict, s.failures, s.crashes, s.progress, s.error, s.result, s.result_until, expires_at
-    )  # fmt: skip
-
-
-def _returned(s: Settlement, now: float) -> tuple[Any, ...]:
-    """The columns of the statement RETURN."""
-    run_at = s.run_at if s.verdict == "retry" else None
-    state = "ready" if run_at is not None and run_at <= now else _STATE_AFTER[s.verdict]
-    return (s.id, s.fence, state, run_at, s.failures, s.crashes, s.error, s.progress, s.suspect, s.lane)
