@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from tenfold.db.schema import framework, framework_part
 
@@ -151,11 +152,11 @@ _KIND_TO_VACUUM = {
 def _storage(table: sa.Table, connection: sa.Connection, **_: Any) -> None:
     """After a table is made: how it is stored and vacuumed where that can be said."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.DDL(f"ALTER TABLE {table.name} SET ({_KIND_TO_VACUUM[table]})"))
+        connection.execute(sa.text(f"ALTER TABLE {table.name} SET ({_KIND_TO_VACUUM[table]})"))
 
 
 for _table in (message, archive, inbox):
-    sa.event.listen(_table, "before_create", _in_this_dialect)
-    sa.event.listen(_table, "after_create", _storage)
+    event.listen(_table, "before_create", _in_this_dialect)
+    event.listen(_table, "after_create", _storage)
 
 framework_part("queue")
