@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from tenfold.db.backends._sqlite_line import Line, begin_in_turn
-from tenfold.db.backends._sqlite_readers import Time
+from tenfold.db.backends._time import Time
 from tenfold.db.contract import TxChannel
 from tenfold.errors import StatementError
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import apsw
 
-from tenfold._core.context import current
 from tenfold.db.backends._sqlite_errors import translate
 from tenfold.db.backends._sqlite_link import Counters, Link, note_inline
+from tenfold.db.backends._time import Time
 from tenfold.db.contract import Args, Channel, Rows
 from tenfold.db.plan import Plan, refuse_writes
 from tenfold.errors import DatabaseUnavailable
-
-if TYPE_CHECKING:
-    from tenfold._core.clock import Clock
 
 INLINE_BUDGET_S = 0.0015
 """A read on the event loop is stopped after this and run again in a thread."""
@@ -25,26 +21,6 @@ INLINE_STEPS = 5_000
 """Steps of SQLite's virtual machine between two looks at the clock; about a quarter of a millisecond."""
 THREAD_STEPS = 100_000
 """The same for threads, where looking means taking the interpreter's lock."""
-
-
-class Time:
-    """How long a statement may run: until the context's deadline, or the configured time."""
-
-    def __init__(self, clock: Clock, statement_timeout_s: float, lock_timeout_s: float) -> None:
-        self.clock = clock
-        self.statement_timeout_s = statement_timeout_s
-        self.lock_timeout_s = lock_timeout_s
-
-    def statement_s(self) -> float:
-        """Seconds for a statement that starts now."""
-        deadline = current().deadline
-        if deadline is None:
-            return self.statement_timeout_s
-        return deadline - self.clock.monotonic()
-
-    def lock_s(self) -> float:
-        """Seconds to wait for a connection or the writer."""
-        return min(self.lock_timeout_s, max(self.statement_s(), 0.0))
 
 
 class Readers:

@@ -24,7 +24,7 @@ from tenfold.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown, S
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
-    from tenfold.db.backends._sqlite_readers import Time
+    from tenfold.db.backends._time import Time
 
 GROUP_MAX = 256
 """Transactions that share one COMMIT at most."""

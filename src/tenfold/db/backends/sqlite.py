@@ -33,11 +33,11 @@ from tenfold.db.backends._sqlite_readers import (
     THREAD_STEPS,
     AutoChannel,
     Readers,
-    Time,
     snapshot,
 )
 from tenfold.db.backends._sqlite_tx import SqliteTx
 from tenfold.db.backends._sqlite_writer import Writer
+from tenfold.db.backends._time import Time
 from tenfold.db.contract import (
     Args,
     Capabilities,

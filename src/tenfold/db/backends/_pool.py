@@ -1,0 +1,272 @@
+"""A pool of connections to a server, of whatever driver: capped, fair, and quick to say that it is exhausted.
+
+* At most ``size`` connections, opened when they are first needed; one that is being closed still counts.
+* Who waits is served in the order of arrival. Nobody waits longer than ``wait_s``, or than the deadline of the
+  context allows for an answer in time: DatabaseUnavailable (503 with Retry-After) says which setting to raise.
+* A connection that somebody left in doubt is destroyed, never handed on. The others come back as they are: the
+  statements of this package leave no state in the session, so nothing has to be reset.
+* The connection used last is used next, so that those which a quieter time does not need grow idle and are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+from tenfold.db.backends._time import Time
+from tenfold.errors import DatabaseUnavailable
+
+log = logging.getLogger("tenfold.db")
+
+IDLE_S = 300.0
+"""A connection that nobody needed for so long is closed."""
+AGE_S = 3600.0
+"""An older connection is replaced when it comes back: balancers, passwords and servers change."""
+_SWEEP_S = 30.0
+_DRAIN_S = 10.0
+
+
+class Link(ABC):
+    """One connection, as the pool sees it."""
+
+    doubtful: bool = False
+    """Something went wrong, or on, that its user does not know the end of: it must not be used again."""
+    opened_at: float = 0.0
+    idle_since: float = 0.0
+    generation: int = 0
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """The connection is gone."""
+
+    @abstractmethod
+    async def discard(self) -> None:
+        """End it whatever it is doing, and stop what it is doing in the server. Bounded in time; never raises."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End it politely while it does nothing. Bounded in time; never raises."""
+
+
+L = TypeVar("L", bound=Link)
+
+
+class Pool(Generic[L]):
+    """The connections of one backend. Used from one event loop only."""
+
+    def __init__(self, connect: Callable[[], Awaitable[L]], *, size: int, wait_s: float, time: Time) -> None:
+        self.size = size
+        self._connect = connect
+        self._wait_s = wait_s
+        self._time = time
+        self._idle: list[L] = []
+        self._taken: set[L] = set()
+        self._waiting: deque[asyncio.Future[L | None]] = deque()
+        """Each gets a connection, or None: the right to open one."""
+        self._places = 0
+        """Connections that exist, are being opened or are being closed."""
+        self._generation = 0
+        self._ending: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._came_back = asyncio.Event()
+        self._opened = self._waited = self._refused = self._dropped = 0
+
+    def stats(self) -> dict[str, int | float]:
+        """Gauges of now and counters since the start."""
+        return {
+            "connections": self._places, "connections_idle": len(self._idle), "waiting": len(self._waiting),
+            "connections_opened_total": self._opened, "connections_dropped_total": self._dropped,
+            "waits_total": self._waited, "exhausted_total": self._refused,
+        }  # fmt: skip
+
+    # ── taking and giving back ──
+
+    def take_now(self) -> L | None:
+        """A connection that is idle, if nobody waits for one."""
+        idle = self._idle
+        while idle and not self._waiting:
+            link = idle.pop()
+            if not link.closed:
+                self._taken.add(link)
+                return link
+            self._forget(link)
+        return None
+
+    async def take(self) -> L:
+        """A connection. Raises DatabaseUnavailable when none comes free in time or the server cannot be reached."""
+        link = self.take_now()
+        if link is not None:
+            return link
+        if self._closed:
+            raise DatabaseUnavailable("the database is being disconnected: the process stops.")
+        if self._places < self.size and not self._waiting:
+            self._places += 1
+            return await self._open()
+        patience_s = self._time.patience_s(self._wait_s)
+        try:
+            async with asyncio.timeout(patience_s):
+                link = await self._wait()
+        except TimeoutError:
+            self._refused += 1
+            raise DatabaseUnavailable(
+                f"all {self.size} connections of this process are taken, and none came free within "
+                f"{patience_s:.3g} s. Hold them for a shorter time, or raise database.pool_max."
+            ) from None
+        return link if link is not None else await self._open()
+
+    def give(self, link: L) -> None:
+        """Take a connection back: for who waits longest, or to be idle; it is dropped when in doubt or old."""
+        if link.doubtful or link.closed or self._is_old(link) or self._closed:
+            self.drop(link)
+            return
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(link)
+                return
+        self._taken.discard(link)
+        link.idle_since = self._time.clock.monotonic()
+        self._idle.append(link)
+        if self._sweeper is None:
+            self._sweep_later()
+
+    def drop(self, link: L) -> None:
+        """Destroy a connection; its place is free as soon as the server has been told."""
+        self._dropped += 1
+        self._taken.discard(link)
+        self._came_back.set()
+        if link.closed:
+            self._forget(link)
+        else:
+            self._end(link, link.discard())
+
+    def flush(self) -> None:
+        """Use none of the connections there are any more: those in use end when they come back."""
+        self._generation += 1
+        while self._idle:
+            link = self._idle.pop()
+            self._end(link, link.close())
+
+    @asynccontextmanager
+    async def link(self) -> AsyncGenerator[L]:
+        """A connection for the length of the block."""
+        link = await self.take()
+        try:
+            yield link
+        except BaseException:
+            self.give(link)
+            raise
+        self.give(link)
+
+    async def close(self) -> None:
+        """Let what is in use come back for a while, then end every connection."""
+        self._closed = True
+        for waiter in self._waiting:
+            waiter.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while self._taken:
+                    self._came_back.clear()
+                    await self._came_back.wait()
+        for link in list(self._taken):
+            self.drop(link)
+        self.flush()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        while self._ending:
+            await asyncio.wait(self._ending)
+
+    # ── inside ──
+
+    async def _wait(self) -> L | None:
+        self._waited += 1
+        waiter: asyncio.Future[L | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            return await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():  # served and cancelled in the same round
+                self._hand_on(waiter.result())
+            else:
+                self._stop_waiting(waiter)
+            raise
+
+    async def _open(self) -> L:
+        """With a place taken."""
+        try:
+            link = await self._connect()
+        except BaseException:
+            self._free_place()
+            raise
+        self._opened += 1
+        link.opened_at = self._time.clock.monotonic()
+        link.generation = self._generation
+        self._taken.add(link)
+        return link
+
+    def _hand_on(self, given: L | None) -> None:
+        if given is None:
+            self._free_place()
+        else:
+            self.give(given)
+
+    def _stop_waiting(self, waiter: asyncio.Future[L | None]) -> None:
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(waiter)
+
+    def _free_place(self) -> None:
+        """One connection less: who waits longest may open another."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)  # the place goes with it
+                return
+        self._places -= 1
+
+    def _forget(self, link: L) -> None:
+        """A connection that is closed already."""
+        self._taken.discard(link)
+        self._free_place()
+
+    def _end(self, link: L, ending: Awaitable[None]) -> None:
+        async def end() -> None:
+            try:
+                await ending
+            finally:
+                self._forget(link)
+
+        task = asyncio.get_running_loop().create_task(end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def _is_old(self, link: L) -> bool:
+        if link.generation != self._generation:
+            return True
+        return self._time.clock.monotonic() - link.opened_at > AGE_S
+
+    def _sweep_later(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self.sweep)
+
+    def sweep(self) -> None:
+        """Close what has been idle for too long; runs by itself while something is idle."""
+        now = self._time.clock.monotonic()
+        stay: list[L] = []
+        for link in self._idle:
+            if link.closed:
+                self._forget(link)
+            elif now - link.idle_since > IDLE_S or self._is_old(link):
+                self._end(link, link.close())
+            else:
+                stay.append(link)
+        self._idle = stay
+        self._sweeper = None
+        if stay and not self._closed:
+            self._sweep_later()

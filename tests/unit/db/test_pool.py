@@ -1,0 +1,214 @@
+"""The pool of connections: capped, fair, quick to refuse, and no connection in doubt is used again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tenfold._core.clock import ManualClock
+from tenfold._core.context import Context, use
+from tenfold.db.backends._pool import AGE_S, IDLE_S, Link, Pool
+from tenfold.db.backends._time import Time
+from tenfold.errors import DatabaseUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+class FakeLink(Link):
+    def __init__(self) -> None:
+        self.ended = ""
+        self.users = 0
+
+    @property
+    def closed(self) -> bool:
+        return self.ended != ""
+
+    async def discard(self) -> None:
+        await asyncio.sleep(0)
+        self.ended = "discarded"
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        self.ended = "closed"
+
+
+class Server:
+    """Counts what a pool opens; ``fail`` says whether the next connection is refused."""
+
+    def __init__(self, size: int, wait_s: float = 5.0) -> None:
+        self.clock = ManualClock()
+        self.links: list[FakeLink] = []
+        self.fail: Callable[[], bool] = lambda: False
+        self.pool: Pool[FakeLink] = Pool(
+            self.connect, size=size, wait_s=wait_s, time=Time(self.clock, 30.0, 10.0)
+        )
+
+    async def connect(self) -> FakeLink:
+        await asyncio.sleep(0)
+        if self.fail():
+            raise DatabaseUnavailable("refused")
+        self.links.append(FakeLink())
+        assert len(self.alive) <= self.pool.size
+        return self.links[-1]
+
+    @property
+    def alive(self) -> list[FakeLink]:
+        return [link for link in self.links if not link.closed]
+
+
+async def test_connections_are_opened_when_needed_and_the_last_used_is_used_next() -> None:
+    server = Server(3)
+    first, second = await server.pool.take(), await server.pool.take()
+    assert len(server.links) == 2
+    server.pool.give(second)
+    server.pool.give(first)
+    assert server.pool.take_now() is first
+
+
+async def test_who_waits_is_served_in_the_order_of_arrival() -> None:
+    server, served = Server(1), list[int]()
+
+    async def work(n: int) -> None:
+        async with server.pool.link():
+            served.append(n)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(work(n) for n in range(20)))
+    assert served == list(range(20))
+    assert len(server.links) == 1
+
+
+async def test_nobody_overtakes_who_waits() -> None:
+    server = Server(1)
+    held = await server.pool.take()
+    waiting = asyncio.create_task(server.pool.take())
+    await asyncio.sleep(0)
+    server.pool.give(held)
+    assert server.pool.take_now() is None
+    assert await waiting is held
+
+
+async def test_an_exhausted_pool_refuses_and_names_the_setting() -> None:
+    server = Server(1, wait_s=0.01)
+    await server.pool.take()
+    with pytest.raises(DatabaseUnavailable, match=r"all 1 connections .* raise database\.pool_max"):
+        await server.pool.take()
+    assert server.pool.stats()["exhausted_total"] == 1
+    assert server.pool.stats()["waiting"] == 0
+
+
+async def test_it_refuses_before_the_deadline_of_who_waits() -> None:
+    server = Server(1, wait_s=60.0)
+    await server.pool.take()
+    with use(Context(deadline=server.clock.monotonic() + 0.2)):
+        async with asyncio.timeout(0.2):
+            with pytest.raises(DatabaseUnavailable):
+                await server.pool.take()
+
+
+async def test_one_in_doubt_is_destroyed_and_who_waits_opens_another() -> None:
+    server = Server(1)
+    held = await server.pool.take()
+    waiting = asyncio.create_task(server.pool.take())
+    await asyncio.sleep(0)
+    held.doubtful = True
+    server.pool.give(held)
+    assert await waiting is not held
+    assert held.ended == "discarded"
+
+
+async def test_a_connection_that_died_while_idle_is_not_handed_out() -> None:
+    server = Server(1)
+    dead = await server.pool.take()
+    server.pool.give(dead)
+    dead.ended = "by the server"
+    assert await server.pool.take() is not dead
+
+
+async def test_a_place_is_given_on_when_connecting_fails_or_is_cancelled() -> None:
+    server = Server(1)
+    server.fail = lambda: True
+    outcomes = await asyncio.gather(*(server.pool.take() for _ in range(5)), return_exceptions=True)
+    assert all(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes)
+    server.fail = lambda: False
+    opening = asyncio.create_task(server.pool.take())
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert await server.pool.take() in server.links
+
+
+async def test_after_a_flush_no_old_connection_is_used() -> None:
+    server = Server(2)
+    idle, held = await server.pool.take(), await server.pool.take()
+    server.pool.give(idle)
+    server.pool.flush()
+    server.pool.give(held)
+    assert await server.pool.take() not in (idle, held)
+    await asyncio.sleep(0.01)
+    assert idle.closed
+    assert held.closed
+
+
+async def test_what_is_idle_for_long_is_closed_and_what_is_old_is_replaced() -> None:
+    server = Server(2)
+    first, second = await server.pool.take(), await server.pool.take()
+    server.pool.give(first)
+    await server.clock.advance(IDLE_S + 1)
+    server.pool.give(second)
+    server.pool.sweep()
+    await asyncio.sleep(0.01)
+    assert (first.ended, second.ended) == ("closed", "")
+    held = await server.pool.take()
+    await server.clock.advance(AGE_S + 1)
+    server.pool.give(held)
+    assert await server.pool.take() is not held
+
+
+async def test_closing_waits_for_what_is_in_use_and_ends_everything() -> None:
+    server = Server(2)
+    held, idle = await server.pool.take(), await server.pool.take()
+    server.pool.give(idle)
+    closing = asyncio.create_task(server.pool.close())
+    await asyncio.sleep(0.02)
+    assert not closing.done()
+    server.pool.give(held)
+    await closing
+    assert server.alive == []
+    with pytest.raises(DatabaseUnavailable, match="the process stops"):
+        await server.pool.take()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_no_connection_leaks_or_has_two_users_whatever_is_cancelled(seed: int) -> None:
+    rng, server = random.Random(seed), Server(3, wait_s=0.02)
+    server.fail = lambda: rng.random() < 0.2
+
+    async def work() -> None:
+        link = await server.pool.take()
+        link.users += 1
+        assert link.users == 1
+        try:
+            for _ in range(rng.randrange(3)):
+                await asyncio.sleep(0)
+        finally:
+            link.users -= 1
+            link.doubtful = rng.random() < 0.2
+            server.pool.give(link)
+
+    tasks: list[asyncio.Task[None]] = []
+    for _ in range(300):
+        tasks.append(asyncio.create_task(work()))
+        if rng.random() < 0.5:
+            await asyncio.sleep(0)
+        if rng.random() < 0.3:
+            rng.choice(tasks).cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        assert outcome is None or isinstance(outcome, DatabaseUnavailable | asyncio.CancelledError)
+    server.fail = lambda: False
+    await asyncio.sleep(0.01)
+    assert len({await server.pool.take() for _ in range(3)}) == 3, "every place can be taken again"
+    assert server.pool.stats()["connections"] == 3
