@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from tenfold._core.causal import Position
     from tenfold._core.clock import Clock
     from tenfold._core.settings import DatabaseSettings
+    from tenfold.db.ambient import Ambient
     from tenfold.db.plan import Plan, PlanCache
+    from tenfold.db.watch import Watch
 
 Args = tuple[Any, ...]
 Rows = list[tuple[Any, ...]]
@@ -97,6 +100,12 @@ class TxChannel(Channel):
     async def run_many(self, plan: Plan, many: Sequence[Args]) -> int:
         """Execute once per element of ``many``; returns the number of rows changed in all."""
 
+    @property
+    def position(self) -> Position | None:
+        """After a commit on a backend that was told to :attr:`~DatabaseBackend.track_positions`: where the changes are
+        at or before, or None when there were none. ``BEYOND`` when that could not be learnt."""
+        return None
+
     async def load(self, plan: Plan, columns: Sequence[str], many: Sequence[Args]) -> int:
         """The fastest way to insert many rows. ``plan`` inserts one row into ``plan.table``, and its arguments are
         the values of ``columns``; returns the number of rows."""
@@ -149,6 +158,10 @@ class DatabaseBackend(ABC):
     plans: PlanCache
     open_by_task: dict[asyncio.Task[Any], HasChannel]
     """The transaction that each task has open, to find transactions inside transactions."""
+    track_positions: bool = False
+    """Set by :mod:`tenfold.db.replicas`: transactions that write learn their ``position`` with the commit."""
+    copy: bool = False
+    """Set before the start by :mod:`tenfold.db.replicas`: the node is a copy, and only reads are asked of it."""
 
     @classmethod
     @abstractmethod
@@ -184,6 +197,21 @@ class DatabaseBackend(ABC):
     @abstractmethod
     def transaction(self, *, isolation: Isolation = "default") -> TxChannel:
         """A new transaction; it holds nothing before its first statement."""
+
+    @cached_property
+    def ambients(self) -> set[Ambient]:
+        """Operations' transactions on this backend that are not over, begun or not."""
+        return set()
+
+    @property
+    def address(self) -> str:
+        """Where the node is, for messages: without user and password."""
+        return self.url.rpartition("@")[2].partition("?")[0]
+
+    async def watch(self, lost: Callable[[], None]) -> Watch:
+        """A connection to look at this node by; ``lost()`` is called when it breaks. Backends with
+        ``Capabilities.replicas`` have it. Raises DatabaseUnavailable or ConfigError."""
+        raise NotImplementedError
 
     @cached_property
     def hints(self) -> Hints:
