@@ -74,6 +74,7 @@ class Ambient:
         self._turn = asyncio.Lock()
         self._block: _Joined | None = None
         """The block that is open now."""
+        self.backend.ambients.add(self)
 
     def install(self, context: Context) -> None:
         """From now on ``db.tx()`` joins in this context."""
@@ -110,10 +111,13 @@ class Ambient:
         it writes would be committed.
         """
         open_ = self._block
-        if not commit or open_ is not None:
-            await self.tx._roll_back()  # pyright: ignore[reportPrivateUsage]
-        else:
-            await self.tx._commit()  # pyright: ignore[reportPrivateUsage]
+        try:
+            if not commit or open_ is not None:
+                await self.tx._roll_back()  # pyright: ignore[reportPrivateUsage]
+            else:
+                await self.tx._commit()  # pyright: ignore[reportPrivateUsage]
+        finally:
+            self.backend.ambients.discard(self)
         if commit and open_ is not None:
             raise TransactionMisuse(
                 "the operation ended while a task that it had started was inside `async with db.tx()`. Await the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tenfold._core.context import _current as context_var
 from tenfold.db.ambient import AMBIENT, HELD, Ambient, refuse_beside
+from tenfold.db.gate import Gate, HeldReads, HeldTx
 from tenfold.db.reader import ReadBlock, Reader
 from tenfold.db.tx import Tx
 from tenfold.errors import NotBound, SerializationFailure
@@ -38,6 +40,8 @@ class Database:
         self.migrations = migrations
         self._backend: DatabaseBackend | None = None
         self._channel: Channel | None = None
+        """None while nothing new may begin: unbound, or held at :attr:`_gate`."""
+        self._gate: Gate | None = None
         self._listeners: list[Callable[[Tags], object]] = []
         self._announced: list[Callable[[Tags], Awaitable[None] | None]] = []
 
@@ -55,7 +59,7 @@ class Database:
         """
         backend, channel = self._backend, self._channel
         if backend is None or channel is None:
-            raise self._unbound()
+            return self._read_held(backend)
         context = context_var.get()
         if context is not None and context.state is not None:
             ambient: Ambient | None = context.state.get(AMBIENT)
@@ -81,7 +85,10 @@ class Database:
                 return ambient.join(self, isolation)
             if (beside := context.state.get(HELD)) is not None:
                 refuse_beside(beside, self._backend)
-        return Tx(self, self.backend.transaction(isolation=isolation))
+        backend = self.backend
+        if self._channel is None and not self._passes(backend):
+            return HeldTx(self, isolation)
+        return Tx(self, backend.transaction(isolation=isolation))
 
     async def transact(self, fn: Callable[[Tx], Awaitable[R]], *, attempts: int = 5) -> R:
         """``fn`` in a serializable transaction, again (up to ``attempts`` times) when it collided with another one.
@@ -121,10 +128,41 @@ class Database:
         """Use ``backend``, which is started, from now on. Databases of one URL share one backend."""
         self._backend = backend
         self._channel = backend.reader()
+        self._gate = None
 
     def unbind(self) -> None:
         """Back to the state before :meth:`bind`; the backend is the caller's to stop."""
-        self._backend = self._channel = None
+        self._backend = self._channel = self._gate = None
+
+    def hold(self, gate: Gate) -> None:
+        """Until the next :meth:`bind`, let what begins wait at ``gate``; what has begun goes on. Open the gate after
+        binding."""
+        self._gate, self._channel = gate, None
+
+    async def passage(self) -> None:
+        """Wait while the database is held."""
+        while self._gate is not None:
+            await self._gate.passage()
+
+    def _read_held(self, backend: DatabaseBackend | None) -> ReadBlock:
+        if backend is None:
+            raise self._unbound()
+        if not self._passes(backend):
+            return HeldReads(self, self.read)
+        context = context_var.get()
+        state = context.state if context is not None else None
+        ambient: Ambient | None = None if state is None else state.get(AMBIENT)
+        own = ambient.reader() if ambient is not None and ambient.backend is backend else None
+        return ReadBlock(backend, own or backend.reader())
+
+    def _passes(self, backend: DatabaseBackend) -> bool:
+        """Whether the running task has a transaction open, which would wait for what waits at the gate."""
+        context = context_var.get()
+        state = context.state if context is not None else None
+        ambient: Ambient | None = None if state is None else state.get(AMBIENT) or state.get(HELD)
+        return (ambient is not None and ambient.backend is backend) or (
+            asyncio.current_task() in backend.open_by_task
+        )
 
     def on_invalidate(self, listener: Callable[[Tags], object]) -> Callable[[], None]:
         """Call ``listener(tags)`` after a commit with invalidations, before the commit is acknowledged.

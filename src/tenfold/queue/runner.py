@@ -135,6 +135,7 @@ class Runner:
         end. It begins with the subscriber's first statement, so that what it awaits before holds up nobody."""
         database = run.handler.database
         assert database is not None
+        await database.passage()
         ambient = Ambient(database)
         ambient.install(context)
         finished = False
