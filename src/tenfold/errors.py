@@ -41,6 +41,7 @@
     │   ├── SerializationFailure try the whole transaction again: `Database.transact` does
     │   ├── StatementTimeout     the deadline passed while the statement ran      (504)
     │   ├── DatabaseUnavailable  cannot be reached, locked for too long, disk full (503)
+    │   │   └── PoolExhausted    every connection of this process is taken             (503)
     │   ├── OutcomeUnknown       the connection broke at COMMIT
     │   └── TransactionMisuse    nested `db.tx()`, use after the end
     ├── GuardError
@@ -358,6 +359,10 @@ class DatabaseUnavailable(DatabaseError):
     """The database cannot be reached, is locked for too long, or its disk is full."""
 
     status = 503
+
+
+class PoolExhausted(DatabaseUnavailable):
+    """All connections of this process were taken, and none came free in time. The server may be well."""
 
 
 class OutcomeUnknown(DatabaseError):

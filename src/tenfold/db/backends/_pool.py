@@ -2,7 +2,7 @@
 
 * At most ``size`` connections, opened when they are first needed; one that is being closed still counts.
 * Who waits is served in the order of arrival. Nobody waits longer than ``wait_s``, or than the deadline of the
-  context allows for an answer in time: DatabaseUnavailable (503 with Retry-After) says which setting to raise.
+  context allows for an answer in time: PoolExhausted (503 with Retry-After) says which setting to raise.
 * A connection that somebody left in doubt is destroyed, never handed on. The others come back as they are: the
   statements of this package leave no state in the session, so nothing has to be reset.
 * The connection used last is used next, so that those which a quieter time does not need grow idle and are closed.
@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from tenfold.db.backends._time import Time
-from tenfold.errors import DatabaseUnavailable
+from tenfold.errors import DatabaseUnavailable, PoolExhausted
 
 log = logging.getLogger("tenfold.db")
 
@@ -116,7 +116,7 @@ class Pool(Generic[L]):
                 link = await self._wait()
         except TimeoutError:
             self._refused += 1
-            raise DatabaseUnavailable(
+            raise PoolExhausted(
                 f"all {self.size} connections of this process are taken, and none came free within "
                 f"{patience_s:.3g} s. Hold them for a shorter time, or raise database.pool_max."
             ) from None
