@@ -17,6 +17,7 @@ import apsw
 
 from tenfold._core.clock import Clock
 from tenfold._core.threads import contained
+from tenfold.db.backends._waiting import settled
 from tenfold.db.contract import Args, Rows
 from tenfold.db.pace import ALARM_S
 from tenfold.db.plan import Plan
@@ -262,22 +263,6 @@ def _discover(cursor: apsw.Cursor, plan: Plan, args: Args) -> apsw.Cursor:
         return cursor.execute(plan.sql, args)
     finally:
         cursor.exec_trace = None
-
-
-async def settled(future: asyncio.Future[Any]) -> bool:
-    """Wait for the end of ``future``, whatever it is, through any number of cancellations.
-
-    True when there was one; the caller raises it again once the connection is safe.
-    """
-    cancelled = False
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError:
-            cancelled = True
-    if not future.cancelled():
-        future.exception()  # seen
-    return cancelled
 
 
 def note_inline(plan: Plan, took_s: float, counters: Counters) -> None:

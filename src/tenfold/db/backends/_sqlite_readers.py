@@ -11,6 +11,7 @@ import apsw
 from tenfold.db.backends._sqlite_errors import translate
 from tenfold.db.backends._sqlite_link import Counters, Link, note_inline
 from tenfold.db.backends._time import Time
+from tenfold.db.backends._waiting import quiet
 from tenfold.db.contract import Args, Channel, Rows
 from tenfold.db.plan import Plan, refuse_writes
 from tenfold.errors import DatabaseUnavailable
@@ -194,15 +195,3 @@ async def snapshot(readers: Readers) -> AsyncGenerator[Channel]:
             link.do("ROLLBACK")
         if cancelled:
             raise asyncio.CancelledError
-
-
-async def quiet(lock: asyncio.Lock) -> bool:
-    """Wait until nobody holds ``lock``, through any number of cancellations; True when there was one."""
-    cancelled = False
-    while lock.locked():
-        try:
-            async with lock:
-                pass
-        except asyncio.CancelledError:
-            cancelled = True
-    return cancelled

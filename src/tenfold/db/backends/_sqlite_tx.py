@@ -11,8 +11,8 @@ import apsw
 
 from tenfold._core.context import current
 from tenfold.db.backends._sqlite_errors import translate
-from tenfold.db.backends._sqlite_link import note_inline, settled
-from tenfold.db.backends._sqlite_readers import quiet
+from tenfold.db.backends._sqlite_link import note_inline
+from tenfold.db.backends._waiting import quiet, settled
 from tenfold.db.contract import Args, Rows, TxChannel
 from tenfold.db.pace import INLINE_MAX_S
 from tenfold.db.plan import Plan

@@ -19,7 +19,8 @@ import apsw
 from tenfold._core.failpoints import FailpointError, failpoints
 from tenfold.db.backends._sqlite_errors import deferred_foreign_keys, translate
 from tenfold.db.backends._sqlite_line import POLL_S, Line, begin_in_turn
-from tenfold.db.backends._sqlite_link import Counters, Link, settled
+from tenfold.db.backends._sqlite_link import Counters, Link
+from tenfold.db.backends._waiting import settled
 from tenfold.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown, SerializationFailure
 
 if TYPE_CHECKING:
