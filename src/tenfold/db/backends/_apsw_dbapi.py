@@ -25,6 +25,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from tenfold.db.backends._sqlite_line import Line, begin_in_turn
+from tenfold.db.backends._sqlite_values import StrictCompiler
 from tenfold.db.backends._time import Time
 from tenfold.db.contract import TxChannel
 from tenfold.errors import StatementError
@@ -123,6 +124,9 @@ class Cursor:
 
     def close(self) -> None:
         self._rows = []
+
+    async def _async_soft_close(self) -> None:
+        """What SQLAlchemy's AsyncSession asks of a cursor that it has read; there is nothing to let go."""
 
 
 def _execute(conn: apsw.Connection, sql: str, args: tuple[Any, ...]) -> tuple[Any, Any, int, int]:
@@ -235,6 +239,7 @@ class ApswDialect(SQLiteDialect):
 
     driver = "apsw"
     default_paramstyle = "qmark"
+    statement_compiler = StrictCompiler
     supports_statement_cache = True
     supports_native_decimal = True
     colspecs: Any = {  # noqa: RUF012 - SQLAlchemy declares it like this

@@ -6,6 +6,7 @@ import re
 
 import apsw
 
+from tenfold.db.moved import FENCE
 from tenfold.db.plan import Plan
 from tenfold.errors import (
     CheckViolation,
@@ -52,6 +53,8 @@ def translate(error: Exception, plan: Plan | None = None) -> DatabaseError:
         return DatabaseUnavailable(f"the database file is damaged ({error}). Restore it from a backup.")
     if isinstance(error, TypeError):
         return StatementError(f"a parameter has a type that SQLite cannot store: {error}.{statement}")
+    if isinstance(error, OverflowError):
+        return StatementError(f"a parameter is an integer of more than 64 bits.{statement}")
     return StatementError(f"SQLite refuses the statement: {error}.{statement}")
 
 
@@ -62,8 +65,10 @@ def deferred_foreign_keys() -> ForeignKeyViolation:
     )
 
 
-def _constraint(error: apsw.ConstraintError, plan: Plan | None) -> IntegrityError:
+def _constraint(error: apsw.ConstraintError, plan: Plan | None) -> DatabaseError:
     text, code = str(error), getattr(error, "extendedresult", 0)  # apsw sets it on instances only
+    if FENCE in text:
+        return DatabaseUnavailable(f"nothing was written: {text[text.index(FENCE) :]}.")
     found = _COLUMNS.search(text)
     named = found.group(1) if found else ""
     if code in _UNIQUE:

@@ -76,7 +76,7 @@ async def fetch_in_thread(link: Link, plan: Plan, args: Args, limit: int, reader
         rows, took_s = await link.call(
             link.fetch, plan, args, limit, readers.time.statement_s(), cancel=link.halt
         )
-    except (apsw.Error, TypeError) as error:
+    except (apsw.Error, TypeError, OverflowError) as error:
         link.drop_cursor()
         raise translate(error, plan) from error
     plan.ran_in_thread(took_s)
@@ -91,7 +91,7 @@ def fetch_inline(link: Link, plan: Plan, args: Args, limit: int, counters: Count
         plan.aborted()
         counters.demotions += 1
         return None
-    except (apsw.Error, TypeError) as error:
+    except (apsw.Error, TypeError, OverflowError) as error:
         link.drop_cursor()
         raise translate(error, plan) from error
     note_inline(plan, took_s, counters)
@@ -107,7 +107,7 @@ async def pieces(link: Link, plan: Plan, args: Args, chunk: int, time: Time) -> 
                 yield rows
         finally:
             cursor.close(True)
-    except (apsw.Error, TypeError) as error:
+    except (apsw.Error, TypeError, OverflowError) as error:
         raise translate(error, plan) from error
 
 

@@ -60,7 +60,7 @@ class SqliteTx(TxChannel):
         writer = self._writer
         try:
             rows, took_s = self._link.fetch(plan, args, limit, writer.time.statement_timeout_s)
-        except (apsw.Error, TypeError) as error:
+        except (apsw.Error, TypeError, OverflowError) as error:
             raise self._failed(error, plan) from error
         note_inline(plan, took_s, writer.counters)
         return rows
@@ -71,7 +71,7 @@ class SqliteTx(TxChannel):
         writer = self._writer
         try:
             changed, took_s = self._link.run(plan, args, writer.time.statement_timeout_s)
-        except (apsw.Error, TypeError) as error:
+        except (apsw.Error, TypeError, OverflowError) as error:
             raise self._failed(error, plan) from error
         note_inline(plan, took_s, writer.counters)
         return changed
@@ -105,7 +105,7 @@ class SqliteTx(TxChannel):
         if fast and not self._busy and (self._state == _OPEN or self._open_now()):
             try:
                 changed, took_s = self._link.run_many(plan, many, budget_s)
-            except (apsw.Error, TypeError) as error:
+            except (apsw.Error, TypeError, OverflowError) as error:
                 raise self._failed(error, plan) from error
             note_inline(plan, took_s / len(many), self._writer.counters)
             return changed
@@ -145,7 +145,7 @@ class SqliteTx(TxChannel):
             alone = group is None or not group.members
             try:
                 return await self._link.call(fn, *args, cancel=self._link.halt if alone else None)
-            except (apsw.Error, TypeError) as error:
+            except (apsw.Error, TypeError, OverflowError) as error:
                 raise self._failed(error, plan) from error
             except asyncio.CancelledError:
                 self._note_failure(StatementTimeout("the statement was cancelled."))

@@ -1,0 +1,126 @@
+"""What a column takes. SQLite stores any value in any column, which a server would refuse the day the application
+moves there; so what is stored is checked against its column first. What is compared with a column is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+from sqlalchemy.util import memoized_property
+
+from tenfold.errors import StatementError
+
+Check = Callable[[Any], Any]
+"""Returns the value, as it goes to SQLite, or raises StatementError."""
+
+
+class StrictCompiler(SQLiteCompiler):
+    """Checks values of INSERT and UPDATE after their types have processed them."""
+
+    @memoized_property
+    def _bind_processors(self) -> Any:
+        processors: dict[str, Any] = dict(super()._bind_processors)  # type: ignore[misc]
+        if self.isinsert or self.isupdate:
+            given = _given(self.statement)
+            for bind, name in self.bind_names.items():
+                type_: Any = bind.type if bind._is_crud else given.get(bind.key)
+                check = None if type_ is None else _check(type_, bind.key)
+                if check is not None:
+                    processors[name] = _both(processors.get(name), check)
+        return processors
+
+
+def _given(statement: Any) -> dict[str, Any]:
+    """The columns' types by the keys of the parameters that ``values(column=bindparam(key))`` names."""
+    types: dict[str, Any] = {}
+    for column, value in (getattr(statement, "_values", None) or {}).items():
+        if isinstance(value, sa.BindParameter):
+            column = statement.table.columns[column] if isinstance(column, str) else column
+            types[value.key] = column.type
+    return types
+
+
+def _both(process: Callable[[Any], Any] | None, check: Check) -> Check:
+    if process is None:
+        return check
+    return lambda value: check(process(value))
+
+
+def _check(type_: Any, name: str) -> Check | None:
+    while isinstance(type_, sa.TypeDecorator):
+        type_ = type_.impl_instance
+    if isinstance(type_, sa.Enum):
+        return None  # the type knows its members
+    if isinstance(type_, sa.String):
+        return _text(type_.length, name)
+    if isinstance(type_, sa.Integer):
+        bits = 64 if isinstance(type_, sa.BigInteger) else 16 if isinstance(type_, sa.SmallInteger) else 32
+        return _integer(bits, name)
+    if isinstance(type_, sa.Float | sa.Double):
+        return _number(None, name)
+    if isinstance(type_, sa.Numeric):
+        whole = None if type_.precision is None else 10 ** (type_.precision - (type_.scale or 0))
+        return _number(whole, name)
+    return _binary(name) if isinstance(type_, sa.LargeBinary) else None
+
+
+def _text(length: int | None, name: str) -> Check:
+    def check(value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise _misfit(name, "text", value)
+        if "\0" in value:
+            raise StatementError(f"the text for {name!r} contains the character NUL, which no database keeps.")
+        if length is not None and len(value) > length:
+            raise StatementError(f"the text for {name!r} has {len(value)} characters; its column takes {length}.")
+        return value
+
+    return check
+
+
+def _integer(bits: int, name: str) -> Check:
+    end = 1 << (bits - 1)
+
+    def check(value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, int):
+            raise _misfit(name, "an integer", value)
+        if not -end <= value < end:
+            wider = "" if bits == 64 else " Declare the column as sa.BigInteger."
+            raise StatementError(f"the integer for {name!r} does not fit into {bits} bits.{wider}")
+        return value
+
+    return check
+
+
+def _number(whole: int | None, name: str) -> Check:
+    def check(value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, float | int):
+            raise _misfit(name, "a number", value)
+        if value != value:  # NaN, which SQLite would turn into NULL
+            raise StatementError(f"the number for {name!r} is NaN, which SQLite does not keep.")
+        if whole is not None and not -whole < value < whole:
+            raise StatementError(f"the number for {name!r} has more digits than its column takes.")
+        return value
+
+    return check
+
+
+def _binary(name: str) -> Check:
+    def check(value: Any) -> Any:
+        if value is None or isinstance(value, bytes | bytearray | memoryview):
+            return value
+        raise _misfit(name, "bytes", value)
+
+    return check
+
+
+def _misfit(name: str, wanted: str, value: Any) -> StatementError:
+    return StatementError(f"the value for {name!r} is of type {type(value).__name__}; its column takes {wanted}.")
