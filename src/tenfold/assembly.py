@@ -7,7 +7,7 @@ the declarations is found here. :meth:`Assembly.start` opens what the parts stan
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,6 +37,8 @@ from tenfold.rpc.binding import Calls
 from tenfold.security import keys
 from tenfold.security.accounts import Accounts
 from tenfold.security.principal import service_principal
+from tenfold.switch import Switch
+from tenfold.switch_page import SwitchPage
 from tenfold.telemetry import names
 from tenfold.telemetry.hub import Hub
 from tenfold.telemetry.ops import OpsApp
@@ -66,6 +68,7 @@ class Assembly:
         self.http = self._http()
         self.rsgi = RsgiApp(self.http)
         self.background = Background(app, self.telemetry)
+        self._databases = _Databases(app.databases, self.settings, app.data_dir, app.clock, self.telemetry)
         self.calls = Calls(app.operations, self.http.wiring, self.telemetry.registry)
         self._hooks = [(service.name, _Hooks(service, app.container)) for service in app.services]
         self.ops = OpsApp(
@@ -168,9 +171,7 @@ class Assembly:
         _check_secrets(app)
         _make_folder(app.data_dir)
         await life.start("telemetry", self.telemetry)
-        await life.start(
-            "databases", _Databases(app.databases, settings, app.data_dir, app.clock, self.telemetry)
-        )
+        await life.start("databases", self._databases)
         caches = [*app.caches, self.response_cache]
         await life.start("caches", _Caches(caches, app.databases, settings, app.clock, self.telemetry))
         await life.start("mail", _Mail(self.mailer, settings, app.data_dir, app.clock, self.telemetry))
@@ -179,6 +180,7 @@ class Assembly:
         for service, guard in self._guards.items():
             await life.start(f"idempotency keys of {service}", guard)
         await life.start("queues", self.background)
+        await life.start("switch", self._switch())
         await life.start("dependencies", _Dependencies(app.container))
         await life.start("calls", self.calls)
         await life.start("http", self.http)
@@ -187,6 +189,22 @@ class Assembly:
             await life.start(f"hooks of {service_name}", hooks)
         if worker:
             await life.start("worker", self.background.worker)
+
+    def _switch(self) -> Switch:
+        """What moves the databases while the app runs; ``tenfold grow`` reaches it at the operations listener."""
+        app = self.app
+        switch = Switch(
+            app.databases,
+            self.background.queues,
+            self.settings.database,
+            app.data_dir,
+            app.clock,
+            self._databases.moved,
+        )
+        if app.databases:
+            about = "Where the database is, and whether it is being moved."
+            self.telemetry.pages.add("/grow", "Move of the database", about, SwitchPage(switch))
+        return switch
 
     def _show_admission(self) -> None:
         gate = self.http.wiring.admission
@@ -229,6 +247,8 @@ class _Databases:
         self._databases, self._settings = databases, settings
         self._data_dir, self._clock, self._telemetry = data_dir, clock, telemetry
         self._backend: DatabaseBackend | None = None
+        self._left: list[DatabaseBackend] = []
+        """Those that the databases have moved away from: reads that began there end there."""
 
     async def start(self) -> None:
         if not self._databases:
@@ -246,12 +266,23 @@ class _Databases:
         except BaseException:
             await self.stop()
             raise
-        self._telemetry.numbers("tenfold_db", "The database of this process.", ({}, backend.stats))
+        self._telemetry.numbers("tenfold_db", "The database of this process.", ({}, self._stats))
         self._telemetry.check("database", self._health)
 
     def _mode(self) -> Literal["auto", "check"]:
         given = self._settings.database.migrate
         return given or ("check" if self._settings.app.env == "production" else "auto")
+
+    def moved(self, old: DatabaseBackend, new: DatabaseBackend) -> None:
+        """For the switch: ``new`` is the backend from now on."""
+        self._left.append(old)
+        self._backend = new
+        for topic, callback in old.hints:
+            new.on_hint(topic, callback)
+
+    def _stats(self) -> Mapping[str, int | float]:
+        assert self._backend is not None
+        return self._backend.stats()
 
     async def _health(self) -> str:
         assert self._backend is not None
@@ -261,8 +292,9 @@ class _Databases:
     async def stop(self) -> None:
         for database in self._databases:
             database.unbind()
-        if self._backend is not None:
-            await self._backend.stop()
+        for backend in (self._backend, *self._left):
+            if backend is not None:
+                await backend.stop()
 
 
 class _Caches:

@@ -25,6 +25,18 @@ KNOWN: Final = (
     "db.commit.before",
     "db.commit.after",
     "db.acknowledge.before",
+    "switch.held",
+    "switch.moving",
+    "grow.claimed",
+    "grow.captured",
+    "grow.made",
+    "grow.copied",
+    "grow.applied",
+    "grow.verified",
+    "grow.held",
+    "grow.drained",
+    "grow.marked",
+    "grow.resumed",
 )
 """Every point there is, so that a harness can visit each. A new point is added here."""
 

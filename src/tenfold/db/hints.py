@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 log = logging.getLogger("tenfold.db")
 
@@ -30,6 +30,10 @@ class Hints:
                 self._callbacks.pop(topic, None)
 
         return end
+
+    def __iter__(self) -> Iterator[tuple[str, Callback]]:
+        """Every topic with each of its callbacks."""
+        yield from [(topic, one) for topic, waiting in self._callbacks.items() for one in waiting]
 
     @property
     def topics(self) -> list[str]:

@@ -98,6 +98,7 @@ class Claimer:
 
     async def look(self, reader: Reader) -> Look:
         """What there is to do, as ``reader`` sees it."""
+        await self._queue.database.passage()  # the look is in the SQL of the database that is then read
         return await self._queue.backend.look(reader)
 
     def worthwhile(self, look: Look) -> bool:

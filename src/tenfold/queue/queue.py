@@ -159,6 +159,13 @@ class Queues:
             found = self._by_backend[database.backend] = Queue(made, database, self._clock)
         return found
 
+    def rebind(self, old: DatabaseBackend, new: DatabaseBackend) -> None:
+        """The queue in ``old`` goes on in ``new``, for everybody who holds it. Nothing may be under way in it."""
+        moved = self._by_backend.pop(old, None)
+        if moved is not None:
+            moved.backend = backend_class("queue", new.url, where="database.url")()
+            self._by_backend[new] = moved
+
     def all(self) -> list[Queue]:
         """Every queue asked for so far."""
         return list(self._by_backend.values())

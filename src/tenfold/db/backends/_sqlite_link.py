@@ -130,6 +130,8 @@ class Link:
             f"cache_size=-{_PAGE_CACHE_KIB}",
             "temp_store=MEMORY",
             "trusted_schema=OFF",
+            # As on other databases; and so that a row that OR REPLACE removes is seen by DELETE triggers.
+            "recursive_triggers=ON",
             f"query_only={'OFF' if writer else 'ON'}",
         ):
             self.do(f"PRAGMA {pragma}")

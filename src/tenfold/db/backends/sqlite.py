@@ -48,6 +48,7 @@ from tenfold.db.contract import (
     Rows,
     TxChannel,
 )
+from tenfold.db.moved import GROWTH, READ_MARK, sentence
 from tenfold.db.plan import Plan, PlanCache
 from tenfold.errors import ConfigError, DatabaseUnavailable, NotBound
 
@@ -125,6 +126,17 @@ class Backend(DatabaseBackend):
                 raise ConfigError(
                     f"{self.path} cannot be used with a write-ahead log (it stays in mode {mode!r}).",
                     where="database.url", remedy="Put it on a local disk.",
+                )  # fmt: skip
+            self._refuse_if_moved(conn)
+
+    def _refuse_if_moved(self, conn: apsw.Connection) -> None:
+        if not conn.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (GROWTH,)).fetchall():
+            return
+        for _, target, moved_at in conn.execute(READ_MARK):
+            if moved_at is not None:
+                raise ConfigError(
+                    sentence(str(target)), where="database.url",
+                    remedy=f"Set database.url to the new place instead of {self.url}.",
                 )  # fmt: skip
 
     def _connect(self) -> None:
