@@ -101,6 +101,12 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     earlier deadline waits until shortly before it."""
     connect_timeout_s: Seconds = 5.0
     """Servers: how long making a connection may take."""
+    replicas: list[str] = []
+    """Servers: URLs of copies of the database at ``url``, which answer reads. The same in every process of the app."""
+    lag_max_s: Seconds = 10.0
+    """A replica that is further behind is left out until it has caught up."""
+    replica_wait_s: Annotated[float, Meta(ge=0)] = 0.0
+    """How long a read waits for a replica to have its caller's last write before it goes to the primary."""
     statement_timeout_s: Seconds = 30.0
     """For work without a deadline."""
     lock_timeout_s: Seconds = 10.0

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +76,11 @@ class Channel(ABC):
     @abstractmethod
     def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
         """The rows in pieces of ``chunk``; the next piece is read when the consumer asks for it."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Channel]:
+        """A channel whose statements all see one state: that of the first of them. A transaction's is one as it is;
+        a backend's :meth:`DatabaseBackend.reader` has :meth:`DatabaseBackend.snapshot` instead."""
+        return nullcontext(self)
 
 
 class TxChannel(Channel):

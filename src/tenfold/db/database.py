@@ -8,12 +8,13 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tenfold._core.context import _current as context_var
 from tenfold.db.ambient import AMBIENT, HELD, Ambient, refuse_beside
 from tenfold.db.gate import Gate, HeldReads, HeldTx
 from tenfold.db.reader import ReadBlock, Reader
+from tenfold.db.routing import check_consistency
 from tenfold.db.tx import Tx
 from tenfold.errors import NotBound, SerializationFailure
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from tenfold.db.contract import Channel, DatabaseBackend, Isolation
+    from tenfold.db.replicas import Replicas
+    from tenfold.db.routing import Consistency
 
 __all__ = ["Database", "Reader", "Tx"]
 
@@ -42,6 +45,8 @@ class Database:
         self._channel: Channel | None = None
         """None while nothing new may begin: unbound, or held at :attr:`_gate`."""
         self._gate: Gate | None = None
+        self.replicas: Replicas | None = None
+        """Copies that reads may go to; for the layers of this package."""
         self._listeners: list[Callable[[Tags], object]] = []
         self._announced: list[Callable[[Tags], Awaitable[None] | None]] = []
 
@@ -50,12 +55,19 @@ class Database:
 
     # ── for users ──
 
-    def read(self, *, consistency: Literal["own"] = "own") -> ReadBlock:
+    def read(self, *, consistency: Consistency = "own") -> ReadBlock:
         """Reads outside of a transaction.
 
-        ``await db.read().one(…)`` sees the latest committed state. ``async with db.read() as reader`` gives all
-        its statements the same state: the one at the first of them. ``consistency="own"`` promises that the caller
-        sees its own acknowledged writes (and those of its operation's ``db.tx()`` blocks that joined).
+        ``await db.read().one(…)`` sees committed state; ``async with db.read() as reader`` gives all its statements
+        the same state: the one at the first of them. It is the latest state, unless ``database.replicas`` are read
+        from; then it is at least
+
+        * ``"own"``: what the caller wrote before, in this request or an earlier one of the same client, in the calls
+          it made, or before the event or job that this is; and at most ``database.lag_max_s`` old;
+        * ``"strong"``: everything that was acknowledged: the primary is asked;
+        * a number: everything that was acknowledged so many seconds ago, whoever wrote it.
+
+        Inside an operation with ``idempotent=True`` reads also find what its ``db.tx()`` blocks wrote.
         """
         backend, channel = self._backend, self._channel
         if backend is None or channel is None:
@@ -65,7 +77,15 @@ class Database:
             ambient: Ambient | None = context.state.get(AMBIENT)
             if ambient is not None and ambient.backend is backend:
                 return ReadBlock(backend, ambient.reader() or channel)
+        if consistency != "own":
+            channel = self._less_or_more(consistency, backend, channel)
         return ReadBlock(backend, channel)
+
+    def _less_or_more(self, consistency: Consistency, backend: DatabaseBackend, channel: Channel) -> Channel:
+        check_consistency(consistency)
+        if self.replicas is None or consistency == "own":
+            return channel
+        return backend.reader() if consistency == "strong" else self.replicas.aged(float(consistency))
 
     def tx(self, *, isolation: Isolation = "default") -> Tx:
         """A transaction: ``async with db.tx() as tx``. See :class:`Tx`.
@@ -124,15 +144,17 @@ class Database:
             raise self._unbound()
         return self._backend
 
-    def bind(self, backend: DatabaseBackend) -> None:
-        """Use ``backend``, which is started, from now on. Databases of one URL share one backend."""
+    def bind(self, backend: DatabaseBackend, replicas: Replicas | None = None) -> None:
+        """Use ``backend``, which is started, from now on, and ``replicas`` of it for reads. Databases of one URL share
+        both."""
         self._backend = backend
-        self._channel = backend.reader()
+        self.replicas = replicas
+        self._channel = backend.reader() if replicas is None else replicas.own
         self._gate = None
 
     def unbind(self) -> None:
         """Back to the state before :meth:`bind`; the backend is the caller's to stop."""
-        self._backend = self._channel = self._gate = None
+        self._backend = self._channel = self._gate = self.replicas = None
 
     def hold(self, gate: Gate) -> None:
         """Until the next :meth:`bind`, let what begins wait at ``gate``; what has begun goes on. Open the gate after
@@ -200,7 +222,12 @@ class Database:
         """Undo at the end of the block everything that was committed inside it, on this database and those that
         share its backend. For tests."""
         async with self.backend.sandbox():
-            yield
+            go_on = self.replicas.pause() if self.replicas is not None else None
+            try:
+                yield
+            finally:
+                if go_on is not None:
+                    go_on()
 
     def _unbound(self) -> NotBound:
         return NotBound(

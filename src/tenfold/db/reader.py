@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from tenfold.db.decode import Row
@@ -130,10 +129,10 @@ class Reader:
 
 
 class ReadBlock(Reader):
-    """What ``db.read()`` returns. Used directly, each statement sees the latest committed state; inside
+    """What ``db.read()`` returns. Used directly, each statement sees a state of its own; inside
     ``async with db.read() as reader`` all statements see the same one."""
 
-    __slots__ = ("_backend", "_snapshot")
+    __slots__ = ("_backend", "_each", "_snapshot")
 
     def __init__(self, backend: DatabaseBackend, channel: Channel) -> None:
         self._bind = backend.plans.bind
@@ -144,12 +143,9 @@ class ReadBlock(Reader):
     async def __aenter__(self) -> Self:
         if self._snapshot is not None:
             raise TransactionMisuse("this reader is open already. Call db.read() for another one.")
-        if self._channel is not self._backend.reader():
-            self._snapshot = nullcontext(
-                self._channel
-            )  # inside an operation's transaction: consistent as it is
-        else:
-            self._snapshot = self._backend.snapshot()
+        channel = self._each = self._channel
+        latest = channel is self._backend.reader()
+        self._snapshot = self._backend.snapshot() if latest else channel.snapshot()
         self._channel = await self._snapshot.__aenter__()
         return self
 
@@ -158,7 +154,7 @@ class ReadBlock(Reader):
     ) -> None:
         assert self._snapshot is not None
         snapshot, self._snapshot = self._snapshot, None
-        self._channel = self._backend.reader()
+        self._channel = self._each
         await snapshot.__aexit__(kind, error, trace)
 
 

@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from tenfold._core.causal import BEYOND
 from tenfold.db.load import load
 from tenfold.db.reader import Reader
-from tenfold.errors import TransactionMisuse
+from tenfold.errors import OutcomeUnknown, TransactionMisuse
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -201,7 +202,15 @@ class Tx(Reader):
             raise
         if self._orm is not None:
             await self._orm.close()
-        cancelled = await self._channel.commit()
+        replicas = self._db.replicas
+        try:
+            cancelled = await self._channel.commit()
+        except OutcomeUnknown:
+            if replicas is not None:
+                replicas.committed(BEYOND)
+            raise
+        if replicas is not None:
+            replicas.committed(self._channel.position)
         self._committed()
         if cancelled:
             raise asyncio.CancelledError
