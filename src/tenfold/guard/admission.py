@@ -30,17 +30,18 @@ def verdict(in_flight: int, in_flight_max: int, waiting: int, waiting_max: int) 
 class Admission:
     """At most ``in_flight_max`` run and ``waiting_max`` wait, first come first served, ``wait_s`` at most.
 
-    The counts are plain attributes, to be read by metrics at any time.
+    The counts are plain attributes, to be read by metrics at any time. The endpoints' generated code does what
+    :meth:`try_enter` does, and :meth:`leave` while nobody waits, without the calls.
     """
 
     __slots__ = (
-        "_in_flight_max",
-        "_queue",
         "_retry_after_s",
         "_wait_s",
         "_waiting_max",
         "admitted",
         "in_flight",
+        "in_flight_max",
+        "queue",
         "refused",
     )
 
@@ -53,11 +54,11 @@ class Admission:
                 where="admission",
                 remedy="At least one must run, none or more may wait, and for longer than 0 s.",
             )
-        self._in_flight_max = in_flight_max
+        self.in_flight_max = in_flight_max
         self._waiting_max = waiting_max
         self._wait_s = wait_s
         self._retry_after_s = retry_after_s
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self.queue: deque[asyncio.Future[None]] = deque()
         self.in_flight = 0
         self.admitted = 0
         self.refused = 0
@@ -65,11 +66,11 @@ class Admission:
     @property
     def waiting(self) -> int:
         """How many stand in the queue."""
-        return len(self._queue)
+        return len(self.queue)
 
     def try_enter(self) -> bool:
         """Enter if there is room and nobody waits. Who got True calls :meth:`leave` at the end."""
-        if self.in_flight >= self._in_flight_max or self._queue:
+        if self.in_flight >= self.in_flight_max or self.queue:
             return False
         self.in_flight += 1
         self.admitted += 1
@@ -80,7 +81,7 @@ class Admission:
 
         Raises Unavailable (503, with Retry-After) when the queue is full or the turn does not come in time.
         """
-        match verdict(self.in_flight, self._in_flight_max, len(self._queue), self._waiting_max):
+        match verdict(self.in_flight, self.in_flight_max, len(self.queue), self._waiting_max):
             case "run":
                 self.try_enter()
             case "wait":
@@ -90,8 +91,8 @@ class Admission:
 
     def leave(self) -> None:
         """The work ended: the next in line takes the place, else it is free."""
-        while self._queue:
-            turn = self._queue.popleft()
+        while self.queue:
+            turn = self.queue.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -99,15 +100,15 @@ class Admission:
 
     async def _stand_in_line(self) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        self.queue.append(turn)
         try:
             async with asyncio.timeout(self._wait_s):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self.leave()  # the place came in the very moment we gave up: pass it on
-            elif turn in self._queue:
-                self._queue.remove(turn)
+            elif turn in self.queue:
+                self.queue.remove(turn)
             if isinstance(error, TimeoutError):
                 raise self._refusal() from None
             raise

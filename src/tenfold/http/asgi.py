@@ -76,13 +76,12 @@ class HttpApp:
             idempotency=idempotency,
             response_cache=response_cache,
             edge=edge,
-            boot=f"{self.clock.random.getrandbits(40):010x}-",
+            boot=f"{self.clock.random.getrandbits(40):010x}",
         )
         self.endpoints: list[Endpoint] = []
         self._router: Router[Endpoint] = Router()
-        self._trust: Callable[[Any], Any] | None = (
-            None if edge is None or edge.proxies is None else edge.trust
-        )
+        # Replaces client and scheme of a scope by what trusted proxies say.
+        self.trust: Callable[[Any], Any] | None = None if edge is None or edge.proxies is None else edge.trust
         self.dispatcher = Dispatcher(self._router, edge)
         self.mounts = Mounts(list(mounts), authenticator)
         self._websocket = websocket
@@ -133,8 +132,8 @@ class HttpApp:
             return
         if not self._started:
             await self.start()
-        if self._trust is not None:
-            scope = self._trust(scope)
+        if self.trust is not None:
+            scope = self.trust(scope)
         # Subscripts where .get() would do, here and below: they are no calls, and this runs for every request.
         path, method, raw_headers = scope["path"], scope["method"], scope["headers"]
         if "root_path" in scope and scope["root_path"]:  # noqa: RUF019

@@ -164,19 +164,13 @@ def idempotency(build: Build) -> None:
     guards = build.wiring.idempotency
     if guards is None:
         raise DeclarationError("it is idempotent, but the app keeps no keys.", where=build.operation.where)
-    once = Once(
-        guards(build.operation.service), build.operation.name, lease_s=build.timeout_s + LEASE_MARGIN_S
-    )
+    once = Once(guards(build.operation.service), build.operation.name)
     code = build.code
     code.use(once=once.run)
     run = ["answer = await once(request, work)"]
     if wanted != "required":
         run = ["if b'idempotency-key' in headers:", " " + run[0], "else:", " answer = await work()"]
     code.open("async def work():", " return answer", *run)
-
-
-LEASE_MARGIN_S = 5.0
-"""A run is cancelled at its deadline; this much later its key is free for another."""
 
 
 def key_missing() -> BadRequest:
@@ -186,10 +180,9 @@ def key_missing() -> BadRequest:
 class Once:
     """Runs the keyed requests of one operation."""
 
-    def __init__(self, guard: IdempotencyGuard, operation: str, *, lease_s: float) -> None:
+    def __init__(self, guard: IdempotencyGuard, operation: str) -> None:
         self._guard = guard
         self._operation = operation
-        self._lease_s = lease_s
 
     async def run(self, request: Request, work: Work) -> Answer:
         """The stored answer, or that of ``work``, committed together with its effect."""
@@ -197,7 +190,7 @@ class Once:
         principal = request.context.principal
         scope = self._operation if principal is None else f"{self._operation} {principal.id}"
         digest = fingerprint(request.method, request.path, request.query_string, await request.body())
-        outcome = await self._guard.begin(key, scope, digest, lease_s=self._lease_s)
+        outcome = await self._guard.begin(key, scope, digest)
         if isinstance(outcome, Replay):
             return outcome.reply.status, list(outcome.reply.headers), outcome.reply.body, None
         try:

@@ -30,14 +30,16 @@ SameSite = Literal["lax", "strict", "none"]
 class SharedHeaders(list[tuple[bytes, bytes]]):
     """Headers of answers that are given out many times; nobody changes them."""
 
-    __slots__ = ("texts",)
+    __slots__ = ("block", "texts")
 
     texts: list[tuple[str, str]] | None
     """What the RSGI entry made of them, once it did."""
+    block: bytes | None
+    """What our HTTP/1.1 protocol made of them, once it did."""
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         super().__init__(headers)
-        self.texts = None
+        self.texts = self.block = None
 
 
 JSON = b"application/json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from bisect import bisect_left
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from tenfold.http.access import Authentication, admitted, optional, policy_of
 from tenfold.http.recover import ABORTED, Recovery
 from tenfold.http.request import Request
 from tenfold.security.principal import Principal
+from tenfold.telemetry.metrics import SECONDS
 
 if TYPE_CHECKING:
     from tenfold.http.build import Build
@@ -24,7 +26,7 @@ def trace(build: Build) -> None:
     code.use(monotonic=wiring.clock.monotonic, Context=Context, set_context=enter_context)
     code.use(ids=wiring.request_ids)
     members = [
-        f"request_id=f'{wiring.boot}{{next(ids):x}}'",
+        f"request_id=f'{wiring.boot}-{{number:x}}'",
         f"deadline=started + {build.timeout_s!r}",
         f"service={operation.service!r}",
         f"operation={operation.name!r}",
@@ -32,20 +34,30 @@ def trace(build: Build) -> None:
     if operation.policies.priority is not Priority.DEFAULT:
         code.use(PRIORITY=operation.policies.priority)
         members.append("priority=PRIORITY")
-    code.line("started = monotonic()", "headers = request.header_bytes")
-    if wiring.telemetry is not None and wiring.telemetry.tracer is not None:
-        code.use(begin_trace=wiring.telemetry.tracer.begin)
-        code.line(
-            "if b'traceparent' in headers:",
-            "    trace = begin_trace(headers[b'traceparent'].decode('latin-1'))",
-            "else:",
-            "    trace = begin_trace()",
-        )
-        members += ["trace_id=trace.trace_id", "span_id=trace.span_id", "sampled=trace.sampled"]
-        members.append(
-            "tracestate=headers[b'tracestate'].decode('latin-1') if b'tracestate' in headers else ''"
-        )
-    code.line(f"context = request.context = Context({', '.join(members)})")
+    code.line("started = monotonic()", "headers = request.header_bytes", "number = next(ids)")
+    tracer = None if wiring.telemetry is None else wiring.telemetry.tracer
+    if tracer is None:
+        code.line(f"context = request.context = Context({', '.join(members)})")
+    else:
+        code.use(begin_trace=tracer.begin)
+        joined = [
+            *members, "trace_id=trace.trace_id", "span_id=trace.span_id", "sampled=trace.sampled",
+            "tracestate=headers[b'tracestate'].decode('latin-1') if b'tracestate' in headers else ''",
+        ]  # fmt: skip
+        # Where no trace can be sampled that starts here, its id only has to be unique, and a number is.
+        fresh = [*members, f"trace_id=f'{tracer.origin}{{number:016x}}'"]
+        if tracer.samples:
+            code.line("if b'traceparent' not in headers: trace = begin_trace()")
+            code.line("else: trace = begin_trace(headers[b'traceparent'].decode('latin-1'))")
+            code.line(f"context = request.context = Context({', '.join(joined)})")
+        else:
+            code.line(
+                "if b'traceparent' in headers:",
+                "    trace = begin_trace(headers[b'traceparent'].decode('latin-1'))",
+                f"    context = request.context = Context({', '.join(joined)})",
+                "else:",
+                f"    context = request.context = Context({', '.join(fresh)})",
+            )
     code.line("set_context(context)")
 
 
@@ -59,9 +71,13 @@ def measure(build: Build) -> None:
     code.line("stats.in_flight += 1", "answer = ABORTED")
     after = [
         "seconds = monotonic() - started",
+        # OperationStats.record, written out.
         "stats.in_flight -= 1",
-        "stats.record(answer[0], seconds)",
+        "stats.statuses[answer[0] // 100] += 1",
+        "stats.buckets[bucket_of(SECONDS, seconds)] += 1",
+        "stats.sum_s += seconds",
     ]
+    code.use(bucket_of=bisect_left, SECONDS=SECONDS)
     if telemetry.tracer is not None:
         code.use(root_span=telemetry.tracer.root)
         span = f"root_span({operation.name!r}, route={operation.path!r}, method={operation.method!r})"
@@ -84,15 +100,20 @@ def recover(build: Build) -> None:
 
 
 def admission(build: Build) -> None:
-    """Take a place among the requests in progress, wait a moment for one, or be told 503; two calls when there
-    is room. Critical operations always enter."""
+    """Take a place among the requests in progress, wait a moment for one, or be told 503; no call when there is
+    room. Critical operations always enter."""
     gate = build.wiring.admission
     if gate is None or build.operation.policies.priority is Priority.CRITICAL:
         return
     code = build.code
-    code.use(try_enter=gate.try_enter, stand_in_line=gate.wait, leave=gate.leave)
-    code.line("if not try_enter(): await stand_in_line()")
-    code.open("try:", "finally:", " leave()")
+    code.use(gate=gate, stand_in_line=gate.wait, leave=gate.leave)
+    code.line(  # Admission.try_enter, written out; and its leave, where nobody waits
+        "if gate.in_flight >= gate.in_flight_max or gate.queue: await stand_in_line()",
+        "else:",
+        "    gate.in_flight += 1",
+        "    gate.admitted += 1",
+    )
+    code.open("try:", "finally:", " if gate.queue: leave()", " else: gate.in_flight -= 1")
 
 
 def deadline(build: Build) -> None:

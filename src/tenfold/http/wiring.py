@@ -43,6 +43,11 @@ class Tracing(Protocol):
         """Whether a trace that starts here may be recorded."""
         ...
 
+    @property
+    def origin(self) -> str:
+        """First half (16 digits) of the ids of unsampled traces that start in this process."""
+        ...
+
     def begin(self, traceparent: str | None = None, /) -> Trace: ...
 
     def root(self, name: str, kind: str = "server", **attributes: Any) -> AbstractContextManager[Any]: ...
@@ -52,8 +57,11 @@ class Stats(Protocol):
     """The numbers of one operation (``telemetry.operations.OperationStats``)."""
 
     in_flight: int
-
-    def record(self, status: int, seconds: float, /) -> None: ...
+    statuses: list[int]
+    """By the first digit."""
+    buckets: list[int]
+    """By the position in ``telemetry.metrics.SECONDS``."""
+    sum_s: float
 
 
 class Telemetry(Protocol):

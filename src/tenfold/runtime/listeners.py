@@ -74,6 +74,9 @@ class UvicornListener:
     def __init__(self, app: Any, sock: socket.socket, *, drain_s: float) -> None:
         import uvicorn
 
+        from tenfold.app import App
+        from tenfold.runtime.protocol import protocol_of
+
         class Server(uvicorn.Server):
             @contextlib.contextmanager
             def capture_signals(self) -> Generator[None]:
@@ -85,7 +88,7 @@ class UvicornListener:
             uvicorn.Config(
                 app,
                 interface="asgi3",  # left to guess, uvicorn takes a bound method such as App.ops for ASGI 2
-                http="httptools",
+                http=protocol_of(app) if isinstance(app, App) else "httptools",
                 ws="websockets-sansio",
                 lifespan="off",
                 log_config=None,

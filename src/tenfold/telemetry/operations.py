@@ -13,7 +13,8 @@ _CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class OperationStats:
-    """The numbers of one operation. Update with :meth:`record`, and ``in_flight`` by hand around the work."""
+    """The numbers of one operation. The endpoint's generated code does what :meth:`record` does, without the call;
+    ``in_flight`` is kept by hand around the work."""
 
     __slots__ = ("buckets", "in_flight", "labels", "statuses", "sum_s")
 

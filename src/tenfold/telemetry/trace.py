@@ -70,6 +70,8 @@ class Tracer:
         self._redactor = redactor or Redactor()
         # Trace ids need no secrecy, so one seed from the clock's randomness saves a system call per request.
         self._bits = random.Random(clock.random.getrandbits(256)).getrandbits  # noqa: S311
+        self.origin = f"{self._bits(64) or 1:016x}"
+        """First half of the ids of unsampled traces that start here; a number makes the other."""
         self._threshold = int(settings.ratio * (1 << _RATIO_BITS))
         self._queue: deque[Span] = deque()
         self._task: asyncio.Task[None] | None = None
