@@ -63,6 +63,8 @@ class Stats(Protocol):
     """By the position in ``telemetry.metrics.SECONDS``."""
     sum_s: float
 
+    def record(self, status: int, seconds: float, /) -> None: ...
+
 
 class Telemetry(Protocol):
     """What the HTTP layer tells about its work. Every part is optional: None costs nothing."""

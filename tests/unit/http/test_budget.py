@@ -14,10 +14,10 @@ from msgspec import Meta
 
 from tenfold._core.clock import SystemClock
 from tenfold.app import App
+from tenfold.assembly import Assembly
 from tenfold.cache.backends.memory import Backend
 from tenfold.cache.cache import Cache
 from tenfold.cache.response import ResponseStore
-from tenfold.assembly import Assembly
 from tenfold.http.asgi import HttpApp
 from tenfold.http.operation import ResponseCache
 from tenfold.security.policy import public
