@@ -19,7 +19,7 @@ framework = sa.MetaData()
 versions = sa.Table(
     "tenfold_schema",
     framework,
-    sa.Column("part", sa.Text, primary_key=True),
+    sa.Column("part", sa.String(64), primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
 )
 
