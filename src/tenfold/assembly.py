@@ -23,7 +23,7 @@ from tenfold.cache.cache import Cache
 from tenfold.cache.response import ResponseStore
 from tenfold.db import migrations
 from tenfold.errors import ConfigError, DeclarationError, TenfoldError
-from tenfold.guard.backends.sql import SqlIdempotencyStore
+from tenfold.guard.backends._sql_idempotency import SqlIdempotencyStore
 from tenfold.guard.idempotency import IdempotencyGuard
 from tenfold.http.asgi import HttpApp
 from tenfold.http.asgi import Mount as HttpMount

@@ -22,7 +22,7 @@ from tenfold._core.settings import DatabaseSettings
 from tenfold.db.backends.sqlite import Backend
 from tenfold.db.database import Database
 from tenfold.errors import RequestInProgress
-from tenfold.guard.backends.sql import _COMPLETE, SqlIdempotencyStore, _encode, _SqlAttempt, table
+from tenfold.guard.backends._sql_idempotency import SqlIdempotencyStore, _encode, _SqlAttempt, table
 from tenfold.guard.idempotency import Attempt, IdempotencyGuard, Replay, StoredReply
 
 LEASE_S = 0.15
@@ -40,18 +40,19 @@ class BrokenStore(SqlIdempotencyStore):
     """Effect first, reply afterwards in a transaction of its own: the mistake that the checker must catch."""
 
     def attempt(self, scope: str, key: str, claim: str) -> Attempt:
-        return _BrokenAttempt(self._db, scope, key, claim)
+        return _BrokenAttempt(self, scope, key, claim)
 
 
 class _BrokenAttempt(_SqlAttempt):
-    def __init__(self, db: Database, scope: str, key: str, claim: str) -> None:
-        super().__init__(db, scope, key, claim)
-        self._leave()
+    def __init__(self, store: SqlIdempotencyStore, scope: str, key: str, claim: str) -> None:
+        super().__init__(store, scope, key, claim)
+        self._operation._leave()
 
-    async def complete(self, reply: StoredReply, expires_at: float, *, effect: bool) -> bool:
-        values = {**self._row, "new_reply": _encode(reply), "new_expires_at": expires_at}
-        async with self._db.tx() as tx:
-            return await tx.execute(_COMPLETE, values) == 1
+    async def complete(self, reply: StoredReply, keep_s: float, *, effect: bool) -> bool:
+        store = self._store
+        values = {**self._row, "new_reply": _encode(reply), "keep_s": keep_s, **store.clock()}
+        async with store.db.tx() as tx:
+            return await tx.execute(store.sql.complete, values) == 1
 
 
 async def request(db: Database, guard: IdempotencyGuard, key: str) -> None:
@@ -59,7 +60,7 @@ async def request(db: Database, guard: IdempotencyGuard, key: str) -> None:
     enter(Context())
     while True:
         try:
-            outcome = await guard.begin(key, "orders.place", "same", lease_s=LEASE_S)
+            outcome = await guard.begin(key, "orders.place", "same")
             break
         except RequestInProgress:
             await asyncio.sleep(0.05)
@@ -85,7 +86,7 @@ async def main(file: Path, first: int, count: int, broken: bool) -> None:
     engine.dispose()
     db = Database("shop", metadata)
     db.bind(backend)
-    guard = IdempotencyGuard((BrokenStore if broken else SqlIdempotencyStore)(db), clock)
+    guard = IdempotencyGuard((BrokenStore if broken else SqlIdempotencyStore)(db), clock, lease_s=LEASE_S)
     for start in range(0, first + count, 4):
         keys = range(start, min(start + 4, first + count))
         async with asyncio.TaskGroup() as group:

@@ -5,7 +5,7 @@ guard lets exactly one run through, keeps its reply in the transaction of its ef
 from that reply.
 
     guard = IdempotencyGuard(store, clock)
-    outcome = await guard.begin(key, scope, fingerprint(...), lease_s=30)
+    outcome = await guard.begin(key, scope, fingerprint(...))
     if isinstance(outcome, Replay):
         return outcome.reply
     try:
@@ -15,8 +15,9 @@ from that reply.
         raise
     await outcome.finish(reply)                    # effect and reply commit together; then send the bytes
 
-What happens when the process dies: before the commit nothing has happened, and the key is free when the lease
-ends; after the commit a repetition gets the stored reply. There is no state in between.
+A claim is a lease of a few seconds that is renewed while its request runs. What happens when the process dies:
+before the commit nothing has happened, and the key is free when the lease ends; after the commit a repetition gets
+the stored reply. There is no state in between, in a store whose ``effect_atomic`` is True.
 """
 
 from __future__ import annotations
@@ -24,17 +25,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from tenfold._core.clock import Clock
-from tenfold.errors import BadRequest, DatabaseError, IdempotencyMismatch, InternalError, RequestInProgress
+from tenfold.errors import (
+    BadRequest,
+    DatabaseError,
+    IdempotencyMismatch,
+    InternalError,
+    RequestInProgress,
+    StoreUnavailable,
+)
 
 REPLAYED = (b"idempotency-replayed", b"true")
 KEY_MAX_CHARS = 255
+SCOPE_MAX_CHARS = 200
 KEEP_S = 86_400.0
+LEASE_S = 6.0
+"""How long a key stays taken when its process dies: three times what passes between two renewals."""
 REPLY_MAX_BYTES = 4_194_304
 PRUNE_EVERY_S = 60.0
 PRUNE_BATCH = 500
@@ -55,13 +68,15 @@ class StoredReply(msgspec.Struct, frozen=True, array_like=True):
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
-    """What is known of one key. Times are seconds since the epoch, UTC."""
+    """What is known of one key, and how long that holds: seconds from when the store was asked, on its own clock."""
 
     fingerprint: str
     claim: str
     """Who may complete it: a new value for every run, so that a run whose lease ended cannot."""
-    lease_until: float
-    expires_at: float
+    lease_s: float
+    """0 and below: the run that has it is given up."""
+    keep_s: float
+    """0 and below: the record has expired."""
     reply: StoredReply | None = None
     """None while the request runs."""
 
@@ -71,9 +86,7 @@ class KeyRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Nobody holds the key; ``over`` names the claim or finished record that has to be replaced, if any."""
-
-    over: str | None = None
+    """Nobody holds the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,28 +111,26 @@ class Mismatch:
 Decision = Free | Replay | Busy | Mismatch
 
 
-def decide(record: KeyRecord | None, fingerprint: str, now: float) -> Decision:
+def decide(record: KeyRecord | None, fingerprint: str) -> Decision:
     """What to do with a request whose key has this record.
 
     The fingerprint is compared first: a key that was used for another request is refused even when that
     request crashed, because the client cannot know that it did.
     """
-    if record is None:
+    if record is None or record.keep_s <= 0:
         return Free()
-    if record.expires_at <= now:
-        return Free(over=record.claim)
     if record.fingerprint != fingerprint:
         return Mismatch()
     if record.reply is not None:
         return Replay(replayed(record.reply))
-    if record.lease_until <= now:
-        return Free(over=record.claim)
-    return Busy(retry_after_s(record.lease_until - now))
+    if record.lease_s <= 0:
+        return Free()
+    return Busy(retry_after_s(record.lease_s))
 
 
 def retry_after_s(lease_left_s: float) -> int:
     """Seconds to tell a duplicate: most requests end long before their lease, so soon, but not past it."""
-    return max(1, min(2, int(lease_left_s)))
+    return max(1, min(2, math.floor(lease_left_s)))
 
 
 def kept(status: int) -> bool:
@@ -143,6 +154,14 @@ def fingerprint(method: str, path: str, query: bytes, body: bytes) -> str:
         digest.update(b"%d:" % len(part))  # the length keeps ("a", "bc") and ("ab", "c") apart
         digest.update(part)
     return digest.hexdigest()
+
+
+def fitting(scope: str) -> str:
+    """``scope``, or what stands for it alone when it is longer than a store takes, or has other than visible text."""
+    if len(scope) <= SCOPE_MAX_CHARS and scope.isprintable() and scope == scope.strip():
+        return scope
+    digest = hashlib.blake2b(scope.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    return f"#{digest}"
 
 
 def checked_key(value: str) -> str:
@@ -171,8 +190,9 @@ class Attempt(ABC):
     """
 
     @abstractmethod
-    async def complete(self, reply: StoredReply, expires_at: float, *, effect: bool) -> bool:
-        """Store the reply; with ``effect`` commit what the run wrote in the same transaction, else undo it.
+    async def complete(self, reply: StoredReply, keep_s: float, *, effect: bool) -> bool:
+        """Store the reply for ``keep_s`` seconds; with ``effect`` commit what the run wrote, in the same transaction
+        where the store is ``effect_atomic``, else undo it.
 
         False when the claim was lost (its lease ended and another run took the key): then nothing of this
         run is kept, neither reply nor effect.
@@ -189,11 +209,13 @@ class IdempotencyStore(ABC):
     - Order: none between keys. For one key, claims happen one after another; of concurrent ones exactly one
       wins.
     - Loss: as durable as the database the effects live in. A store that keeps keys elsewhere says so: its
-      ``effect_atomic`` is False, and a crash between effect and reply can repeat the effect.
+      ``effect_atomic`` is False. Then the effect is committed first and the reply stored after it: a crash in
+      between, or a store that loses its data, repeats the effect of a request that is sent again.
     - Consistency: a completed reply is found by every :meth:`find` that starts afterwards.
+    - Time: the store's own clock, where several processes use it.
     - Time-out: the store's own; an error means that nothing is known to have changed, except in ``complete``,
       where it is that of the database's COMMIT.
-    - Errors: those of the database (errors.DatabaseError).
+    - Errors: those of the database (errors.DatabaseError), StoreUnavailable.
     """
 
     effect_atomic: bool
@@ -203,33 +225,44 @@ class IdempotencyStore(ABC):
         """The record of a key, or None; also an expired one that was not pruned yet."""
 
     @abstractmethod
-    async def claim(self, scope: str, key: str, record: KeyRecord, *, over: str | None) -> bool:
-        """Write ``record`` if the key has no record (``over`` None) or still the one with that claim.
+    async def claim(self, scope: str, key: str, record: KeyRecord) -> bool:
+        """Write ``record`` if :func:`decide` finds the key free for its fingerprint, judged in the same moment.
 
         Durable when it returns; False when somebody else was first.
         """
+
+    @abstractmethod
+    async def renew(self, claims: Sequence[tuple[str, str, str]], lease_s: float) -> None:
+        """Let the leases of these runs (scope, key, claim) last ``lease_s`` seconds from now, where they still have
+        the key; also one that has run out and was not taken."""
 
     @abstractmethod
     def attempt(self, scope: str, key: str, claim: str) -> Attempt:
         """Open the run of a claim that was won; transactions of the current Context join it from now on."""
 
     @abstractmethod
-    async def prune(self, now: float, limit: int) -> int:
-        """Delete at most ``limit`` records that expired before ``now``; how many were."""
+    async def prune(self, limit: int) -> int:
+        """Delete at most ``limit`` records that have expired; how many were."""
 
 
 # ── the guard ─────────────────────────────────────────────────────────────────────────────────────
 
 
+Name = tuple[str, str, str]
+"""Scope, key and claim of a run."""
+
+
 class Claim:
     """The right to run the request. End it with :meth:`finish` or :meth:`abandon`, whatever happens."""
 
-    __slots__ = ("_attempt", "_guard", "_open")
+    __slots__ = ("_attempt", "_guard", "_name", "_open")
 
-    def __init__(self, guard: IdempotencyGuard, attempt: Attempt) -> None:
+    def __init__(self, guard: IdempotencyGuard, name: Name, attempt: Attempt) -> None:
         self._guard = guard
+        self._name = name
         self._attempt = attempt
         self._open = True
+        guard.running[name] = None
 
     async def finish(self, reply: StoredReply, *, effect: bool = True) -> None:
         """Commit the effect and the reply together; when it returns, the reply may be sent.
@@ -250,66 +283,84 @@ class Claim:
                 f"The reply has {len(reply.body):,} bytes; a reply to a request with an Idempotency-Key is "
                 f"stored and may have {REPLY_MAX_BYTES:,}. The request had no effect."
             )
-        expires_at = self._guard.clock.now() + self._guard.keep_s
         # The claim stays open when this raises: the caller's abandon() then frees the key, unless the commit
         # did happen after all.
-        completed = await self._attempt.complete(reply, expires_at, effect=effect)
-        self._open = False
+        completed = await self._attempt.complete(reply, self._guard.keep_s, effect=effect)
+        self._close()
         if not completed:
             raise _in_progress(1)
 
     async def abandon(self) -> None:
         """Undo the effect and free the key; does nothing on a claim that has ended."""
         if self._open:
-            self._open = False
+            self._close()
             await self._attempt.release()
+
+    def _close(self) -> None:
+        self._open = False
+        self._guard.running.pop(self._name, None)
 
 
 class IdempotencyGuard:
     """Decides who runs, who waits and who gets the stored reply.
 
-    ``keep_s`` is how long a reply answers repetitions (default 24 hours). It is a part with a lifecycle:
-    between :meth:`start` and :meth:`stop` expired keys are deleted once a minute, in small batches.
+    ``keep_s`` is how long a reply answers repetitions (default 24 hours), ``lease_s`` how long a key stays taken when
+    its process dies. It is a part with a lifecycle: between :meth:`start` and :meth:`stop` the leases of what runs are
+    renewed, and expired keys are deleted once a minute, in small batches.
     """
 
-    def __init__(self, store: IdempotencyStore, clock: Clock, *, keep_s: float = KEEP_S) -> None:
+    def __init__(
+        self, store: IdempotencyStore, clock: Clock, *, keep_s: float = KEEP_S, lease_s: float = LEASE_S
+    ) -> None:
         self.store = store
         self.clock = clock
         self.keep_s = keep_s
-        self._pruner: asyncio.Task[None] | None = None
+        self.lease_s = lease_s
+        self.running: dict[Name, None] = {}
+        """The claims that are open, in the order of their beginning."""
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to delete expired keys; :meth:`begin` works without it."""
-        self._pruner = asyncio.create_task(self._keep_pruning(), name="idempotency-pruner")
+        """Begin to renew and to delete; :meth:`begin` works without it, for runs that are shorter than a lease."""
+        self._tasks = [
+            asyncio.create_task(self._often(PRUNE_EVERY_S, self.prune), name="idempotency-pruner"),
+            asyncio.create_task(self._often(self.lease_s / 3, self.renew), name="idempotency-renewer"),
+        ]
 
     async def stop(self) -> None:
-        """Stop deleting."""
-        if self._pruner is not None:
-            self._pruner.cancel()
-            await asyncio.gather(self._pruner, return_exceptions=True)
-            self._pruner = None
+        """Stop renewing and deleting."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
 
     async def prune(self) -> int:
         """Delete every expired key, in batches of 500 so that no transaction is long; how many there were."""
         total = 0
-        while deleted := await self.store.prune(self.clock.now(), PRUNE_BATCH):
+        while deleted := await self.store.prune(PRUNE_BATCH):
             total += deleted
             if deleted < PRUNE_BATCH:
                 break
         return total
 
-    async def begin(self, key: str, scope: str, fingerprint: str, *, lease_s: float = 30.0) -> Replay | Claim:
+    async def renew(self) -> None:
+        """Let the leases of all that runs begin again."""
+        if self.running:
+            await self.store.renew(sorted(self.running), self.lease_s)
+
+    async def begin(self, key: str, scope: str, fingerprint: str) -> Replay | Claim:
         """The stored reply, or the claim to run the request.
 
         ``scope`` keeps the keys of different operations and callers apart (``operation`` and principal).
-        ``lease_s`` is how long the key stays taken if this process dies; give the operation's deadline.
 
         Raises RequestInProgress (409, with Retry-After) while another run holds the key, IdempotencyMismatch
-        (422) when the key was used with another request, BadRequest for an unusable key.
+        (422) when the key was used with another request, BadRequest for an unusable key, StoreUnavailable or
+        DatabaseUnavailable (503) when the store is away.
         """
         checked_key(key)
+        scope = fitting(scope)
         while True:
-            decision = decide(await self.store.find(scope, key), fingerprint, self.clock.now())
+            decision = decide(await self.store.find(scope, key), fingerprint)
             if isinstance(decision, Replay):
                 return decision
             if isinstance(decision, Mismatch):
@@ -319,36 +370,34 @@ class IdempotencyGuard:
                 )
             if isinstance(decision, Busy):
                 raise _in_progress(decision.retry_after_s)
-            claim = await self._claim(key, scope, fingerprint, lease_s, decision.over)
+            claim = await self._claim(key, scope, fingerprint)
             if claim is not None:
                 return claim
             # Somebody else was first: the record that decides has changed, so look again. Each round means
             # that another run got on, so this ends.
 
-    async def _keep_pruning(self) -> None:
+    async def _often(self, every_s: float, work: Callable[[], Awaitable[object]]) -> None:
         while True:
-            await self.clock.sleep(PRUNE_EVERY_S)
+            await self.clock.sleep(every_s)
             try:
-                await self.prune()
-            except DatabaseError as error:
+                await work()
+            except (DatabaseError, StoreUnavailable) as error:
                 log.warning(
-                    "expired idempotency keys were not deleted, the next try is in a minute: %s", error
+                    "idempotency keys: %s failed, the next try is in %g s: %s", work.__name__, every_s, error
                 )
 
-    async def _claim(
-        self, key: str, scope: str, fingerprint: str, lease_s: float, over: str | None
-    ) -> Claim | None:
-        now, claim = self.clock.now(), self.clock.uuid()
-        record = KeyRecord(fingerprint, claim, now + lease_s, now + self.keep_s)
+    async def _claim(self, key: str, scope: str, fingerprint: str) -> Claim | None:
+        claim = self.clock.uuid()
+        record = KeyRecord(fingerprint, claim, self.lease_s, self.keep_s)
         try:
-            won = await self.store.claim(scope, key, record, over=over)
+            won = await self.store.claim(scope, key, record)
         except asyncio.CancelledError:
             # It may be durable already, with nobody left to run it: the next try must not wait for its lease.
             await asyncio.shield(self.store.attempt(scope, key, claim).release())
             raise
         if not won:
             return None
-        return Claim(self, self.store.attempt(scope, key, claim))
+        return Claim(self, (scope, key, claim), self.store.attempt(scope, key, claim))
 
 
 def _in_progress(retry_after_s: int) -> RequestInProgress:

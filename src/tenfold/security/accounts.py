@@ -40,7 +40,8 @@ from tenfold.security.keys import secret_key
 from tenfold.security.passwords import DEFAULT_COST, Cost, Passwords, check_new
 from tenfold.security.principal import Principal
 from tenfold.security.refresh import RefreshTokens, ReusedToken, Rotated
-from tenfold.security.sessions import CookieArgs, Sessions
+from tenfold.security.sessions import CookieArgs, Sessions, SessionStore
+from tenfold.security.sql_sessions import SqlSessions
 from tenfold.security.throttle import LoginThrottle
 from tenfold.security.tokens import Algorithm, Tokens, VerifiedTokens
 
@@ -109,8 +110,17 @@ class Accounts:
 
     # ── life ──
 
-    async def bind(self, settings: Settings, *, data_dir: Path, clock: Clock, name: str = "app") -> None:
-        """Called by the app once its database has started; ``name`` issues and receives the tokens.
+    async def bind(
+        self,
+        settings: Settings,
+        *,
+        data_dir: Path,
+        clock: Clock,
+        name: str = "app",
+        sessions: SessionStore | None = None,
+    ) -> None:
+        """Called by the app once its database has started; ``name`` issues and receives the tokens, ``sessions`` says
+        where sessions live (default: in the database).
 
         Raises :class:`ConfigError` when production has no secret key.
         """
@@ -123,7 +133,9 @@ class Accounts:
             tokens=Tokens(secret, clock, issuer=name, algorithm=self._algorithm),
             verified=VerifiedTokens(clock),
             refresh=RefreshTokens(self._db, clock, ttl_s=auth.refresh_ttl_s),
-            sessions=Sessions(self._db, clock, ttl_s=auth.session_ttl_s, secure=secure),
+            sessions=Sessions(
+                sessions or SqlSessions(self._db), clock, ttl_s=auth.session_ttl_s, secure=secure
+            ),
             keys=ApiKeys(self._db, clock),
             clock=clock,
             access_ttl_s=auth.access_ttl_s,
@@ -289,6 +301,11 @@ class Accounts:
         async with self._db.tx() as tx:
             await self._end_all(parts, tx, account_id)
         parts.verified.forget(account=account_id)
+
+    @property
+    def database(self) -> Database:
+        """Where the accounts are."""
+        return self._db
 
     @property
     def session_cookie(self) -> str:

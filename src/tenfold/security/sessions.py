@@ -1,17 +1,17 @@
-"""Sessions of browsers: an opaque random id in a cookie, its hash in a table, expiry that slides with use."""
+"""Sessions of browsers: an opaque random id in a cookie, its hash in a store, expiry that slides with use."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import msgspec
-import sqlalchemy as sa
 
-from tenfold.security.tables import digest, insert_into, random_token, session
+from tenfold.security.tables import digest, random_token
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
-    from tenfold.db.database import Database, Tx
+    from tenfold.db.database import Tx
 
 COOKIE = "tenfold_session"
 
@@ -20,17 +20,6 @@ ENDS_AFTER_S = 90 * 86_400.0
 
 _TOUCH_FRACTION = 0.05
 """The expiry is written again once this part of the time is used up: one write in hundreds of requests."""
-
-_INSERT = insert_into(session)
-_FIND = sa.select(session.c.account_id, session.c.expires_at, session.c.ends_at).where(
-    session.c.hash == sa.bindparam("hash_"), session.c.expires_at > sa.bindparam("now")
-)
-_TOUCH = (
-    sa.update(session).where(session.c.hash == sa.bindparam("hash_")).values(expires_at=sa.bindparam("until"))
-)
-_DELETE = sa.delete(session).where(session.c.hash == sa.bindparam("hash_"))
-_DELETE_ALL = sa.delete(session).where(session.c.account_id == sa.bindparam("account"))
-_SWEEP = sa.delete(session).where(session.c.expires_at <= sa.bindparam("now"))
 
 
 class CookieArgs(TypedDict):
@@ -45,10 +34,58 @@ class CookieArgs(TypedDict):
     same_site: Literal["lax", "strict", "none"]
 
 
-class _Found(msgspec.Struct):
+class SessionRecord(msgspec.Struct, frozen=True):
+    """What a store keeps of a session. Times are seconds since the epoch, UTC."""
+
+    hash: str
+    """Of the id in the cookie: what is read in the store logs nobody in."""
     account_id: str
+    created_at: float
     expires_at: float
+    """Moves on with use."""
     ends_at: float
+    """Does not."""
+
+
+class SessionStore(ABC):
+    """Where sessions live.
+
+    - Order: none between sessions.
+    - Loss: as durable as the store; who loses a session logs in again. A revocation is never lost alone.
+    - Atomicity: where ``joins`` is True, a change is part of the transaction ``tx``, which is open on the accounts'
+      database: it happens if and only if that commits. Otherwise it has happened when the method returns; a
+      transaction that is rolled back afterwards leaves a session too few, or one that nobody knows the id of.
+    - Consistency: what was revoked (and, where ``joins``, committed) is found by no :meth:`get` that starts
+      afterwards, in any process; neither :meth:`touch` nor anything else brings it back.
+    - Time: the caller's clock; sessions last weeks.
+    - Errors: StoreUnavailable, those of the database. A revocation that raised may not have happened.
+    """
+
+    joins: bool
+
+    @abstractmethod
+    async def create(self, record: SessionRecord, *, tx: Tx) -> None:
+        """Keep a new session until its ``expires_at``."""
+
+    @abstractmethod
+    async def get(self, hash_: str, now: float) -> SessionRecord | None:
+        """The session, if it is there and expires after ``now``."""
+
+    @abstractmethod
+    async def touch(self, hash_: str, expires_at: float, *, now: float) -> bool:
+        """Move its expiry; False, and nothing happens, when it is gone."""
+
+    @abstractmethod
+    async def revoke(self, hash_: str, *, tx: Tx) -> bool:
+        """End one; False when there was none."""
+
+    @abstractmethod
+    async def revoke_all(self, account_id: str, *, tx: Tx) -> None:
+        """End every session of an account."""
+
+    @abstractmethod
+    async def prune(self, now: float, *, tx: Tx) -> None:
+        """Forget what has expired."""
 
 
 class Sessions:
@@ -57,8 +94,8 @@ class Sessions:
     In production (``secure``) the cookie is bound to this host over HTTPS by its ``__Host-`` name.
     """
 
-    def __init__(self, db: Database, clock: Clock, *, ttl_s: float, secure: bool) -> None:
-        self._db, self._clock = db, clock
+    def __init__(self, store: SessionStore, clock: Clock, *, ttl_s: float, secure: bool) -> None:
+        self._store, self._clock = store, clock
         self._ttl_s = ttl_s
         self._secure = secure
         self.cookie_name = f"__Host-{COOKIE}" if secure else COOKIE
@@ -67,41 +104,33 @@ class Sessions:
         """A new session's id, for the cookie. It is never one that the browser sent: fixation is impossible."""
         session_id = random_token(self._clock)
         now = self._clock.now()
-        await tx.execute(
-            _INSERT,
-            {
-                "hash": digest(session_id),
-                "account_id": account_id,
-                "created_at": now,
-                "expires_at": now + min(self._ttl_s, ENDS_AFTER_S),
-                "ends_at": now + ENDS_AFTER_S,
-            },
-        )
+        expires_at = now + min(self._ttl_s, ENDS_AFTER_S)
+        record = SessionRecord(digest(session_id), account_id, now, expires_at, now + ENDS_AFTER_S)
+        await self._store.create(record, tx=tx)
         return session_id
 
     async def find(self, session_id: str) -> str | None:
         """The account of a session that is good now, and its expiry moved on; None otherwise."""
         hash_, now = digest(session_id), self._clock.now()
-        found = await self._db.read().maybe(_FIND, _Found, hash_=hash_, now=now)
+        found = await self._store.get(hash_, now)
         if found is None:
             return None
         until = min(now + self._ttl_s, found.ends_at)
         if until - found.expires_at > self._ttl_s * _TOUCH_FRACTION:
-            async with self._db.tx() as tx:
-                await tx.execute(_TOUCH, {"hash_": hash_, "until": until})
+            await self._store.touch(hash_, until, now=now)
         return found.account_id
 
     async def end(self, tx: Tx, session_id: str) -> bool:
         """End one session; False when there was none."""
-        return await tx.execute(_DELETE, {"hash_": digest(session_id)}) > 0
+        return await self._store.revoke(digest(session_id), tx=tx)
 
     async def end_all(self, tx: Tx, account_id: str) -> None:
         """End every session of an account."""
-        await tx.execute(_DELETE_ALL, {"account": account_id})
+        await self._store.revoke_all(account_id, tx=tx)
 
     async def sweep(self, tx: Tx) -> None:
         """Delete what has expired."""
-        await tx.execute(_SWEEP, {"now": self._clock.now()})
+        await self._store.prune(self._clock.now(), tx=tx)
 
     def cookie(self, session_id: str) -> CookieArgs:
         """The cookie that carries a session; with an empty id, the one that makes the browser forget it.

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tenfold._core.clock import ManualClock, SystemClock
+from tenfold._core.clock import ManualClock
 from tenfold._core.settings import DatabaseSettings
 from tenfold.db.backends.sqlite import Backend
 from tenfold.db.database import Database
-from tenfold.guard.backends.memory import MemoryIdempotencyStore
-from tenfold.guard.backends.sql import SqlIdempotencyStore, table
+from tenfold.guard.backends._memory_idempotency import MemoryIdempotencyStore
+from tenfold.guard.backends._sql_idempotency import SqlIdempotencyStore, table
 from tenfold.guard.idempotency import IdempotencyGuard, IdempotencyStore
 
 metadata = sa.MetaData()
@@ -23,9 +23,9 @@ effects = sa.Table(
 
 
 @pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
+async def db(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Database]:
     backend = Backend.from_url(
-        "sqlite:///app.db", settings=DatabaseSettings(), data_dir=tmp_path, clock=SystemClock()
+        "sqlite:///app.db", settings=DatabaseSettings(), data_dir=tmp_path, clock=clock
     )
     await backend.start()
     engine = backend.sync_engine()
@@ -45,9 +45,9 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture(params=["memory", "sql"])
-def store(request: pytest.FixtureRequest) -> IdempotencyStore:
+def store(request: pytest.FixtureRequest, clock: ManualClock) -> IdempotencyStore:
     if request.param == "memory":
-        return MemoryIdempotencyStore()
+        return MemoryIdempotencyStore(clock)
     return SqlIdempotencyStore(request.getfixturevalue("db"))
 
 

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, use
+from tenfold.conformance.kit import until
 from tenfold.errors import BadRequest, IdempotencyMismatch, InternalError, RequestInProgress
 from tenfold.guard.idempotency import (
     REPLAYED,
     REPLY_MAX_BYTES,
+    SCOPE_MAX_CHARS,
     Busy,
     Claim,
     Free,
@@ -26,6 +28,7 @@ from tenfold.guard.idempotency import (
     checked_key,
     decide,
     fingerprint,
+    fitting,
     kept,
 )
 
@@ -33,35 +36,40 @@ REPLY = StoredReply(201, ((b"content-type", b"application/json"), (b"location", 
 
 
 def record(**changes: Any) -> KeyRecord:
-    return KeyRecord(
-        **{"fingerprint": "f", "claim": "c", "lease_until": 10.0, "expires_at": 100.0, **changes}
-    )
+    return KeyRecord(**{"fingerprint": "f", "claim": "c", "lease_s": 10.0, "keep_s": 100.0, **changes})
 
 
 # ── decisions ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
-    ("known", "print_", "now", "expected"),
+    ("known", "print_", "expected"),
     [
-        (None, "f", 0, Free()),
-        (record(), "f", 9, Busy(1)),
-        (record(), "f", 1, Busy(2)),
-        (record(), "f", 10, Free(over="c")),
-        (record(), "other", 9, Mismatch()),
-        (record(), "other", 50, Mismatch()),  # crashed, but the client cannot know that
-        (record(reply=REPLY), "other", 50, Mismatch()),
-        (record(reply=REPLY), "other", 100, Free(over="c")),
-        (record(reply=REPLY), "f", 100, Free(over="c")),
+        (None, "f", Free()),
+        (record(), "f", Busy(2)),
+        (record(lease_s=0.9), "f", Busy(1)),
+        (record(lease_s=0), "f", Free()),
+        (record(), "other", Mismatch()),
+        (record(lease_s=-40), "other", Mismatch()),  # crashed, but the client cannot know that
+        (record(lease_s=-40, reply=REPLY), "other", Mismatch()),
+        (record(keep_s=0, reply=REPLY), "other", Free()),
+        (record(keep_s=0, reply=REPLY), "f", Free()),
     ],
 )
-def test_what_a_record_means(known: KeyRecord | None, print_: str, now: float, expected: Any) -> None:
-    assert decide(known, print_, now) == expected
+def test_what_a_record_means(known: KeyRecord | None, print_: str, expected: Any) -> None:
+    assert decide(known, print_) == expected
 
 
 def test_a_finished_request_is_replayed_long_after_its_lease_and_marked() -> None:
-    decision = decide(record(reply=REPLY), "f", 99)
+    decision = decide(record(lease_s=-90, reply=REPLY), "f")
     assert decision == Replay(StoredReply(201, (*REPLY.headers, REPLAYED), REPLY.body))
+
+
+@given(one=st.text(max_size=300), other=st.text(max_size=300))
+def test_a_scope_that_is_shortened_stays_itself_and_fits(one: str, other: str) -> None:
+    assert (fitting(one) == fitting(other)) == (one == other)
+    assert len(fitting(one)) <= SCOPE_MAX_CHARS
+    assert fitting(one).isprintable()
 
 
 def test_replies_that_would_be_the_same_again_are_kept() -> None:
@@ -100,7 +108,7 @@ def test_a_visible_key_is_taken_as_it_is(key: str) -> None:
 
 async def claimed(guard: IdempotencyGuard, key: str = "k", print_: str = "f") -> Claim:
     with use(Context()):  # every request has one
-        outcome = await guard.begin(key, "orders.place", print_, lease_s=30)
+        outcome = await guard.begin(key, "orders.place", print_)
     assert isinstance(outcome, Claim)
     return outcome
 
@@ -167,11 +175,53 @@ async def test_the_key_of_a_run_that_died_is_free_when_its_lease_ends(
     guard: IdempotencyGuard, clock: ManualClock
 ) -> None:
     await claimed(guard)
-    await clock.advance(29)
+    await clock.advance(5)
     with pytest.raises(RequestInProgress):
         await claimed(guard)
     await clock.advance(1)
     await (await claimed(guard)).finish(REPLY)
+
+
+@pytest.mark.anyio
+async def test_the_key_of_a_long_run_stays_taken_while_it_runs(
+    guard: IdempotencyGuard, clock: ManualClock
+) -> None:
+    claim = await claimed(guard)
+    await guard.start()
+    try:
+        for _ in range(30):
+            await clock.advance(2)
+            await settled(guard)
+            with pytest.raises(RequestInProgress):
+                await claimed(guard)
+        await claim.finish(REPLY)
+    finally:
+        await guard.stop()
+    assert (await replayed(guard)).body == REPLY.body
+
+
+async def settled(guard: IdempotencyGuard) -> None:
+    """Wait until the renewal that is due was written: it has the whole lease again."""
+
+    async def renewed() -> bool:
+        found = await guard.store.find("orders.place", "k")
+        return found is not None and found.lease_s > guard.lease_s - 0.01
+
+    await until(renewed, "the renewal")
+
+
+@pytest.mark.anyio
+async def test_a_run_that_completes_while_another_is_about_to_take_its_key_keeps_it(
+    guard: IdempotencyGuard, clock: ManualClock
+) -> None:
+    slow = await claimed(guard)
+    await clock.advance(7)
+    seen = await guard.store.find("orders.place", "k")
+    assert seen is not None
+    assert decide(seen, "f") == Free()
+    await slow.finish(REPLY)
+    assert not await guard.store.claim("orders.place", "k", KeyRecord("f", "late", 6.0, 100.0))
+    assert (await replayed(guard)).body == REPLY.body
 
 
 @pytest.mark.anyio
@@ -184,7 +234,7 @@ async def test_replies_are_forgotten_after_a_day_and_deleted_in_batches(
     assert (await replayed(guard, "a")).body == REPLY.body
     assert await guard.prune() == 0
     await clock.advance(1)
-    assert await guard.store.prune(clock.now(), 2) == 2
+    assert await guard.store.prune(2) == 2
     assert await guard.prune() == 1
     await (await claimed(guard, "a")).abandon()
 
@@ -206,8 +256,8 @@ async def test_the_started_guard_deletes_once_a_minute(
     pruned = asyncio.Event()
     prune = guard.store.prune
 
-    async def noted(now: float, limit: int) -> int:
-        deleted = await prune(now, limit)
+    async def noted(limit: int) -> int:
+        deleted = await prune(limit)
         pruned.set()
         return deleted
 

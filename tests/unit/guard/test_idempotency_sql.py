@@ -11,7 +11,7 @@ from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, use
 from tenfold.db.database import Database
 from tenfold.errors import RequestInProgress
-from tenfold.guard.backends.sql import SqlIdempotencyStore
+from tenfold.guard.backends._sql_idempotency import SqlIdempotencyStore
 from tenfold.guard.idempotency import Claim, IdempotencyGuard, Replay, StoredReply
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ def guard(db: Database, clock: ManualClock) -> IdempotencyGuard:
 
 
 async def claimed(guard: IdempotencyGuard) -> Claim:
-    outcome = await guard.begin("k", "orders.place", "f", lease_s=30)
+    outcome = await guard.begin("k", "orders.place", "f")
     assert isinstance(outcome, Claim)
     return outcome
 
@@ -87,7 +87,7 @@ async def test_a_run_whose_lease_ended_and_whose_key_was_taken_keeps_nothing(
         fast = await claimed(guard)
         await write(db, "fast")
         await fast.finish(OK)
-    with use(slow._attempt._context):
+    with use(slow._attempt._operation._context):
         await write(db, "slow")
         with pytest.raises(RequestInProgress):
             await slow.finish(StoredReply(200, (), b"slow"))
@@ -127,7 +127,7 @@ async def test_a_request_cancelled_while_it_claims_its_key_leaves_it_free(
 ) -> None:
     async def begin(key: str) -> None:
         with use(Context()):
-            await guard.begin(key, "orders.place", "f", lease_s=30)
+            await guard.begin(key, "orders.place", "f")
 
     for steps in range(12):
         task = asyncio.create_task(begin(f"k{steps}"))
@@ -137,7 +137,7 @@ async def test_a_request_cancelled_while_it_claims_its_key_leaves_it_free(
         await asyncio.wait([task])
         if task.cancelled():
             with use(Context()):
-                again = await guard.begin(f"k{steps}", "orders.place", "f", lease_s=30)
+                again = await guard.begin(f"k{steps}", "orders.place", "f")
             assert isinstance(again, Claim)
             await again.abandon()
 

@@ -19,7 +19,7 @@ from tenfold.cache.cache import Cache
 from tenfold.cache.response import ResponseStore
 from tenfold.db.database import Tx
 from tenfold.errors import Conflict, DeclarationError, Gone, InvalidToken
-from tenfold.guard.backends.memory import MemoryIdempotencyStore
+from tenfold.guard.backends._memory_idempotency import MemoryIdempotencyStore
 from tenfold.guard.idempotency import IdempotencyGuard
 from tenfold.http.forms import Upload
 from tenfold.http.middleware import Edge
@@ -340,7 +340,7 @@ def idempotent_app(wanted: Any = True, **policies: Any) -> tuple[Any, list[Any]]
         return Reply({"run": len(runs)}, 201, headers={"Location": "/1"})
 
     clock = ManualClock()
-    guard = IdempotencyGuard(MemoryIdempotencyStore(), clock)
+    guard = IdempotencyGuard(MemoryIdempotencyStore(clock), clock)
     app = app_of(operation(place, "POST", idempotent=wanted, **policies), idempotency=lambda service: guard)
     app.go_on = go_on  # type: ignore[attr-defined]
     return app, runs
@@ -413,7 +413,7 @@ def test_a_form_is_compared_and_replayed_like_any_other_body() -> None:
         seen.append(name)
         return name
 
-    guard = IdempotencyGuard(MemoryIdempotencyStore(), ManualClock())
+    guard = IdempotencyGuard(MemoryIdempotencyStore(ManualClock()), ManualClock())
     app = app_of(operation(sign, "POST", idempotent=True), idempotency=lambda service: guard)
     headers = [*keyed("k1"), (b"content-type", b"application/x-www-form-urlencoded")]
     forms = [b"wrong=1", b"name=ann", b"name=ann", b"name=bob"]
@@ -425,7 +425,7 @@ def test_a_missing_file_leaves_the_key_as_well() -> None:
     async def store(picture: Upload) -> int:
         return picture.size
 
-    guard = IdempotencyGuard(MemoryIdempotencyStore(), ManualClock())
+    guard = IdempotencyGuard(MemoryIdempotencyStore(ManualClock()), ManualClock())
     app = app_of(operation(store, "POST", idempotent=True), idempotency=lambda service: guard)
     headers = [*keyed("k1"), (b"content-type", b"multipart/form-data; boundary=b")]
     part = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="a"\r\n\r\nabc\r\n--b--\r\n'

@@ -1,65 +1,63 @@
-"""Idempotency keys in this process, for tests and for services without a database.
+"""Everything in this process: for tests, for development, and for what runs as one process without a database.
 
-Needs nothing. Weakens: keys are lost with the process, and effects are not atomic with replies, because
-there is no transaction that could hold both (``effect_atomic`` is False).
+Needs nothing. Weakens: all is lost with the process and seen by nobody else, so with several processes each has
+limits, leases, keys and sessions of its own. Replies are stored after their effect was committed, not with it
+(``effect_atomic`` is False). Fencing tokens begin anew.
 """
 
 from __future__ import annotations
 
-from itertools import islice
+from typing import TYPE_CHECKING
 
-import msgspec
+from tenfold.errors import ConfigError
+from tenfold.guard.backends._memory_idempotency import MemoryIdempotencyStore
+from tenfold.guard.backends._memory_leases import MemoryLeases
+from tenfold.guard.backends._memory_limits import MemoryLimits
+from tenfold.guard.backends._memory_sessions import MemorySessions
+from tenfold.guard.contract import GuardBackend
 
-from tenfold.guard.idempotency import Attempt, IdempotencyStore, KeyRecord, StoredReply
-
-
-class MemoryIdempotencyStore(IdempotencyStore):
-    """A dict. Its methods never suspend, so each is atomic on the event loop."""
-
-    effect_atomic = False
-
-    def __init__(self) -> None:
-        self.records: dict[tuple[str, str], KeyRecord] = {}
-
-    async def find(self, scope: str, key: str) -> KeyRecord | None:
-        return self.records.get((scope, key))
-
-    async def claim(self, scope: str, key: str, record: KeyRecord, *, over: str | None) -> bool:
-        held = self.records.get((scope, key))
-        if (held.claim if held else None) != over:
-            return False
-        self.records[scope, key] = record
-        return True
-
-    def attempt(self, scope: str, key: str, claim: str) -> Attempt:
-        return _MemoryAttempt(self, scope, key, claim)
-
-    async def prune(self, now: float, limit: int) -> int:
-        expired = (name for name, record in self.records.items() if record.expires_at <= now)
-        batch = list(islice(expired, limit))
-        for name in batch:
-            del self.records[name]
-        return len(batch)
+if TYPE_CHECKING:
+    from tenfold._core.clock import Clock
+    from tenfold._core.settings import GuardSettings
+    from tenfold.db.database import Database
 
 
-class _MemoryAttempt(Attempt):
-    def __init__(self, store: MemoryIdempotencyStore, scope: str, key: str, claim: str) -> None:
-        self._records = store.records
-        self._name = (scope, key)
-        self._claim = claim
+class Backend(GuardBackend):
+    """One per app; each call makes the same store again."""
 
-    async def complete(self, reply: StoredReply, expires_at: float, *, effect: bool) -> bool:
-        record = self._held()
-        if record is None:
-            return False
-        self._records[self._name] = msgspec.structs.replace(record, reply=reply, expires_at=expires_at)
-        return True
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._limits = MemoryLimits(clock)
+        self._leases = MemoryLeases(clock)
+        self._sessions = MemorySessions()
 
-    async def release(self) -> None:
-        record = self._held()
-        if record is not None and record.reply is None:
-            del self._records[self._name]
+    @classmethod
+    def from_url(cls, url: str, *, settings: GuardSettings, clock: Clock) -> Backend:
+        if url.rstrip("/") != "memory:":
+            raise ConfigError(
+                f"the memory backend takes no address, and {url!r} has one.",
+                where="guard.url",
+                remedy='Write "memory:".',
+            )
+        return cls(clock)
 
-    def _held(self) -> KeyRecord | None:
-        record = self._records.get(self._name)
-        return record if record is not None and record.claim == self._claim else None
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def stop(self) -> None:
+        """Nothing to let go."""
+
+    async def health(self) -> None:
+        """It is here."""
+
+    def limits(self) -> MemoryLimits:
+        return self._limits
+
+    def leases(self) -> MemoryLeases:
+        return self._leases
+
+    def idempotency(self, db: Database | None) -> MemoryIdempotencyStore:
+        return MemoryIdempotencyStore(self._clock, db)
+
+    def sessions(self, db: Database) -> MemorySessions:
+        return self._sessions

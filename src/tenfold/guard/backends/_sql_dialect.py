@@ -1,0 +1,102 @@
+"""What the guards' statements need of each database: its clock, and insertion of rows that may be there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from tenfold._core.context import current, use
+from tenfold.db.ambient import holding
+from tenfold.errors import ConfigError, SerializationFailure, TransactionMisuse
+
+if TYPE_CHECKING:
+    from tenfold.db.database import Database
+    from tenfold.db.tx import Tx
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+"""How often work is done that the server undid for a deadlock."""
+
+
+def exact_text(length: int, *, ascii_only: bool = False) -> sa.types.TypeEngine[str]:
+    """Text that is compared byte by byte: on MySQL and MariaDB, "A" and "a" are the same otherwise."""
+    charset = "ascii" if ascii_only else "utf8mb4"
+    exact = mysql.VARCHAR(length, charset=charset, collation=f"{charset}_bin")
+    return sa.String(length).with_variant(exact, "mysql", "mariadb")
+
+
+class Dialect:
+    """One database's way of saying what they have in common."""
+
+    def __init__(self, name: str) -> None:
+        family = {"mariadb": "mysql"}.get(name, name)
+        if family not in _NOW_US:
+            raise ConfigError(
+                f"limits, leases and idempotency keys cannot be kept in a database of the kind {name!r}.",
+                where="guard.url",
+                remedy='Set it to "redis://…".',
+            )
+        self.family = family
+        self.now_us: sa.ColumnElement[int] = sa.type_coerce(_NOW_US[family], sa.BigInteger)
+        """The database's clock: microseconds since the epoch."""
+        self.now_s: sa.ColumnElement[float] = sa.type_coerce(
+            self.now_us / sa.literal_column("1000000.0"), sa.Double
+        )
+
+    def insert_absent(self, table: sa.Table, values: dict[str, Any]) -> sa.Insert:
+        """INSERT of a row, or nothing (0 rows) where there is one with its key."""
+        if self.family == "mysql":
+            return sa.insert(table).values(values).prefix_with("IGNORE")
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        make = postgresql.insert if self.family == "postgresql" else sqlite.insert
+        return make(table).values(values).on_conflict_do_nothing()
+
+    def clock(self, db: Database) -> dict[str, Any]:
+        """The parameters of a statement with ``now_us`` in it. SQLite has no other clock than the machine's, and
+        tests move ours."""
+        return {"clock_us": int(db.backend.clock.now() * 1_000_000)} if self.family == "sqlite" else {}
+
+
+_NOW_US: dict[str, Any] = {
+    "sqlite": sa.bindparam("clock_us", type_=sa.BigInteger),
+    "postgresql": sa.literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"),
+    # The session's time zone may have hours that come twice; this is without one.
+    "mysql": sa.literal_column("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"),
+}
+
+_known: dict[str, Dialect] = {}
+
+
+def dialect_of(db: Database) -> Dialect:
+    """What to know of a bound database. Raises ConfigError for one whose clock we cannot ask."""
+    name = db.backend.dialect.name
+    if name not in _known:
+        _known[name] = Dialect(name)
+    return _known[name]
+
+
+async def alone(db: Database, work: Callable[[Tx], Awaitable[T]]) -> T:
+    """``work`` in a short transaction of its own, whatever the operation's does; again when it met a deadlock.
+
+    Raises TransactionMisuse where it would wait for the transaction of its own operation.
+    """
+    context = current()
+    if holding(context, db.backend) is not None:
+        raise TransactionMisuse(
+            "a limit or a lease inside an operation whose own transaction has begun: on SQLite the two would wait for "
+            "each other. Ask for it before the operation's first statement, or set guard.url."
+        )
+    with use(context.child()):
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with db.tx() as tx:
+                    return await work(tx)
+            except SerializationFailure:
+                if attempt == ATTEMPTS:
+                    raise
+    raise AssertionError  # the loop ends before

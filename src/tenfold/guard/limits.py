@@ -1,0 +1,36 @@
+"""What a store of rate limits promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from tenfold.guard.gcra import Cell, Taken
+
+
+class LimitStore(ABC):
+    """Where the cells of rate limits live.
+
+    - Order: of concurrent requests on a cell, one decision comes after the other; which is first is not promised.
+    - Exactness: the decisions are those of :func:`tenfold.guard.gcra.decide` in that order, over all instances on
+      one store: never more is admitted. All cells of a request are decided together.
+    - Loss: cells may be lost when the store crashes; a lost cell counts as unused.
+    - Atomicity: with nothing else. A decision stands also when the work that it was for is rolled back.
+    - Time: the store's own clock decides, never an instance's. A request that is cancelled may have been counted.
+    - Errors: StoreUnavailable only.
+    """
+
+    shared: bool
+    """Whether other processes decide on the same cells."""
+
+    def take_now(self, cells: Sequence[Cell]) -> Taken | None:
+        """The decision at once, or None when :meth:`take` has to be awaited; never blocks."""
+        return None
+
+    @abstractmethod
+    async def take(self, cells: Sequence[Cell]) -> Taken:
+        """Decide. No two cells of a request have the same key; with no cells it shows that the store answers."""
+
+    @abstractmethod
+    async def prune(self, limit: int) -> int:
+        """Delete at most ``limit`` cells that are no different from unused ones; how many were."""
