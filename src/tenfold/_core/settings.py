@@ -119,9 +119,26 @@ class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[cache]"""
 
     url: str = "memory:"
+    """"memory:" (this process), "redis://…" or "memcached://host:port,host2:port" (shared by all)."""
     entries_max: Count = 100_000
+    """Entries kept in this process by each cache of the memory backend."""
     ttl_max_s: Seconds = 86_400.0
     """Ceiling on any entry's life."""
+    loads_max: Count = 64
+    """Values loaded at a time in this process; more wait for a place. Spares the database after a cold start."""
+    prefix: str = "tenfold"
+    """First part of every key in a shared store; apps that share one must differ in it."""
+    timeout_s: Seconds = 0.05
+    """How long a read waits for a shared store. After that, nobody waits until it answers again."""
+    near_entries: Annotated[int, Meta(ge=0)] = 10_000
+    """Copies kept in this process by each cache of a shared store; 0 for none."""
+    near_ttl_s: Seconds = 1.0
+    """How stale such a copy may be at most, whatever is lost between the processes and the store."""
+    lease_s: Seconds = 2.0
+    """A process that died while it loaded a value is waited for so long at most; then another loads it."""
+    busy_s: Seconds = 60.0
+    """Longest time from the end of a transaction's work to the end of its commit. Until then, what it invalidates
+    is read from the source, also when its process died."""
 
 
 class GuardSettings(Struct, frozen=True, forbid_unknown_fields=True):

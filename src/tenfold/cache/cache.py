@@ -25,14 +25,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from tenfold._core.clock import Clock
 from tenfold.cache.contract import CacheBackend, CacheRegion, CacheStats
 from tenfold.cache.decorator import CachedFunction, cached_function
-from tenfold.cache.flight import Flight, Flights
-from tenfold.cache.load import Load, Unshared, as_tags
+from tenfold.cache.flight import Flight, Flights, LoadGate
+from tenfold.cache.load import Found, Load, Unshared, as_tags
 from tenfold.cache.policy import (
     NEGATIVE_ERRORS,
     REFRESH_PAUSE_S,
     Entry,
     Freshness,
     Lifetime,
+    Purpose,
     absence_of,
     again,
     entry_of,
@@ -50,6 +51,11 @@ D = TypeVar("D")
 log = logging.getLogger("tenfold.cache")
 
 
+LOADS_MAX = 64
+_NOWHERE: dict[str, Entry] = {}
+"""Where strict reads look for an entry in this process."""
+
+
 class Cache:
     """A named cache; unusable until the app that owns it binds it to a backend.
 
@@ -58,6 +64,10 @@ class Cache:
     ceiling of any life. ``load_timeout_s`` (30) bounds every load. Keys are strings; an entry's key is also
     one of its tags. All methods belong to the event loop's thread, except :meth:`get_nowait`, which any
     thread may call.
+
+    On a store that other processes share, reads may be older than an acknowledged write by
+    ``cache.near_ttl_s`` (1) at most. With ``strict=True`` they are not: every read asks the store, and a
+    transaction whose invalidations cannot be told to the store fails (503). See docs/guides/caching.md.
     """
 
     def __init__(
@@ -69,8 +79,12 @@ class Cache:
         negative_ttl_s: float | None = None,
         jitter: float = 0.1,
         load_timeout_s: float = 30.0,
+        strict: bool = False,
     ) -> None:
         self.name = name
+        self.strict = strict
+        self.told_strictly = strict
+        """Whether some of its reads are strict: the store must be told of changes."""
         self.load_timeout_s = load_timeout_s
         self.life = Lifetime(ttl_s, stale_s, negative_ttl_s, jitter).checked(f"cache {name}")
         self.stats = CacheStats()
@@ -78,15 +92,30 @@ class Cache:
         """Which function makes the keys of a form; two functions must not share one."""
         self.peek: Callable[[str], Entry | None] = self._unbound
         """The region's `peek`: an attribute here too, to save hits a call."""
+        self.strict_peek: Callable[[str], Entry | None] = self._unbound
+        """The same for strict reads: finds nothing where other processes change what is stored."""
         self.monotonic: Callable[[], float] = self._unbound
         self._bound: tuple[CacheRegion, Clock, Flights, float] | None = None
+        self._gate = LoadGate(LOADS_MAX)
+        self._shared = False
 
-    def bind(self, backend: CacheBackend, clock: Clock, *, ttl_max_s: float = 86_400.0) -> None:
-        """Connect to a started backend; statistics begin at 0."""
+    def bind(
+        self,
+        backend: CacheBackend,
+        clock: Clock,
+        *,
+        ttl_max_s: float = 86_400.0,
+        gate: LoadGate | None = None,
+    ) -> None:
+        """Connect to a started backend; statistics begin at 0. ``gate`` bounds the loads of several caches."""
         self.stats.reset()  # in place: decorated functions hold the object
         region = backend.region(self.name, self.stats)
+        region.strict = self.told_strictly
         self._bound = (region, clock, Flights(clock), ttl_max_s)
-        self.peek = region.peek
+        self._gate = gate or LoadGate(LOADS_MAX)
+        self._shared = backend.capabilities.shared
+        self.strict_peek = _NOWHERE.get if self._shared else region.peek
+        self.peek = self.strict_peek if self.strict else region.peek
         self.monotonic = clock.monotonic
 
     async def unbind(self) -> None:
@@ -95,7 +124,7 @@ class Cache:
             return
         flights = self._bound[2]
         self._bound = None
-        self.peek = self.monotonic = self._unbound
+        self.peek = self.strict_peek = self.monotonic = self._unbound
         await flights.stop()
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +160,9 @@ class Cache:
 
     async def get(self, key: str, default: D | None = None) -> Any | D | None:
         """The value if it is fresh, else ``default``; never loads."""
-        entry = await self._region().get(key)
+        entry = self.peek(key)
+        if entry is None or entry.fresh_until <= self.monotonic():
+            entry = await self._region().get(key)
         if entry is None or entry.fresh_until <= self.monotonic():
             self.stats.misses += 1
             return default
@@ -208,6 +239,7 @@ class Cache:
         tags_from: Callable[[Any], Iterable[str]] | None = None,
         stale_s: float | None = None,
         negative_ttl_s: float | None = None,
+        strict: bool = False,
     ) -> Callable[[Callable[P, Awaitable[T]]], CachedFunction[P, T]]: ...
     def cached(
         self,
@@ -219,6 +251,7 @@ class Cache:
         tags_from: Callable[[Any], Iterable[str]] | None = None,
         stale_s: float | None = None,
         negative_ttl_s: float | None = None,
+        strict: bool = False,
     ) -> Any:
         """Cache what an async function returns, per arguments.
 
@@ -227,6 +260,9 @@ class Cache:
         be plain values (numbers, texts, dates, enums, tuples or Structs of them). In a key of several texts
         write ``{name!r}``, so that ("a:b", "c") and ("a", "b:c") differ.
 
+        ``strict=True`` makes the reads of this function strict, as in a strict cache; it makes the
+        transactions that invalidate fail where they would with one.
+
         The function gains ``.invalidate(*args)``, ``.refresh(*args)`` (load now, replace, return) and
         ``.key(*args)``.
 
@@ -234,9 +270,12 @@ class Cache:
         key form that another function of this cache has.
         """
         life = self.lifetime(ttl_s, stale_s, negative_ttl_s)
+        strict = strict or self.strict
+        if strict:
+            self._tell_strictly()
 
         def decorate(fn: Callable[..., Awaitable[Any]]) -> CachedFunction[..., Any]:
-            return cached_function(self, fn, life, key=key, tags=tags, tags_from=tags_from)
+            return cached_function(self, fn, life, key=key, tags=tags, tags_from=tags_from, strict=strict)
 
         return decorate if function is None else decorate(function)
 
@@ -252,30 +291,37 @@ class Cache:
 
     async def load(self, load: Load, *, now: bool = False) -> Any:
         """The value by the slow way: judge, join or start a load. ``now`` loads whatever is stored."""
-        own = missed = now
+        asks_store = self._shared and (load.strict or self.strict)
+        purpose = Purpose.RELOAD if now else Purpose.STRICT if asks_store else Purpose.READ
+        own = now
         while True:
-            if not own:
-                entry = self.peek(load.key)
-                freshness = judge(entry, self.monotonic())
+            region = self._region()
+            if not (own or asks_store):
+                time = self.monotonic()
+                entry = region.look(load.key, time)
+                freshness = judge(entry, time)
                 if entry is not None and freshness is not Freshness.EXPIRED:
                     return self._served(entry, freshness, load)
-            self.stats.misses += not missed
-            missed = True
-            seen = self._region().epoch
-            joined = None if own else self._joinable(load)
-            flight = joined or self._start(load)
+            seen = region.epoch
+            joined = None if own else self._joinable(load, begun=not asks_store)
+            flight = joined or self._start(load, purpose)
             try:
                 value = await flight.wait()
             except Exception:
                 if not flight.outdated(seen):
+                    self.stats.misses += not now
                     raise
-            else:
+                value = None
+            if flight.outdated(seen):
+                # The load we joined began before an invalidation that had happened when we asked.
+                own = True
+            elif not isinstance(value, Found):
+                self.stats.misses += not now
                 if isinstance(value, Unshared):
                     return await self._alone(load) if joined else value.value
-                if not flight.outdated(seen):
-                    return value
-            # The load we joined began before an invalidation that had happened when we asked.
-            own = True
+                return value
+            elif (freshness := judge(value.entry, self.monotonic())) is not Freshness.EXPIRED:
+                return self._served(value.entry, freshness, load)
 
     def _served(self, entry: Entry, freshness: Freshness, load: Load) -> Any:
         if freshness is Freshness.STALE:
@@ -283,37 +329,50 @@ class Cache:
             now = self.monotonic()
             if entry.retry_at <= now and self._joinable(load) is None:
                 entry.retry_at = now + REFRESH_PAUSE_S
-                self._start(load).task.add_done_callback(self._refreshed)
+                self._start(load, Purpose.REFRESH).task.add_done_callback(self._refreshed)
             return entry.value
         self.stats.hits += 1
         if entry.error is not None:
             raise again(entry.error)
         return entry.value
 
-    def _joinable(self, load: Load) -> Flight[Any] | None:
-        """The load of this key that is under way, unless something invalidated it already."""
+    def _joinable(self, load: Load, *, begun: bool = True) -> Flight[Any] | None:
+        """The load of this key that is under way, unless something invalidated it already.
+
+        A strict read joins none that has ``begun``: the store may have changed since. Where the store has the
+        stale value that is being replaced, it is looked up there rather than waited for.
+        """
         region, _, flights, _ = self._parts()
         flight = flights.get(load.key)
         if flight is None or flight.fill is None:
-            return flight
+            return flight if flight is None or begun or not flight.begun else None
+        if not begun or (self._shared and flight.purpose is Purpose.REFRESH):
+            return None
         return None if region.touched(flight.fill, (load.key, *flight.tags)) else flight
 
-    def _start(self, load: Load) -> Flight[Any]:
+    def _start(self, load: Load, purpose: Purpose) -> Flight[Any]:
         flights = self._parts()[2]
-        flight: Flight[Any] = Flight(load.tags, f"cache {self.name}, {load.key!r}")
+        flight: Flight[Any] = Flight(load.tags, f"cache {self.name}, {load.key!r}", purpose)
         flights.start(load.key, flight, lambda flight: self._fill(load, flight), self.load_timeout_s)
         return flight
 
     async def _fill(self, load: Load, flight: Flight[Any]) -> Any:
-        """Run the loader and store what it gives, unless that was invalidated meanwhile."""
+        """What the store has; or run the loader and store what it gives, unless that was invalidated meanwhile."""
         region, clock, _, ceiling_s = self._parts()
         stats = self.stats
-        fill = flight.fill = await region.open_fill(load.key)
+        flight.begun = True
+        fill = flight.fill = await region.open_fill(load.key, load.tags, flight.purpose)
+        if fill.found is not None:
+            flight.tags = fill.found.tags
+            flight.fenced = region.touched(fill, (load.key, *flight.tags))
+            await region.close_fill(load.key, fill, None)
+            return Found(fill.found)
         began = clock.monotonic()
-        stats.loads += 1
         entry: Entry | None = None
-        gone = False
+        taken = gone = False
         try:
+            taken = await self._gate.enter()
+            began = clock.monotonic()
             value = await load.loader()
             flight.tags = load.all_tags(value)
             if not isinstance(value, Unshared):
@@ -328,9 +387,11 @@ class Cache:
             stats.load_errors += 1
             raise
         finally:
+            self._gate.leave(taken)
+            stats.loads += 1
             flight.fenced = region.touched(fill, (load.key, *flight.tags))
             await region.close_fill(load.key, fill, entry)
-            if gone and self.peek(load.key) is not None:
+            if gone and (fill.replaces or region.peek(load.key) is not None):
                 # The source answered, and its answer is not to be kept: an older (stale) one is not either.
                 await region.delete(load.key)
 
@@ -343,6 +404,11 @@ class Cache:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, NEGATIVE_ERRORS):
             log.warning("cache %s: a refresh failed, the stale value is served on: %r", self.name, error)
+
+    def _tell_strictly(self) -> None:
+        self.told_strictly = True
+        if self._bound is not None:
+            self._bound[0].strict = True
 
     # ── binding ───────────────────────────────────────────────────────────────────────────────────
 

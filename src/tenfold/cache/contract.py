@@ -7,11 +7,33 @@ its own in it, so that equal keys of two caches never meet.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Literal
+
+import msgspec
 
 from tenfold._core.clock import Clock
 from tenfold._core.settings import CacheSettings
-from tenfold.cache.policy import Entry, Fill
+from tenfold.cache.policy import Entry, Fill, Purpose
+
+Ended = Callable[[bool], Awaitable[None] | None]
+"""Called (and awaited) when an announced transaction has ended, with whether it has committed."""
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs between backends; everything else is the same for all."""
+
+    shared: bool
+    """Other processes of the app see the same entries, and an invalidation reaches them."""
+    strict: Literal["process", "fleet"]
+    """How far "no stale read after an acknowledged write" reaches in strict mode."""
+    near: Literal["is the store", "until told", "for a time"]
+    """What bounds the age of the copies that a process keeps: nothing is a copy; the store tells of changes (and
+    ``cache.near_ttl_s`` bounds them while it does not); ``cache.near_ttl_s`` alone."""
+    leases: Literal["process", "fleet"]
+    """How far single flight reaches."""
+    value_max_bytes: int | None
+    """Larger values stay in the process that loaded them; None: no bound."""
 
 
 class CacheStats:
@@ -19,13 +41,16 @@ class CacheStats:
 
     __slots__ = (
         "evictions",
+        "far_hits",
         "fenced",
         "hits",
         "invalidations",
         "load_errors",
         "loads",
         "misses",
+        "shared_loads",
         "stale",
+        "store_errors",
     )
 
     def __init__(self) -> None:
@@ -39,6 +64,8 @@ class CacheStats:
         """Count from 0."""
         self.hits = 0
         """Reads answered from a fresh entry, negative ones included."""
+        self.far_hits = 0
+        """Looks into the store outside of this process that found an entry; each may answer many reads."""
         self.misses = 0
         """Reads that had to wait for a load, their own or another's."""
         self.stale = 0
@@ -47,6 +74,10 @@ class CacheStats:
         """Calls of loaders."""
         self.load_errors = 0
         """… of which so many raised (NotFound and NoRow are answers, not errors)."""
+        self.shared_loads = 0
+        """Waits for another process that was loading the same key."""
+        self.store_errors = 0
+        """Looks into the store, and changes of it, that failed; the reads went to the source instead."""
         self.fenced = 0
         """Loaded values that were not stored because they were invalidated, or overtaken, meanwhile."""
         self.invalidations = 0
@@ -60,24 +91,31 @@ class CacheRegion(ABC):
 
     - Order: operations on one key take effect in the order in which they return.
     - Loss: any entry may vanish at any time; nothing is durable.
-    - Consistency: after :meth:`invalidate`, :meth:`delete` or :meth:`clear` returned, no reader in the
-      backend's reach (``CacheBackend.shared``) finds what was stored before, and no fill opened before can
-      be stored. Reach of the ``memory`` backend: this process. Elsewhere an entry lives on for its declared
-      life at most.
-    - Atomic with: nothing. The facade calls it after the database's commit and before the commit is
-      acknowledged to its caller.
-    - Time-out and errors: a local region neither waits nor fails; a remote one treats a store that is away as
-      empty for reads, and raises errors.Unavailable for invalidations it could not deliver.
+    - Consistency: after :meth:`invalidate`, :meth:`delete` or :meth:`clear` returned, no reader of this process
+      finds what was stored before, and no fill opened before can be stored, in any process. Other processes
+      that share the store (``Capabilities.shared``) find it for ``cache.near_ttl_s`` at most, and with
+      ``Purpose.STRICT`` not at all. Where nothing is shared, an entry lives on elsewhere for its declared life.
+    - Atomic with: nothing; but see :meth:`CacheBackend.announce` for transactions.
+    - Time-out and errors: reads and fills neither wait longer than ``cache.timeout_s`` for the store nor fail by
+      it: a store that is away is an empty one. Changes that could not be told to the store are kept and told
+      when it is back; a strict region raises errors.Unavailable for them besides.
     """
 
     peek: Callable[[str], Entry | None]
     """The entry in this process, fresh or not. An attribute, so that a backend can put a builtin here: it is
     the one call a hit makes."""
 
+    strict: bool = False
+    """Whether a change that cannot be told to the store has to fail."""
+
     @property
     @abstractmethod
     def epoch(self) -> int:
         """Number of invalidations this process knows of; grows before the invalidating call returns."""
+
+    def look(self, key: str, now: float) -> Entry | None:
+        """What :attr:`peek` gives, with its times prolonged if the backend can vouch for it at ``now``."""
+        return self.peek(key)
 
     @abstractmethod
     async def get(self, key: str) -> Entry | None:
@@ -88,8 +126,14 @@ class CacheRegion(ABC):
         """Store an entry that was not loaded; every open fill of the key is fenced off."""
 
     @abstractmethod
-    async def open_fill(self, key: str) -> Fill:
-        """Call before the loader reads anything."""
+    async def open_fill(
+        self, key: str, tags: tuple[str, ...] = (), purpose: Purpose = Purpose.READ
+    ) -> Fill:
+        """Call before the loader reads anything; ``tags`` are those known by then.
+
+        Returns with ``Fill.found`` when the store has a usable entry, and only after another process that
+        loads the key now has finished, or died. Every fill must be closed.
+        """
 
     @abstractmethod
     def touched(self, fill: Fill, names: Iterable[str]) -> bool:
@@ -123,8 +167,7 @@ class CacheRegion(ABC):
 class CacheBackend(ABC):
     """One store, shared by the caches of an app."""
 
-    shared: bool
-    """Whether an invalidation reaches the other processes of the app."""
+    capabilities: Capabilities
 
     @classmethod
     @abstractmethod
@@ -133,7 +176,8 @@ class CacheBackend(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Connect. Raises ConfigError or Unavailable when that fails."""
+        """Connect. Raises ConfigError where the setting must be wrong (a refused password, too old a server). A
+        store that cannot be reached is no error: the app starts without it, and finds it when it is back."""
 
     @abstractmethod
     async def stop(self) -> None:
@@ -141,5 +185,18 @@ class CacheBackend(ABC):
 
     @abstractmethod
     def region(self, cache: str, stats: CacheStats) -> CacheRegion:
-        """The region of the cache with this name; ``evictions``, ``invalidations`` and ``fenced`` are counted
-        into ``stats``."""
+        """The region of the cache with this name. Counted into ``stats`` are ``evictions``, ``invalidations``,
+        ``fenced``, ``far_hits``, ``shared_loads`` and ``store_errors``."""
+
+    async def announce(self, names: Iterable[str]) -> Ended | None:
+        """A transaction that changes what is cached under ``names`` is about to commit.
+
+        Until the function that is returned has been called, or the transaction's longest time has passed, no
+        reader of any process that asks the store is given entries with these names, and no fill stores any.
+        Raises errors.Unavailable when the store could not be told and a strict region has to know.
+        """
+        return None
+
+    def numbers(self) -> Mapping[str, int | float]:
+        """The backend's own counters (``…_total``) and gauges by name; none for a store in the process."""
+        return {}

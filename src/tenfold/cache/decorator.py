@@ -79,6 +79,7 @@ def cached_function(
     key: str | Callable[..., str] | None,
     tags: Tags,
     tags_from: TagsFrom,
+    strict: bool = False,
 ) -> CachedFunction[..., Any]:
     """The decorated function; see :meth:`Cache.cached`."""
     where = f"{fn.__module__}.{fn.__qualname__}"
@@ -107,10 +108,10 @@ def cached_function(
                 where=shape.where,
                 remedy='Give key=, for example key="product:{product.id}".',
             )
-        return Load(key, loader, life, tags, tags_from)
+        return Load(key, loader, life, tags, tags_from, strict=strict)
 
     names |= {"_load": cache.load, "_load_of": load_of} | shape.defaults
-    exec(_source(shape, key, tags), names)  # noqa: S102 - made of checked names, see _Shape
+    exec(_source(shape, key, tags, "strict_peek" if strict else "peek"), names)  # noqa: S102 - made of checked names, see _Shape
     call: Any = functools.wraps(fn)(names["call"])
     for name in ("key", "invalidate", "refresh"):
         setattr(call, name, names[name])
@@ -128,8 +129,8 @@ def _claim_form(cache: Cache, form: str, owner: str) -> None:
     cache.key_makers[form] = owner
 
 
-def _source(shape: _Shape, key: str | Callable[..., str] | None, tags: Tags) -> str:
-    """The four functions. Names that begin with an underscore are ours; parameters may not clash."""
+def _source(shape: _Shape, key: str | Callable[..., str] | None, tags: Tags, peek: str) -> str:
+    """The four functions; ``peek`` is the cache's attribute that a read asks first. Names that begin with an underscore are ours; parameters may not clash."""
     if key is None:
         key_of, plain = shape.default_key(), f"({shape.values()})"
     elif isinstance(key, str):
@@ -144,7 +145,7 @@ def _source(shape: _Shape, key: str | Callable[..., str] | None, tags: Tags) -> 
     load = f"_load_of({key_of}, _partial({fn}), {tags_of}, {plain})"
     return f"""
 async def call({shape.parameters}):
-    _entry = _cache.peek({key_of})
+    _entry = _cache.{peek}({key_of})
     if _entry is not None and _entry.fresh_until > _cache.monotonic():
         _stats.hits += 1
         return _entry.value

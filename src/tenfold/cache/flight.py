@@ -7,12 +7,15 @@ load's result serves the next reader even when nobody waits any more. Its time i
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
+from tenfold._core.causal import NEWEST
 from tenfold._core.clock import Clock
 from tenfold._core.context import current, enter
-from tenfold.cache.policy import Fill
+from tenfold.cache.policy import Fill, Purpose
 from tenfold.errors import DeadlineExceeded, Unavailable
 
 T = TypeVar("T")
@@ -21,12 +24,15 @@ T = TypeVar("T")
 class Flight(Generic[T]):
     """A load that is under way."""
 
-    __slots__ = ("fenced", "fill", "tags", "task", "where")
+    __slots__ = ("begun", "fenced", "fill", "purpose", "tags", "task", "where")
 
-    def __init__(self, tags: tuple[str, ...], where: str) -> None:
+    def __init__(self, tags: tuple[str, ...], where: str, purpose: Purpose = Purpose.READ) -> None:
         self.tags = tags
         self.where = where
         """What is loaded, for messages."""
+        self.purpose = purpose
+        self.begun = False
+        """Set before anything is asked: what a flight finds is at least as new as those who joined it earlier."""
         self.fill: Fill | None = None
         """Set when the load begins."""
         self.fenced = False
@@ -49,6 +55,62 @@ class Flight(Generic[T]):
             if self.task.cancelled() and waiter is not None and not waiter.cancelling():
                 raise Unavailable(f"{self.where}: the load was cancelled; ask again.") from None
             raise
+
+
+_loading: ContextVar[bool] = ContextVar("tenfold_cache_loading", default=False)
+
+
+class LoadGate:
+    """At most ``loads_max`` loads at a time in this process, first come, first served.
+
+    A fleet that starts with empty caches would otherwise ask its database for everything at once. A load inside
+    of a load takes no place of its own: with all places taken by loads that wait for theirs, none would end.
+    """
+
+    def __init__(self, loads_max: int) -> None:
+        self._free = loads_max
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Loads that wait for a place."""
+        return len(self._waiting)
+
+    async def enter(self) -> bool:
+        """Wait for a place; returns whether one was taken, to be handed to :meth:`leave`."""
+        if _loading.get():
+            return False
+        if self._free > 0:
+            self._free -= 1
+        else:
+            await self._turn()
+        _loading.set(True)  # in the task of this flight, which ends with its load
+        return True
+
+    def leave(self, taken: bool) -> None:
+        """The load has ended."""
+        if taken:
+            self._pass_on()
+
+    async def _turn(self) -> None:
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except BaseException:
+            if place.done() and not place.cancelled():
+                self._pass_on()  # the place was given to us in the moment of our end
+            else:
+                self._waiting.remove(place)
+            raise
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
 
 
 class Flights:
@@ -85,8 +147,9 @@ class Flights:
     ) -> T:
         # The load belongs to everyone who waits for it. So it does not inherit the deadline of the caller who
         # came first, nor (a child Context carries no state) the transaction that caller may have open:
-        # uncommitted data must not enter the cache.
-        enter(current().child(deadline=self._clock.monotonic() + timeout_s))
+        # uncommitted data must not enter the cache. Nor must what a replica has not yet heard of: the entry would
+        # outlive the invalidation that made room for it.
+        enter(current().child(deadline=self._clock.monotonic() + timeout_s, causal=NEWEST))
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:

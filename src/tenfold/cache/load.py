@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from tenfold.cache.policy import Lifetime
+from tenfold.cache.policy import Entry, Lifetime
 
 
 class Unshared:
@@ -17,10 +17,19 @@ class Unshared:
         self.value = value
 
 
+class Found:
+    """What a flight returns that needed no load: another process had stored the value."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+
 class Load:
     """How to load one key: the loader, the life of its value, its tags."""
 
-    __slots__ = ("key", "life", "loader", "tags", "tags_from")
+    __slots__ = ("key", "life", "loader", "strict", "tags", "tags_from")
 
     def __init__(
         self,
@@ -29,12 +38,15 @@ class Load:
         life: Lifetime,
         tags: Iterable[str] = (),
         tags_from: Callable[[Any], Iterable[str]] | None = None,
+        *,
+        strict: bool = False,
     ) -> None:
         self.key = key
         self.loader = loader
         self.life = life
         self.tags = as_tags(tags)
         self.tags_from = tags_from
+        self.strict = strict
 
     def all_tags(self, value: Any) -> tuple[str, ...]:
         """The tags known beforehand and those that the loaded value tells."""

@@ -55,6 +55,18 @@ class Entry:
         """Given by the region when it stores the entry: a fill opened earlier cannot replace it."""
 
 
+class Purpose(enum.Enum):
+    """Why a key is looked up in the store outside of this process, and perhaps loaded."""
+
+    READ = enum.auto()
+    STRICT = enum.auto()
+    """What the store says now counts, not what this process remembers."""
+    REFRESH = enum.auto()
+    """A stale value is there: only one process is to load a new one, the others go on with the old."""
+    RELOAD = enum.auto()
+    """Load, whatever is stored."""
+
+
 class Freshness(enum.Enum):
     FRESH = enum.auto()
     STALE = enum.auto()
@@ -154,11 +166,17 @@ def again(error: E) -> E:
 class Fill:
     """The right to store what a load returns. ``serial`` orders fills, ``epoch`` places it among invalidations."""
 
-    __slots__ = ("epoch", "serial")
+    __slots__ = ("epoch", "found", "replaces", "right", "serial")
 
     def __init__(self, serial: int, epoch: int) -> None:
         self.serial = serial
         self.epoch = epoch
+        self.found: Entry | None = None
+        """What the store outside of this process has: then nothing needs to be loaded."""
+        self.replaces = False
+        """Whether that store may have a value already that this fill is to replace."""
+        self.right: Any = None
+        """What that store gave us, to be shown when the value is stored; None: it stays in this process."""
 
 
 class Fences:

@@ -393,7 +393,8 @@ async def test_statistics_have_the_names_of_metrics(cache: Cache) -> None:
     await cache.get_or_load("k", Source())
     assert cache.stats.numbers() == {
         "hits_total": 0, "misses_total": 1, "stale_total": 0, "loads_total": 1, "load_errors_total": 0,
-        "fenced_total": 0, "invalidations_total": 0, "evictions_total": 0,
+        "fenced_total": 0, "invalidations_total": 0, "evictions_total": 0, "far_hits_total": 0,
+        "shared_loads_total": 0, "store_errors_total": 0,
     }  # fmt: skip
 
 

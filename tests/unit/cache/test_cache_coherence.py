@@ -176,9 +176,9 @@ class Unfenced(MemoryRegion):
         return False
 
     async def close_fill(self, key: str, fill: Fill, entry: Any) -> bool:
-        self._fences.close()
+        self.fences.close()
         if entry is not None:
-            self._store(key, entry, fill.serial)
+            self.keep(key, entry, fill.serial)
         return entry is not None
 
 

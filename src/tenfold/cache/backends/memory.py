@@ -13,15 +13,17 @@ import cachebox
 
 from tenfold._core.clock import Clock
 from tenfold._core.settings import CacheSettings
-from tenfold.cache.contract import CacheBackend, CacheRegion, CacheStats
-from tenfold.cache.policy import Entry, Fences, Fill
+from tenfold.cache.contract import CacheBackend, CacheRegion, CacheStats, Capabilities
+from tenfold.cache.policy import Entry, Fences, Fill, Purpose
 from tenfold.errors import ConfigError
 
 
 class Backend(CacheBackend):
     """Each region holds at most ``cache.entries_max`` entries."""
 
-    shared = False
+    capabilities = Capabilities(
+        shared=False, strict="process", near="is the store", leases="process", value_max_bytes=None
+    )
 
     def __init__(self, entries_max: int) -> None:
         self._entries_max = entries_max
@@ -52,26 +54,28 @@ class MemoryRegion(CacheRegion):
     def __init__(self, entries_max: int, stats: CacheStats) -> None:
         self._entries: cachebox.LRUCache[str, Entry] = cachebox.LRUCache(entries_max)
         self._keys_of: dict[str, set[str]] = {}
-        self._fences = Fences()
+        self.fences = Fences()
         self._stats = stats
         self.peek = self._entries.get
 
     @property
     def epoch(self) -> int:
-        return self._fences.epoch
+        return self.fences.epoch
 
     async def get(self, key: str) -> Entry | None:
         return self.peek(key)
 
     async def put(self, key: str, entry: Entry) -> None:
-        self._fences.invalidate((key,))
-        self._store(key, entry, self._fences.serial())
+        self.fences.invalidate((key,))
+        self.keep(key, entry, self.fences.serial())
 
-    async def open_fill(self, key: str) -> Fill:
-        return self._fences.open()
+    async def open_fill(
+        self, key: str, tags: tuple[str, ...] = (), purpose: Purpose = Purpose.READ
+    ) -> Fill:
+        return self.fences.open()
 
     def touched(self, fill: Fill, names: Iterable[str]) -> bool:
-        return self._fences.touched(fill, names)
+        return self.fences.touched(fill, names)
 
     async def close_fill(self, key: str, fill: Fill, entry: Entry | None) -> bool:
         try:
@@ -79,31 +83,35 @@ class MemoryRegion(CacheRegion):
                 return False
             held = self.peek(key)
             overtaken = held is not None and held.version > fill.serial
-            if overtaken or self._fences.touched(fill, (key, *entry.tags)):
+            if overtaken or self.fences.touched(fill, (key, *entry.tags)):
                 self._stats.fenced += 1
                 return False
-            self._store(key, entry, fill.serial)
+            self.keep(key, entry, fill.serial)
             return True
         finally:
-            self._fences.close()
+            self.fences.close()
 
     async def delete(self, key: str) -> None:
-        self._fences.invalidate((key,))
-        self._drop(key)
+        self.fences.invalidate((key,))
+        self.drop(key)
 
     async def invalidate(self, names: Iterable[str]) -> None:
         self.forget(names)
 
     def forget(self, names: Iterable[str]) -> None:
         names = tuple(names)
-        self._fences.invalidate(names)
+        self.fences.invalidate(names)
         for name in names:
             for key in tuple(self._keys_of.get(name, ())):
-                self._drop(key)
-            self._drop(name)
+                self.drop(key)
+            self.drop(name)
 
     async def clear(self) -> None:
-        self._fences.invalidate_all()
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """What :meth:`clear` does, at once."""
+        self.fences.invalidate_all()
         self._stats.invalidations += len(self._entries)
         self._entries.clear()
         self._keys_of.clear()
@@ -111,7 +119,8 @@ class MemoryRegion(CacheRegion):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def _store(self, key: str, entry: Entry, version: int) -> None:
+    def keep(self, key: str, entry: Entry, version: int) -> None:
+        """Store an entry, whatever is open or there; for this region and for those that keep copies here."""
         held = self._entries.pop(key, None)
         if held is not None:
             self._unlink(key, held)
@@ -125,7 +134,8 @@ class MemoryRegion(CacheRegion):
         for tag in entry.tags:
             self._keys_of.setdefault(tag, set()).add(key)
 
-    def _drop(self, key: str) -> None:
+    def drop(self, key: str) -> None:
+        """Let one entry go, if it is there."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._unlink(key, entry)
