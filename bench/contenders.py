@@ -57,7 +57,31 @@ CONTENDERS = [
     Contender("FastAPI/uvicorn", f"{UVICORN} fastapi_app:app"),
 ]
 
+# On PostgreSQL, with 8 connections each.
+PG = {
+    "TENFOLD_DATABASE_URL": "{dsn}", "TENFOLD_DATABASE_POOL_MAX": "8", "TENFOLD_CACHE_URL": "{redis}/5",
+    "TENFOLD_LOG_ACCESS": "false",
+}  # fmt: skip
+_READS = frozenset({"db", "queries", "fortunes"})
+_ORM = frozenset({"db_orm", "fortunes_orm"})
+_ALL = _READS | {"orders", "product_redis"}
+_QUEUES = frozenset({"orders_pgqueuer", "orders_procrastinate"})
+RUN_PG = "tenfold run tenfold_pg:app --port {port} --ops-port 0 --no-worker"
+PG_CONTENDERS = [
+    Contender(RAW, f"{GRANIAN} rsgi raw_rsgi:app", measures=_ALL),
+    ours("granian, RSGI", f"{GRANIAN} rsgi tenfold_pg:app", env=PG, measures=_ALL | _ORM),
+    ours("tenfold run", RUN_PG, env=PG, measures=_ALL | _ORM),
+    Contender("BlackSheep/uvicorn", f"{UVICORN} blacksheep_app:app", measures=_READS | {"db_orm"}),
+    Contender("Litestar/uvicorn", f"{UVICORN} litestar_app:app", measures=_READS | _ORM),
+    Contender(
+        "FastAPI/uvicorn",
+        f"{UVICORN} fastapi_app:app",
+        measures=_READS | _ORM | _QUEUES | {"product_redis"},
+    ),
+]
+
 POST = b'{"name":"widget","price":9.5,"tags":["a","b"]}'
+ORDER = b'{"sku":"abc-1","qty":3}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +102,35 @@ MEASURES = {
         "/product_mem/", lambda d: bool(d["name"] == "product 7"), "ids", "/product_mem/7"
     ),
 }
+PG_MEASURES = {
+    "db": Measure("/db", lambda d: set(d) == {"id", "randomNumber"}),
+    "queries": Measure("/queries?n=20", lambda d: len(d) == 20),
+    "fortunes": Measure("/fortunes", lambda d: len(d) == 12 and d == sorted(d, key=lambda f: f["message"])),
+    "db_orm": Measure("/db_orm", lambda d: set(d) == {"id", "randomNumber"}),
+    "fortunes_orm": Measure("/fortunes_orm", lambda d: len(d) == 12),
+    "orders": Measure("/orders", lambda d: d["id"] > 0, "order"),
+    "orders_pgqueuer": Measure("/orders_pgqueuer", lambda d: d["id"] > 0, "order"),
+    "orders_procrastinate": Measure("/orders_procrastinate", lambda d: d["id"] > 0, "order"),
+    "product_redis": Measure(
+        "/product_redis/", lambda d: bool(d["name"] == "product 7"), "ids", "/product_redis/7"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``at_least`` times the requests a second of the best contender whose name begins with ``base``."""
+    """``at_least`` times the requests a second of the best contender whose name begins with ``base``, at ``beside``
+    (another measure of the same work, where that is named)."""
 
     measure: str
     base: str
     at_least: float
+    beside: str = ""
+
+    @property
+    def against(self) -> str:
+        """The measure that the base is taken at."""
+        return self.beside or self.measure
 
 
 TARGETS = [
@@ -98,3 +142,27 @@ TARGETS = [
     Target("post", RAW, 0.8),
     Target("product_mem", RAW, 0.8),
 ]
+
+PG_TARGETS = [
+    *(Target(measure, RAW, 1.0) for measure in ("db", "queries", "fortunes")),
+    *(Target(measure, "FastAPI", 1.3) for measure in ("db_orm", "fortunes_orm")),
+    Target("db", "FastAPI", 4.0, beside="db_orm"),
+    Target("orders", RAW, 0.85),
+    Target("orders", "FastAPI", 2.2, beside="orders_pgqueuer"),
+    Target("product_redis", RAW, 3.0),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Who is measured at what, together."""
+
+    contenders: list[Contender]
+    measures: dict[str, Measure]
+    targets: list[Target]
+
+
+FIELDS = {
+    "http": Field(CONTENDERS, MEASURES, TARGETS),
+    "postgresql": Field(PG_CONTENDERS, PG_MEASURES, PG_TARGETS),
+}

@@ -69,9 +69,50 @@ def postgres() -> Iterator[str]:
                 check=True,
                 env={**os.environ, "BENCH_DSN": dsn},
             )
+            _queue_tables(dsn)
             yield dsn
         finally:
             pg("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+
+
+def _queue_tables(dsn: str) -> None:
+    """Those of the peers' queues that keep their jobs in PostgreSQL."""
+    user, _, rest = dsn.removeprefix("postgresql://").partition("@")
+    host, _, database = rest.partition("/")
+    env = {
+        **os.environ, "BENCH_DSN": dsn, "PYTHONPATH": ".", "PGHOST": host.partition(":")[0],
+        "PGPORT": host.partition(":")[2], "PGUSER": user, "PGDATABASE": database, "PGPASSWORD": "unused",
+    }  # fmt: skip
+    for command in (
+        ["pgq", "install"],
+        ["procrastinate", "--app", "procrastinate_pg.app", "schema", "--apply"],
+    ):
+        program, *arguments = command
+        done = subprocess.run(
+            [peers_bin() / program, *arguments],
+            cwd=SHARED / "jobs",
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            print(f"{' '.join(command)}: {done.stderr[-300:]}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """A private Redis without persistence; yields its address."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise Failed("the cached reads use Redis: apt-get install redis-server")
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            server.terminate()
 
 
 def versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
-from contenders import JUDGED, TARGETS, Target
+from contenders import JUDGED, Target
 
 Rows = list[dict[str, Any]]
 
@@ -53,28 +53,28 @@ class Verdict:
         return "✗" if self.quartiles[1] < self.target.at_least else "?"
 
 
-def verdicts(rows: Rows, targets: Iterable[Target] = tuple(TARGETS)) -> list[Verdict]:
+def verdicts(rows: Rows, targets: Iterable[Target]) -> list[Verdict]:
     """Each of ours that is judged against the best of each target's base."""
     found = []
     for target in targets:
-        bases = names(rows, target.measure, target.base)
+        bases = names(rows, target.against, target.base)
         present = names(rows, target.measure)
         found += [_verdict(rows, target, ours, bases[0]) for ours in JUDGED if bases and ours in present]
     return found
 
 
 def _verdict(rows: Rows, target: Target, ours: str, base: str) -> Verdict:
-    fast = ratios(rows, target.measure, ours, base, "rps")
-    cpu = ratios(rows, target.measure, base, ours, "cpu_us")
+    fast = ratios((rows, ours, target.measure), (rows, base, target.against), "rps")
+    cpu = ratios((rows, base, target.against), (rows, ours, target.measure), "cpu_us")
     lower, _, upper = quantiles(fast, n=4, method="inclusive") if len(fast) > 1 else fast * 3
     return Verdict(
         target, base, ours, median(fast), (lower, upper), min(fast), max(fast), median(cpu), len(fast)
     )
 
 
-def ratios(rows: Rows, what: str, over: str, under: str, key: str) -> list[float]:
-    """``over`` divided by ``under``, round by round."""
-    upper, lower = values(rows, over, what, key), values(rows, under, what, key)
+def ratios(over: tuple[Rows, str, str], under: tuple[Rows, str, str], key: str) -> list[float]:
+    """One contender's figure at a measure divided by another's, round by round."""
+    upper, lower = values(*over, key), values(*under, key)
     return [upper[n] / lower[n] for n in upper if n in lower]
 
 

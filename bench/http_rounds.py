@@ -10,19 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import environment
-from contenders import CONTENDERS, MEASURES, Contender
+from contenders import Contender, Field
 from servers import Failed, Server
 
 OURS = Path(__file__).parent / "http"
 
 
 def measure(
-    only: list[str], measures: list[str], rounds: int, seconds: float, out: Path, progress: Any
+    field: Field,
+    only: list[str],
+    measures: list[str],
+    rounds: int,
+    seconds: float,
+    out: Path,
+    progress: Any,
 ) -> list[dict[str, Any]]:
     """One row per round, contender and measure. A contender that fails is named and left out."""
     if not shutil.which("wrk"):
         raise Failed("the load comes from wrk: apt-get install wrk")
-    chosen = [c for c in CONTENDERS if not only or any(part in c.name for part in only)]
+    chosen = [c for c in field.contenders if not only or any(part in c.name for part in only)]
     if not environment.SHARED.exists():
         chosen = [c for c in chosen if c.whose == "tenfold"]
     rows: list[dict[str, Any]] = []
@@ -30,7 +36,7 @@ def measure(
         todo = [(name, s) for name in measures for s in servers if name in s.contender.measures]
         for name, server in list(todo):
             try:
-                server.check(MEASURES[name])
+                server.check(field.measures[name])
             except (Failed, OSError, KeyError, ValueError) as error:
                 print(error, file=sys.stderr)
                 todo.remove((name, server))
@@ -38,7 +44,7 @@ def measure(
             for at, (name, server) in enumerate(todo):
                 progress(number * len(todo) + at, rounds * len(todo), f"{name}: {server.contender.name}")
                 try:
-                    row = server.load(name, seconds)
+                    row = server.load(field.measures[name], seconds)
                 except Failed as error:
                     print(f"{server.contender.name}, {name}, not kept: {error}", file=sys.stderr)
                     continue
@@ -51,8 +57,9 @@ def _started(chosen: list[Contender], out: Path) -> Iterator[list[Server]]:
     """Every contender up at once: rounds can then be short, so that a busy moment of the machine hits all."""
     with contextlib.ExitStack() as stack:
         env = {}
-        if any(c.whose == "peer" for c in chosen):
+        if any(c.whose == "peer" or c.env.get("TENFOLD_DATABASE_URL") for c in chosen):
             env["BENCH_DSN"] = stack.enter_context(environment.postgres())
+            env["BENCH_REDIS"] = stack.enter_context(environment.redis())
         servers = []
         for contender in chosen:
             peer = contender.whose == "peer"

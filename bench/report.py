@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import figures
-from contenders import MEASURES
+from contenders import FIELDS
 from figures import Rows, Verdict, number
 from rich.console import Console
 from rich.table import Table
 
 
-def show_http(rows: Rows) -> None:
+def show_http(part: str, rows: Rows) -> None:
     """The verdicts, and the medians they come from."""
     console = Console()
-    console.print(_table("HTTP, requests a second (CPU µs per request)", *_medians(rows)))
+    console.print(_table(f"{part}, requests a second (CPU µs per request)", *_medians(rows)))
     table = Table(title="Targets", title_justify="left")
     for head in _VERDICT_HEAD:
         table.add_column(head)
-    for verdict in figures.verdicts(rows):
+    for verdict in figures.verdicts(rows, FIELDS[part].targets):
         table.add_row(*_verdict_cells(verdict), style={"✓": "green", "✗": "red"}.get(verdict.mark, "yellow"))
     console.print(table)
 
@@ -31,15 +31,15 @@ def show_embedded(part: str, found: list[dict[str, Any]]) -> None:
 
 def write(out: Path, to: Path) -> None:
     """docs/benchmarks.md from the results that are there."""
-    parts = {p: json.loads((out / f"{p}.json").read_text()) for p in ("http", "sqlite", "cache") if (out / f"{p}.json").exists()}  # fmt: skip
+    parts = {p: json.loads((out / f"{p}.json").read_text()) for p in _SECTIONS if (out / f"{p}.json").exists()}  # fmt: skip
     text = [_INTRODUCTION]
     for part, kept in parts.items():
         text.append(_SECTIONS[part])
         text.append(
             f"Measured {kept['at']} UTC on {kept['machine']}; load average {kept['load']} at the end.\n"
         )
-        if part == "http":
-            verdicts = figures.verdicts(kept["found"])
+        if part in FIELDS:
+            verdicts = figures.verdicts(kept["found"], FIELDS[part].targets)
             text.append(_markdown(_VERDICT_HEAD, [_verdict_cells(v) for v in verdicts]))
             text.append("Medians: requests a second, and server CPU µs per request in brackets.\n")
             text.append(_markdown(*_medians(kept["found"])))
@@ -69,13 +69,13 @@ _VERDICT_HEAD = [
 
 def _verdict_cells(v: Verdict) -> list[str]:
     return [
-        v.mark, v.target.measure, v.base, v.ours, f"{v.target.at_least:g}", f"{v.ratio:.2f}",
+        v.mark, v.target.measure, f"{v.base} {v.target.beside}".strip(), v.ours, f"{v.target.at_least:g}", f"{v.ratio:.2f}",
         f"{v.quartiles[0]:.2f} … {v.quartiles[1]:.2f}", f"{v.low:.2f} … {v.high:.2f}", f"{v.cpu_ratio:.2f}", str(v.rounds),
     ]  # fmt: skip
 
 
 def _medians(rows: Rows) -> tuple[list[str], list[list[str]]]:
-    what = [m for m in MEASURES if any(r["what"] == m for r in rows)]
+    what = list(dict.fromkeys(r["what"] for r in rows))
     lines = []
     for who in dict.fromkeys(r["who"] for r in rows):
         cells = [who]
@@ -129,12 +129,19 @@ One server process pinned to CPU 0, wrk with one thread and 32 keep-alive connec
 up during the whole run and get their load one after another, in short bursts; a round is one burst for each, and
 every ratio is formed within a round. The table has the median of the rounds, their middle half, the lowest and
 highest. ✓ and ✗ are given where the middle half lies on one side of the target; "?" means undecided. Two of ours
-are judged, on Granian and on uvicorn, named beforehand; of a peer on two servers, its faster one. The CPU
+are judged, named beforehand: what `tenfold run` serves, and the entry for Granian; of a peer on two servers, its faster one. The CPU
 ratio compares requests per second of CPU time that the server used (user and system, with its children): other
 work on the machine disturbs it less. uvloop everywhere; uvicorn with httptools; access logs off, but in the row
 that says otherwise. Tenfold runs with its defaults: metrics, deadlines, security headers, request ids, limits.
 "raw RSGI limit" is a hand-written dispatch on Granian with msgspec, without any of these. The peers' programs use
 each one's own documentation as their model.
+""",
+    "postgresql": """## HTTP with PostgreSQL and Redis
+
+The same method; every server has 8 connections to one PostgreSQL (`fsync=off`: the disk is nobody's merit), which shares
+both CPUs with everything else, so the CPU ratio says more than requests a second. `orders` writes a row and a job in
+one transaction; `db_orm` and `fortunes_orm` go through SQLAlchemy's ORM on both sides; `product_redis` is a cached read
+with Redis as the second tier. A name behind the contender is the endpoint of theirs that does the same work.
 """,
     "sqlite": """## SQLite: transactions and jobs
 

@@ -2,6 +2,7 @@
 
     python bench/run.py                  everything, then docs/benchmarks.md   (about 12 min)
     python bench/run.py http [--only granian,raw] [--measures items,post] [--rounds 7] [--seconds 1.5]
+    python bench/run.py postgresql       the same with PostgreSQL and Redis
     python bench/run.py sqlite | cache
     python bench/run.py report           docs/benchmarks.md from the last results in bench/out
 
@@ -22,11 +23,11 @@ import embedded
 import environment
 import http_rounds
 import report
-from contenders import MEASURES
+from contenders import FIELDS
 from servers import Failed
 
 OUT = Path(__file__).parent / "out"
-PARTS = ("http", "sqlite", "cache")
+PARTS = ("http", "postgresql", "sqlite", "cache")
 
 
 def main() -> int:
@@ -45,12 +46,13 @@ def main() -> int:
 
 
 def _measured(part: str, args: argparse.Namespace) -> Any:
-    if part == "http":
-        measures = args.measures.split(",") if args.measures else list(MEASURES)
+    if part in FIELDS:
+        field = FIELDS[part]
+        measures = args.measures.split(",") if args.measures else list(field.measures)
         only = [name for name in args.only.split(",") if name]
-        rows = http_rounds.measure(only, measures, args.rounds, args.seconds, OUT, _progress)
+        rows = http_rounds.measure(field, only, measures, args.rounds, args.seconds, OUT, _progress)
         _progress(1, 1, "")
-        report.show_http(rows)
+        report.show_http(part, rows)
         return rows
     found = embedded.sqlite(args.rounds) if part == "sqlite" else embedded.cache(environment.SHARED)
     report.show_embedded(part, found)
@@ -82,7 +84,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("part", nargs="?", default="all", choices=["all", *PARTS, "report"])
     parser.add_argument("--only", default="", help="contenders whose name contains one of these")
-    parser.add_argument("--measures", default="", help=", ".join(MEASURES))
+    parser.add_argument(
+        "--measures", default="", help=", ".join(m for field in FIELDS.values() for m in field.measures)
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each burst of load")
     return parser.parse_args()

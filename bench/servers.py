@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from contenders import MEASURES, POST, Contender, Measure
+from contenders import ORDER, POST, Contender, Measure
 
 HERE = Path(__file__).parent
 SERVER_CPU, LOAD_CPU = "0", "1"
@@ -47,13 +47,15 @@ class Server:
         self._data = tempfile.TemporaryDirectory(prefix="tenfold-bench-")
         self._log = out / f"{re.sub('[^a-z0-9]+', '-', contender.name.lower())}.log"
         if contender.whose == "tenfold":
+            known = {"dsn": env.get("BENCH_DSN", ""), "redis": env.get("BENCH_REDIS", "")}
+            env = {name: value.format(**known) for name, value in contender.env.items()}
             env = {**env, "TENFOLD_APP_DATA_DIR": self._data.name, "TENFOLD_AUTH_ACCESS_TTL_S": "86400"}
         program, *arguments = contender.command.format(port=self.port).split()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 ["taskset", "-c", SERVER_CPU, str(bin_ / program), *arguments],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": ".", **env, **contender.env},
+                env={**os.environ, "PYTHONPATH": ".", **contender.env, **env},
                 stdout=subprocess.DEVNULL if contender.token else log,  # its access log would fill the disk
                 stderr=log,
                 start_new_session=True,
@@ -86,13 +88,13 @@ class Server:
 
     def check(self, measure: Measure) -> None:
         """Raises Failed when the answer is not the right one."""
-        status, body = self.fetch(measure.probe or measure.path, POST if measure.shape == "post" else None)
+        sent = {"post": POST, "order": ORDER}.get(measure.shape)
+        status, body = self.fetch(measure.probe or measure.path, sent)
         if status != 200 or not measure.right(json.loads(body)):
             raise Failed(f"{self.contender.name} answers {measure.path} wrongly: HTTP {status} {body[:80]!r}")
 
-    def load(self, name: str, seconds: float) -> dict[str, Any]:
+    def load(self, measure: Measure, seconds: float) -> dict[str, Any]:
         """One burst: requests a second, latencies in ms, and CPU µs per request of server and children."""
-        measure = MEASURES[name]
         self._wrk(measure, 0.4)
         cpu = self._cpu_s()
         row = self._wrk(measure, seconds)
