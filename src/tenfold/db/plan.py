@@ -33,7 +33,10 @@ Params = Mapping[str, Any]
 class Plan(Pace):
     """One SQL string, as the driver gets it."""
 
-    __slots__ = ("_known", "columns", "decoders", "many_is_one_each", "sql", "table", "writes")
+    __slots__ = (
+        "_known", "columns", "counting", "decoders", "learned", "many_is_one_each", "returns", "sql", "table",
+        "textual", "writes",
+    )  # fmt: skip
 
     def __init__(self, sql: str, columns: Sequence[Column], statement: Any, *, named: bool = True) -> None:
         super().__init__()
@@ -41,6 +44,10 @@ class Plan(Pace):
         self.columns: tuple[Column, ...] | None = tuple(columns) if named else None
         """None until the first execution tells (textual SQL)."""
         self._known = columns
+        self.textual = not named
+        """Written by hand: what it gives, and whether it writes, is known to the engine only."""
+        self.learned = False
+        """The engine has told what it gives (:meth:`learn`)."""
         self.decoders: dict[Any, Decoder] = {}
         self.table: sa.Table | None = None
         """The table that the statement changes, for messages."""
@@ -49,6 +56,21 @@ class Plan(Pace):
             self.table = statement.table
         self.many_is_one_each = _inserts_one_row(statement)
         """Each execution changes exactly one row, so nobody has to count."""
+        self.returns = self.writes and bool(columns)
+        """Gives one row back for each row that it changes."""
+        self.counting: Plan | None = None
+        """The same with ``RETURNING 1``, made by backends that count rows so."""
+
+    def learn(self, given: Sequence[tuple[str, type | None]]) -> None:
+        """Names of the columns, and types that differ from what was declared: a sum of integers may come as a
+        Decimal, which is then converted to what the statement says. Before the first decoder is made."""
+        self.learned = True
+        if self.columns is None:
+            self.learn_columns([name for name, _ in given])
+        assert self.columns is not None
+        self.columns = tuple(
+            _as_declared(column, real) for column, (_, real) in zip(self.columns, given, strict=False)
+        )
 
     def learn_columns(self, names: Sequence[str]) -> None:
         """The names that the engine gives to the columns of textual SQL."""
@@ -68,12 +90,29 @@ class Plan(Pace):
         return flat if len(flat) <= 200 else flat[:197] + "…"
 
 
+def _as_declared(column: Column, real: type | None) -> Column:
+    if real is None or column.processor is not None:
+        return column
+    declared = column.python_type
+    if declared is None:
+        return column._replace(python_type=real)
+    if declared is real or declared not in (int, float):
+        return column
+    return column._replace(processor=lambda value: None if value is None else declared(value))
+
+
 class Prepared(NamedTuple):
     """A statement with a given set of parameter names, ready to run."""
 
     plan: Plan
     bind: Callable[[Params, Args], Args]
     literals: Args
+    processors: Mapping[str, Callable[[Any], Any]]
+    """By parameter: what makes the driver's value of the caller's."""
+
+
+_UNFIT = (TypeError, ValueError, AttributeError, LookupError)
+"""What a type raises for a value that it cannot take."""
 
 
 class Misfit(Exception):
@@ -97,14 +136,14 @@ class PlanCache:
         if prepared is not None:
             try:
                 return prepared.plan, prepared.bind(params, prepared.literals)
-            except (KeyError, Misfit):
+            except (*_UNFIT, Misfit):
                 pass  # another set of names than last time, or a mistake that is explained below
         names = tuple(sorted(params))
         prepared = self._variants.get(id(statement), {}).get(names)
         if prepared is None:
             return self._prepare(statement, names, params)
         self.latest[id(statement)] = prepared
-        return prepared.plan, prepared.bind(params, prepared.literals)
+        return _bound(prepared, params)
 
     def _prepare(self, statement: Any, names: tuple[str, ...], params: Params) -> tuple[Plan, Args]:
         compiled, extracted = self._compile(statement, names)
@@ -116,10 +155,11 @@ class PlanCache:
         blueprint: _Blueprint | None = getattr(compiled, "tenfold_blueprints", {}).get(names)
         if blueprint is None:
             blueprint = self._blueprint(compiled, statement, names)
-        prepared = Prepared(blueprint.plan, blueprint.bind, blueprint.literals(compiled, extracted))
+        literals = blueprint.literals(compiled, extracted)
+        prepared = Prepared(blueprint.plan, blueprint.bind, literals, blueprint.processors)
         if not blueprint.volatile:
             self._remember(statement, names, prepared)
-        return prepared.plan, prepared.bind(params, prepared.literals)
+        return _bound(prepared, params)
 
     def _compile(self, statement: Any, names: tuple[str, ...]) -> tuple[Any, Any]:
         dml = isinstance(statement, Insert | Update)
@@ -176,11 +216,7 @@ class PlanCache:
             plan = plans[state.statement] = self._plan(state.statement, compiled, compiled.statement)
         values.update(state.additional_parameters)
         processors = {**compiled._bind_processors, **state.processors}
-        args = (
-            (values[n] if processors.get(n) is None else processors[n](values[n]))
-            for n in state.positiontup or ()
-        )
-        return plan, tuple(args)
+        return plan, tuple(_processed(n, values[n], processors.get(n)) for n in state.positiontup or ())
 
     def _remember(self, statement: Any, names: tuple[str, ...], prepared: Prepared) -> None:
         key = id(statement)
@@ -218,7 +254,7 @@ class _Recent(OrderedDict[Any, Any]):
 class _Blueprint:
     """What all statements with one cache key and one set of parameter names share."""
 
-    __slots__ = ("_literal_names", "_processors", "bind", "plan", "volatile")
+    __slots__ = ("_literal_names", "_processors", "bind", "plan", "processors", "volatile")
 
     def __init__(self, plan: Plan, compiled: Any, names: tuple[str, ...]) -> None:
         self.plan = plan
@@ -226,6 +262,7 @@ class _Blueprint:
         """A value comes from a function that is called per execution (``bindparam(callable_=…)``)."""
         self._processors: Mapping[str, Any] = compiled._bind_processors
         self._literal_names: list[str] = []
+        self.processors: dict[str, Callable[[Any], Any]] = {}
         self.bind = self._generate(compiled, frozenset(names))
 
     def literals(self, compiled: Any, extracted: Any) -> Args:
@@ -233,11 +270,7 @@ class _Blueprint:
         if not self._literal_names:
             return ()
         values = _values(compiled, extracted)
-        return tuple(self._processed(n, values[n]) for n in self._literal_names)
-
-    def _processed(self, name: str, value: Any) -> Any:
-        process = self._processors.get(name)
-        return value if process is None else process(value)
+        return tuple(_processed(n, values[n], self._processors.get(n)) for n in self._literal_names)
 
     def _generate(self, compiled: Any, given: frozenset[str]) -> Callable[[Params, Args], Args]:
         binds = {name: bind for bind, name in compiled.bind_names.items()}
@@ -249,7 +282,10 @@ class _Blueprint:
             if name in defaults:
                 scope[f"d{i}"], part = defaults[name], f"d{i}(p)"
             elif bind.key in given or name in given or bind.required:
-                part = f"p[{(bind.key if bind.key in given or bind.required else name)!r}]"
+                key = bind.key if bind.key in given or bind.required else name
+                part = f"p[{key!r}]"
+                if (process := self._processors.get(name)) is not None:
+                    self.processors[key] = process
             else:
                 self.volatile |= bind.callable is not None
                 parts.append(f"x[{len(self._literal_names)}]")
@@ -267,6 +303,27 @@ class _Blueprint:
 
 def _misfit() -> Args:
     raise Misfit
+
+
+def _bound(prepared: Prepared, params: Params) -> tuple[Plan, Args]:
+    """The slow way, on which a value that its type cannot take is told apart from a default that failed."""
+    try:
+        return prepared.plan, prepared.bind(params, prepared.literals)
+    except _UNFIT:
+        for name, process in prepared.processors.items():
+            _processed(name, params[name], process)
+        raise
+
+
+def _processed(name: str, value: Any, process: Callable[[Any], Any] | None) -> Any:
+    if process is None:
+        return value
+    try:
+        return process(value)
+    except _UNFIT as error:
+        raise StatementError(
+            f"the value for {name!r} is of type {type(value).__name__}, or of a form, that its column does not take."
+        ) from error
 
 
 def _values(compiled: Any, extracted: Any) -> Mapping[str, Any]:

@@ -27,9 +27,7 @@ class StrictCompiler(SQLiteCompiler):
             given = _given(self.statement)
             for bind, name in self.bind_names.items():
                 type_: Any = bind.type if bind._is_crud else given.get(bind.key)
-                check = None if type_ is None else _check(type_, bind.key)
-                if check is not None:
-                    processors[name] = _both(processors.get(name), check)
+                processors[name] = _strict(type_, bind.key, processors.get(name))
         return processors
 
 
@@ -38,22 +36,25 @@ def _given(statement: Any) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for column, value in (getattr(statement, "_values", None) or {}).items():
         if isinstance(value, sa.BindParameter):
-            column = statement.table.columns[column] if isinstance(column, str) else column
-            types[value.key] = column.type
+            known = statement.table.columns[column] if isinstance(column, str) else column
+            types[value.key] = known.type
     return types
 
 
-def _both(process: Callable[[Any], Any] | None, check: Check) -> Check:
-    if process is None:
-        return check
+def _strict(type_: Any, name: str, process: Check | None) -> Check | None:
+    while isinstance(type_, sa.TypeDecorator):
+        type_ = type_.impl_instance
+    if isinstance(type_, sa.DateTime) and process is not None:
+        return _moment(name, process)
+    check = _check(type_, name)
+    if check is None or process is None:
+        return check or process
     return lambda value: check(process(value))
 
 
 def _check(type_: Any, name: str) -> Check | None:
-    while isinstance(type_, sa.TypeDecorator):
-        type_ = type_.impl_instance
     if isinstance(type_, sa.Enum):
-        return None  # the type knows its members
+        return _member(frozenset(type_.enums), name) if type_.native_enum else _text(None, name)
     if isinstance(type_, sa.String):
         return _text(type_.length, name)
     if isinstance(type_, sa.Integer):
@@ -74,9 +75,13 @@ def _text(length: int | None, name: str) -> Check:
         if not isinstance(value, str):
             raise _misfit(name, "text", value)
         if "\0" in value:
-            raise StatementError(f"the text for {name!r} contains the character NUL, which no database keeps.")
+            raise StatementError(
+                f"the text for {name!r} contains the character NUL, which no database keeps."
+            )
         if length is not None and len(value) > length:
-            raise StatementError(f"the text for {name!r} has {len(value)} characters; its column takes {length}.")
+            raise StatementError(
+                f"the text for {name!r} has {len(value)} characters; its column takes {length}."
+            )
         return value
 
     return check
@@ -122,5 +127,27 @@ def _binary(name: str) -> Check:
     return check
 
 
+def _member(names: frozenset[str], name: str) -> Check:
+    def check(value: Any) -> Any:
+        if value is None or value in names:
+            return value
+        raise StatementError(f"the value for {name!r} is none of the members of its column's enum.")
+
+    return check
+
+
+def _moment(name: str, process: Check) -> Check:
+    """The type takes text too, which comparisons in migrations need; a column of times does not."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str):
+            raise _misfit(name, "a datetime", value)
+        return process(value)
+
+    return check
+
+
 def _misfit(name: str, wanted: str, value: Any) -> StatementError:
-    return StatementError(f"the value for {name!r} is of type {type(value).__name__}; its column takes {wanted}.")
+    return StatementError(
+        f"the value for {name!r} is of type {type(value).__name__}; its column takes {wanted}."
+    )
