@@ -1,0 +1,122 @@
+"""Hints to and from other processes by NOTIFY, which are never part of a business transaction.
+
+NOTIFY makes commits wait for each other, so it is sent by itself, and at most once in :data:`GAP_S`. LISTEN is lost
+with its connection, silently when the network swallows packets: the connection is tried every :data:`PING_S`, and
+after each reconnect everybody is woken, since hints may have been missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from tenfold.db.plan import Plan
+from tenfold.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from tenfold._core.clock import Clock
+    from tenfold.db.backends._pool import Pool
+    from tenfold.db.backends._postgresql_link import AsyncpgLink
+    from tenfold.db.hints import Hints
+
+log = logging.getLogger("tenfold.db")
+
+CHANNEL = "tenfold"
+GAP_S = 0.005
+PING_S = 10.0
+_TIMEOUT_S = 5.0
+_RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
+_NOTIFY = Plan(
+    "SELECT count(pg_notify('tenfold', topic)) FROM unnest($1::text[]) AS topic", (), None, named=False
+)
+
+
+class Wire:
+    """The hints of one process. ``connect`` makes a connection outside of the pool."""
+
+    def __init__(
+        self,
+        pool: Pool[AsyncpgLink],
+        connect: Callable[[], Awaitable[AsyncpgLink]],
+        hints: Hints,
+        clock: Clock,
+    ) -> None:
+        self._pool, self._connect, self._hints, self._clock = pool, connect, hints, clock
+        self._self = f"{clock.random.getrandbits(48):x}"
+        """Marks our own notifications, which have woken everybody here already."""
+        self._topics: set[str] = set()
+        self._sender: asyncio.Task[None] | None = None
+        self._listener: asyncio.Task[None] | None = None
+
+    # ── giving ──
+
+    def give(self, topic: str) -> None:
+        """Tell the other processes soon."""
+        self._topics.add(topic)
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.get_running_loop().create_task(self._send())
+
+    async def _send(self) -> None:
+        while self._topics:
+            topics, self._topics = [f"{self._self}:{topic}" for topic in self._topics], set()
+            try:
+                async with self._pool.link() as link:
+                    await link.fetch(_NOTIFY, (topics,), 0, _TIMEOUT_S)
+            except Exception as error:
+                log.debug("a hint was lost: %s", error)
+            await asyncio.sleep(GAP_S)
+
+    # ── getting ──
+
+    def listen(self) -> None:
+        """Begin to listen, if that has not been done."""
+        if self._listener is None:
+            self._listener = asyncio.get_running_loop().create_task(self._keep_listening())
+
+    async def _keep_listening(self) -> None:
+        delay_s = _RETRY_MIN_S
+        while True:
+            try:
+                link = await self._connect()
+                try:
+                    delay_s = _RETRY_MIN_S
+                    await self._listen_on(link.connection)
+                finally:
+                    await link.close()
+            except (DatabaseError, OSError, TimeoutError) as error:
+                log.info("hints of other processes are not heard for a while: %s", error)
+            except Exception:
+                log.exception("hints of other processes are not heard for a while")
+            await self._clock.sleep(delay_s * self._clock.random.uniform(0.5, 1.0))
+            delay_s = min(delay_s * 2, _RETRY_MAX_S)
+
+    async def _listen_on(self, connection: Any) -> None:
+        """Until the connection is lost."""
+        gone = asyncio.Event()
+        connection.add_termination_listener(lambda _: gone.set())
+        await connection.add_listener(CHANNEL, self._heard)
+        self._hints.give_all()
+        while not gone.is_set():
+            try:
+                async with asyncio.timeout(PING_S):
+                    await gone.wait()
+            except TimeoutError:
+                await connection.execute("SELECT 1", timeout=_TIMEOUT_S)
+
+    def _heard(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
+        sender, _, topic = payload.partition(":")
+        if sender != self._self:
+            self._hints.give(topic)
+
+    # ── the end ──
+
+    async def stop(self) -> None:
+        """Send what is left to be sent; listen no more."""
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.wait([self._listener])
+            self._listener = None
+        if self._sender is not None:
+            await asyncio.wait([self._sender], timeout=_TIMEOUT_S)

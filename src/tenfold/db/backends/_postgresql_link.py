@@ -1,0 +1,261 @@
+"""One asyncpg connection: statements prepared once, and no round trip that is not a statement's own.
+
+The statement goes to asyncpg's protocol object (``bind_execute``): the public methods add three coroutines and a
+look-up by SQL text, which is half of the cost of a small statement. What begins a transaction or a savepoint is not
+waited for: it is written in front of the next statement's messages, without a Sync in between, and answered with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import decimal
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+from asyncpg.exceptions import InternalClientError, PostgresError  # type: ignore[import-untyped]
+
+from tenfold.db.backends import _postgresql_errors as errors
+from tenfold.db.backends._pool import Link
+from tenfold.db.backends._postgresql_errors import Report
+from tenfold.db.backends._postgresql_url import Address
+from tenfold.db.contract import Args, Rows
+from tenfold.db.plan import Plan
+from tenfold.errors import ConfigError, DatabaseError, DatabaseUnavailable, StatementError, StatementTimeout
+
+PREPARED_MAX = 500
+"""Statements that one connection keeps prepared; each costs the server some kilobytes."""
+SERVER_MIN = 13
+_DISCARD_S = 1.0
+_PYTHON_TYPES = {"numeric": decimal.Decimal}
+"""Server types whose values are of another type than what was declared may make one expect."""
+
+Prefix = Sequence[str]
+"""Statements without parameters or result that cannot fail, to be run in front of another."""
+
+
+class AsyncpgLink(Link):
+    """See the module."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.prepares = True
+        self._protocol = connection._protocol
+        self._transport = connection._transport
+        self._prepared: dict[Plan, Any] = {}
+
+    # ── statements ──
+
+    async def fetch(self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()) -> Rows:
+        """All rows, or the first ``limit``."""
+        state = self._prepared.get(plan)
+        if state is None:
+            state, prefix = await self._prepare(plan, timeout_s, prefix)
+        if prefix:
+            return (await self._execute(state, args, limit, timeout_s, prefix))[0]  # type: ignore[no-any-return]
+        rows: Rows = await self._protocol.bind_execute(state._state, args, "", limit, False, timeout_s)
+        return rows
+
+    async def run(self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()) -> int:
+        """The number of rows changed."""
+        state = self._prepared.get(plan)
+        if state is None:
+            state, prefix = await self._prepare(plan, timeout_s, prefix)
+        return _changed((await self._execute(state, args, 0, timeout_s, prefix))[1])
+
+    async def result(
+        self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()
+    ) -> tuple[Rows, int, Sequence[str]]:
+        """Rows, number of rows changed, names of the columns."""
+        state = self._prepared.get(plan)
+        if state is None:
+            state, prefix = await self._prepare(plan, timeout_s, prefix)
+        rows, status, _ = await self._execute(state, args, 0, timeout_s, prefix)
+        return rows, _changed(status), [attribute.name for attribute in state.get_attributes()]
+
+    async def run_many(self, plan: Plan, many: Sequence[Args], timeout_s: float, prefix: Prefix = ()) -> int:
+        """All executions in one go; the number of rows changed in all. ``plan`` returns one row for each of them,
+        or inserts exactly one row each."""
+        if prefix:
+            await self.command("; ".join(prefix), timeout_s)
+        state = self._prepared.get(plan)
+        if state is None:
+            state, _ = await self._prepare(plan, timeout_s, ())
+        rows = await self._protocol.bind_execute_many(state._state, many, "", timeout_s, plan.returns)
+        return len(rows) if plan.returns else len(many)
+
+    async def load(
+        self, plan: Plan, columns: Sequence[str], many: Sequence[Args], timeout_s: float, prefix: Prefix = ()
+    ) -> int:
+        """``COPY … FROM STDIN`` in the binary format."""
+        if prefix:
+            await self.command("; ".join(prefix), timeout_s)
+        assert plan.table is not None
+        await self.connection.copy_records_to_table(
+            plan.table.name, records=many, columns=columns, schema_name=plan.table.schema, timeout=timeout_s
+        )
+        return len(many)
+
+    async def command(self, sql: str, timeout_s: float) -> str:
+        """Statements without parameters in one round trip; the tag of the last of them."""
+        tag: str = await self._protocol.query(sql, timeout_s)
+        return tag
+
+    # ── portals, for streams ──
+
+    async def open_portal(
+        self, name: str, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()
+    ) -> Any:
+        """A cursor in the open transaction."""
+        if prefix:
+            await self.command("; ".join(prefix), timeout_s)
+        state = self._prepared.get(plan)
+        if state is None:
+            state, _ = await self._prepare(plan, timeout_s, ())
+        await self._protocol.bind(state._state, args, name, timeout_s)
+        return state
+
+    async def piece(self, name: str, portal: Any, count: int, timeout_s: float) -> Rows:
+        """The next rows of a portal."""
+        rows: Rows = await self._protocol.execute(portal._state, name, count, False, timeout_s)
+        return rows
+
+    async def close_portal(self, name: str, timeout_s: float) -> None:
+        """Forget a portal; none of that name is as good."""
+        await self._protocol.close_portal(name, timeout_s)
+
+    # ── inside ──
+
+    async def _prepare(self, plan: Plan, timeout_s: float, prefix: Prefix) -> tuple[Any, Prefix]:
+        if prefix:  # now: preparing takes a snapshot, after which the isolation level cannot be set any more
+            await self.command("; ".join(prefix), timeout_s)
+        if len(self._prepared) >= PREPARED_MAX:
+            self._prepared.pop(next(iter(self._prepared)))
+        state = self._prepared[plan] = await self.connection.prepare(plan.sql, timeout=timeout_s)
+        if not plan.learned:
+            plan.learn([(a.name, _PYTHON_TYPES.get(a.type.name)) for a in state.get_attributes()])
+        return state, ()
+
+    async def _execute(self, state: Any, args: Args, limit: int, timeout_s: float, prefix: Prefix) -> Any:
+        if prefix:
+            if timeout_s <= 0:
+                raise TimeoutError
+            self._transport.write(_messages(tuple(prefix)))
+        try:
+            return await self._protocol.bind_execute(state._state, args, "", limit, True, timeout_s)
+        except (PostgresError, asyncpg.InterfaceError, ValueError, TypeError) as error:
+            if prefix and getattr(error, "severity", None) is None and not self.closed:
+                # The arguments could not be encoded, so nothing followed the prefix: a Sync has to.
+                await self.close_portal("", timeout_s)
+            raise
+
+    # ── failures and the end ──
+
+    def failed(self, error: Exception, plan: Plan | None, *, read_only: bool = False) -> DatabaseError:
+        """``error`` in Tenfold's words; leaves the connection in doubt where it is."""
+        if isinstance(error, DatabaseError):
+            return error
+        if isinstance(error, TimeoutError):
+            self.doubtful = True  # asyncpg has sent a cancel request, which may come late
+            said = f" The statement: {plan.describe()}" if plan is not None else ""
+            return StatementTimeout(f"the statement ran past its deadline and was stopped.{said}")
+        report = report_of(error)
+        if report is not None:
+            self.doubtful |= errors.lost(report.state) or errors.demoted(report)
+            if errors.stale_plan(report):
+                self._prepared.clear()
+            return errors.translate(report, plan, read_only=read_only)
+        if isinstance(error, OSError | asyncpg.PostgresConnectionError | InternalClientError) or self.closed:
+            self.doubtful = True
+            return errors.broken(error)
+        said = f" The statement: {plan.describe()}" if plan is not None else ""
+        return StatementError(f"the parameters do not fit: {error}.{said}")
+
+    @property
+    def closed(self) -> bool:
+        closed: bool = self.connection.is_closed()
+        return closed
+
+    @property
+    def in_transaction(self) -> bool:
+        """What the server said last."""
+        return not self.closed and bool(self._protocol.is_in_transaction())
+
+    async def discard(self) -> None:
+        # asyncpg first waits until its cancel request is out, or sends one for what still runs.
+        await self.close()
+
+    async def close(self) -> None:
+        with contextlib.suppress(Exception):
+            await self.connection.close(timeout=_DISCARD_S)
+
+
+def report_of(error: BaseException) -> Report | None:
+    """What the server said; None for what it did not say."""
+    if not isinstance(error, PostgresError) or getattr(error, "severity", None) is None:
+        return None
+    said: Any = error
+    return Report(
+        state=said.sqlstate, message=str(said.message or said), detail=said.detail or "", table=said.table_name or "",
+        column=said.column_name or "", constraint=said.constraint_name or "",
+        source=said.server_source_function or "",
+    )  # fmt: skip
+
+
+async def connect(
+    address: Address, timeout_s: float, *, primary: bool, session: dict[str, str]
+) -> AsyncpgLink:
+    """A connection; with ``primary``, of several hosts to the one that takes writes. Raises ConfigError for what
+    only a changed configuration mends, DatabaseUnavailable otherwise."""
+    try:
+        connection: Any = await asyncpg.connect(
+            address.dsn, timeout=timeout_s, statement_cache_size=0, server_settings=session,
+            target_session_attrs="primary" if primary and address.several else "any",
+        )  # fmt: skip
+    except PostgresError as error:
+        report = report_of(error)
+        if report is None:
+            raise errors.unreachable(address.hosts, error) from error
+        raise errors.refusal(report, user=address.user, database=address.database) from error
+    except (asyncpg.ClientConfigurationError, ValueError) as error:
+        raise ConfigError(f"it cannot be used: {error}.", where=errors.SETTING) from error
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise DatabaseUnavailable(
+            f"none of the servers at {address.hosts} takes writes now: a fail-over goes on, or all are standbys."
+        ) from error
+    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        raise errors.unreachable(address.hosts, error) from error
+    version = connection.get_server_version()
+    if version.major < SERVER_MIN:
+        await connection.close(timeout=_DISCARD_S)
+        raise ConfigError(
+            f"the server is PostgreSQL {version.major}.{version.minor}, which is too old.",
+            where=errors.SETTING, remedy=f"Use PostgreSQL {SERVER_MIN} or newer.",
+        )  # fmt: skip
+    if version.major >= 14:
+        # A statement ends when its client is gone, also one that was killed and could not cancel it.
+        await connection.execute("SET client_connection_check_interval = 1000", timeout=timeout_s)
+    return AsyncpgLink(connection)
+
+
+def _changed(status: bytes | None) -> int:
+    """``INSERT 0 2`` → 2; what only reads or defines changes nothing."""
+    verb, _, count = (status or b"").rpartition(b" ")
+    return int(count) if verb in (b"INSERT 0", b"UPDATE", b"DELETE", b"MERGE") else 0
+
+
+@lru_cache(64)
+def _messages(prefix: tuple[str, ...]) -> bytes:
+    """Parse, Bind and Execute of statements without parameters (PostgreSQL's protocol 3.0, § 55.7)."""
+    return b"".join(
+        _message(b"P", b"\0" + sql.encode() + b"\0\0\0")
+        + _message(b"B", b"\0\0" + bytes(6))
+        + _message(b"E", b"\0" + bytes(4))
+        for sql in prefix
+    )
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body

@@ -1,0 +1,67 @@
+"""The URL of a PostgreSQL database: checked, and in the form that both drivers read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tenfold._core.text import nearest
+from tenfold.errors import ConfigError
+
+OPTIONS = frozenset({"host", "sslmode", "sslrootcert", "sslcert", "sslkey", "application_name"})
+"""What may stand after the ``?``; everything else has a setting or is not needed."""
+_EXAMPLE = "postgresql://user:password@host:5432/database"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a database is. ``dsn`` holds the password: never show it."""
+
+    dsn: str
+    hosts: str
+    """``host:port``, several separated by commas; for messages."""
+    user: str
+    database: str
+    pooled: bool
+    """``postgresql+psycopg://``: a pooler gives another session to every transaction."""
+
+    @property
+    def several(self) -> bool:
+        return "," in self.hosts
+
+
+def parse(url: str) -> Address:
+    """Check ``url``. Raises ConfigError, without the password."""
+    scheme, _, rest = url.partition("://")
+    driver = scheme.partition("+")[2]
+    if not rest or driver not in ("", "asyncpg", "psycopg"):
+        raise _wrong(f"{scheme!r} is not a driver of PostgreSQL")
+    parts = urlsplit(f"postgresql://{rest}")
+    login, _, hosts = parts.netloc.rpartition("@")
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    for name, value in options:
+        if name not in OPTIONS:
+            raise _wrong(f"it has an unknown option {name!r}.{nearest(name, OPTIONS)}")
+        hosts = hosts or (value if name == "host" else "")
+    database = unquote(parts.path[1:])
+    if not database or "/" in database:
+        raise _wrong("it names no database")
+    _check_ports(hosts)
+    return Address(
+        dsn=f"postgresql://{rest}", hosts=hosts or "localhost", user=unquote(login.partition(":")[0]),
+        database=database, pooled=driver == "psycopg",
+    )  # fmt: skip
+
+
+def _check_ports(hosts: str) -> None:
+    for host in hosts.split(","):
+        port = "" if host.endswith("]") or host.startswith("/") else host.rpartition(":")[2]
+        if ":" in host and port and not (port.isdecimal() and 0 < int(port) < 65_536):
+            raise _wrong(f"{port!r} is not a port")
+
+
+def _wrong(what: str) -> ConfigError:
+    return ConfigError(
+        f"it is not the URL of a PostgreSQL database: {what}.", where="database.url",
+        remedy=f"Write {_EXAMPLE}, special characters in the password percent-encoded.",
+    )  # fmt: skip

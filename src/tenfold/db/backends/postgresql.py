@@ -1,0 +1,215 @@
+"""PostgreSQL 13 or newer, through asyncpg; through psycopg where a pooler stands in between.
+
+* ``postgresql://user:password@host:5432/database?sslmode=require``; several hosts, separated by commas, where there
+  is a fail-over: the one that takes writes is used.
+* ``postgresql+psycopg://…`` for a pooler in transaction mode (pgbouncer): nothing is kept in the session then, so
+  statements are not prepared, and hints reach this process only.
+
+Needs ``pip install 'tenfold[postgresql]'``. Transactions are READ COMMITTED unless they ask for more. An acknowledged
+commit is as durable as the server's ``synchronous_commit`` and ``fsync``, which are on by default. A session may only
+read outside of transactions (``default_transaction_read_only``), as everywhere. Weakens nothing else of the contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tenfold.db.backends._pool import Pool
+from tenfold.db.backends._postgresql_dialect import Dialect
+from tenfold.db.backends._postgresql_errors import SETTING
+from tenfold.db.backends._postgresql_hints import Wire
+from tenfold.db.backends._postgresql_link import AsyncpgLink, connect
+from tenfold.db.backends._postgresql_sandbox import Sandbox
+from tenfold.db.backends._postgresql_session import SessionDialect, session_engine, sync_engine
+from tenfold.db.backends._postgresql_tx import (
+    BEGIN,
+    BEGIN_SERIALIZABLE,
+    BEGIN_SNAPSHOT,
+    Auto,
+    PgTx,
+    reading,
+)
+from tenfold.db.backends._postgresql_url import Address, parse
+from tenfold.db.backends._time import Time
+from tenfold.db.contract import Capabilities, Channel, DatabaseBackend, HasChannel, Isolation, TxChannel
+from tenfold.db.plan import Plan, PlanCache
+from tenfold.errors import ConfigError, DatabaseUnavailable, NotBound
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from tenfold._core.clock import Clock
+    from tenfold._core.settings import DatabaseSettings
+    from tenfold.db.hints import Callback
+
+STATEMENT_MAX_S = 3600
+"""The server stops what runs longer, whatever became of the process that asked for it."""
+IDLE_IN_TX_MAX_S = 600
+"""The server ends a transaction whose process is silent for so long: it is frozen, and holds locks."""
+_HEALTHY = Plan("SELECT pg_is_in_recovery()", (), None, named=False)
+_HEALTH_S = 5.0
+
+
+class Backend(DatabaseBackend):
+    """One PostgreSQL database."""
+
+    def __init__(self, url: str, address: Address, settings: DatabaseSettings, clock: Clock) -> None:
+        self.url = url
+        self.clock = clock
+        self._address = address
+        self.dialect = Dialect()
+        self._session_dialect = SessionDialect()
+        self.plans = PlanCache(self.dialect)
+        self.open_by_task: dict[asyncio.Task[Any], HasChannel] = {}
+        self.capabilities = Capabilities(
+            isolation="read committed", parallel_writers=True, skip_locked=True, listen=not address.pooled,
+            durable=True, replicas=True,
+        )  # fmt: skip
+        self._settings = settings
+        self._time = Time(clock, settings.statement_timeout_s, settings.lock_timeout_s)
+        self._pool: Pool[AsyncpgLink] | None = None
+        self._auto: Auto | None = None
+        self._wire: Wire | None = None
+        self._sandbox: Sandbox | None = None
+
+    @classmethod
+    def from_url(cls, url: str, *, settings: DatabaseSettings, data_dir: Path, clock: Clock) -> Self:
+        return cls(url, parse(url), settings, clock)
+
+    @property
+    def address(self) -> str:
+        return self._address.hosts
+
+    # ── life ──
+
+    async def start(self) -> None:
+        pool: Pool[AsyncpgLink] = Pool(
+            self._connect, size=self._settings.pool_max, wait_s=self._settings.pool_wait_s, time=self._time
+        )
+        pool.give(await pool.take())
+        self._pool = pool
+        self._auto = Auto(pool, self._time)
+        self._wire = Wire(pool, self._connect, self.hints, self.clock)
+        try:
+            await self._check_role()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _connect(self) -> AsyncpgLink:
+        settings = self._settings
+        session = {
+            "application_name": "tenfold", "timezone": "UTC", "default_transaction_read_only": "on",
+            "lock_timeout": str(int(settings.lock_timeout_s * 1000)),
+            "statement_timeout": str(STATEMENT_MAX_S * 1000),
+            "idle_in_transaction_session_timeout": str(IDLE_IN_TX_MAX_S * 1000),
+        }  # fmt: skip
+        timeout_s = self._time.patience_s(settings.connect_timeout_s)
+        try:
+            return await connect(self._address, timeout_s, primary=not self.copy, session=session)
+        except ConfigError as error:
+            if self._auto is None:
+                raise
+            raise DatabaseUnavailable(str(error)) from error  # it was right at the start
+
+    async def _check_role(self) -> None:
+        if not self.copy and await self._in_recovery():
+            raise ConfigError(
+                f"the server at {self._address.hosts} is a read-only standby.", where=SETTING,
+                remedy="Name the primary, or all hosts separated by commas; a standby belongs into database.replicas.",
+            )  # fmt: skip
+
+    async def _in_recovery(self) -> bool:
+        rows = await self._started().fetch(_HEALTHY, (), 0)
+        return bool(rows[0][0])
+
+    async def stop(self) -> None:
+        pool, wire = self._pool, self._wire
+        self._auto = self._wire = None
+        if wire is not None:
+            await wire.stop()
+        if pool is not None:
+            await pool.close()
+        self._pool = None
+
+    async def health(self) -> None:
+        try:
+            async with asyncio.timeout(_HEALTH_S):
+                standby = await self._started().fetch(_HEALTHY, (), 0)
+        except (TimeoutError, NotBound):
+            raise DatabaseUnavailable("the database does not answer.") from None
+        if standby[0][0] and not self.copy:
+            assert self._pool is not None
+            self._pool.flush()
+            raise DatabaseUnavailable("the server is a read-only standby now: a fail-over goes on.")
+
+    def stats(self) -> Mapping[str, int | float]:
+        return {} if self._pool is None else self._pool.stats()
+
+    # ── channels ──
+
+    def _started(self) -> Auto:
+        if self._auto is None:
+            raise NotBound("the database backend was used before it was started, or after it was stopped.")
+        return self._auto
+
+    def reader(self) -> Channel:
+        return self._started()
+
+    def snapshot(self) -> AbstractAsyncContextManager[Channel]:
+        auto = self._started()
+        assert self._pool is not None
+        return _reuse(auto) if auto.detour is not None else reading(self._pool, self._time, BEGIN_SNAPSHOT)
+
+    def transaction(self, *, isolation: Isolation = "default") -> TxChannel:
+        if self._sandbox is not None:
+            return self._sandbox.transaction(isolation)
+        return self._transaction(isolation)
+
+    def _transaction(self, isolation: Isolation) -> PgTx:
+        self._started()
+        assert self._pool is not None
+        begin = BEGIN_SERIALIZABLE if isolation == "serializable" else BEGIN
+        return PgTx(self._pool, self._time, begin, read_only=False)
+
+    @asynccontextmanager
+    async def sandbox(self) -> AsyncGenerator[None]:
+        auto = self._started()
+        outer = self._transaction("default")
+        self._sandbox = Sandbox(self, outer)
+        auto.detour = self._sandbox.read
+        try:
+            yield
+        finally:
+            auto.detour = self._sandbox = None
+            await outer.rollback()
+
+    def session_engine(self, channel: TxChannel) -> sa.Engine:
+        pg: Any = channel
+        return session_engine(pg, self._session_dialect)
+
+    def sync_engine(self, *, write: bool = True) -> sa.Engine:
+        return sync_engine(
+            self._address.dsn, self._settings.connect_timeout_s, several=self._address.several, write=write
+        )
+
+    # ── hints ──
+
+    def hint(self, topic: str) -> None:
+        self.hints.give(topic)
+        if self._wire is not None and self.capabilities.listen and self._sandbox is None:
+            self._wire.give(topic)
+
+    def on_hint(self, topic: str, callback: Callback) -> Callable[[], None]:
+        if self._wire is not None and self.capabilities.listen:
+            self._wire.listen()
+        return self.hints.on(topic, callback)
+
+
+@asynccontextmanager
+async def _reuse(channel: Channel) -> AsyncGenerator[Channel]:
+    yield channel
