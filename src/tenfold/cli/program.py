@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "Serve an app: API, operations page and worker in one process.",
     "worker": "Run an app's jobs, subscribers and schedules, without its API.",
     "migrate": "Bring the database's tables to what the code says.",
+    "grow": "Move an embedded installation to a database server while it runs.",
     "jobs": "Look at messages of the queue, and retry, cancel or discard them.",
     "routes": "List the operations.",
     "config": "Show every setting with where it came from.",
