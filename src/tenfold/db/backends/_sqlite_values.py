@@ -27,7 +27,9 @@ class StrictCompiler(SQLiteCompiler):
             given = _given(self.statement)
             for bind, name in self.bind_names.items():
                 type_: Any = bind.type if bind._is_crud else given.get(bind.key)
-                processors[name] = _strict(type_, bind.key, processors.get(name))
+                strict = _strict(type_, bind.key, processors.get(name))
+                if strict is not None:
+                    processors[name] = strict
         return processors
 
 
