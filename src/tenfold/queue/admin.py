@@ -148,13 +148,13 @@ class Admin:
 
     async def counts(self) -> list[Count]:
         """Unfinished messages by queue and state, and dead ones."""
-        async with self._queue.database.read() as reader:
+        async with self._queue.database.read(consistency="strong") as reader:
             rows = await reader.all(_counts, tuple) + await reader.all(_dead, tuple)
         return sorted(Count(*row) for row in rows)
 
     async def lag_s(self) -> float:
         """For how long the oldest ready message has been due."""
-        oldest = await self._queue.database.read().scalar(_oldest)
+        oldest = await self._queue.database.read(consistency="strong").scalar(_oldest)
         return 0.0 if oldest is None else max(0.0, self._queue.clock.now() - oldest)
 
     async def list(
@@ -169,7 +169,7 @@ class Admin:
         """The newest messages that fit, newest first; ``before`` an id continues a list."""
         limit = max(1, min(limit, LIST_MAX))
         found: list[MessageInfo] = []
-        async with self._queue.database.read() as reader:
+        async with self._queue.database.read(consistency="strong") as reader:
             if state is None or state not in FINISHED:
                 found += await reader.all(
                     _filtered(_hot, message, state, handler, queue, before, limit), MessageInfo
@@ -182,7 +182,7 @@ class Admin:
 
     async def show(self, id_: int, reader: Reader | None = None) -> MessageInfo:
         """One message."""
-        reader = reader or self._queue.database.read()
+        reader = reader or self._queue.database.read(consistency="strong")
         found = await reader.maybe(_hot_by_id, MessageInfo, id=id_)
         found = found or await reader.maybe(_cold_by_id, MessageInfo, id=id_)
         # it may have moved from one table to the other between the two looks

@@ -11,7 +11,7 @@ from tenfold.queue.message import Message, Settlement
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
-    from tenfold.db.database import Reader, Tx
+    from tenfold.db.database import Tx
     from tenfold.queue.contract import Keep, Look
     from tenfold.queue.queue import Queue
 
@@ -96,10 +96,10 @@ class Claimer:
             more |= len(got) == claim.limit and not narrow
         return Claimed(messages, more, None if more else look.due_at)
 
-    async def look(self, reader: Reader) -> Look:
-        """What there is to do, as ``reader`` sees it."""
+    async def look(self) -> Look:
+        """What there is to do."""
         await self._queue.database.passage()  # the look is in the SQL of the database that is then read
-        return await self._queue.backend.look(reader)
+        return await self._queue.backend.look(self._queue.database.read(consistency="strong"))
 
     def worthwhile(self, look: Look) -> bool:
         """Whether a claim is worth a transaction."""

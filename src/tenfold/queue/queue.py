@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tenfold.queue.contract import QueueBackend
 
 _BUFFER = "tenfold.queue"
+TOPIC = "queue"
+"""Of the hints (see :meth:`DatabaseBackend.hint`)."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -70,14 +72,39 @@ class Queue:
         self.clock = clock
         self.watcher: Watcher | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._end_hints: Callable[[], None] | None = None
 
     def on_wake(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call ``listener`` after each commit that put messages in; returns the function that ends this."""
+        """Call ``listener`` after each commit that put messages in, also other processes' where there are hints;
+        returns the function that ends this."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        if self._end_hints is None:
+            self._end_hints = self.database.backend.on_hint(TOPIC, self._tell)
+
+        def end() -> None:
+            self._listeners.remove(listener)
+            if not self._listeners and self._end_hints is not None:
+                self._end_hints()
+                self._end_hints = None
+
+        return end
+
+    def rebind(self, backend: QueueBackend, database: DatabaseBackend) -> None:
+        """Go on in another database: ``backend`` speaks its SQL, ``database`` gives its hints."""
+        self.backend = backend
+        if self._end_hints is not None:
+            self._end_hints()
+            self._end_hints = database.on_hint(TOPIC, self._tell)
 
     def wake(self) -> None:
-        """Tell the worker of this process that there may be something to do."""
+        """Tell the workers that there may be something to do: that of this process at once, the others by a hint
+        where the database gives such. Not inside the transaction: what is not committed is not there."""
+        self._tell()
+        backend = self.database.backend
+        if backend.capabilities.listen:
+            backend.hint(TOPIC)
+
+    def _tell(self) -> None:
         for listener in self._listeners:
             listener()
 
@@ -163,7 +190,7 @@ class Queues:
         """The queue in ``old`` goes on in ``new``, for everybody who holds it. Nothing may be under way in it."""
         moved = self._by_backend.pop(old, None)
         if moved is not None:
-            moved.backend = backend_class("queue", new.url, where="database.url")()
+            moved.rebind(backend_class("queue", new.url, where="database.url")(), new)
             self._by_backend[new] = moved
 
     def all(self) -> list[Queue]:

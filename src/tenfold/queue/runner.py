@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tenfold._core.causal import merged
 from tenfold._core.context import Context, enter
 from tenfold.db.ambient import Ambient
 from tenfold.db.database import Tx
@@ -38,12 +39,14 @@ class WorkerProcessDied(Exception):
 class Run:
     """One claimed message in this worker."""
 
-    __slots__ = ("begun_at", "committed", "context", "handler", "message", "stop", "task")
+    __slots__ = ("begun_at", "causal", "committed", "context", "handler", "message", "stop", "task")
 
-    def __init__(self, message: Message, handler: Handler, context: JobContext) -> None:
+    def __init__(self, message: Message, handler: Handler, context: JobContext, causal: str) -> None:
         self.message = message
         self.handler = handler
         self.context = context
+        self.causal = causal
+        """What it reads is not older than this token."""
         self.task: asyncio.Task[None] | None = None
         self.begun_at: float | None = None
         """Monotonic; None until its first step."""
@@ -92,6 +95,7 @@ class Runner:
         message, handler = run.message, run.handler
         wire: dict[str, Any] = msgspec.json.decode(message.context) if message.context else {}
         context = Context.from_wire(wire)
+        context.causal = merged(context.causal, run.causal)
         context.service, context.operation = handler.name.partition(".")[0], handler.name
         context.principal = service_principal(context.service, context.tenant)
         if handler.timeout_s is not None:

@@ -62,13 +62,14 @@ class Runs:
         )
         self.lag_s = 0.0
 
-    def accept(self, messages: Iterable[Message], holder: Holder) -> None:
-        """Take over claimed messages and start as many as there are slots for."""
+    def accept(self, messages: Iterable[Message], holder: Holder, causal: str = "") -> None:
+        """Take over claimed messages and start as many as there are slots for. ``causal`` is the token of the claim,
+        which comes after all that the messages' senders had written."""
         for message in messages:
-            self._accept(message, holder)
+            self._accept(message, holder, causal)
         self.begin()
 
-    def _accept(self, message: Message, holder: Holder) -> None:
+    def _accept(self, message: Message, holder: Holder, causal: str) -> None:
         self.counts["claimed"] += 1
         self.lag_s = max(0.0, self._clock.now() - message.run_at)
         handler = self._handlers.get(message.handler)
@@ -87,7 +88,7 @@ class Runs:
             return
         if (older := self.held.get(message.id)) is not None:
             self.interrupt(older, "lost")  # this process was stopped until its own lease ran out
-        run = Run(message, handler, JobContext(message, holder, self._clock))
+        run = Run(message, handler, JobContext(message, holder, self._clock), causal)
         self.held[message.id] = run
         self.waiting.append(run)
 

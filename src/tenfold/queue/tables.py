@@ -67,7 +67,8 @@ message = sa.Table(
 _c = message.c
 _partial("tenfold_message_ready", "state = 'ready'", _c.queue, _c.lane, _c.priority, _c.id)
 _partial("tenfold_message_due", "state = 'delayed'", _c.run_at)
-_partial("tenfold_message_lease", "state = 'running'", _c.lease_until)
+# By the lease, not by the state: who settles messages by id must not be led to walk over all that run.
+_partial("tenfold_message_lease", "lease_until IS NOT NULL", _c.lease_until)
 _partial("tenfold_message_limited", "state = 'running' AND lane <> ''", _c.handler)
 _partial("tenfold_message_parked", "state = 'parked'", _c.handler)
 _partial("tenfold_message_line", "state = 'waiting'", _c.order_key, _c.id)
@@ -133,14 +134,15 @@ def _in_this_dialect(table: sa.Table, connection: sa.Connection, **_: Any) -> No
                 index.dialect_options["postgresql"]["where"] = sa.text(index.info["partial"])
 
 
-_KIND_TO_VACUUM = {
-    # Each message is written, claimed and removed: dead rows are swept up by number, however few live ones
-    # there are, and a claimed row finds room on its own page.
+_STORAGE = {
+    # Each message is written, claimed and removed: dead rows are swept up by number, however few live ones there
+    # are, a claimed row finds room on its own page, and sweeping never locks out the others to shrink the file.
     message: (
-        "fillfactor = 70, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000, "
-        "autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0"
+        "fillfactor = 70, vacuum_truncate = off, autovacuum_vacuum_cost_delay = 0, "
+        "autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000, "
+        "autovacuum_analyze_scale_factor = 0.0, autovacuum_analyze_threshold = 5000"
     ),
-    # Written once and removed by age: vacuum and analyse by number, not by a share of ten million rows.
+    # Written once and removed by age: swept by number, not by a share of ten million rows.
     archive: (
         "autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 50000, "
         "autovacuum_vacuum_insert_scale_factor = 0.0, autovacuum_vacuum_insert_threshold = 200000"
@@ -148,11 +150,21 @@ _KIND_TO_VACUUM = {
     inbox: "autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 50000",
 }
 
+# A plan is made once per connection and kept. Were it made while the table's file is nearly empty, it would read
+# all of the file, and go on to do so when ten thousand messages have come. So the file is born with some pages.
+_PAGES = (
+    "INSERT INTO tenfold_message (id, kind, handler, state, queue, lane, priority, run_at, created_at, payload) "
+    "SELECT -i, '', '', 'unborn', '', '', 0, 0, 0, repeat(' ', 1500) FROM generate_series(1, 768) AS i",
+    "DELETE FROM tenfold_message WHERE id < 0",
+)
+
 
 def _storage(table: sa.Table, connection: sa.Connection, **_: Any) -> None:
     """After a table is made: how it is stored and vacuumed where that can be said."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text(f"ALTER TABLE {table.name} SET ({_KIND_TO_VACUUM[table]})"))
+        connection.execute(sa.text(f"ALTER TABLE {table.name} SET ({_STORAGE[table]})"))
+        for statement in _PAGES if table is message else ():
+            connection.execute(sa.text(statement))
 
 
 for _table in (message, archive, inbox):

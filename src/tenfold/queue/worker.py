@@ -1,9 +1,10 @@
-"""The worker: claims messages, runs them, prolongs their leases, and records what became of them.
+"""The worker: claims messages, runs them, and records what became of them.
 
-Three loops share the state of one object. *Dispatch* settles what has ended and claims anew, in one
-transaction per turn, so that acknowledgements gather while a commit is under way. *Keep* prolongs the leases of
-everything held, learns of cancellations and lost leases, and keeps progress. *Prune* removes what has expired,
-in small batches. A worker that dies leaves leases that run out; any worker's claim takes them up.
+*Dispatch* settles what has ended and claims anew. Where the database has one writer, both happen in one transaction
+per turn; where it has many, each has a loop and a connection of its own, so that the next messages come while the
+last ones are recorded and the present ones run. Acknowledgements gather while a commit is under way. The
+:mod:`keeper <tenfold.queue.keeper>` runs beside. A worker that dies leaves leases that run out; any worker's claim
+takes them up.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tenfold._core.context import Context, Priority, current, enter
 from tenfold.errors import DatabaseError, DeclarationError
 from tenfold.queue import policy
 from tenfold.queue.claimer import Claimed, Claimer, Source
 from tenfold.queue.contract import Keep
+from tenfold.queue.keeper import Keeper
 from tenfold.queue.runner import Runner
 from tenfold.queue.runs import Observer, Runs
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from tenfold._core.settings import WorkerSettings
     from tenfold.db.database import Tx
     from tenfold.queue.handler import Executor, Handler
-    from tenfold.queue.message import Message
+    from tenfold.queue.message import Message, Settlement
     from tenfold.queue.queue import Queue
 
 __all__ = ["Observer", "Source", "Worker"]
@@ -37,14 +40,8 @@ log = logging.getLogger("tenfold.queue")
 DEAD_KEEP_S = 90 * 86_400.0
 """Dead letters wait so long for somebody to look at them."""
 
-PRUNE_BATCH = 500
-PRUNE_PAUSE_S = 30.0
-
 REFUSED_PAUSE_S = 0.5
 """After a turn that failed."""
-
-PROGRESS_S = 1.0
-"""Progress is kept at most so often."""
 
 GRACE_S = 1.0
 """For cancelled runs to clean up when the worker stops."""
@@ -84,18 +81,22 @@ class Worker:
         limits = {h.name: h.concurrency for h in handlers.values() if h.concurrency is not None}
         runner = Runner(queue, clock, self._keep, executor)
         self.runs = Runs(runner, handlers, clock, settings.concurrency, self._changed, observer)
+        self.keeper = Keeper(queue, self.runs, clock, settings.lease_s)
         self._claimer = Claimer(
             queue, self.name, clock, self._keep, settings.lease_s, limits, queues, sources, self.runs.count
         )
         self._bell = asyncio.Event()
+        self._ended = asyncio.Event()
         self._hungry = True
         """A claim may find something."""
+        self._in_the_way = False
+        """Something that has ended, and is not recorded yet, may have held up other messages."""
         self._stopping = False
         self._closing = False
         self._idle_polls = 0
         self._due_at: float | None = None
-        self._pruned = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self._kept: list[asyncio.Task[None]] = []
         self._unsubscribe: Callable[[], None] | None = None
 
     # ── life ──
@@ -106,8 +107,9 @@ class Worker:
         if self._executor is not None:
             await self._executor.start()
         self._unsubscribe = self.queue.on_wake(self._wake)
-        loops = {"dispatch": self._dispatch, "keep": self._keep_leases, "prune": self._prune}
+        loops = {"dispatch": self._dispatch, "record": self._record}
         self._tasks = [asyncio.create_task(loop(), name=f"tenfold-{n}") for n, loop in loops.items()]
+        self._kept = self.keeper.start()
 
     async def stop(self) -> None:
         """Claim nothing more, let what runs end, give the rest back, and record everything."""
@@ -123,17 +125,19 @@ class Worker:
                 self.runs.abandon()
         await self._end_loops()
         await self.turn()
+        self.queue.wake()  # what was given back is for the others
         if self._executor is not None:
             await self._executor.stop()
 
     async def _end_loops(self) -> None:
-        """Dispatch ends by itself: cancelled at its commit, it would not know what it had claimed."""
+        """Those that commit end by themselves: cancelled there, they would not know what they had claimed."""
         self._closing = True
         self._bell.set()
-        for task in self._tasks[1:]:
+        self._ended.set()
+        for task in self._kept:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await asyncio.gather(*self._tasks, *self._kept, return_exceptions=True)
+        self._tasks, self._kept = [], []
 
     async def adopt(self) -> int:
         """Unpark the messages of handlers that exist in the code that is running; answers how many."""
@@ -146,7 +150,7 @@ class Worker:
         message claimed last had been due)."""
         runs = self.runs
         now = {"running": runs.running, "waiting": len(runs.waiting), "lag_s": runs.lag_s}
-        return {**runs.counts, "pruned": self._pruned, **now}
+        return {**runs.counts, "pruned": self.keeper.pruned, **now}
 
     # ── for a running job (context.Holder) ──
 
@@ -160,13 +164,21 @@ class Worker:
         """Keep the progress with the next heartbeat or settlement."""
         self.runs.progress[message.id] = progress
 
-    # ── dispatch ──
+    # ── turns ──
+
+    @property
+    def _apart(self) -> bool:
+        """Claims and settlements have a transaction each. (The database of a running worker may be switched.)"""
+        return self.queue.database.backend.capabilities.parallel_writers
 
     async def turn(self) -> int:
-        """Settle what has ended and claim anew, in one transaction; answers how many were claimed."""
+        """Settle what has ended and claim anew; answers how many were claimed."""
+        if self._apart:
+            await self.settle()
+            return await self.claim()
         runs = self.runs
         settlements, runs.outbox = runs.outbox, []
-        capacity = self._room() if self._hungry and not self._stopping else 0
+        capacity = self._wanted()
         if not settlements and not capacity:
             return 0
         hungry, self._hungry = self._hungry, self._hungry and not capacity
@@ -175,7 +187,7 @@ class Worker:
         try:
             async with self.queue.database.tx() as tx:
                 if settlements:
-                    lost = await self.queue.backend.settle(tx, settlements, self._clock.now(), self._keep)
+                    lost = await self._settle(tx, settlements)
                 if capacity:
                     claimed = await self._claimer.claim(tx, capacity, self._suspects_held())
         except BaseException:
@@ -183,41 +195,98 @@ class Worker:
             self._hungry = hungry
             raise
         runs.count(settlements, lost)
-        if claimed is None:
+        return self._accept(claimed) if claimed is not None else 0
+
+    async def settle(self) -> None:
+        """Record what has ended, in a transaction of its own."""
+        runs = self.runs
+        settlements, runs.outbox = runs.outbox, []
+        if not settlements:
+            return
+        in_the_way, self._in_the_way = self._in_the_way, False
+        try:
+            async with self.queue.database.tx() as tx:
+                lost = await self._settle(tx, settlements)
+        except BaseException:
+            runs.outbox[:0] = settlements
+            self._in_the_way |= in_the_way
+            raise
+        runs.count(settlements, lost)
+        if in_the_way:
+            self._wake()
+
+    async def claim(self) -> int:
+        """Claim as much as there is room for, in a transaction of its own, when a look shows that there is
+        something; answers how many."""
+        capacity = self._wanted()
+        if not capacity:
             return 0
+        self._hungry = False
+        try:
+            look = await self._claimer.look()
+            if not self._claimer.worthwhile(look):
+                self._due_at = look.due_at
+                return 0
+            async with self.queue.database.tx() as tx:
+                claimed = await self._claimer.claim(tx, capacity, self._suspects_held(), look)
+        except BaseException:
+            self._hungry = True
+            raise
+        return self._accept(claimed)
+
+    async def poll(self) -> None:
+        """Look whether there is something to claim that nobody has told of."""
+        look = await self._claimer.look()
+        self._hungry, self._due_at = self._claimer.worthwhile(look), look.due_at
+        self._idle_polls += 1
+
+    async def _settle(self, tx: Tx, settlements: Sequence[Settlement]) -> set[int]:
+        return await self.queue.backend.settle(tx, settlements, self._clock.now(), self._keep)
+
+    def _accept(self, claimed: Claimed) -> int:
         self._hungry |= claimed.more
         self._due_at = claimed.due_at
         if claimed.messages:
             self._idle_polls = 0
-        runs.accept(claimed.messages, self)
+        self.runs.accept(claimed.messages, self, current().causal)
         return len(claimed.messages)
 
-    async def poll(self) -> None:
-        """Look whether there is something to claim that nobody has told of."""
-        look = await self._claimer.look(self.queue.database.read())
-        self._hungry, self._due_at = self._claimer.worthwhile(look), look.due_at
-        self._idle_polls += 1
+    # ── loops ──
 
     async def _dispatch(self) -> None:
+        enter(Context(priority=Priority.CRITICAL))
         while not self._closing:
-            time_passed = await self._wait()
-            try:
-                if time_passed and not self._hungry and not self._stopping:
-                    await self.poll()
-                await self.turn()
-            except Exception as error:
-                known = isinstance(error, DatabaseError)
-                log.warning(
-                    "a turn of the worker failed: %s",
-                    error,
-                    exc_info=None if known else error,
-                    extra={"event": "queue.turn_failed"},
-                )
-                await asyncio.sleep(REFUSED_PAUSE_S)
+            if await self._wait() and not self._hungry and not self._stopping:
+                await self._try(self.poll)
+            await self._try(self.claim if self._apart else self.turn)
+
+    async def _record(self) -> None:
+        enter(Context(priority=Priority.CRITICAL))
+        while not self._closing:
+            await self._ended.wait()
+            self._ended.clear()
+            if not await self._try(self.settle):
+                self._ended.set()
+
+    async def _try(self, work: Callable[[], Awaitable[object]]) -> bool:
+        """False, after a pause, when it failed: then it is tried again, and nothing is lost."""
+        try:
+            await work()
+        except Exception as error:
+            known = isinstance(error, DatabaseError)
+            log.warning(
+                "a turn of the worker failed: %s",
+                error,
+                exc_info=None if known else error,
+                extra={"event": "queue.turn_failed"},
+            )
+            await asyncio.sleep(REFUSED_PAUSE_S)
+            return False
+        return True
 
     async def _wait(self) -> bool:
         """Until something has ended or was put in; True when only time has passed."""
-        if self._hungry and not self._stopping and self._room():
+        if self._wanted():
             await asyncio.sleep(0)
             return False
         try:
@@ -232,6 +301,10 @@ class Worker:
         now = self._clock.now()
         due = [at - now for at in (self._due_at, self._claimer.next_at()) if at is not None]
         return max(0.001, min([policy.next_poll_s(self._idle_polls, self._settings.poll_s), *due]))
+
+    def _wanted(self) -> int:
+        """How many messages are to be claimed now."""
+        return self._room() if self._hungry and not self._stopping else 0
 
     def _room(self) -> int:
         runs, settings = self.runs, self._settings
@@ -249,8 +322,14 @@ class Worker:
         self._bell.set()
 
     def _changed(self, blocking: bool) -> None:
-        self._hungry |= blocking
-        self._bell.set()
+        """A run has ended; ``blocking``: it may have been in the way of other messages."""
+        if self._apart and self.runs.outbox:
+            self._in_the_way |= blocking  # until it is recorded
+            self._ended.set()
+        else:
+            self._hungry |= blocking
+        if not self._apart or self._wanted():
+            self._bell.set()
 
     async def _all_ended(self, seconds: float) -> bool:
         """True when nothing is held any more, False after ``seconds``."""
@@ -258,55 +337,3 @@ class Worker:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
         return not self.runs.held
-
-    # ── keep and prune ──
-
-    async def beat(self) -> None:
-        """One heartbeat: prolong every lease, keep progress, hear of cancellations and lost leases."""
-        runs = self.runs
-        held = [(run.message.id, run.message.fence) for run in runs.held.values()]
-        if not held:
-            return
-        progress, runs.progress = runs.progress, {}
-        until = self._clock.now() + self._settings.lease_s
-        try:
-            async with self.queue.database.tx() as tx:
-                beat = await self.queue.backend.extend(tx, held, until, progress)
-        except BaseException:
-            runs.progress = progress | runs.progress
-            raise
-        fences = dict(held)
-        for reason, ids in (("lost", beat.lost), ("cancelled", beat.cancelled)):
-            for id_ in ids:
-                run = runs.held.get(id_)
-                if run is not None and run.message.fence == fences[id_]:
-                    runs.interrupt(run, reason)
-
-    async def _keep_leases(self) -> None:
-        every_s = policy.heartbeat_s(self._settings.lease_s)
-        last = self._clock.monotonic()
-        while True:
-            await self._clock.sleep(min(every_s, PROGRESS_S))
-            if not self.runs.progress and self._clock.monotonic() - last < every_s:
-                continue
-            last = self._clock.monotonic()
-            try:
-                await self.beat()
-            except Exception as error:
-                log.warning("a heartbeat failed: %s", error, extra={"event": "queue.beat_failed"})
-
-    async def prune(self) -> int:
-        """Remove one small batch of what has expired; answers how many rows."""
-        async with self.queue.database.tx() as tx:
-            pruned = await self.queue.backend.prune(tx, self._clock.now(), PRUNE_BATCH)
-        self._pruned += pruned
-        return pruned
-
-    async def _prune(self) -> None:
-        while True:
-            await self._clock.sleep(PRUNE_PAUSE_S)
-            try:
-                while await self.prune() >= PRUNE_BATCH:
-                    await self._clock.sleep(0.1)
-            except Exception as error:
-                log.warning("pruning failed: %s", error, extra={"event": "queue.prune_failed"})

@@ -211,7 +211,7 @@ async def test_the_inbox_forgets_after_the_retention(tmp_path: Path) -> None:
         worker = r.worker(settings={"retention_s": 100.0})
         await run_pending(worker)
         await r.clock.advance(101)
-        assert await worker.prune() == 2
+        assert await worker.keeper.prune() == 2
         assert await r.db.read().all(all_effects, str) == ["reserve 1"]
 
 

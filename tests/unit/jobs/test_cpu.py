@@ -79,7 +79,7 @@ async def test_a_cancelled_job_is_ended_with_its_process(tmp_path: Path) -> None
         await worker.turn()
         await asyncio.sleep(0.05)
         await handle.cancel()
-        await worker.beat()
+        await worker.keeper.beat()
         async with asyncio.timeout(10):
             await run_pending(worker)
         assert (await handle.status()).state == "cancelled"

@@ -219,7 +219,7 @@ async def test_a_running_job_learns_of_its_cancellation_at_the_next_heartbeat(tm
         assert await handle.cancel()
         assert (await handle.status()).cancel_requested
         assert seen == []
-        await worker.beat()
+        await worker.keeper.beat()
         await run_pending(worker)
         assert seen == [True]
         assert (await handle.status()).state == "cancelled"

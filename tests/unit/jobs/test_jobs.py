@@ -205,7 +205,7 @@ async def test_progress_is_kept_by_the_heartbeat_and_with_the_finished_job(tmp_p
         handle = await job.enqueue(r.db)
         await worker.turn()
         await asyncio.sleep(0)
-        await worker.beat()
+        await worker.keeper.beat()
         progress = (await handle.status()).progress
         assert progress is not None
         assert (progress.done, progress.total, progress.note) == (1, 4, "reading")

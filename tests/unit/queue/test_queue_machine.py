@@ -141,7 +141,7 @@ class Life(RuleBasedStateMachine):
             mine = sa.text("SELECT id FROM tenfold_message WHERE state = 'running' AND worker = :worker")
             held = await self.r.db.read().all(mine, int, worker=worker.name)
             late.extend(m for m in messages if m.id not in held)
-            worker.runs.accept(messages, worker)
+            worker.runs.accept(messages, worker, "")
             await run_pending(worker)
 
         self.run(work())

@@ -81,7 +81,7 @@ async def test_a_heartbeat_prolongs_the_lease(tmp_path: Path) -> None:
         await held(busy)
         for _ in range(10):
             await r.clock.advance(LEASE_S / 3)
-            await busy.beat()
+            await busy.keeper.beat()
             assert await run_pending(other) == 0
         gate.set()
         await run_pending(busy)
@@ -153,7 +153,7 @@ async def test_the_heartbeat_cancels_a_run_whose_lease_is_lost(tmp_path: Path) -
         await held(late)
         await r.clock.advance(LEASE_S + 1)
         await run_pending(quick)
-        await late.beat()
+        await late.keeper.beat()
         await run_pending(late)
         assert ended == ["cancelled"]
 
@@ -328,7 +328,7 @@ async def test_a_refused_turn_is_tried_again_and_loses_nothing(
 async def test_finished_messages_are_removed_after_their_time_in_small_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tenfold.queue.worker.PRUNE_BATCH", 4)
+    monkeypatch.setattr("tenfold.queue.keeper.PRUNE_BATCH", 4)
 
     async def sometimes(n: int) -> None:
         if n == 0:
@@ -339,9 +339,9 @@ async def test_finished_messages_are_removed_after_their_time_in_small_batches(
         worker = r.worker(settings={"retention_s": 100.0})
         await job.enqueue_many(r.db, [{"n": n} for n in range(10)])
         await run_pending(worker)
-        assert await worker.prune() == 0
+        assert await worker.keeper.prune() == 0
         await r.clock.advance(101)
-        assert [await worker.prune() for _ in range(4)] == [4, 4, 1, 0]
+        assert [await worker.keeper.prune() for _ in range(4)] == [4, 4, 1, 0]
         assert list((await r.states()).values()) == ["dead"]
         await r.clock.advance(91 * 86_400)
-        assert await worker.prune() == 1
+        assert await worker.keeper.prune() == 1

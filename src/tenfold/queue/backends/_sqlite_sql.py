@@ -52,7 +52,7 @@ WITH RECURSIVE queues(q) AS (
 )
 SELECT (SELECT json_group_array(json_array(q, l)) FROM lanes WHERE l IS NOT NULL),
        (SELECT min(run_at) FROM tenfold_message WHERE state = 'delayed'),
-       (SELECT min(lease_until) FROM tenfold_message WHERE state = 'running')
+       (SELECT min(lease_until) FROM tenfold_message WHERE lease_until IS NOT NULL)
 """)
 
 RUNNING = sa.text("""
@@ -67,7 +67,7 @@ WHERE id IN (SELECT id FROM tenfold_message WHERE state = 'delayed' AND run_at <
 
 EXPIRED = sa.text("""
 SELECT id, fence, crashes, cancel FROM tenfold_message
-WHERE state = 'running' AND lease_until < :now ORDER BY lease_until LIMIT :limit
+WHERE lease_until < :now AND state = 'running' ORDER BY lease_until LIMIT :limit
 """)
 
 CLAIM = sa.text("""

@@ -1,0 +1,239 @@
+"""The statements of the queue on PostgreSQL.
+
+Rows travel as one array per column. A subselect that picks rows locks them with SKIP LOCKED and hands on where
+they lie (``ctid``), so that the update does not search for them again. FOR NO KEY UPDATE is the lock that an
+UPDATE takes anyway; it does not wait for those who only look that a head stays (FOR KEY SHARE).
+
+A plan is kept by its connection while the table goes from empty to a million rows and back, so no statement may
+depend on the planner's idea of the table's size: rows are named by ``id = ANY(…)``, also where a join with the
+array would name them already, for a join may begin at either side.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+# ruff: noqa: S608 - the parts that are put together here are all constants of this file
+
+# Which message is in whose way can only be said by who holds the key: the next statement then sees all that the
+# holder before has committed. Keys share a bounded number of locks, for the server keeps room for few thousands.
+HOLD = sa.text("""
+SELECT count(pg_advisory_xact_lock(:space, bucket)), current_setting('transaction_isolation')
+FROM unnest(CAST(:buckets AS integer[])) AS bucket
+""")
+
+_COLUMNS = """
+  CAST(:kind AS text[]), CAST(:handler AS text[]), CAST(:payload AS text[]), CAST(:context AS text[]),
+  CAST(:queue AS text[]), CAST(:lane AS text[]), CAST(:priority AS integer[]), CAST(:run_at AS float8[]),
+  CAST(:created_at AS float8[]), CAST(:order_key AS text[]), CAST(:unique_key AS text[]),
+  CAST(:event_id AS text[]), CAST(:state AS text[])
+"""
+_NAMES = """kind, handler, payload, context, queue, lane, priority, run_at, created_at, order_key, unique_key,
+  event_id, state"""
+
+# The usual batch: many messages that differ in nothing but their payload and their time.
+INSERT_ALIKE = sa.text("""
+INSERT INTO tenfold_message
+  (kind, handler, payload, context, queue, lane, priority, run_at, created_at, event_id, state)
+SELECT CAST(:kind AS text), CAST(:handler AS text), r.payload, CAST(:context AS text), CAST(:queue AS text),
+       CAST(:lane AS text), CAST(:priority AS integer), r.run_at, r.created_at, CAST(:event_id AS text),
+       CAST(:state AS text)
+FROM unnest(CAST(:payload AS text[]), CAST(:run_at AS float8[]), CAST(:created_at AS float8[]))
+  AS r(payload, run_at, created_at)
+RETURNING id
+""")
+
+INSERT_ONE = sa.text("""
+INSERT INTO tenfold_message
+  (kind, handler, payload, context, queue, lane, priority, run_at, created_at, event_id, state)
+VALUES (:kind, :handler, :payload, :context, :queue, :lane, :priority, :run_at, :created_at, :event_id, :state)
+RETURNING id
+""")
+
+
+def _insert(head: str) -> sa.TextClause:
+    return sa.text(f"""
+INSERT INTO tenfold_message
+  (kind, handler, payload, context, queue, lane, priority, run_at, created_at,
+   order_key, head_key, unique_key, pending_key, event_id, state)
+SELECT kind, handler, payload, context, queue, lane, priority, run_at, created_at,
+       order_key, CASE WHEN NOT behind THEN order_key END, unique_key, unique_key, event_id,
+       CASE WHEN behind THEN 'waiting' ELSE state END
+FROM (SELECT r.*, r.state = 'waiting' OR {head} IS NOT NULL AS behind
+      FROM unnest({_COLUMNS}) AS r({_NAMES})) AS placed
+ON CONFLICT DO NOTHING
+RETURNING id, pending_key
+""")
+
+
+INSERT = _insert("(SELECT h.id FROM tenfold_message h WHERE h.head_key = r.order_key)")
+# A serializable transaction sees heads that have gone in the meantime. To lock one that has gone fails, and so does
+# to become the second head of a key: both as collisions, upon which the transaction is run again.
+INSERT_SERIALIZABLE = _insert(
+    "(SELECT h.id FROM tenfold_message h WHERE h.head_key = r.order_key FOR KEY SHARE)"
+)
+
+PENDING_WITH_KEY = sa.text("""
+SELECT pending_key, id FROM tenfold_message WHERE pending_key = ANY(CAST(:keys AS text[]))
+""")
+
+PROMOTE = sa.text("""
+UPDATE tenfold_message SET state = CASE WHEN run_at <= :now THEN 'ready' ELSE 'delayed' END, head_key = order_key
+WHERE id = ANY(ARRAY(
+  SELECT (SELECT w.id FROM tenfold_message w WHERE w.order_key = k AND w.state = 'waiting' ORDER BY w.id LIMIT 1)
+  FROM unnest(CAST(:keys AS text[])) AS k
+  WHERE (SELECT h.id FROM tenfold_message h WHERE h.head_key = k) IS NULL))
+""")
+
+# A loose index scan: one seek per lane, however many messages stand in it.
+LOOK = sa.text("""
+WITH RECURSIVE lanes(q, l) AS (
+  (SELECT queue, lane FROM tenfold_message WHERE state = 'ready' ORDER BY queue, lane LIMIT 1)
+  UNION ALL
+  SELECT n.queue, n.lane FROM lanes, LATERAL (
+    SELECT queue, lane FROM tenfold_message WHERE state = 'ready' AND (queue, lane) > (lanes.q, lanes.l)
+    ORDER BY queue, lane LIMIT 1) AS n
+)
+SELECT ARRAY(SELECT q FROM lanes), ARRAY(SELECT l FROM lanes),
+       (SELECT run_at FROM tenfold_message WHERE state = 'delayed' ORDER BY run_at LIMIT 1),
+       (SELECT lease_until FROM tenfold_message WHERE lease_until IS NOT NULL ORDER BY lease_until LIMIT 1)
+""")
+
+RUNNING = sa.text("""
+SELECT handler, count(*) FROM tenfold_message
+WHERE state = 'running' AND lane <> '' AND handler = ANY(CAST(:handlers AS text[])) GROUP BY handler
+""")
+
+WAKE_DUE = sa.text("""
+UPDATE tenfold_message SET state = 'ready'
+WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM tenfold_message WHERE state = 'delayed' AND run_at <= :now
+  ORDER BY run_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED))
+""")
+
+EXPIRED = sa.text("""
+SELECT id, fence, crashes, cancel FROM tenfold_message
+WHERE lease_until < :now AND state = 'running'
+ORDER BY lease_until LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
+""")
+
+# The claim need not be on the disk when the work begins: a server that forgets it in a crash hands the message out
+# again. What settles the message is later in the same log, so it never survives without its claim.
+CLAIM = sa.text("""
+UPDATE tenfold_message
+SET state = 'running', fence = fence + 1, worker = :worker, lease_until = :lease_until, started_at = :now,
+    pending_key = NULL
+WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM tenfold_message WHERE state = 'ready' AND queue = :queue AND lane = :lane
+  ORDER BY priority, id LIMIT :count FOR NO KEY UPDATE SKIP LOCKED))
+RETURNING id, fence, kind, handler, payload, context, queue, lane, priority, run_at, created_at, failures,
+          crashes, order_key, event_id, progress
+""")
+
+EXTEND = sa.text("""
+UPDATE tenfold_message AS m SET lease_until = :lease_until, progress = coalesce(h.progress, m.progress)
+FROM unnest(CAST(:ids AS bigint[]), CAST(:fences AS integer[]), CAST(:progress AS text[])) AS h(id, fence, progress)
+WHERE m.id = ANY(CAST(:ids AS bigint[])) AND m.id = h.id AND m.fence = h.fence AND m.state = 'running'
+RETURNING m.id, m.cancel
+""")
+
+_ARCHIVED = """id, kind, handler, state, queue, lane, priority, created_at, started_at, finished_at, payload, context,
+   order_key, unique_key, event_id, fence, failures, crashes, progress, error, result, result_until, expires_at"""
+
+# The usual end: nothing to say but that it is done, in the first run.
+FINISH_DONE = sa.text(f"""
+WITH gone AS (
+  DELETE FROM tenfold_message AS m
+  WHERE m.id = ANY(CAST(:ids AS bigint[])) AND m.fence = 1 AND m.state = 'running'
+  RETURNING m.*
+), kept AS (
+  INSERT INTO tenfold_message_archive ({_ARCHIVED})
+  SELECT id, kind, handler, 'done', queue, lane, priority, created_at, started_at, :now, payload, context,
+         order_key, unique_key, event_id, fence, failures, crashes, progress, error, NULL, NULL, :expires_at
+  FROM gone
+)
+SELECT id, order_key FROM gone
+""")
+
+FINISH = sa.text(f"""
+WITH gone AS (
+  DELETE FROM tenfold_message AS m
+  USING unnest(CAST(:ids AS bigint[]), CAST(:fences AS integer[]), CAST(:states AS text[]),
+               CAST(:failures AS integer[]), CAST(:crashes AS integer[]), CAST(:progress AS text[]),
+               CAST(:errors AS text[]), CAST(:results AS text[]), CAST(:result_until AS float8[]),
+               CAST(:expires_at AS float8[]))
+    AS i(id, fence, state, failures, crashes, progress, error, result, result_until, expires_at)
+  WHERE m.id = ANY(CAST(:ids AS bigint[])) AND m.id = i.id AND m.fence = i.fence AND m.state = 'running'
+  RETURNING m.*, i.state AS end_state, i.failures AS end_failures, i.crashes AS end_crashes,
+            i.progress AS end_progress, i.error AS end_error, i.result, i.result_until, i.expires_at
+), kept AS (
+  INSERT INTO tenfold_message_archive ({_ARCHIVED})
+  SELECT id, kind, handler, end_state, queue, lane, priority, created_at, started_at, :now, payload, context,
+         order_key, unique_key, event_id, fence, failures + end_failures, crashes + end_crashes,
+         coalesce(end_progress, progress), coalesce(end_error, error), result, result_until, expires_at
+  FROM gone
+)
+SELECT id, order_key FROM gone
+""")
+
+# "!" is policy.SUSPECT, the mark before the lane of a message that may kill its worker.
+RETURN = sa.text("""
+UPDATE tenfold_message AS m
+SET state = i.state, run_at = coalesce(i.run_at, m.run_at), failures = m.failures + i.failures,
+    crashes = m.crashes + i.crashes, error = coalesce(i.error, m.error),
+    progress = coalesce(i.progress, m.progress),
+    lane = CASE WHEN i.suspect THEN '!' || ltrim(m.lane, '!') ELSE coalesce(i.lane, m.lane) END,
+    worker = NULL, lease_until = NULL
+FROM unnest(CAST(:ids AS bigint[]), CAST(:fences AS integer[]), CAST(:states AS text[]), CAST(:run_at AS float8[]),
+            CAST(:failures AS integer[]), CAST(:crashes AS integer[]), CAST(:errors AS text[]),
+            CAST(:progress AS text[]), CAST(:suspect AS boolean[]), CAST(:lanes AS text[]))
+  AS i(id, fence, state, run_at, failures, crashes, error, progress, suspect, lane)
+WHERE m.id = ANY(CAST(:ids AS bigint[])) AND m.id = i.id AND m.fence = i.fence AND m.state = 'running'
+RETURNING m.id, m.unique_key
+""")
+
+# A message that goes back while a newer one with its unique key is pending would run twice what was asked for
+# once: the newest takes the key where it is free, and the others are superseded.
+RESTORE_KEYS = sa.text("""
+UPDATE tenfold_message SET pending_key = unique_key
+WHERE id = ANY(ARRAY(
+  SELECT max(m.id) FROM tenfold_message m
+  WHERE m.id = ANY(CAST(:ids AS bigint[]))
+    AND (SELECT o.id FROM tenfold_message o WHERE o.pending_key = m.unique_key) IS NULL
+  GROUP BY m.unique_key))
+""")
+SUPERSEDED = sa.text("""
+UPDATE tenfold_message SET state = 'running'
+WHERE id = ANY(CAST(:ids AS bigint[])) AND unique_key IS NOT NULL AND pending_key IS NULL
+RETURNING id, fence
+""")
+
+UNPARK = sa.text("""
+UPDATE tenfold_message AS m SET state = CASE WHEN m.run_at <= :now THEN 'ready' ELSE 'delayed' END,
+                                lane = i.lane, error = NULL
+FROM unnest(CAST(:handlers AS text[]), CAST(:lanes AS text[])) AS i(handler, lane)
+WHERE m.state = 'parked' AND m.handler = i.handler
+""")
+
+PRUNE = (
+    sa.text("""
+DELETE FROM tenfold_message_archive WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM tenfold_message_archive WHERE expires_at <= :now
+  ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED))
+"""),
+    sa.text("""
+UPDATE tenfold_message_archive SET result = NULL WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM tenfold_message_archive WHERE result IS NOT NULL AND result_until <= :now
+  ORDER BY result_until LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED))
+"""),
+    sa.text("""
+DELETE FROM tenfold_inbox WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM tenfold_inbox WHERE expires_at <= :now
+  ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED))
+"""),
+)
+
+REMEMBER = sa.text("""
+INSERT INTO tenfold_inbox (subscription, event_id, expires_at) VALUES (:subscription, :event_id, :expires_at)
+ON CONFLICT DO NOTHING
+""")
