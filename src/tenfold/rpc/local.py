@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core import context as contexts
+from tenfold._core.causal import merged
 from tenfold._core.context import Context
 from tenfold.db.ambient import held
 from tenfold.db.database import Reader, Tx
@@ -81,7 +82,8 @@ class LocalCall:
             self._duration.observe(self._monotonic() - started)
 
     async def _travel(self, sent: bytes, now: float) -> Any:
-        context = self._child(contexts.current(), now)
+        caller = contexts.current()
+        context = self._child(caller, now)
         token = contexts.enter(context)
         try:
             if not context.sampled:
@@ -90,6 +92,10 @@ class LocalCall:
                 return await self._arrive(sent, context, now)
         finally:
             contexts.leave(token)
+            if (
+                context.causal != caller.causal
+            ):  # what it wrote, the caller is to see, also when it failed after that
+                caller.causal = merged(caller.causal, context.causal)
 
     async def _arrive(self, sent: bytes, context: Context, now: float) -> Any:
         if self._policy.asynchronous:

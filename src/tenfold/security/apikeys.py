@@ -123,7 +123,7 @@ class ApiKeys:
     async def find(self, key: str) -> KeyOwner:
         """Whose key it is. Raises :class:`InvalidToken`, or :class:`ExpiredToken` for the right key too late."""
         form = _FORM.fullmatch(key)
-        found = await self._db.read().maybe(_FIND, _Found, id_=form[1]) if form else None
+        found = await self._db.read(consistency="strong").maybe(_FIND, _Found, id_=form[1]) if form else None
         if form is None or found is None or not hmac.compare_digest(found.hash, digest(key)):
             raise InvalidToken("The API key is not valid.")
         now = self._clock.now()
@@ -145,7 +145,7 @@ class ApiKeys:
                 expires_at=row.expires_at,
                 used_at=row.used_at,
             )
-            for row in await self._db.read().all(_LIST, _Listed, account=account_id)
+            for row in await self._db.read(consistency="strong").all(_LIST, _Listed, account=account_id)
         ]
 
     async def revoke(self, account_id: str, key_id: str) -> None:

@@ -54,11 +54,11 @@ class Directory:
 
     async def by_email(self, key: str) -> Row | None:
         """The account of a compared address (see :func:`email_key`)."""
-        return await self._db.read().maybe(_BY_EMAIL, Row, key=key)
+        return await self._db.read(consistency="strong").maybe(_BY_EMAIL, Row, key=key)
 
     async def row(self, account_id: str) -> Row:
         """The account, unless there is none or it is disabled: :class:`NotFound`."""
-        row = await self._db.read().maybe(_BY_ID, Row, id_=account_id)
+        row = await self._db.read(consistency="strong").maybe(_BY_ID, Row, id_=account_id)
         if row is None or row.disabled_at is not None:
             raise NotFound("There is no such account.")
         return row

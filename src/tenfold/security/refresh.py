@@ -156,7 +156,7 @@ class RefreshTokens:
 
     async def is_live(self, family_id: str) -> bool:
         """Whether the log-in goes on."""
-        return await self._db.read().maybe(_IS_LIVE, str, id_=family_id) is not None
+        return await self._db.read(consistency="strong").maybe(_IS_LIVE, str, id_=family_id) is not None
 
     async def sweep(self, tx: Tx) -> None:
         """Delete what has expired."""
