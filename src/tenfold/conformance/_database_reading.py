@@ -181,10 +181,10 @@ class TypeClaims(DatabaseCase):
 
     @pytest.mark.parametrize(("column", "value"), ROUND_TRIPS, ids=lambda v: str(v)[:20])
     async def test_what_goes_in_comes_out(self, db: Database, column: str, value: Any) -> None:
-        """A value comes back equal and of the same type."""
+        """A value comes back equal and of its own type."""
         found = await self.through(db, **{column: value})
         assert found == value
-        assert type(found) is type(value)
+        assert isinstance(found, type(value))
 
     async def test_nothing_comes_back_as_none(self, db: Database) -> None:
         """NULL is None, whatever the column's type."""
