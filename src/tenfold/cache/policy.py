@@ -166,11 +166,13 @@ def again(error: E) -> E:
 class Fill:
     """The right to store what a load returns. ``serial`` orders fills, ``epoch`` places it among invalidations."""
 
-    __slots__ = ("epoch", "found", "replaces", "right", "serial")
+    __slots__ = ("asked_at", "epoch", "found", "replaces", "right", "serial")
 
     def __init__(self, serial: int, epoch: int) -> None:
         self.serial = serial
         self.epoch = epoch
+        self.asked_at = NEVER
+        """When that store was asked, monotonic."""
         self.found: Entry | None = None
         """What the store outside of this process has: then nothing needs to be loaded."""
         self.replaces = False
