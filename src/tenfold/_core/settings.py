@@ -111,6 +111,10 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """For work without a deadline."""
     lock_timeout_s: Seconds = 10.0
     """How long a transaction waits for the writer (SQLite), or for a row that another one holds."""
+    watch: bool = True
+    """Find slow and repeated statements and missing indexes: in the log, and at /database of the operations listener."""
+    slow_s: Seconds = 0.2
+    """A statement that takes longer is called slow."""
     migrate: Literal["auto", "check"] | None = None
     """Apply migrations at start, or refuse to start when behind. Default: auto in development, check in production."""
 

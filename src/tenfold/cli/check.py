@@ -1,8 +1,10 @@
-"""``tenfold check``: what can be found wrong without starting anything."""
+"""``tenfold check``: what can be found wrong without starting anything, or in a process that runs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from tenfold._core.text import plural
 from tenfold.cli import console, target
@@ -12,10 +14,22 @@ if TYPE_CHECKING:
     from tenfold.app import App
 
 
-def check(app: Target = None, /, *, config: Config = None) -> int:
+Live = Annotated[
+    str | None,
+    Parameter(
+        help="Ask a running process instead, at the address of its operations listener: what its database suffers from."
+    ),
+]
+
+
+def check(app: Target = None, /, *, live: Live = None, config: Config = None) -> int:
     """Import the app, read its settings, plan its dependencies, compile its operations; exit with 1 for problems."""
     loaded = target.load(app, config)
     loaded.configure(config)
+    if live is not None:
+        from tenfold.cli import findings
+
+        return findings.show(live, loaded.settings.ops.token)
     problems = loaded.check()
     for problem in problems:
         console.note(f"{console.paint('✗', console.RED)} {problem}")

@@ -34,8 +34,8 @@ class Plan(Pace):
     """One SQL string, as the driver gets it."""
 
     __slots__ = (
-        "_known", "columns", "counting", "decoders", "learned", "many_is_one_each", "returns", "sql", "table",
-        "textual", "writes",
+        "__weakref__", "_known", "cache", "columns", "compiled", "count", "counting", "decoders", "learned", "many_is_one_each",
+        "max_s", "returns", "sql", "table", "textual", "total_s", "writes",
     )  # fmt: skip
 
     def __init__(self, sql: str, columns: Sequence[Column], statement: Any, *, named: bool = True) -> None:
@@ -60,6 +60,33 @@ class Plan(Pace):
         """Gives one row back for each row that it changes."""
         self.counting: Plan | None = None
         """The same with ``RETURNING 1``, made by backends that count rows so."""
+        self.compiled: weakref.ref[Any] | None = None
+        """As SQLAlchemy keeps it. Weak, or a plan would keep its statement, and so itself, for ever."""
+        self.cache: PlanCache | None = None
+        """Where it is kept; None for a plan of a backend's own."""
+        self.count, self.total_s, self.max_s = 0, 0.0, 0.0
+        """Executions that were timed, seconds in them, and the longest."""
+
+    @property
+    def statement(self) -> Any:
+        """What it was compiled from: the first statement of its shape, or None when that is gone."""
+        compiled = None if self.compiled is None else self.compiled()
+        return None if compiled is None else compiled.statement
+
+    @property
+    def framework(self) -> bool:
+        """It is a statement of ours, about tables of ours."""
+        return "tenfold_" in self.sql
+
+    def ran(self, took_s: float, args: Args) -> None:
+        """Count an execution."""
+        self.count += 1
+        self.total_s += took_s
+        if took_s > self.max_s:
+            self.max_s = took_s
+        cache = self.cache
+        if cache is not None and took_s > cache.slow_s and cache.on_slow is not None:
+            cache.on_slow(self, args, took_s)
 
     def learn(self, given: Sequence[tuple[str, type | None]]) -> None:
         """Names of the columns, and types that differ from what was declared: a sum of integers may come as a
@@ -129,6 +156,16 @@ class PlanCache:
         self._watch: dict[int, weakref.ref[Any]] = {}
         self._variants: dict[int, dict[tuple[str, ...], Prepared]] = {}
         self._compiled: MutableMapping[Any, Any] = _Recent(PLANS_MAX)
+        self._plans: weakref.WeakSet[Plan] = weakref.WeakSet()
+        self.timer: Callable[[], float] | None = None
+        """Executions are timed by it where it is set: a monotonic clock, in seconds."""
+        self.slow_s = float("inf")
+        self.on_slow: Callable[[Plan, Args, float], None] | None = None
+        """Called for executions that took longer than ``slow_s``."""
+
+    def known(self) -> list[Plan]:
+        """Every plan that is kept."""
+        return list(self._plans)
 
     def bind(self, statement: Any, params: Params) -> tuple[Plan, Args]:
         """The plan and the arguments for one execution. Raises StatementError."""
@@ -191,7 +228,10 @@ class PlanCache:
     def _plan(self, sql: str, compiled: Any, statement: Any) -> Plan:
         columns = [self._column(entry) for entry in compiled._result_columns if entry.keyname]
         textual = isinstance(compiled.statement, sa.TextClause) or not compiled._ordered_columns
-        return Plan(sql, columns, statement, named=not textual)
+        plan = Plan(sql, columns, statement, named=not textual)
+        plan.cache, plan.compiled = self, weakref.ref(compiled)
+        self._plans.add(plan)
+        return plan
 
     def _column(self, entry: Any) -> Column:
         try:

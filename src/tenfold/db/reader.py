@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from tenfold.db.decode import Row
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from tenfold.db.contract import Channel, DatabaseBackend, Rows
+    from tenfold.db.contract import Args, Channel, DatabaseBackend, Rows
     from tenfold.db.plan import Plan
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 STREAM_CHUNK = 500
 """Rows that ``stream`` reads at a time."""
@@ -53,7 +54,7 @@ class Reader:
         plan, args = self._bind(stmt, params)
         rows = self._channel.fetch_now(plan, args, 2)
         if rows is None:
-            rows = await self._channel.fetch(plan, args, 2)
+            rows = await timed(self._channel.fetch(plan, args, 2), plan, args)
         if len(rows) != 1:
             raise _not_one(plan, rows)
         decode = plan.decoders.get(type_) or plan.decoder(type_)
@@ -69,7 +70,7 @@ class Reader:
         plan, args = self._bind(stmt, params)
         rows = self._channel.fetch_now(plan, args, 2)
         if rows is None:
-            rows = await self._channel.fetch(plan, args, 2)
+            rows = await timed(self._channel.fetch(plan, args, 2), plan, args)
         if not rows:
             return None
         if len(rows) != 1:
@@ -87,7 +88,7 @@ class Reader:
         plan, args = self._bind(stmt, params)
         rows = self._channel.fetch_now(plan, args, 0)
         if rows is None:
-            rows = await self._channel.fetch(plan, args, 0)
+            rows = await timed(self._channel.fetch(plan, args, 0), plan, args)
         if not rows:
             return []
         decode = plan.decoders.get(type_) or plan.decoder(type_)
@@ -100,7 +101,7 @@ class Reader:
         plan, args = self._bind(stmt, params)
         rows = self._channel.fetch_now(plan, args, 2)
         if rows is None:
-            rows = await self._channel.fetch(plan, args, 2)
+            rows = await timed(self._channel.fetch(plan, args, 2), plan, args)
         if len(rows) != 1:
             raise _not_one(plan, rows)
         process = plan.columns[0].processor if plan.columns else None
@@ -156,6 +157,19 @@ class ReadBlock(Reader):
         snapshot, self._snapshot = self._snapshot, None
         self._channel = self._each
         await snapshot.__aexit__(kind, error, trace)
+
+
+async def timed(running: Awaitable[R], plan: Plan, args: Args) -> R:
+    """What was awaited, and how long that took kept in the plan. Statements that run inline are not timed: they are
+    those that are known to be fast."""
+    timer = None if plan.cache is None else plan.cache.timer
+    if timer is None:
+        return await running
+    started = timer()
+    try:
+        return await running
+    finally:
+        plan.ran(timer() - started, args)
 
 
 async def _decode_in_slices(rows: Rows, decode: Any) -> list[Any]:

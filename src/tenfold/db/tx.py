@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenfold._core.causal import BEYOND
 from tenfold.db.load import load
-from tenfold.db.reader import Reader
+from tenfold.db.reader import Reader, timed
 from tenfold.errors import OutcomeUnknown, TransactionMisuse
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from tenfold.db.contract import TxChannel
-    from tenfold.db.database import Database
+    from tenfold.db.database import Database, Ended
     from tenfold.db.session import TxSession
 
 log = logging.getLogger("tenfold.db")
@@ -38,7 +38,7 @@ class Tx(Reader):
     transaction unusable, on every backend; put what may fail into :meth:`savepoint`.
     """
 
-    __slots__ = ("_after", "_before", "_channel", "_db", "_orm", "_tags", "_task", "state")
+    __slots__ = ("_after", "_before", "_channel", "_db", "_ended", "_orm", "_tags", "_task", "state")
     _channel: TxChannel
 
     def __init__(self, db: Database, channel: TxChannel) -> None:
@@ -49,6 +49,7 @@ class Tx(Reader):
         self._before: list[BeforeCommit] = []
         self._after: list[AfterCommit] = []
         self._tags: list[str] = []
+        self._ended: tuple[Ended, ...] = ()
         self._orm: TxSession | None = None
         self.state: dict[str, Any] = {}
         """Other layers keep here what they write in :meth:`before_commit`. Inside a savepoint it is another one."""
@@ -76,7 +77,7 @@ class Tx(Reader):
             kw = {**params, **kw}
         plan, args = self._bind(stmt, kw)
         changed = self._channel.run_now(plan, args)
-        return await self._channel.run(plan, args) if changed is None else changed
+        return await timed(self._channel.run(plan, args), plan, args) if changed is None else changed
 
     async def _execute_many(self, stmt: Any, many: Sequence[Mapping[str, Any]]) -> int:
         if not many:
@@ -85,7 +86,8 @@ class Tx(Reader):
         plan = bound[0][0]
         if any(other is not plan for other, _ in bound):
             raise TransactionMisuse("every mapping of a list of parameters must have the same names.")
-        return await self._channel.run_many(plan, [args for _, args in bound])
+        running = self._channel.run_many(plan, [args for _, args in bound])
+        return await timed(running, plan, bound[0][1])
 
     async def load(self, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> int:
         """Insert many rows the fastest way that the database has (COPY on PostgreSQL); returns their number.
@@ -196,7 +198,7 @@ class Tx(Reader):
             if self._before or self._orm is not None:
                 await self._flush()
             if self._tags:
-                await self._db.announce(self._tags)
+                self._ended += await self._db.announce(self._tags)
         except BaseException:
             await self._roll_back()
             raise
@@ -208,10 +210,14 @@ class Tx(Reader):
         except OutcomeUnknown:
             if replicas is not None:
                 replicas.committed(BEYOND)
+            raise  # what was announced stays so until it runs out: the commit may still happen
+        except BaseException:
+            await self._end(committed=False)
             raise
         if replicas is not None:
             replicas.committed(self._channel.position)
         self._committed()
+        await self._end(committed=True)
         if cancelled:
             raise asyncio.CancelledError
 
@@ -224,10 +230,24 @@ class Tx(Reader):
             except Exception:
                 log.exception("a function that was to run after a commit failed; the commit stands")
 
+    async def _end(self, *, committed: bool) -> None:
+        """Tell those who were told of the commit beforehand; what they raise is logged only."""
+        if not self._ended:
+            return
+        ended, self._ended = self._ended, ()
+        for tell in ended:
+            try:
+                waiting = tell(committed)
+                if waiting is not None:
+                    await waiting
+            except Exception:
+                log.exception("a listener failed to take note of the end of an announced transaction")
+
     async def _roll_back(self) -> None:
         cancelled = await self._channel.rollback()
         if self._orm is not None:
             await self._orm.close()
+        await self._end(committed=False)
         if cancelled:
             raise asyncio.CancelledError
 

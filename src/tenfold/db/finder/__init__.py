@@ -1,0 +1,1 @@
+"""What makes the database slow, found while the app runs: slow statements, repeated ones, scans, useless indexes."""
