@@ -203,7 +203,7 @@ class _Joined(Tx):
         try:
             await self._flush()
             if self._tags:
-                await self._db.announce(self._tags)
+                self._ended += await self._db.announce(self._tags)
             if self._orm is not None:
                 await self._orm.close()
             await self._channel.release()
@@ -211,6 +211,8 @@ class _Joined(Tx):
             await self._undo()
             raise
         whole = self._ambient.tx
+        whole._ended += self._ended
+        self._ended = ()
         if self._tags:
             whole.on_commit(partial(self._db.invalidated, self._tags))
         for fn in self._after:
@@ -220,6 +222,7 @@ class _Joined(Tx):
         await self._channel.rollback_to()
         if self._orm is not None:
             await self._orm.close()
+        await self._end(committed=False)
 
     def _leave(self) -> None:
         self._ambient.release()

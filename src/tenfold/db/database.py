@@ -30,6 +30,8 @@ __all__ = ["Database", "Reader", "Tx"]
 log = logging.getLogger("tenfold.db")
 R = TypeVar("R")
 Tags = frozenset[str]
+Ended = Callable[[bool], Awaitable[None] | None]
+Listener = Callable[[Tags], Awaitable[Ended | None] | Ended | None]
 
 _RETRY_BASE_S = 0.01
 
@@ -48,7 +50,7 @@ class Database:
         self.replicas: Replicas | None = None
         """Copies that reads may go to; for the layers of this package."""
         self._listeners: list[Callable[[Tags], object]] = []
-        self._announced: list[Callable[[Tags], Awaitable[None] | None]] = []
+        self._announced: list[Listener] = []
 
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
@@ -194,19 +196,33 @@ class Database:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def on_announce(self, listener: Callable[[Tags], Awaitable[None] | None]) -> None:
+    def on_announce(self, listener: Listener) -> Callable[[], None]:
         """Call (and await) ``listener(tags)`` before a commit with invalidations can be seen by anyone. The
-        transaction may still fail afterwards; when the listener raises, it does."""
-        self._announced.append(listener)
+        transaction may still fail afterwards; when the listener raises, it does.
 
-    async def announce(self, tags: Iterable[str]) -> None:
-        """Tell the listeners of :meth:`on_announce`."""
-        if self._announced:
-            frozen = frozenset(tags)
+        A listener may return a function. It is called (and awaited) with whether the transaction has committed,
+        before that is acknowledged; never, when the connection broke at COMMIT and nobody knows.
+        Returns the function that ends this.
+        """
+        self._announced.append(listener)
+        return lambda: self._announced.remove(listener)
+
+    async def announce(self, tags: Iterable[str]) -> tuple[Ended, ...]:
+        """Tell the listeners of :meth:`on_announce`; returns what is to be called when the transaction has ended."""
+        ended: tuple[Ended, ...] = ()
+        frozen = frozenset(tags)
+        try:
             for listener in self._announced:
-                waiting = listener(frozen)
-                if inspect.isawaitable(waiting):
-                    await waiting
+                answer = listener(frozen)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+                if answer is not None:
+                    ended = (*ended, answer)
+        except BaseException:
+            for tell in ended:
+                tell(False)
+            raise
+        return ended
 
     def invalidated(self, tags: Iterable[str]) -> None:
         """Tell the listeners of :meth:`on_invalidate`; what they raise is logged, since the commit stands."""
