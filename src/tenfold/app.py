@@ -20,6 +20,7 @@ from tenfold._core.settings import Loaded, Settings
 from tenfold._core.text import nearest
 from tenfold.assembly import Assembly
 from tenfold.errors import DeclarationError, NotBound
+from tenfold.guard.rates import Limit, as_limit
 
 if TYPE_CHECKING:
     from tenfold.cache.cache import Cache
@@ -41,7 +42,8 @@ class App:
     """A backend: ``App("shop", [accounts, catalog, orders])``.
 
     ``auth`` recognises callers: an :class:`~tenfold.security.accounts.Accounts` or any
-    :class:`~tenfold.security.authenticator.Authenticator`. ``version`` and ``description`` appear in the OpenAPI
+    :class:`~tenfold.security.authenticator.Authenticator`. ``limit`` is a rate limit that all operations share, besides
+    those of their services and their own. ``version`` and ``description`` appear in the OpenAPI
     document. Raises :class:`DeclarationError` for services, jobs or topics that share a name.
     """
 
@@ -51,6 +53,7 @@ class App:
         services: Sequence[Service],
         *,
         auth: Accounts | Authenticator | None = None,
+        limit: str | Limit | None = None,
         version: str = "0.1.0",
         description: str = "",
         clock: Clock | None = None,
@@ -58,6 +61,7 @@ class App:
         self.name = name
         self.services = tuple(services)
         self.auth = auth
+        self.limit = None if limit is None else as_limit(limit)
         self.version = version
         self.description = description
         self.clock: Clock = clock or SystemClock()
@@ -94,6 +98,15 @@ class App:
     @property
     def caches(self) -> list[Cache]:
         return [cache for service in self.services for cache in service.caches]
+
+    @property
+    def limits(self) -> dict[str, list[tuple[str, Limit]]]:
+        """By service: the limits that all its operations have, each with the name of who declared it."""
+        own = [("app", self.limit)] if self.limit is not None else []
+        return {
+            s.name: [*own, *([(f"service {s.name}", s.limit)] if s.limit is not None else [])]
+            for s in self.services
+        }
 
     def service(self, name: str) -> Service:
         """The service of that name. Raises KeyError with the nearest name."""

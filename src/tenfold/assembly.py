@@ -20,11 +20,16 @@ from tenfold._core.resolve import backend_class
 from tenfold._core.settings import Settings
 from tenfold.background import Background
 from tenfold.cache.cache import Cache
+from tenfold.cache.commits import follow
+from tenfold.cache.flight import LoadGate
 from tenfold.cache.response import ResponseStore
 from tenfold.db import migrations
-from tenfold.errors import ConfigError, DeclarationError, TenfoldError
-from tenfold.guard.backends._sql_idempotency import SqlIdempotencyStore
-from tenfold.guard.idempotency import IdempotencyGuard
+from tenfold.db.finder.finder import Finder
+from tenfold.db.finder.page import FindingsPage
+from tenfold.errors import ConfigError, TenfoldError
+from tenfold.guard.lease import Leases
+from tenfold.guard.limiter import RateLimiter
+from tenfold.guards import Guards
 from tenfold.http.asgi import HttpApp
 from tenfold.http.asgi import Mount as HttpMount
 from tenfold.http.docs import Docs
@@ -47,6 +52,8 @@ if TYPE_CHECKING:
     from tenfold.app import App
     from tenfold.db.contract import DatabaseBackend
     from tenfold.db.database import Database
+    from tenfold.db.finder.findings import Report
+    from tenfold.security.sessions import SessionStore
     from tenfold.service import Service
 
 log = logging.getLogger("tenfold.app")
@@ -63,7 +70,7 @@ class Assembly:
         self.checks = self.telemetry.checks
         self.mailer = Mailer()
         self.response_cache = Cache("tenfold.responses")
-        self._guards: dict[str, IdempotencyGuard] = {}
+        self.guards = Guards(app, self.telemetry)
         self._provide()
         self.http = self._http()
         self.rsgi = RsgiApp(self.http)
@@ -89,6 +96,8 @@ class Assembly:
         container.provide(Settings, lambda: self.settings)
         container.provide(Clock, lambda: app.clock)
         container.provide(Mailer, lambda: self.mailer)
+        container.provide(RateLimiter, lambda: self.guards.limiter)
+        container.provide(Leases, lambda: self.guards.leases)
         if isinstance(app.auth, Accounts):
             container.provide(Accounts, lambda: app.auth)
         for service in app.services:
@@ -108,7 +117,9 @@ class Assembly:
             clock=app.clock,
             telemetry=self.telemetry.http,
             databases={d.name: d for d in app.databases},
-            idempotency=self._guard,
+            idempotency=self.guards.idempotency,
+            limiter=self.guards.limiter,
+            limits=app.limits,
             response_cache=ResponseStore(self.response_cache),
             edge=Edge(self.settings),
             mounts=[HttpMount(m.path, m.app, m.auth) for service in app.services for m in service.mounts],
@@ -137,21 +148,6 @@ class Assembly:
         own = auth.authenticator if isinstance(auth, Accounts) else auth
         return own if own is None or self.app.impersonate is None else self.app.impersonate(own)
 
-    def _guard(self, service: str) -> IdempotencyGuard:
-        """The keys of a service's operations stand in its own database, beside their effects."""
-        if service not in self._guards:
-            for database in self.app.databases:
-                if database.name == service:
-                    self._guards[service] = IdempotencyGuard(SqlIdempotencyStore(database), self.app.clock)
-                    break
-            else:
-                raise DeclarationError(
-                    "an idempotent operation keeps its keys in the service's database, and there is none.",
-                    where=f"service {service}",
-                    remedy="Declare one: db = service.database(metadata).",
-                )
-        return self._guards[service]
-
     @staticmethod
     def problems(app: App) -> list[str]:
         """What is wrong with settings and declarations, found without connecting to anything."""
@@ -175,10 +171,10 @@ class Assembly:
         caches = [*app.caches, self.response_cache]
         await life.start("caches", _Caches(caches, app.databases, settings, app.clock, self.telemetry))
         await life.start("mail", _Mail(self.mailer, settings, app.data_dir, app.clock, self.telemetry))
+        await life.start("guards", self.guards)
         if isinstance(app.auth, Accounts):
-            await life.start("accounts", _Accounts(app.auth, app))
-        for service, guard in self._guards.items():
-            await life.start(f"idempotency keys of {service}", guard)
+            sessions = self.guards.sessions(app.auth.database)
+            await life.start("accounts", _Accounts(app.auth, app, sessions))
         await life.start("queues", self.background)
         await life.start("switch", self._switch())
         await life.start("dependencies", _Dependencies(app.container))
@@ -247,6 +243,7 @@ class _Databases:
         self._databases, self._settings = databases, settings
         self._data_dir, self._clock, self._telemetry = data_dir, clock, telemetry
         self._backend: DatabaseBackend | None = None
+        self._finder: Finder | None = None
         self._left: list[DatabaseBackend] = []
         """Those that the databases have moved away from: reads that began there end there."""
 
@@ -268,6 +265,20 @@ class _Databases:
             raise
         self._telemetry.numbers("tenfold_db", "The database of this process.", ({}, self._stats))
         self._telemetry.check("database", self._health)
+        if self._settings.database.watch:
+            self._finder = Finder(
+                backend,
+                self._databases,
+                slow_s=self._settings.database.slow_s,
+                trial=self._settings.app.env == "development",
+            )
+            self._finder.start()
+            about = "Slow and repeated statements, missing and unused indexes."
+            self._telemetry.pages.add("/database", "Database", about, FindingsPage(self._report))
+
+    async def _report(self) -> Report:
+        assert self._finder is not None
+        return await self._finder.report()
 
     def _mode(self) -> Literal["auto", "check"]:
         given = self._settings.database.migrate
@@ -279,6 +290,8 @@ class _Databases:
         self._backend = new
         for topic, callback in old.hints:
             new.on_hint(topic, callback)
+        if self._finder is not None:
+            self._finder = self._finder.moved(new)
 
     def _stats(self) -> Mapping[str, int | float]:
         assert self._backend is not None
@@ -290,6 +303,8 @@ class _Databases:
         return "The database answers."
 
     async def stop(self) -> None:
+        if self._finder is not None:
+            self._finder.stop()
         for database in self._databases:
             database.unbind()
         for backend in (self._backend, *self._left):
@@ -319,11 +334,18 @@ class _Caches:
             settings.url, settings, self._clock
         )
         await self._backend.start()
+        gate = LoadGate(settings.loads_max)
         for cache in self._caches:
-            cache.bind(self._backend, self._clock, ttl_max_s=settings.ttl_max_s)
-            self._listening += [database.on_invalidate(cache.forget) for database in self._databases]
+            cache.bind(self._backend, self._clock, ttl_max_s=settings.ttl_max_s, gate=gate)
+        self._listening = [follow(database, self._backend, self._caches) for database in self._databases]
         sources = [({"cache": cache.name}, cache.stats.numbers) for cache in self._caches]
-        self._telemetry.numbers("tenfold_cache", "The caches of this process.", *sources)
+        self._telemetry.numbers(names.CACHE, "The caches of this process.", *sources)
+        self._telemetry.numbers(
+            names.CACHE_STORE, "The store that caches share.", ({}, lambda: self._store(gate))
+        )
+
+    def _store(self, gate: LoadGate) -> Mapping[str, int | float]:
+        return {"loads_waiting": gate.waiting, **self._backend.numbers()}
 
     async def stop(self) -> None:
         while self._listening:
@@ -351,12 +373,14 @@ class _Mail:
 
 
 class _Accounts:
-    def __init__(self, accounts: Accounts, app: App) -> None:
-        self._accounts, self._app = accounts, app
+    def __init__(self, accounts: Accounts, app: App, sessions: SessionStore) -> None:
+        self._accounts, self._app, self._sessions = accounts, app, sessions
 
     async def start(self) -> None:
         app = self._app
-        await self._accounts.bind(app.settings, data_dir=app.data_dir, clock=app.clock, name=app.name)
+        await self._accounts.bind(
+            app.settings, data_dir=app.data_dir, clock=app.clock, name=app.name, sessions=self._sessions
+        )
 
     async def stop(self) -> None:
         await self._accounts.stop()

@@ -23,6 +23,7 @@ from tenfold.db.database import Database
 from tenfold.errors import DeclarationError, Problem
 from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
+from tenfold.guard.rates import Limit, as_limit
 from tenfold.http.operation import UNSET, Operation, Policies, ResponseCache
 from tenfold.http.websocket import WebSocketOperation
 from tenfold.jobs.job import Job, Unique
@@ -45,6 +46,7 @@ class OperationOptions(TypedDict, total=False):
     auth: Any
     status: int | None
     idempotent: bool | Literal["required"]
+    limit: str | Limit | None
     timeout_s: float | None
     cache: ResponseCache | None
     etag: bool
@@ -102,7 +104,7 @@ class Service:
     """A module of the backend.
 
     ``prefix`` stands before every path. ``auth`` is the policy of operations that name none; without either,
-    the app does not start. ``settings`` is a msgspec Struct, read from ``[services.NAME]`` and injected by type.
+    the app does not start. ``limit`` is a rate limit that its operations share, besides their own. ``settings`` is a msgspec Struct, read from ``[services.NAME]`` and injected by type.
     ``tags`` group its operations in the documentation (default: the service's name).
     """
 
@@ -112,6 +114,7 @@ class Service:
         *,
         prefix: str = "",
         auth: Any = UNSET,
+        limit: str | Limit | None = None,
         settings: type[Any] | None = None,
         tags: Sequence[str] = (),
     ) -> None:
@@ -135,6 +138,7 @@ class Service:
         self.name = name
         self.prefix = prefix
         self.auth = auth
+        self.limit = None if limit is None else as_limit(limit)
         self.settings_type = settings
         self.tags = tuple(tags) or (name,)
         self.home = _caller_folder()

@@ -34,7 +34,7 @@ def routes(
     """List the operations, web sockets and mounted apps."""
     loaded = target.load(app, config)
     loaded.configure(config)
-    rows = [(o.method, o.path, o.name, _policies(o)) for o in loaded.operations if o.routed]
+    rows = [(o.method, o.path, o.name, _policies(o, loaded)) for o in loaded.operations if o.routed]
     rows += [("WS", w.path, w.name, _auth(w.auth)) for service in loaded.services for w in service.websockets]
     rows += [("*", f"{m.path}/…", service.name, _auth(m.auth)) for service, m in _mounts(loaded)]
     rows += [("call", "", o.name, "other services only") for o in loaded.operations if not o.routed]
@@ -59,11 +59,14 @@ def _auth(auth: Any) -> str:
     return "no policy!" if auth is UNSET else as_policy(auth).describe()
 
 
-def _policies(operation: Operation[..., Any]) -> str:
+def _policies(operation: Operation[..., Any], app: App) -> str:
+    from tenfold.http.limiting import limits_of
+
     found = operation.policies
     parts = [_auth(found.auth)]
     if found.idempotent:
         parts.append("key required" if found.idempotent == "required" else "idempotent")
+    parts += [str(limit) for _, limit in limits_of(operation, app.limits)]
     if found.cache is not None:
         parts.append(f"cached {found.cache.ttl_s:g} s")
     if found.timeout_s is not None:

@@ -25,6 +25,9 @@ from tenfold.http.wiring import Telemetry, Wiring
 
 if TYPE_CHECKING:
     from tenfold.cache.response import ResponseStore
+    from tenfold.guard.limiter import RateLimiter
+    from tenfold.guard.rates import Limit
+    from tenfold.http.causal import Tokens
     from tenfold.http.middleware import Edge
     from tenfold.http.operation import Operation
     from tenfold.security.authenticator import Authenticator
@@ -53,7 +56,10 @@ class HttpApp:
         telemetry: Telemetry | None = None,
         databases: Mapping[str, Any] | None = None,
         idempotency: Callable[[str], Any] | None = None,
+        limiter: RateLimiter | None = None,
+        limits: Mapping[str, list[tuple[str, Limit]]] | None = None,
         response_cache: ResponseStore | None = None,
+        causal: Tokens | None = None,
         edge: Edge | None = None,
         mounts: Sequence[Mount] = (),
         websocket: ASGIApp | None = None,
@@ -74,7 +80,10 @@ class HttpApp:
             telemetry=telemetry,
             databases=databases or {},
             idempotency=idempotency,
+            limiter=limiter,
+            limits=limits or {},
             response_cache=response_cache,
+            causal=causal,
             edge=edge,
             boot=f"{self.clock.random.getrandbits(40):010x}",
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tenfold.errors import DeclarationError
 from tenfold.http.build import Build
 from tenfold.http.inject import injection_of
+from tenfold.http.limiting import limits_of
 from tenfold.http.params import Param, classify
 from tenfold.http.pipeline import STEPS
 from tenfold.http.quick import Quick, quick_of
@@ -40,6 +41,8 @@ class Endpoint:
     params: tuple[Param, ...]
     """What the request fills, for the documentation."""
     injected: frozenset[str]
+    limited: bool
+    """Whether it may answer 429."""
 
 
 def compile_operation(operation: Operation[..., Any], wiring: Wiring) -> Endpoint:
@@ -61,6 +64,7 @@ def compile_operation(operation: Operation[..., Any], wiring: Wiring) -> Endpoin
         source=source,
         params=tuple(params),
         injected=injection.names,
+        limited=bool(limits_of(operation, wiring.limits)),
     )
 
 

@@ -44,7 +44,9 @@ class Docs:
         """The OpenAPI document as a tree."""
         return document(
             [
-                Described(each.operation, each.params, policy_of(each.operation, self._authenticator))
+                Described(
+                    each.operation, each.params, policy_of(each.operation, self._authenticator), each.limited
+                )
                 for each in self._endpoints
             ],
             title=self._title,

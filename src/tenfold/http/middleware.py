@@ -21,7 +21,10 @@ Pair = tuple[bytes, bytes]
 Get = Callable[[str], str | None]
 """Looks a request header up by its lower-case name."""
 
-EXPOSED = "ETag, Location, Retry-After, Link, X-Request-Id, Idempotency-Replayed, Content-Disposition"
+EXPOSED = (
+    "ETag, Location, Retry-After, Link, X-Request-Id, Idempotency-Replayed, Content-Disposition, RateLimit, "
+    "RateLimit-Policy, Tenfold-Causal"
+)
 PREFLIGHT_MAX_AGE_S = 600
 COMPRESS_LEVEL = 5
 COMPRESS_INLINE_MAX_BYTES = 131_072

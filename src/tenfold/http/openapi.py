@@ -49,6 +49,8 @@ class Described:
     params: Sequence[Param]
     policy: Policy | None
     """None: nobody is asked who they are."""
+    limited: bool = False
+    """It has a rate limit."""
 
     @property
     def returns(self) -> Any:
@@ -251,6 +253,8 @@ class _Member:
             statuses |= {408, 413, 415}
         if self._operation.policies.idempotent:
             statuses |= {409, 422}
+        if self._each.limited:
+            statuses.add(429)
         return statuses | {
             error.status for error in self._operation.policies.errors if issubclass(error, Problem)
         }

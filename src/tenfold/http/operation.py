@@ -60,6 +60,9 @@ class Policies:
     """Status of a successful answer: 200, or 204 for handlers annotated ``-> None``."""
     idempotent: bool | Literal["required"] = False
     """Honour ``Idempotency-Key``: the same key gives one effect and the same reply."""
+    limit: Any = UNSET
+    """How often it may be asked for: ``"20/minute per principal"`` or a ``Limit``, besides those of its service and
+    app; None lifts those too."""
     timeout_s: float | None = None
     """Deadline; default ``http.timeout_s``."""
     cache: ResponseCache | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from tenfold.http import binding, edge, encoding, replies, steps
+from tenfold.http import binding, causal, edge, encoding, limiting, replies, steps
 
 if TYPE_CHECKING:
     from tenfold.http.build import Build
@@ -24,12 +24,14 @@ class Step(NamedTuple):
 STEPS: tuple[Step, ...] = (
     Step("trace", steps.trace),
     Step("measure", steps.measure),
+    Step("causal token", causal.write),
     Step("edge", edge.write),
     Step("recover", steps.recover),
     Step("cached response for all", replies.open_response_cache),
     Step("admission", steps.admission),
     Step("deadline", steps.deadline),
     Step("authentication", steps.authentication),
+    Step("rate limit", limiting.write),
     Step("cached response", replies.response_cache),
     Step("idempotency key", replies.idempotency_key),
     Step("decode", binding.write),

@@ -79,7 +79,11 @@ _MEANINGS = {
 _HEADERS: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
     409: {"Retry-After": {"schema": {"type": "integer"}}},
-    429: {"Retry-After": {"schema": {"type": "integer"}}},
+    429: {
+        "Retry-After": {"schema": {"type": "integer"}},
+        "RateLimit": {"schema": {"type": "string"}},
+        "RateLimit-Policy": {"schema": {"type": "string"}},
+    },
     503: {"Retry-After": {"schema": {"type": "integer"}}},
 }
 

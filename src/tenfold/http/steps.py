@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tenfold._core.context import Context, Priority
 from tenfold._core.context import enter as enter_context
+from tenfold.http import limiting
 from tenfold.http.access import Authentication, admitted, optional, policy_of
 from tenfold.http.recover import ABORTED, Recovery
 from tenfold.http.request import Request
@@ -136,7 +137,7 @@ def authentication(build: Build) -> None:
     """Who asks, and may they? A public operation that does not look at the caller does not ask."""
     code, operation, injection = build.code, build.operation, build.injection
     policy = policy_of(operation, build.wiring.authenticator)
-    if policy.anonymous_ok and not injection.wants_principal:
+    if policy.anonymous_ok and not injection.wants_principal and not limiting.asks_who(build):
         return
     code.line("principal = None")
     if build.wiring.authenticator is not None:

@@ -15,6 +15,9 @@ from tenfold.guard.admission import Admission
 
 if TYPE_CHECKING:
     from tenfold.cache.response import ResponseStore
+    from tenfold.guard.limiter import RateLimiter
+    from tenfold.guard.rates import Limit
+    from tenfold.http.causal import Tokens
     from tenfold.http.deadline import Sweeper
     from tenfold.http.middleware import Edge
     from tenfold.http.reply import Answer
@@ -97,8 +100,14 @@ class Wiring:
     """By service: what ``Tx`` and ``Reader`` parameters come from."""
     idempotency: Callable[[str], Any] | None = None
     """The guard for the operations of a service."""
+    limiter: RateLimiter | None = None
+    """Counts the requests of operations with a limit."""
+    limits: Mapping[str, list[tuple[str, Limit]]] = field(default_factory=dict)
+    """By service: the limits that all its operations have, each with the name of who declared it."""
     response_cache: ResponseStore | None = None
     """Where whole responses are kept."""
+    causal: Tokens | None = None
+    """Carries the causal token, where replicas are read from."""
     edge: Edge | None = None
     """CORS, compression and the headers of every reply."""
     boot: str = ""

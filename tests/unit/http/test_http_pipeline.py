@@ -73,7 +73,7 @@ def test_the_pipeline_is_one_list_in_the_order_of_the_design() -> None:
     """Except that a request is understood before its key is claimed: decision 0005."""
     assert [step.name for step in STEPS] == [
         "trace", "measure", "edge", "recover", "cached response for all", "admission", "deadline",
-        "authentication", "cached response", "idempotency key", "decode", "idempotency", "dependencies", "database",
+        "authentication", "rate limit", "cached response", "idempotency key", "decode", "idempotency", "dependencies", "database",
         "handler", "encode",
     ]  # fmt: skip
 

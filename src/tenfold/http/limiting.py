@@ -1,0 +1,205 @@
+"""Rate limits of operations: the step after authentication, and its run-time half.
+
+Headers are those of the IETF's draft-ietf-httpapi-ratelimit-headers: what the policies are, what is left of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tenfold.errors import DeclarationError
+from tenfold.guard.gcra import Cell, Taken, wait_us
+from tenfold.guard.limiter import refusal
+from tenfold.guard.rates import Away, Limit, Window, as_limit
+from tenfold.http.operation import UNSET
+
+if TYPE_CHECKING:
+    from tenfold.errors import TooManyRequests
+    from tenfold.http.build import Build
+    from tenfold.http.operation import Operation
+    from tenfold.http.request import Request
+    from tenfold.security.principal import Principal
+
+Declared = list[tuple[str, Limit]]
+"""Limits with the name of who declared them: all operations below that share its count."""
+
+COUNTS_CALLERS = frozenset({"principal", "tenant", "api key"})
+
+_STRICTEST: tuple[Away, ...] = ("closed", "local", "open")
+
+
+def limits_of(operation: Operation[..., Any], inherited: Mapping[str, Declared]) -> Declared:
+    """Every limit that holds for the operation: the app's and the service's (``inherited``, by service) and its own.
+    ``limit=None`` lifts them all. Raises DeclarationError."""
+    own = operation.policies.limit
+    if own is None:
+        return []
+    found = list(inherited.get(operation.service, ()))
+    if own is not UNSET:
+        try:
+            found.append((operation.name, as_limit(own)))
+        except DeclarationError as error:
+            raise DeclarationError(
+                error.what, where=f"{operation.where}, {error.where}", remedy=error.remedy
+            ) from None
+    return found
+
+
+def asks_who(build: Build) -> bool:
+    """Whether a limit counts callers, so that they must be known even where anybody may come."""
+    declared = limits_of(build.operation, build.wiring.limits)
+    return any(window.per in COUNTS_CALLERS for _, limit in declared for window in limit.windows)
+
+
+def write(build: Build) -> None:
+    """The step: refuse, or go on and tell what is left."""
+    declared = limits_of(build.operation, build.wiring.limits)
+    if not declared:
+        return
+    limiter, operation, code = build.wiring.limiter, build.operation, build.code
+    if limiter is None:
+        raise DeclarationError("it has limit=, but the app counts no requests.", where=operation.where)
+    plan = _Plan(build, declared)
+    code.use(limit_now=limiter.take_now, limit_later=limiter.decide, limit_refused=plan.refused)
+    plan.write_subjects()
+    code.line(
+        f"limit_cells = ({''.join(plan.cells)})",
+        "limit_taken = limit_now(limit_cells)",
+        f"if limit_taken is None: limit_taken = await limit_later(limit_cells, {plan.away!r})",
+        "if not limit_taken.admitted: raise limit_refused(limit_cells, limit_taken)",
+    )
+    code.use(LIMIT_POLICY=(b"ratelimit-policy", plan.policy))
+    # A new list: the answer's may be one that a cache keeps. In front, because the edge looks at the last.
+    code.after(
+        f"answer = (answer[0], [LIMIT_POLICY, (b'ratelimit', {plan.left}), *answer[1]], answer[2], answer[3])"
+    )
+
+
+class _Plan:
+    """What is known of an operation's limits at start."""
+
+    def __init__(self, build: Build, declared: Declared) -> None:
+        self._build = build
+        self._named: dict[tuple[str, Window], Limit] = {
+            (owner, window): limit for owner, limit in declared for window in limit.windows
+        }
+        self.windows = [window for _, window in self._named]
+        self.cells = [self._cell(*each) for each in enumerate(self._named.items())]
+        self.away = self._away()
+        self.policy = ", ".join(f'"{w}";q={w.count};w={w.period_s}' for w in self.windows).encode()
+
+    @property
+    def left(self) -> str:
+        """The expression of the header's value: what each window has left, and when it is as good as new."""
+        form = b", ".join(b'"%s";r=%%d;t=%%d' % str(window).encode() for window in self.windows)
+        values = [
+            f"({w.room_us} - limit_taken.ahead_us[{n}]) // {w.interval_us}, -(-limit_taken.ahead_us[{n}] // 1000000)"
+            for n, w in enumerate(self.windows)
+        ]
+        return f"{form!r} % ({', '.join(values)})"
+
+    def write_subjects(self) -> None:
+        """Who is counted, as far as more than one word is needed to say it."""
+        code, whom = self._build.code, {window.per for window in self.windows}
+        if whom == {"operation"}:
+            return
+        code.use(address_of=address_of)
+        if not whom & COUNTS_CALLERS:
+            return
+        code.line(
+            "principal = context.principal",
+            "caller = f'address {address_of(request)}' if principal is None else f'principal {principal.id}'",
+        )
+        if "api key" in whom:
+            code.use(api_key_of=api_key_of)
+
+    def refused(self, cells: Sequence[Cell], taken: Taken) -> TooManyRequests:
+        """The problem for a request that was not admitted."""
+        full = [
+            str(window)
+            for window, (_, cost, room), ahead in zip(self.windows, cells, taken.ahead_us, strict=True)
+            if ahead + cost > room
+        ]
+        wait = wait_us(cells, taken)
+        left = ", ".join(
+            f'"{w}";r={max(0, w.room_us - ahead) // w.interval_us};t={-(-ahead // 1_000_000)}'
+            for w, ahead in zip(self.windows, taken.ahead_us, strict=True)
+        )
+        headers = {"RateLimit-Policy": self.policy.decode(), "RateLimit": left}
+        return refusal(", ".join(full), None if wait is None else wait / 1_000_000, headers)
+
+    def _cell(self, number: int, named: tuple[tuple[str, Window], Limit]) -> str:
+        """The expression of one cell, with a comma."""
+        (owner, window), limit = named
+        key = f"{owner} {window} ".replace("{", "{{").replace("}", "}}")
+        cost = str(window.interval_us)
+        if callable(limit.cost):
+            self._build.code.use(**{f"cost_{number}": _checked(limit)})
+            cost = f"cost_{number}(request) * {window.interval_us}"
+        elif limit.cost != 1:
+            cost = str(limit.cost * window.interval_us)
+        return f"(f{key!r}{self._subject(window)}, {cost}, {window.room_us}), "
+
+    def _subject(self, window: Window) -> str:
+        """An f-string that continues the key."""
+        match window.per:
+            case "principal":
+                return " f'{caller}'"
+            case "address":
+                return " f'{address_of(request)}'"
+            case "tenant":
+                return """ f'{caller if context.tenant is None else "tenant " + context.tenant}'"""
+            case "api key":
+                return " f'{api_key_of(headers, principal) or caller}'"
+            case "operation":
+                return f" {self._build.operation.name!r}"
+
+    def _away(self) -> Away | None:
+        """Of several policies the strictest; None: the app's."""
+        said = {limit.away for limit in self._named.values()} - {None}
+        return next((away for away in _STRICTEST if away in said), None)
+
+
+def _checked(limit: Limit) -> Any:
+    """The cost function of a limit, held to whole numbers from 1."""
+    ask = limit.cost
+    assert callable(ask)
+
+    def cost(request: Request) -> int:
+        units = ask(request)
+        if not isinstance(units, int) or units < 1:
+            raise TypeError(
+                f"the cost of limit {limit.text!r} is {units!r}; it must be a whole number from 1."
+            )
+        return units
+
+    return cost
+
+
+def address_of(request: Request) -> str:
+    """The client's address as limits count it: of IPv6 the network of 64 bits, since a household has them all."""
+    client = request.scope.get("client")
+    if client is None:
+        return "unknown"
+    host: str = client[0]
+    if ":" not in host:
+        return host
+    import ipaddress
+
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(address) >> 64 << 64)) + "/64"
+
+
+def api_key_of(headers: Mapping[bytes, bytes], principal: Principal | None) -> str | None:
+    """What stands for the API key of a caller who was recognised by one; None for others."""
+    if principal is None or principal.via != "api-key":
+        return None
+    key = headers.get(b"x-api-key") or headers.get(b"authorization", b"")
+    return f"key {hashlib.blake2b(key, digest_size=16).hexdigest()}"
