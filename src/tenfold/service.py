@@ -174,9 +174,24 @@ class Service:
         self.databases.append(database)
         return database
 
-    def cache(self, name: str = "", *, ttl_s: float = 60.0) -> Cache:
-        """A cache; entries live ``ttl_s`` seconds unless said otherwise."""
-        cache = Cache(f"{self.name}.{name}" if name else self.name, ttl_s=ttl_s)
+    def cache(
+        self,
+        name: str = "",
+        *,
+        ttl_s: float = 60.0,
+        stale_s: float = 0.0,
+        negative_ttl_s: float | None = None,
+        strict: bool = False,
+    ) -> Cache:
+        """A cache; entries live ``ttl_s`` seconds unless said otherwise. ``strict``: no read is older than an
+        acknowledged write, on whichever instance (see docs/guides/caching.md)."""
+        cache = Cache(
+            f"{self.name}.{name}" if name else self.name,
+            ttl_s=ttl_s,
+            stale_s=stale_s,
+            negative_ttl_s=negative_ttl_s,
+            strict=strict,
+        )
         self.caches.append(cache)
         return cache
 
