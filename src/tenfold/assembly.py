@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,12 +27,14 @@ from tenfold.cache.response import ResponseStore
 from tenfold.db import migrations
 from tenfold.db.finder.finder import Finder
 from tenfold.db.finder.page import FindingsPage
+from tenfold.db.replicas import Replicas
 from tenfold.errors import ConfigError, TenfoldError
 from tenfold.guard.lease import Leases
 from tenfold.guard.limiter import RateLimiter
 from tenfold.guards import Guards
 from tenfold.http.asgi import HttpApp
 from tenfold.http.asgi import Mount as HttpMount
+from tenfold.http.causal import Tokens
 from tenfold.http.docs import Docs
 from tenfold.http.middleware import Edge
 from tenfold.http.rsgi import RsgiApp
@@ -121,6 +124,7 @@ class Assembly:
             limiter=self.guards.limiter,
             limits=app.limits,
             response_cache=ResponseStore(self.response_cache),
+            causal=Tokens(self.settings.database.lag_max_s) if self.settings.database.replicas else None,
             edge=Edge(self.settings),
             mounts=[HttpMount(m.path, m.app, m.auth) for service in app.services for m in service.mounts],
             websocket=WebSocketApp(
@@ -163,6 +167,12 @@ class Assembly:
 
     async def start(self, worker: bool) -> None:
         """Open everything, bottom up; what was opened is closed again when a later part fails."""
+        # What the parts write of their own accord is not what a request or job has to see: their tasks share a
+        # context, made here.
+        with use(Context(operation="tenfold.parts")):
+            await self._start(worker)
+
+    async def _start(self, worker: bool) -> None:
         app, settings, life = self.app, self.settings, self._life
         _check_secrets(app)
         _make_folder(app.data_dir)
@@ -243,6 +253,7 @@ class _Databases:
         self._databases, self._settings = databases, settings
         self._data_dir, self._clock, self._telemetry = data_dir, clock, telemetry
         self._backend: DatabaseBackend | None = None
+        self._replicas: Replicas | None = None
         self._finder: Finder | None = None
         self._left: list[DatabaseBackend] = []
         """Those that the databases have moved away from: reads that began there end there."""
@@ -251,15 +262,17 @@ class _Databases:
         if not self._databases:
             return
         url = self._settings.database.url
-        backend: DatabaseBackend = backend_class("db", url, where="database.url").from_url(
-            url, settings=self._settings.database, data_dir=self._data_dir, clock=self._clock
-        )
+        backend = self._make(url, where="database.url")
+        copies = self._settings.database.replicas
+        replicas = Replicas(backend, self._settings.database, self._clock, self._make) if copies else None
         await backend.start()
         self._backend = backend
         for database in self._databases:
             database.bind(backend)
         try:
             await migrations.prepare(self._databases, self._mode())
+            if replicas is not None:
+                await self._read_from(replicas, backend)
         except BaseException:
             await self.stop()
             raise
@@ -275,6 +288,26 @@ class _Databases:
             self._finder.start()
             about = "Slow and repeated statements, missing and unused indexes."
             self._telemetry.pages.add("/database", "Database", about, FindingsPage(self._report))
+
+    def _make(self, url: str, where: str = "database.replicas") -> DatabaseBackend:
+        made: DatabaseBackend = backend_class("db", url, where=where).from_url(
+            url, settings=self._settings.database, data_dir=self._data_dir, clock=self._clock
+        )
+        return made
+
+    async def _read_from(self, replicas: Replicas, primary: DatabaseBackend) -> None:
+        """After the migrations: no read may go to a replica that has not got them."""
+        await replicas.start()
+        self._replicas = replicas
+        for database in self._databases:
+            database.bind(primary, replicas)
+        self._telemetry.numbers(
+            "tenfold_db_reads", "Reads that replicas could have answered.", ({}, replicas.stats)
+        )
+        sources = [
+            ({"replica": node.backend.address}, partial(replicas.stats_of, node)) for node in replicas.nodes
+        ]
+        self._telemetry.numbers("tenfold_db_replica", "The replicas, as this process sees them.", *sources)
 
     async def _report(self) -> Report:
         assert self._finder is not None
@@ -307,6 +340,8 @@ class _Databases:
             self._finder.stop()
         for database in self._databases:
             database.unbind()
+        if self._replicas is not None:
+            await self._replicas.stop()
         for backend in (self._backend, *self._left):
             if backend is not None:
                 await backend.stop()

@@ -18,6 +18,7 @@ from tenfold.http.reply import SharedHeaders
 
 if TYPE_CHECKING:
     from tenfold.cache.response import ResponseStore
+    from tenfold.db.database import Database
     from tenfold.http.build import Build
     from tenfold.http.operation import ResponseCache
     from tenfold.http.reply import Answer
@@ -164,7 +165,8 @@ def idempotency(build: Build) -> None:
     guards = build.wiring.idempotency
     if guards is None:
         raise DeclarationError("it is idempotent, but the app keeps no keys.", where=build.operation.where)
-    once = Once(guards(build.operation.service), build.operation.name)
+    database = build.wiring.databases.get(build.operation.service)
+    once = Once(guards(build.operation.service), build.operation.name, database)
     code = build.code
     code.use(once=once.run)
     run = ["answer = await once(request, work)"]
@@ -180,9 +182,10 @@ def key_missing() -> BadRequest:
 class Once:
     """Runs the keyed requests of one operation."""
 
-    def __init__(self, guard: IdempotencyGuard, operation: str) -> None:
+    def __init__(self, guard: IdempotencyGuard, operation: str, database: Database | None) -> None:
         self._guard = guard
         self._operation = operation
+        self._database = database
 
     async def run(self, request: Request, work: Work) -> Answer:
         """The stored answer, or that of ``work``, committed together with its effect."""
@@ -192,6 +195,8 @@ class Once:
         digest = fingerprint(request.method, request.path, request.query_string, await request.body())
         outcome = await self._guard.begin(key, scope, digest)
         if isinstance(outcome, Replay):
+            if self._database is not None and self._database.replicas is not None:
+                await self._database.replicas.catch_up()  # the effect is this client's write, too
             return outcome.reply.status, list(outcome.reply.headers), outcome.reply.body, None
         try:
             answer, effect = await self._answer(request, work)

@@ -30,6 +30,7 @@ from tenfold.errors import DeclarationError, Forbidden, MalformedBody, NotFound,
 from tenfold.http.access import admitted, optional, policy_of
 from tenfold.http.adapters import encode_json
 from tenfold.http.asgi import below, raw_path_of
+from tenfold.http.causal import token_in
 from tenfold.http.collect import Collector, Inputs
 from tenfold.http.limits import check_depth
 from tenfold.http.operation import UNSET, Operation, Policies
@@ -201,7 +202,7 @@ class WebSocketApp:
     def _request(self, scope: Any, receive: Any) -> Request:
         headers = scope["headers"]
         context = Context(request_id=self._clock.uuid())
-        return Request(
+        request = Request(
             "GET",
             below(scope["path"], scope.get("root_path", "")),
             (),
@@ -212,6 +213,8 @@ class WebSocketApp:
             scope,
             context,
         )
+        context.causal = token_in(request)
+        return request
 
     def _find(self, scope: Any, request: Request) -> _Endpoint:
         methods: Mapping[str, _Endpoint]
