@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 STATEMENTS_MAX = 100
 """Prepared statements of one connection. The server's default limit for all connections is 16,382."""
+LIMIT_SLACK_S = 5.0
 GRACE_S = 0.25
 """How long a killed statement may take to end before its connection is closed."""
 BULK_ROWS = 1_000
@@ -70,6 +71,7 @@ class Target:
     password: str = field(repr=False)
     database: str
     ssl: Any = None
+    statement_timeout_s: float = 30.0
     lock_timeout_s: float = 10.0
     connect_timeout_s: float = 5.0
 
@@ -81,11 +83,20 @@ class Target:
         """What every connection is told first. Reading is the default, so that no reader can write."""
         return (
             f"SET NAMES utf8mb4 COLLATE {COLLATION[mariadb]}",
+            self.limit(self.statement_timeout_s, mariadb=mariadb),
             f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, "
             f"innodb_lock_wait_timeout = {max(1, round(self.lock_timeout_s))}, "
             f"lock_wait_timeout = {max(1, round(self.lock_timeout_s))}, wait_timeout = 28800",
             f"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, {access}",
         )
+
+    @staticmethod
+    def limit(seconds: float, *, mariadb: bool) -> str:
+        """Let the server itself stop what runs for longer, in case that we are not there any more to do so. MySQL
+        limits reading only."""
+        if mariadb:
+            return f"SET SESSION max_statement_time = {seconds + LIMIT_SLACK_S:.3f}"
+        return f"SET SESSION max_execution_time = {round((seconds + LIMIT_SLACK_S) * 1000)}"
 
 
 class Link(PoolLink):
@@ -104,6 +115,8 @@ class Link(PoolLink):
         self._statements: OrderedDict[str, Any] = OrderedDict()
         self._expired = False
         self._busy = False
+        self._limit_s = target.statement_timeout_s
+        """What the server was told, without the slack."""
 
     @classmethod
     async def open(cls, target: Target, killer: Killer) -> Link:
@@ -261,6 +274,9 @@ class Link(PoolLink):
         self._expired, self._busy = False, True
         alarm = asyncio.get_running_loop().call_later(budget_s, self._expire)
         try:
+            if budget_s > self._limit_s:
+                await self.conn.query(self.target.limit(budget_s, mariadb=self.mariadb))
+                self._limit_s = budget_s
             done = await work
         except asyncio.CancelledError:
             self.doubtful = True
@@ -275,6 +291,7 @@ class Link(PoolLink):
         finally:
             self._busy = False
             alarm.cancel()
+            work.close()
 
     def _failed(self, error: Exception, plan: Plan | None) -> DatabaseError:
         expired = self._expired and (errors.is_lost(error) or errors.number(error) in errors.KILLED)
@@ -301,7 +318,8 @@ class Link(PoolLink):
 
     @property
     def closed(self) -> bool:
-        return not self.conn.connected or bool(self.conn._stream_broken)
+        # One in doubt has to be discarded, whatever has become of its socket: the server may be at work for it.
+        return not self.doubtful and (not self.conn.connected or bool(self.conn._stream_broken))
 
     async def discard(self) -> None:
         # The server notices a closed connection only between statements.

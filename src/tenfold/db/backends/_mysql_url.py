@@ -31,7 +31,8 @@ def targets_of(url: str, settings: DatabaseSettings) -> list[Target]:
     return [
         Target(
             host, port, unquote(user), unquote(password), unquote(database), ssl=tls,
-            lock_timeout_s=settings.lock_timeout_s, connect_timeout_s=settings.connect_timeout_s,
+            statement_timeout_s=settings.statement_timeout_s, lock_timeout_s=settings.lock_timeout_s,
+            connect_timeout_s=settings.connect_timeout_s,
         )
         for host, port in map(_host, hosts.split(","))
     ]  # fmt: skip
