@@ -182,6 +182,10 @@ class PlanCache:
         self.latest[id(statement)] = prepared
         return _bound(prepared, params)
 
+    def bind_unseen(self, statement: Any, params: Params) -> tuple[Plan, Args]:
+        """As :meth:`bind`, for the second and later parameters of one execution: who watches has seen the first."""
+        return PlanCache.bind(self, statement, params)
+
     def _prepare(self, statement: Any, names: tuple[str, ...], params: Params) -> tuple[Plan, Args]:
         compiled, extracted = self._compile(statement, names)
         if compiled.is_ddl:
