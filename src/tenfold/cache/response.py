@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tenfold.cache.cache import Cache
+from tenfold.cache.codec import portable
 from tenfold.cache.contract import CacheStats
 from tenfold.cache.load import Load, Unshared
 from tenfold.cache.policy import Lifetime
@@ -75,6 +76,19 @@ def is_cacheable(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         or (name == b"cache-control" and any(word in value for word in _UNCACHED_DIRECTIVES))
         for name, value in headers
     )
+
+
+def _dump(response: CachedResponse) -> Any:
+    return (response.status, response.headers, response.not_modified, response.body, response.etag)
+
+
+def _load(fields: Any, made_at: float) -> CachedResponse:
+    status, headers, not_modified, body, etag = fields
+    pairs = [[(name, value) for name, value in some] for some in (headers, not_modified)]
+    return CachedResponse(status, pairs[0], pairs[1], body, etag, made_at)
+
+
+portable(CachedResponse, "response", _dump, _load)  # its age is counted by each process's own clock
 
 
 class ResponseStore:

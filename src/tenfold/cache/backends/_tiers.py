@@ -92,6 +92,8 @@ class Right(NamedTuple):
     """Of the names known when the load began, in their order."""
     leased: bool
     strict: bool
+    asked_at: float = 0.0
+    """Wall-clock time, for stores without a clock of their own."""
 
 
 class Load(NamedTuple):
