@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tenfold.db.backends._time import Time
 from tenfold.errors import DatabaseUnavailable, PoolExhausted
@@ -73,16 +73,16 @@ class Pool(Generic[L]):
         self._places = 0
         """Connections that exist, are being opened or are being closed."""
         self._generation = 0
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self._came_back = asyncio.Event()
-        self._opened = self._waited = self._refused = self._dropped = 0
+        self._uses = self._opened = self._waited = self._refused = self._dropped = 0
 
     def stats(self) -> dict[str, int | float]:
         """Gauges of now and counters since the start."""
         return {
-            "connections": self._places, "connections_idle": len(self._idle), "waiting": len(self._waiting),
+            "uses_total": self._uses, "connections": self._places, "connections_idle": len(self._idle), "waiting": len(self._waiting),
             "connections_opened_total": self._opened, "connections_dropped_total": self._dropped,
             "waits_total": self._waited, "exhausted_total": self._refused,
         }  # fmt: skip
@@ -124,6 +124,7 @@ class Pool(Generic[L]):
 
     def give(self, link: L) -> None:
         """Take a connection back: for who waits longest, or to be idle; it is dropped when in doubt or old."""
+        self._uses += 1
         if link.doubtful or link.closed or self._is_old(link) or self._closed:
             self.drop(link)
             return
@@ -200,7 +201,18 @@ class Pool(Generic[L]):
             raise
 
     async def _open(self) -> L:
-        """With a place taken."""
+        """With a place taken. Who is cancelled meanwhile leaves a connection for the next: half-open ones are
+        nobody's business to clean up."""
+        opening = asyncio.get_running_loop().create_task(self._opened_link())
+        self._ending.add(opening)
+        opening.add_done_callback(self._ending.discard)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._give_unclaimed)
+            raise
+
+    async def _opened_link(self) -> L:
         try:
             link = await self._connect()
         except BaseException:
@@ -211,6 +223,10 @@ class Pool(Generic[L]):
         link.generation = self._generation
         self._taken.add(link)
         return link
+
+    def _give_unclaimed(self, opening: asyncio.Task[L]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self.give(opening.result())
 
     def _hand_on(self, given: L | None) -> None:
         if given is None:

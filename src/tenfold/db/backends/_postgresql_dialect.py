@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -23,12 +24,37 @@ class _DateTime(sa.DateTime):
         aware = self.timezone
 
         def process(value: Any) -> Any:
-            if isinstance(value, dt.datetime) and (value.tzinfo is not None) is not aware:
+            if value is None:
+                return None
+            if not isinstance(value, dt.datetime) or (value.tzinfo is not None) is not aware:
                 wanted = "with a time zone" if aware else "without one"
                 raise StatementError(f"{value!r} does not fit its column, which holds times {wanted}.")
             return value
 
         return process
+
+
+class _Whole(sa.Integer):
+    """The driver would cut the fraction off."""
+
+    render_bind_cast = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+        return _whole
+
+
+class _SmallWhole(sa.SmallInteger):
+    render_bind_cast = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+        return _whole
+
+
+class _BigWhole(sa.BigInteger):
+    render_bind_cast = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+        return _whole
 
 
 class _Numeric(sa.Numeric[Any]):
@@ -39,6 +65,18 @@ class _Numeric(sa.Numeric[Any]):
 
     def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Any:
         return None if self.asdecimal else _to_float
+
+
+class _Uuid(sa.Uuid[Any]):
+    """The standard library's class, not the driver's."""
+
+    render_bind_cast = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Any:
+        return _to_uuid if self.as_uuid else _to_text
 
 
 class _Float(sa.Float[Any]):
@@ -61,6 +99,20 @@ class _Binary(sa.LargeBinary):
         return None
 
 
+def _to_uuid(value: Any) -> uuid.UUID | None:
+    return None if value is None else uuid.UUID(int=value.int)
+
+
+def _to_text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float | decimal.Decimal):
+        raise StatementError(f"{value!r} is given where an integer is wanted. Round it as you mean it.")
+    return value
+
+
 def _to_decimal(value: Any) -> decimal.Decimal | None:
     return None if value is None else decimal.Decimal(repr(value))
 
@@ -78,9 +130,13 @@ class Dialect(PGDialect_asyncpg):
     colspecs: Any = {  # noqa: RUF012 - SQLAlchemy declares it like this
         **PGDialect_asyncpg.colspecs,
         sa.DateTime: _DateTime,
+        sa.Integer: _Whole,
+        sa.SmallInteger: _SmallWhole,
+        sa.BigInteger: _BigWhole,
         sa.Numeric: _Numeric,
         sa.Float: _Float,
         sa.LargeBinary: _Binary,
+        sa.Uuid: _Uuid,
     }
 
     def __init__(self, **options: Any) -> None:
@@ -90,3 +146,29 @@ class Dialect(PGDialect_asyncpg):
             paramstyle="numeric_dollar",
             **options,
         )
+
+
+def _only(type_: type[Any], wanted: type[Any]) -> type[Any]:
+    """``type_`` that refuses values which the server would cast to it."""
+
+    def process(value: Any) -> Any:
+        if value is not None and not isinstance(value, wanted):
+            raise StatementError(f"{value!r} is given where a {wanted.__name__} is wanted.")
+        return value
+
+    def bind_processor(_self: Any, _dialect: Any) -> Any:
+        return process
+
+    return type(type_.__name__, (type_,), {"bind_processor": bind_processor, "__module__": __name__})
+
+
+class PooledDialect(Dialect):
+    """For psycopg, which sends text where asyncpg knows the types and checks them."""
+
+    supports_statement_cache = True
+    colspecs: Any = {  # noqa: RUF012 - SQLAlchemy declares it like this
+        **Dialect.colspecs,
+        sa.String: _only(Dialect.colspecs[sa.String], str),
+        sa.Date: _only(Dialect.colspecs[sa.Date], dt.date),
+        sa.LargeBinary: _only(_Binary, bytes),
+    }

@@ -23,6 +23,7 @@ from tenfold.errors import (
 
 _KEY = re.compile(r"\((?P<columns>.+?)\)=")
 SETTING = "database.url"
+SERVER_MIN = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,14 @@ def too_late(plan: Plan) -> StatementTimeout:
     return StatementTimeout(
         f"the deadline passed before the statement could start. The statement: {plan.describe()}"
     )
+
+
+def too_old(version: str) -> ConfigError:
+    """A server that lacks what we need."""
+    return ConfigError(
+        f"the server is PostgreSQL {version}, which is too old.",
+        where=SETTING, remedy=f"Use PostgreSQL {SERVER_MIN} or newer.",
+    )  # fmt: skip
 
 
 def refusal(report: Report, *, user: str, database: str) -> ConfigError | DatabaseUnavailable:

@@ -18,7 +18,7 @@ from tenfold.errors import DatabaseError
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold.db.backends._pool import Pool
-    from tenfold.db.backends._postgresql_link import AsyncpgLink
+    from tenfold.db.backends._postgresql_driver import PgLink
     from tenfold.db.hints import Hints
 
 log = logging.getLogger("tenfold.db")
@@ -38,8 +38,8 @@ class Wire:
 
     def __init__(
         self,
-        pool: Pool[AsyncpgLink],
-        connect: Callable[[], Awaitable[AsyncpgLink]],
+        pool: Pool[PgLink],
+        connect: Callable[[], Awaitable[PgLink]],
         hints: Hints,
         clock: Clock,
     ) -> None:

@@ -18,7 +18,7 @@ import asyncpg  # type: ignore[import-untyped]
 from asyncpg.exceptions import InternalClientError, PostgresError  # type: ignore[import-untyped]
 
 from tenfold.db.backends import _postgresql_errors as errors
-from tenfold.db.backends._pool import Link
+from tenfold.db.backends._postgresql_driver import PgLink, Prefix
 from tenfold.db.backends._postgresql_errors import Report
 from tenfold.db.backends._postgresql_url import Address
 from tenfold.db.contract import Args, Rows
@@ -27,21 +27,16 @@ from tenfold.errors import ConfigError, DatabaseError, DatabaseUnavailable, Stat
 
 PREPARED_MAX = 500
 """Statements that one connection keeps prepared; each costs the server some kilobytes."""
-SERVER_MIN = 13
 _DISCARD_S = 1.0
 _PYTHON_TYPES = {"numeric": decimal.Decimal}
 """Server types whose values are of another type than what was declared may make one expect."""
 
-Prefix = Sequence[str]
-"""Statements without parameters or result that cannot fail, to be run in front of another."""
 
-
-class AsyncpgLink(Link):
+class AsyncpgLink(PgLink):
     """See the module."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
-        self.prepares = True
         self._protocol = connection._protocol
         self._transport = connection._transport
         self._prepared: dict[Plan, Any] = {}
@@ -49,7 +44,6 @@ class AsyncpgLink(Link):
     # ── statements ──
 
     async def fetch(self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()) -> Rows:
-        """All rows, or the first ``limit``."""
         state = self._prepared.get(plan)
         if state is None:
             state, prefix = await self._prepare(plan, timeout_s, prefix)
@@ -59,7 +53,6 @@ class AsyncpgLink(Link):
         return rows
 
     async def run(self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()) -> int:
-        """The number of rows changed."""
         state = self._prepared.get(plan)
         if state is None:
             state, prefix = await self._prepare(plan, timeout_s, prefix)
@@ -68,7 +61,6 @@ class AsyncpgLink(Link):
     async def result(
         self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()
     ) -> tuple[Rows, int, Sequence[str]]:
-        """Rows, number of rows changed, names of the columns."""
         state = self._prepared.get(plan)
         if state is None:
             state, prefix = await self._prepare(plan, timeout_s, prefix)
@@ -76,8 +68,6 @@ class AsyncpgLink(Link):
         return rows, _changed(status), [attribute.name for attribute in state.get_attributes()]
 
     async def run_many(self, plan: Plan, many: Sequence[Args], timeout_s: float, prefix: Prefix = ()) -> int:
-        """All executions in one go; the number of rows changed in all. ``plan`` returns one row for each of them,
-        or inserts exactly one row each."""
         if prefix:
             await self.command("; ".join(prefix), timeout_s)
         state = self._prepared.get(plan)
@@ -89,7 +79,6 @@ class AsyncpgLink(Link):
     async def load(
         self, plan: Plan, columns: Sequence[str], many: Sequence[Args], timeout_s: float, prefix: Prefix = ()
     ) -> int:
-        """``COPY … FROM STDIN`` in the binary format."""
         if prefix:
             await self.command("; ".join(prefix), timeout_s)
         assert plan.table is not None
@@ -99,7 +88,6 @@ class AsyncpgLink(Link):
         return len(many)
 
     async def command(self, sql: str, timeout_s: float) -> str:
-        """Statements without parameters in one round trip; the tag of the last of them."""
         tag: str = await self._protocol.query(sql, timeout_s)
         return tag
 
@@ -108,7 +96,6 @@ class AsyncpgLink(Link):
     async def open_portal(
         self, name: str, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()
     ) -> Any:
-        """A cursor in the open transaction."""
         if prefix:
             await self.command("; ".join(prefix), timeout_s)
         state = self._prepared.get(plan)
@@ -118,12 +105,10 @@ class AsyncpgLink(Link):
         return state
 
     async def piece(self, name: str, portal: Any, count: int, timeout_s: float) -> Rows:
-        """The next rows of a portal."""
         rows: Rows = await self._protocol.execute(portal._state, name, count, False, timeout_s)
         return rows
 
     async def close_portal(self, name: str, timeout_s: float) -> None:
-        """Forget a portal; none of that name is as good."""
         await self._protocol.close_portal(name, timeout_s)
 
     # ── inside ──
@@ -154,7 +139,6 @@ class AsyncpgLink(Link):
     # ── failures and the end ──
 
     def failed(self, error: Exception, plan: Plan | None, *, read_only: bool = False) -> DatabaseError:
-        """``error`` in Tenfold's words; leaves the connection in doubt where it is."""
         if isinstance(error, DatabaseError):
             return error
         if isinstance(error, TimeoutError):
@@ -179,8 +163,11 @@ class AsyncpgLink(Link):
         return closed
 
     @property
+    def reported_name(self) -> str:
+        return str(self.connection.get_settings().application_name)
+
+    @property
     def in_transaction(self) -> bool:
-        """What the server said last."""
         return not self.closed and bool(self._protocol.is_in_transaction())
 
     async def discard(self) -> None:
@@ -228,12 +215,9 @@ async def connect(
     except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
         raise errors.unreachable(address.hosts, error) from error
     version = connection.get_server_version()
-    if version.major < SERVER_MIN:
+    if version.major < errors.SERVER_MIN:
         await connection.close(timeout=_DISCARD_S)
-        raise ConfigError(
-            f"the server is PostgreSQL {version.major}.{version.minor}, which is too old.",
-            where=errors.SETTING, remedy=f"Use PostgreSQL {SERVER_MIN} or newer.",
-        )  # fmt: skip
+        raise errors.too_old(f"{version.major}.{version.minor}")
     if version.major >= 14:
         # A statement ends when its client is gone, also one that was killed and could not cancel it.
         await connection.execute("SET client_connection_check_interval = 1000", timeout=timeout_s)

@@ -68,6 +68,9 @@ class Cursor:
     def close(self) -> None:
         self._rows = []
 
+    async def _async_soft_close(self) -> None:
+        """SQLAlchemy awaits this after a statement of an asynchronous session; nothing is left open here."""
+
 
 class Connection:
     """PEP 249 on a transaction that somebody else begins and ends."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from tenfold.db.backends._postgresql_errors import broken, too_late
+from tenfold.db.backends._postgresql_positions import COMMIT_TELLING, told
 from tenfold.db.contract import Args, Channel, Rows, TxChannel
 from tenfold.db.decode import Column
 from tenfold.db.plan import Plan, refuse_writes
@@ -27,8 +28,9 @@ from tenfold.errors import (
 )
 
 if TYPE_CHECKING:
+    from tenfold._core.causal import Position
     from tenfold.db.backends._pool import Pool
-    from tenfold.db.backends._postgresql_link import AsyncpgLink
+    from tenfold.db.backends._postgresql_driver import Manner, PgLink
     from tenfold.db.backends._time import Time
 
 BEGIN = "BEGIN READ WRITE"
@@ -57,12 +59,12 @@ class Work(Channel):
         "_time",
     )
 
-    def __init__(self, pool: Pool[AsyncpgLink], time: Time, begin: str, *, read_only: bool) -> None:
+    def __init__(self, pool: Pool[PgLink], time: Time, begin: list[str], *, read_only: bool = False) -> None:
         self._pool = pool
         self._time = time
-        self._link: AsyncpgLink | None = None
+        self._link: PgLink | None = None
         self._state = _NEW
-        self._pending: list[str] = [begin]
+        self._pending = begin
         """Sent in front of the next statement."""
         self._read_only = read_only
         self._lock = asyncio.Lock()
@@ -89,7 +91,7 @@ class Work(Channel):
         self._portals += 1
         name = f"tenfold_{self._portals}"
 
-        async def opened(link: AsyncpgLink, timeout_s: float, prefix: Sequence[str]) -> Any:
+        async def opened(link: PgLink, timeout_s: float, prefix: Sequence[str]) -> Any:
             return await link.open_portal(name, plan, args, timeout_s, prefix)
 
         portal = await self._do(plan, opened)
@@ -113,7 +115,7 @@ class Work(Channel):
             except BaseException as error:
                 raise self._failed(error, plan) from error
 
-    async def _ready(self, plan: Plan | None) -> tuple[AsyncpgLink, float]:
+    async def _ready(self, plan: Plan | None) -> tuple[PgLink, float]:
         """The connection, taken if this is the first statement, and the seconds that there are."""
         if self._state == _NEW:
             self._link = self._pool.take_now() or await self._pool.take()
@@ -180,7 +182,7 @@ class Work(Channel):
             self._let_go()
         return cancelled
 
-    async def _send_end(self, link: AsyncpgLink, sql: str) -> None:
+    async def _send_end(self, link: PgLink, sql: str) -> None:
         async with self._lock:
             tag = await link.command(sql, max(self._time.statement_s(), END_S))
         if sql == "COMMIT" and tag != "COMMIT":
@@ -204,9 +206,18 @@ class Work(Channel):
 
 
 class PgTx(Work, TxChannel):
-    """One transaction that writes."""
+    """One transaction that writes. With ``tells``, its COMMIT says how far it went."""
 
-    __slots__ = ()
+    __slots__ = ("_position", "_tells")
+
+    def __init__(self, pool: Pool[PgLink], time: Time, begin: list[str], *, tells: bool = False) -> None:
+        super().__init__(pool, time, begin)
+        self._tells = tells
+        self._position: Position | None = None
+
+    @property
+    def position(self) -> Position | None:
+        return self._position
 
     @property
     def started(self) -> bool:
@@ -244,7 +255,7 @@ class PgTx(Work, TxChannel):
         return done
 
     async def raw(self, call: Callable[[Any], Any]) -> Any:
-        async def act(link: AsyncpgLink, timeout_s: float, prefix: Sequence[str]) -> Any:
+        async def act(link: PgLink, timeout_s: float, prefix: Sequence[str]) -> Any:
             if prefix:
                 await link.command("; ".join(prefix), timeout_s)
             answer = call(link.connection)
@@ -310,7 +321,7 @@ class PgTx(Work, TxChannel):
             self._let_go()
             raise broken("it was closed before COMMIT was sent")
         try:
-            return await self._end("COMMIT")
+            return await self._end(COMMIT_TELLING if self._tells else "COMMIT")
         except DatabaseError:
             raise
         except Exception as error:
@@ -318,6 +329,11 @@ class PgTx(Work, TxChannel):
             if link.doubtful:
                 raise _unknown(translated) from error
             raise translated from error
+
+    async def _send_end(self, link: PgLink, sql: str) -> None:
+        await super()._send_end(link, sql)
+        if sql is COMMIT_TELLING:
+            self._position = told(link.reported_name)
 
 
 def _unknown(error: DatabaseError) -> OutcomeUnknown:
@@ -345,11 +361,12 @@ def counting(plan: Plan) -> Plan | None:
 class Auto(Channel):
     """Each statement by itself: one round trip."""
 
-    __slots__ = ("_pool", "_time", "detour")
+    __slots__ = ("_manner", "_pool", "_time", "detour")
 
-    def __init__(self, pool: Pool[AsyncpgLink], time: Time) -> None:
+    def __init__(self, pool: Pool[PgLink], time: Time, manner: Manner) -> None:
         self._pool = pool
         self._time = time
+        self._manner = manner
         self.detour: Callable[[Plan, Args, int], Awaitable[Rows]] | None = None
         """In a sandbox, reads have to see what is not committed."""
 
@@ -358,13 +375,16 @@ class Auto(Channel):
             refuse_writes(plan)
         if self.detour is not None:
             return await self.detour(plan, args, limit)
+        if plan.textual and self._manner.pooled:  # nothing else keeps the statement from writing
+            async with self._reading() as work:
+                return await work.fetch(plan, args, limit)
         pool = self._pool
         link = pool.take_now()
         if link is None:
             return await self._on(await pool.take(), plan, args, limit, again=False)
         return await self._on(link, plan, args, limit, again=True)
 
-    async def _on(self, link: AsyncpgLink, plan: Plan, args: Args, limit: int, *, again: bool) -> Rows:
+    async def _on(self, link: PgLink, plan: Plan, args: Args, limit: int, *, again: bool) -> Rows:
         """``again``: on another connection when this one, which was idle, turns out to be dead or outdated."""
         pool = self._pool
         timeout_s = self._time.statement_s()
@@ -394,15 +414,18 @@ class Auto(Channel):
             for start in range(0, len(rows), chunk):
                 yield rows[start : start + chunk]
             return
-        async with reading(self._pool, self._time, BEGIN_READ) as channel:
+        async with self._reading() as channel:
             source = channel.stream(plan, args, chunk)
             async with contextlib.aclosing(source):  # type: ignore[type-var] # an async generator
                 async for rows in source:
                     yield rows
 
+    def _reading(self) -> AbstractAsyncContextManager[Work]:
+        return reading(self._pool, self._time, self._manner.begin(BEGIN_READ))
+
 
 @asynccontextmanager
-async def reading(pool: Pool[AsyncpgLink], time: Time, begin: str) -> AsyncGenerator[Work]:
+async def reading(pool: Pool[PgLink], time: Time, begin: list[str]) -> AsyncGenerator[Work]:
     """A transaction that reads, for the length of the block."""
     work = Work(pool, time, begin, read_only=True)
     try:

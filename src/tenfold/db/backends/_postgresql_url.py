@@ -33,9 +33,9 @@ class Address:
 def parse(url: str) -> Address:
     """Check ``url``. Raises ConfigError, without the password."""
     scheme, _, rest = url.partition("://")
-    driver = scheme.partition("+")[2]
-    if not rest or driver not in ("", "asyncpg", "psycopg"):
-        raise _wrong(f"{scheme!r} is not a driver of PostgreSQL")
+    name, _, driver = scheme.partition("+")
+    if not rest or name not in ("postgresql", "postgres") or driver not in ("", "asyncpg", "psycopg"):
+        raise _wrong(f"it begins with {scheme!r}")
     parts = urlsplit(f"postgresql://{rest}")
     login, _, hosts = parts.netloc.rpartition("@")
     options = parse_qsl(parts.query, keep_blank_values=True)

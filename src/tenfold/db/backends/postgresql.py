@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tenfold.db.backends._pool import Pool
-from tenfold.db.backends._postgresql_dialect import Dialect
+from tenfold.db.backends._postgresql_dialect import Dialect, PooledDialect
+from tenfold.db.backends._postgresql_driver import Manner, PgLink
 from tenfold.db.backends._postgresql_errors import SETTING
 from tenfold.db.backends._postgresql_hints import Wire
-from tenfold.db.backends._postgresql_link import AsyncpgLink, connect
+from tenfold.db.backends._postgresql_link import connect
+from tenfold.db.backends._postgresql_positions import PgWatch
 from tenfold.db.backends._postgresql_sandbox import Sandbox
 from tenfold.db.backends._postgresql_session import SessionDialect, session_engine, sync_engine
 from tenfold.db.backends._postgresql_tx import (
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold._core.settings import DatabaseSettings
     from tenfold.db.hints import Callback
+    from tenfold.db.watch import Watch
 
 STATEMENT_MAX_S = 3600
 """The server stops what runs longer, whatever became of the process that asked for it."""
@@ -61,7 +64,7 @@ class Backend(DatabaseBackend):
         self.url = url
         self.clock = clock
         self._address = address
-        self.dialect = Dialect()
+        self.dialect = PooledDialect() if address.pooled else Dialect()
         self._session_dialect = SessionDialect()
         self.plans = PlanCache(self.dialect)
         self.open_by_task: dict[asyncio.Task[Any], HasChannel] = {}
@@ -71,7 +74,8 @@ class Backend(DatabaseBackend):
         )  # fmt: skip
         self._settings = settings
         self._time = Time(clock, settings.statement_timeout_s, settings.lock_timeout_s)
-        self._pool: Pool[AsyncpgLink] | None = None
+        self._manner = Manner(address.pooled, settings.lock_timeout_s)
+        self._pool: Pool[PgLink] | None = None
         self._auto: Auto | None = None
         self._wire: Wire | None = None
         self._sandbox: Sandbox | None = None
@@ -87,45 +91,49 @@ class Backend(DatabaseBackend):
     # ── life ──
 
     async def start(self) -> None:
-        pool: Pool[AsyncpgLink] = Pool(
+        pool: Pool[PgLink] = Pool(
             self._connect, size=self._settings.pool_max, wait_s=self._settings.pool_wait_s, time=self._time
         )
-        pool.give(await pool.take())
-        self._pool = pool
-        self._auto = Auto(pool, self._time)
-        self._wire = Wire(pool, self._connect, self.hints, self.clock)
         try:
-            await self._check_role()
+            async with pool.link() as link:
+                await self._check_role(link)
         except BaseException:
-            await self.stop()
+            await pool.close()
             raise
+        self._pool = pool
+        self._auto = Auto(pool, self._time, self._manner)
+        self._wire = Wire(pool, self._connect, self.hints, self.clock)
 
-    async def _connect(self) -> AsyncpgLink:
+    async def _connect(self) -> PgLink:
         settings = self._settings
-        session = {
-            "application_name": "tenfold", "timezone": "UTC", "default_transaction_read_only": "on",
-            "lock_timeout": str(int(settings.lock_timeout_s * 1000)),
-            "statement_timeout": str(STATEMENT_MAX_S * 1000),
-            "idle_in_transaction_session_timeout": str(IDLE_IN_TX_MAX_S * 1000),
-        }  # fmt: skip
         timeout_s = self._time.patience_s(settings.connect_timeout_s)
         try:
-            return await connect(self._address, timeout_s, primary=not self.copy, session=session)
+            if self._address.pooled:
+                from tenfold.db.backends import _postgresql_psycopg as pooled
+
+                return await pooled.connect(self._address, timeout_s)
+            return await connect(self._address, timeout_s, primary=not self.copy, session=self._session())
         except ConfigError as error:
             if self._auto is None:
                 raise
             raise DatabaseUnavailable(str(error)) from error  # it was right at the start
 
-    async def _check_role(self) -> None:
-        if not self.copy and await self._in_recovery():
+    def _session(self) -> dict[str, str]:
+        """What every session of ours begins with."""
+        return {
+            "application_name": "tenfold", "timezone": "UTC", "default_transaction_read_only": "on",
+            "lock_timeout": str(int(self._settings.lock_timeout_s * 1000)),
+            "statement_timeout": str(STATEMENT_MAX_S * 1000),
+            "idle_in_transaction_session_timeout": str(IDLE_IN_TX_MAX_S * 1000),
+        }  # fmt: skip
+
+    async def _check_role(self, link: PgLink) -> None:
+        rows = await link.fetch(_HEALTHY, (), 0, self._settings.connect_timeout_s)
+        if rows[0][0] and not self.copy:
             raise ConfigError(
-                f"the server at {self._address.hosts} is a read-only standby.", where=SETTING,
+                f"the server at {self.address} is a read-only standby.", where=SETTING,
                 remedy="Name the primary, or all hosts separated by commas; a standby belongs into database.replicas.",
             )  # fmt: skip
-
-    async def _in_recovery(self) -> bool:
-        rows = await self._started().fetch(_HEALTHY, (), 0)
-        return bool(rows[0][0])
 
     async def stop(self) -> None:
         pool, wire = self._pool, self._wire
@@ -137,18 +145,24 @@ class Backend(DatabaseBackend):
         self._pool = None
 
     async def health(self) -> None:
-        try:
-            async with asyncio.timeout(_HEALTH_S):
-                standby = await self._started().fetch(_HEALTHY, (), 0)
-        except (TimeoutError, NotBound):
-            raise DatabaseUnavailable("the database does not answer.") from None
+        self._started()
+        assert self._pool is not None
+        async with self._pool.link() as link:
+            try:
+                standby = await link.fetch(_HEALTHY, (), 0, _HEALTH_S)
+            except Exception as error:
+                raise DatabaseUnavailable(
+                    f"the database does not answer: {link.failed(error, None)}"
+                ) from error
         if standby[0][0] and not self.copy:
-            assert self._pool is not None
             self._pool.flush()
             raise DatabaseUnavailable("the server is a read-only standby now: a fail-over goes on.")
 
     def stats(self) -> Mapping[str, int | float]:
         return {} if self._pool is None else self._pool.stats()
+
+    async def watch(self, lost: Callable[[], None]) -> Watch:
+        return PgWatch(await self._connect(), lost)
 
     # ── channels ──
 
@@ -163,7 +177,9 @@ class Backend(DatabaseBackend):
     def snapshot(self) -> AbstractAsyncContextManager[Channel]:
         auto = self._started()
         assert self._pool is not None
-        return _reuse(auto) if auto.detour is not None else reading(self._pool, self._time, BEGIN_SNAPSHOT)
+        if auto.detour is not None:
+            return _reuse(auto)
+        return reading(self._pool, self._time, self._manner.begin(BEGIN_SNAPSHOT))
 
     def transaction(self, *, isolation: Isolation = "default") -> TxChannel:
         if self._sandbox is not None:
@@ -174,7 +190,7 @@ class Backend(DatabaseBackend):
         self._started()
         assert self._pool is not None
         begin = BEGIN_SERIALIZABLE if isolation == "serializable" else BEGIN
-        return PgTx(self._pool, self._time, begin, read_only=False)
+        return PgTx(self._pool, self._time, self._manner.begin(begin), tells=self.track_positions)
 
     @asynccontextmanager
     async def sandbox(self) -> AsyncGenerator[None]:

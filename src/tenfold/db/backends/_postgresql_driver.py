@@ -1,0 +1,93 @@
+"""What the backend asks of a connection, whichever driver makes it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tenfold.db.backends._pool import Link
+from tenfold.db.contract import Args, Rows
+from tenfold.db.plan import Plan
+from tenfold.errors import DatabaseError
+
+Prefix = Sequence[str]
+"""Statements without parameters, result or way to fail, to be run in front of another."""
+
+
+class Manner(NamedTuple):
+    """How transactions are begun: on sessions of our own, or on whichever one a pooler has."""
+
+    pooled: bool
+    lock_timeout_s: float
+
+    def begin(self, sql: str) -> list[str]:
+        """The statements of a beginning; ``sql`` is the first."""
+        if not self.pooled:
+            return [sql]
+        return [sql, f"SET LOCAL lock_timeout = {int(self.lock_timeout_s * 1000)}"]
+
+
+class PgLink(Link):
+    """One connection. Its methods raise the driver's exceptions, which :meth:`failed` translates; ``timeout_s`` is
+    above 0, and past it the statement is cancelled in the server and TimeoutError raised."""
+
+    connection: Any
+    """The driver's."""
+
+    @abstractmethod
+    async def fetch(self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()) -> Rows:
+        """All rows, or the first ``limit``."""
+
+    @abstractmethod
+    async def run(self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()) -> int:
+        """The number of rows changed."""
+
+    @abstractmethod
+    async def result(
+        self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()
+    ) -> tuple[Rows, int, Sequence[str]]:
+        """Rows, number of rows changed, names of the columns."""
+
+    @abstractmethod
+    async def run_many(self, plan: Plan, many: Sequence[Args], timeout_s: float, prefix: Prefix = ()) -> int:
+        """All executions in one go; the number of rows changed in all. ``plan`` returns one row for each of them,
+        or inserts exactly one row each."""
+
+    @abstractmethod
+    async def load(
+        self, plan: Plan, columns: Sequence[str], many: Sequence[Args], timeout_s: float, prefix: Prefix = ()
+    ) -> int:
+        """``COPY … FROM STDIN`` into the plan's table; the number of rows."""
+
+    @abstractmethod
+    async def command(self, sql: str, timeout_s: float) -> str:
+        """Statements without parameters in one round trip; the tag of the last of them."""
+
+    @abstractmethod
+    async def open_portal(
+        self, name: str, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()
+    ) -> Any:
+        """A cursor in the open transaction."""
+
+    @abstractmethod
+    async def piece(self, name: str, portal: Any, count: int, timeout_s: float) -> Rows:
+        """The next rows of a portal."""
+
+    @abstractmethod
+    async def close_portal(self, name: str, timeout_s: float) -> None:
+        """Forget a portal."""
+
+    @abstractmethod
+    def failed(self, error: Exception, plan: Plan | None, *, read_only: bool = False) -> DatabaseError:
+        """``error`` in Tenfold's words; leaves the connection in doubt where it is."""
+
+    @property
+    @abstractmethod
+    def reported_name(self) -> str:
+        """``application_name`` as the server has it."""
+
+    @property
+    @abstractmethod
+    def in_transaction(self) -> bool:
+        """What the server said last."""
