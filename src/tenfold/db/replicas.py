@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from tenfold._core.causal import BEYOND, ORIGIN, Position, position_of, raised
 from tenfold._core.context import _current as context_var
 from tenfold.db import routing
-from tenfold.db._replica_node import Node
+from tenfold.db._replica_node import Node, NodeLost
 from tenfold.db._replica_read import Routed
 from tenfold.errors import (
     ConfigError,
@@ -234,7 +234,8 @@ class Replicas:
             raise error  # the copies are busy: sending their reads to the primary would only take that down as well
         if isinstance(error, DatabaseUnavailable):
             self.repeated += 1
-            node.failed()
+            if not isinstance(error, NodeLost):  # which the looks have found out, and will find the end of
+                node.failed()
             return (node,)
         if isinstance(error, SerializationFailure | StatementError):
             # The copy had to remove rows that the statement was to see, does not know a new table yet, or may not run
