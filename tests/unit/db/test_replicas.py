@@ -67,7 +67,7 @@ class FakeNode(Channel):
         return self
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Channel]:  # type: ignore[override]
+    async def snapshot(self) -> AsyncIterator[Channel]:
         self.snapshots += 1
         yield self
 
