@@ -20,12 +20,12 @@ from typing import Any
 import apsw
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from tenfold.db.backends._sqlite_line import Line, begin_in_turn
-from tenfold.db.backends._sqlite_values import StrictCompiler
+from tenfold.db.backends._strict import Strict
 from tenfold.db.backends._time import Time
 from tenfold.db.contract import TxChannel
 from tenfold.errors import StatementError
@@ -232,6 +232,10 @@ class _Binary(sa.LargeBinary):
 
     def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Any:
         return None
+
+
+class StrictCompiler(Strict, SQLiteCompiler):
+    """Refuses what SQLite would store although its column is of another type."""
 
 
 class ApswDialect(SQLiteDialect):

@@ -22,6 +22,7 @@ from sqlalchemy.dialects.mysql.base import (
 )
 from sqlalchemy.exc import CompileError
 
+from tenfold.db.backends._strict import Strict
 from tenfold.errors import StatementError
 
 COLLATION = {True: "utf8mb4_nopad_bin", False: "utf8mb4_0900_bin"}
@@ -103,7 +104,7 @@ class Ddl(MySQLDDLCompiler):
         return " ".join(parts)
 
 
-class Sql(MySQLCompiler):
+class Sql(Strict, MySQLCompiler):
     """Statements that the server would refuse, or answer with another type, although the others do not."""
 
     def visit_in_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:

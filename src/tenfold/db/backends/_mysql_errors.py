@@ -55,10 +55,11 @@ _TOO_MANY = {
 _DENIED = frozenset({1044, 1045, 1142, 1143, 1227, 1370, 1698})
 _DUPLICATE = re.compile(r"for key '(?P<key>.*?)'$")
 _COLUMN = re.compile(r"(?:[Cc]olumn|[Ff]ield) '(?P<column>[^']*)'")
-_CHECK = re.compile(r"CONSTRAINT `(?P<maria>[^`]*)`|constraint '(?P<mysql>[^']*)'")
+# Names are quoted by ` or, with ANSI_QUOTES, by ".
+_CHECK = re.compile(r"""CONSTRAINT [`"](?P<maria>[^`"]*)[`"]|constraint '(?P<mysql>[^']*)'""")
 _FOREIGN = re.compile(
-    r"`(?P<child>[^`]*)`, CONSTRAINT `(?P<name>[^`]*)` FOREIGN KEY \((?P<columns>[^)]*)\) "
-    r"REFERENCES `(?:[^`]*`\.`)?(?P<parent>[^`]*)`"
+    r"""[`"](?P<child>[^`"]*)[`"], CONSTRAINT [`"](?P<name>[^`"]*)[`"] FOREIGN KEY \((?P<columns>[^)]*)\) """
+    r"""REFERENCES [`"](?:[^`"]*[`"]\.[`"])?(?P<parent>[^`"]*)[`"]"""
 )
 
 
@@ -210,7 +211,7 @@ def _foreign(said: str, plan: Plan | None) -> ForeignKeyViolation:
         return ForeignKeyViolation(
             "a row that is referred to does not exist, or is still referred to.", table=table
         )
-    columns = tuple(part.strip(" `") for part in found.group("columns").split(","))
+    columns = tuple(part.strip(' `"') for part in found.group("columns").split(","))
     child, parent = found.group("child"), found.group("parent")
     if said.startswith("Cannot delete or update a parent"):
         what = f"a row of {parent} is still referred to by {child} ({', '.join(columns)})."

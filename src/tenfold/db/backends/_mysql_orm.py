@@ -86,6 +86,9 @@ class Cursor:
     def close(self) -> None:
         self._rows = []
 
+    async def _async_soft_close(self) -> None:
+        """What SQLAlchemy calls on the cursors of asynchronous dialects; the rows may be asked for afterwards."""
+
 
 class SessionDialect(Dialect):
     """Statements and savepoints are awaited on a transaction's channel, in a greenlet."""

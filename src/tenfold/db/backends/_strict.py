@@ -1,5 +1,7 @@
-"""What a column takes. SQLite stores any value in any column, which a server would refuse the day the application
-moves there; so what is stored is checked against its column first. What is compared with a column is not.
+"""What a column takes, checked before anything is sent.
+
+SQLite stores any value in any column, and MySQL turns many a value into another; a server that is strict would refuse
+it the day the application moves there. What is compared with a column is not checked.
 """
 
 from __future__ import annotations
@@ -8,21 +10,25 @@ from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.util import memoized_property
 
 from tenfold.errors import StatementError
 
 Check = Callable[[Any], Any]
-"""Returns the value, as it goes to SQLite, or raises StatementError."""
+"""Returns the value, as it goes to the driver, or raises StatementError."""
 
 
-class StrictCompiler(SQLiteCompiler):
-    """Checks values of INSERT and UPDATE after their types have processed them."""
+class Strict:
+    """For a statement compiler: checks values of INSERT and UPDATE after their types have processed them."""
+
+    isinsert: bool
+    isupdate: bool
+    statement: Any
+    bind_names: dict[Any, str]
 
     @memoized_property
     def _bind_processors(self) -> Any:
-        processors: dict[str, Any] = dict(super()._bind_processors)  # type: ignore[misc]
+        processors: dict[str, Any] = dict(super()._bind_processors)  # type: ignore[misc] # the compiler's
         if self.isinsert or self.isupdate:
             given = _given(self.statement)
             for bind, name in self.bind_names.items():
@@ -48,6 +54,8 @@ def _strict(type_: Any, name: str, process: Check | None) -> Check | None:
         type_ = type_.impl_instance
     if isinstance(type_, sa.DateTime) and process is not None:
         return _moment(name, process)
+    if isinstance(type_, sa.Date | sa.Time) and process is None:
+        return _instance(type_.python_type, name)
     check = _check(type_, name)
     if check is None or process is None:
         return check or process
@@ -111,11 +119,20 @@ def _number(whole: int | None, name: str) -> Check:
             return None
         if not isinstance(value, float | int):
             raise _misfit(name, "a number", value)
-        if value != value:  # NaN, which SQLite would turn into NULL
-            raise StatementError(f"the number for {name!r} is NaN, which SQLite does not keep.")
+        if value != value:  # NaN, for which not every database has a value
+            raise StatementError(f"the number for {name!r} is NaN, which the database does not keep.")
         if whole is not None and not -whole < value < whole:
             raise StatementError(f"the number for {name!r} has more digits than its column takes.")
         return value
+
+    return check
+
+
+def _instance(wanted: type, name: str) -> Check:
+    def check(value: Any) -> Any:
+        if value is None or isinstance(value, wanted):
+            return value
+        raise _misfit(name, f"a {wanted.__name__}", value)
 
     return check
 
