@@ -31,6 +31,7 @@ local function head_of(raw)
   local ok, at, head = pcall(cmsgpack.unpack_one, raw, 0)
   if ok and type(head) == 'table' and head[1] == MAGIC and type(head[5]) == 'table' then return at, head end
 end
+local function holder_of(lease) return lease and (string.match(lease, '^(%x+)|') or lease) end
 local function others(v, mine, now)
   local kept, last = '', 0
   for token, ends in string.gmatch(v, '|([^:|]+):(%d+)') do
@@ -76,12 +77,15 @@ for i, gen in ipairs(gens) do
   end
 end
 if purpose ~= 'reload' then
-  local holder = redis.pcall('GET', KEYS[2])
-  if type(holder) == 'string' and holder ~= '-' then
+  -- A lease carries the generations it was taken with. Who asks after a change does not wait for a load from
+  -- before it, but takes the lease over.
+  local at = '|' .. table.concat(gens, '|')
+  local holder = read(KEYS[2])
+  if holder and holder ~= '-' and string.sub(holder, -#at) == at then
     return stale or {'wait', garbage, redis.call('PTTL', KEYS[2])}
   end
   if holder ~= '-' or ARGV[6] == '0' then
-    local set = redis.pcall('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+    local set = redis.pcall('SET', KEYS[2], ARGV[2] .. at, 'PX', ARGV[3])
     if failed(set) then return {'full', garbage, set.err} end
   end
 end
@@ -93,7 +97,7 @@ FINISH = """
 -- KEYS: entry, lease, generations. ARGV: token, opened us, known, strict, stale ms, life ms, generations' life ms,
 -- shape, payload, the known generations, the names
 local now, opened, known = us(), tonumber(ARGV[2]), tonumber(ARGV[3])
-local mine = read(KEYS[2]) == ARGV[1]
+local mine = holder_of(read(KEYS[2])) == ARGV[1]
 local function release() if mine then redis.call('DEL', KEYS[2]) end end
 if ARGV[8] == '' then
   if mine and failed(redis.pcall('SET', KEYS[2], '-', 'PX', 1000)) then release() end
@@ -206,7 +210,7 @@ return 1
 RENEW = """
 -- KEYS: leases. ARGV: lease ms, their tokens
 for i, key in ipairs(KEYS) do
-  if read(key) == ARGV[i + 1] then redis.call('PEXPIRE', key, ARGV[1]) end
+  if holder_of(read(key)) == ARGV[i + 1] then redis.call('PEXPIRE', key, ARGV[1]) end
 end
 return 1
 """

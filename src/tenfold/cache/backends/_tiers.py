@@ -32,7 +32,16 @@ OWED_MAX = 10_000
 """Names whose invalidation could not be told, kept for when the store is back; beyond it whole regions are."""
 _NOTHING: dict[str, Entry] = {}
 REGION = "\0"
-"""The name that every entry of a region has: its new generation clears the region."""
+"""The name that every entry of a region has: its new generation clears the region. Names that begin like it are
+escaped by one more."""
+
+
+def _outside(name: str) -> str:
+    return REGION + name if name.startswith(REGION) else name
+
+
+def _inside(name: str) -> str:
+    return name[1:] if name.startswith(REGION) else name
 
 
 class StoreAway(Exception):
@@ -225,7 +234,7 @@ class TieredRegion(CacheRegion):
     async def get(self, key: str) -> Entry | None:
         fill = self.near.fences.open()
         try:
-            await self._ask(key, (REGION, key), None, fill, waited=False)
+            await self._ask(key, self._names(key, ()), None, fill, waited=False)
             return fill.found
         finally:
             self.near.fences.close()
@@ -234,7 +243,7 @@ class TieredRegion(CacheRegion):
         self, key: str, tags: tuple[str, ...] = (), purpose: Purpose = Purpose.READ
     ) -> Fill:
         fill = self.near.fences.open()
-        names = (REGION, key, *dict.fromkeys(tag for tag in tags if tag != key))
+        names = self._names(key, tags)
         try:
             waited = False
             while (left_s := await self._ask(key, names, purpose, fill, waited=waited)) is not None:
@@ -287,7 +296,7 @@ class TieredRegion(CacheRegion):
             None if is_absence else value,
             fresh_until=NEVER if is_absence else now + hit.fresh_s,
             stale_until=now + hit.life_s,
-            tags=tuple(name for name in hit.names if name not in (REGION, key)),
+            tags=tuple(_inside(name) for name in hit.names[2:]),
             error=value if is_absence else None,
         )
         fill.found = entry
@@ -374,8 +383,15 @@ class TieredRegion(CacheRegion):
         if encoded is None or life_s <= 0 or (largest is not None and len(encoded[1]) > largest):
             return None
         fresh_s = life_s if entry.error is not None else max(entry.fresh_until - now, 0.0)
-        names = (REGION, key, *dict.fromkeys(tag for tag in entry.tags if tag != key))
-        return Stored(names, *encoded, fresh_s, life_s)
+        return Stored(self._names(key, entry.tags), *encoded, fresh_s, life_s)
+
+    @staticmethod
+    def _names(key: str, tags: tuple[str, ...]) -> tuple[str, ...]:
+        return (REGION, _outside(key), *dict.fromkeys(_outside(tag) for tag in tags if tag != key))
+
+    def generations(self, names: Iterable[str]) -> list[str]:
+        """Where the store keeps the generations of names."""
+        return [self.keys.generations + _outside(name) for name in names]
 
     async def put(self, key: str, entry: Entry) -> None:
         self.near.fences.invalidate((key,))
@@ -385,12 +401,12 @@ class TieredRegion(CacheRegion):
             now = self._monotonic()
             stored = self._encoded(key, entry, now)
             if stored is None:
-                stored = Stored((REGION, key), "", b"", 0.0, 0.001)
+                stored = Stored(self._names(key, ()), "", b"", 0.0, 0.001)
             taken = await self._store.put(self.keys, stored)
             if taken or not stored.shape:
                 self._keep(key, entry, fill, now, prolonged=taken)
         except StoreAway as away:
-            self._undelivered((key,), away)
+            self._undelivered(self.generations((key,)), away)
             self._keep(key, entry, fill, self._monotonic(), prolonged=False)
         finally:
             self.near.fences.close()
@@ -405,9 +421,9 @@ class TieredRegion(CacheRegion):
         names = tuple(names)
         self.forget(names)
         try:
-            await self._store.bump([self.keys.generations + name for name in names])
+            await self._store.bump(self.generations(names))
         except StoreAway as away:
-            self._undelivered(names, away)
+            self._undelivered(self.generations(names), away)
 
     def forget(self, names: Iterable[str]) -> None:
         self.near.forget(names)
@@ -417,13 +433,13 @@ class TieredRegion(CacheRegion):
         try:
             await self._store.bump([self.keys.generations + REGION])
         except StoreAway as away:
-            self._undelivered((REGION,), away)
+            self._undelivered([self.keys.generations + REGION], away)
 
     def __len__(self) -> int:
         return len(self.near)
 
-    def _undelivered(self, names: tuple[str, ...], away: StoreAway) -> None:
-        self._backend.owe([self.keys.generations + name for name in names])
+    def _undelivered(self, generations: list[str], away: StoreAway) -> None:
+        self._backend.owe(generations)
         self._backend.note(away, self._stats)
         if self.strict:
             raise Unavailable(
@@ -437,7 +453,7 @@ class TieredRegion(CacheRegion):
         return tuple(self._arrivals)
 
     def wake(self, key: str) -> None:
-        """Something happened to a key that may be waited for."""
+        """Something happened here to a key that may be waited for."""
         for arrived in self._arrivals.pop(key, ()):
             if not arrived.done():
                 arrived.set_result(None)
@@ -447,7 +463,11 @@ class TieredRegion(CacheRegion):
         if name == REGION:
             self.near.forget_all()
         else:
-            self.near.forget((name,))
+            self.near.forget((_inside(name),))
+
+    def told_of(self, key: str) -> None:
+        """Another process stored a key, or gave its lease back."""
+        self.wake(_inside(key))
 
 
 # ── the backend ───────────────────────────────────────────────────────────────────────────────────
@@ -505,7 +525,7 @@ class TieredBackend(CacheBackend):
     async def announce(self, names: Iterable[str]) -> Ended | None:
         names = tuple(names)
         regions = tuple(self._regions.values())
-        generations = [region.keys.generations + name for region in regions for name in names]
+        generations = [generation for region in regions for generation in region.generations(names)]
         strict = any(region.strict for region in regions)
         token = self.token()
         expires = self.clock.monotonic() + self.settings.busy_s

@@ -277,8 +277,9 @@ class MemcachedStore(Store):
             opened = await self._raise_counter(max(known))
         leased = purpose is not Purpose.RELOAD
         if leased:
+            at = f"|{'|'.join(map(str, known))}".encode()
             holder = found.get(lease)
-            if not await self._take(lease, holder, token, waited=waited):
+            if not await self._take(lease, holder, token.encode() + at, at, waited=waited):
                 return stale or Wait(self._settings.lease_s)
         strict = purpose is Purpose.STRICT
         right = Right(keys, key, token, opened, tuple(map(str, known)), leased, strict, asked_at)
@@ -335,13 +336,16 @@ class MemcachedStore(Store):
             await self._try(lambda: self._client.increment(self._counter, least - value))
         return max(value, least)
 
-    async def _take(self, lease: str, holder: bytes | None, token: str, *, waited: bool) -> bool:
-        """Whether this caller is to load."""
-        if holder == b"-":
-            if not waited:
-                await self._set(lease, token.encode(), self._settings.lease_s)
+    async def _take(self, lease: str, holder: bytes | None, mine: bytes, at: bytes, *, waited: bool) -> bool:
+        """Whether this caller is to load. A lease from before a change (``at`` other generations) holds nobody."""
+        if holder is None:
+            return await self._add(lease, mine, self._settings.lease_s)
+        if holder == b"-" and waited:
             return True
-        return holder is None and await self._add(lease, token.encode(), self._settings.lease_s)
+        if holder != b"-" and holder.endswith(at):
+            return False
+        await self._set(lease, mine, self._settings.lease_s)
+        return True
 
     async def finish(self, right: Right, stored: Stored | None) -> bool:
         keys, lease = right.keys, right.keys.leases + right.key
@@ -349,7 +353,7 @@ class MemcachedStore(Store):
         entry = keys.entries + right.key
         generations = [keys.generations + name for name in names]
         found = await self._many([lease, entry, *generations])
-        mine = found.get(lease) == right.token.encode()
+        mine = found.get(lease, b"").partition(b"|")[0] == right.token.encode()
         try:
             if stored is None or (not mine and _overtaken(found.get(entry), right)):
                 return False

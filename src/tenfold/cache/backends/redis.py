@@ -146,9 +146,9 @@ class RedisStore(Store):
                 if key.startswith(names.generations):
                     region.told(key[len(names.generations) :])
                 elif key.startswith(names.entries):
-                    region.wake(key[len(names.entries) :])
+                    region.told_of(key[len(names.entries) :])
                 elif key.startswith(names.leases):
-                    region.wake(key[len(names.leases) :])
+                    region.told_of(key[len(names.leases) :])
 
     # ── reading and loading ──
 
