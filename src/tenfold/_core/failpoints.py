@@ -36,7 +36,7 @@ KNOWN: Final = (
     "grow.held",
     "grow.drained",
     "grow.marked",
-    "grow.resumed",
+    "grow.settling",
 )
 """Every point there is, so that a harness can visit each. A new point is added here."""
 

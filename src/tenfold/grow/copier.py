@@ -141,7 +141,7 @@ class Copier:
     ) -> Progress:
         """One piece and how far it leads, in one transaction."""
         target = self._target
-        key: Any = rows[-1][-1] if rows else progress.key
+        key: str | None = str(rows[-1][-1]) if rows else progress.key
         now = Progress(key, progress.rows + len(rows), done)
         async with target.database.tx() as tx:
             await target.begin(tx)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PAUSE_MAX_S = 2.0
 """No request waits longer for the cut-over."""
-QUIET_S = 0.5
+QUIET_S = 1.0
 """Of that, for running transactions to end."""
 MARGIN_S = 0.3
 """The mark is not written later than this before the hold is over."""
@@ -56,9 +56,7 @@ class Cutover:
             await self._give_up(id_)
             raise
         _visit("grow.marked")
-        statuses = await self._live.resume(id_) if self._live else []
-        _visit("grow.resumed")
-        return statuses
+        return await self._live.resume(id_) if self._live else []
 
     async def _finish(self, given: Lock | None, until: float) -> None:
         lock = given or await self._source.lock()

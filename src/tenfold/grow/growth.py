@@ -16,7 +16,7 @@ from tenfold.grow import preflight
 from tenfold.grow.checksum import Checksum
 from tenfold.grow.copier import Copier
 from tenfold.grow.cutover import Cutover, Late
-from tenfold.grow.live import Live
+from tenfold.grow.live import Live, Unreachable
 from tenfold.grow.source import Lock, Source
 from tenfold.grow.steps import SourceState, Step, next_step
 from tenfold.grow.tables import subjects
@@ -85,7 +85,7 @@ class Growth:
         """Everything that can be known before: raises ConfigError or DatabaseUnavailable for what is in the way,
         else answers what there is to move."""
         state = await self._look()
-        if state.mark is not None and state.mark.moved:
+        if state.moved:
             return []
         await self._open_source()
         preflight.check_disk(self._path)
@@ -224,6 +224,11 @@ class Growth:
                 self._watch.note(f"The app could not be held long enough, trying again: {error}")
                 await self._clock.sleep(CUT_PAUSE_S)
                 continue
+            except Unreachable as error:
+                if not (await self.source.state()).moved:
+                    raise
+                self._watch.note(f"{error} The database has moved: start the app with the new setting.")
+                statuses = []
             self._lock = None
             self.report.pause_s = max((status.pause_s for status in statuses), default=0.0)
             self.report.waited = sum(status.waited for status in statuses)
@@ -234,12 +239,8 @@ class Growth:
         )
 
     async def _settle(self) -> None:
-        if not self.report.tries and self._live:  # resumed after the mark: tell whoever still waits
-            mark = (await self.source.state()).mark
-            assert mark is not None
-            for status in await self._live.resume(mark.id):
-                self.report.pause_s = max(self.report.pause_s, status.pause_s)
-        await self.target.settle(lambda statement: None)
+        _visit("grow.settling")
+        await self.target.settle(self._watch.doing)
 
     # ── within ──
 

@@ -41,6 +41,10 @@ class SourceState:
     captured: bool = False
     """Every trigger is there, and the schema is that of the time when they were made."""
 
+    @property
+    def moved(self) -> bool:
+        return self.mark is not None and self.mark.moved
+
 
 @dataclass(frozen=True, slots=True)
 class TargetState:

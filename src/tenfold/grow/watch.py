@@ -20,5 +20,8 @@ class Watch:
     def lag(self, entries: int) -> None:
         """So many changes are noted and not followed yet."""
 
+    def doing(self, statement: str) -> None:
+        """A statement begins that may take long."""
+
     def note(self, sentence: str) -> None:
         """Something to know."""
