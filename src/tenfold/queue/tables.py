@@ -27,6 +27,10 @@ def _partial(name: str, condition: str, *columns: sa.Column[Any], unique: bool =
     """
     index = sa.Index(name, *columns, unique=unique, sqlite_where=sa.text(condition))
     index.info["partial"] = condition
+    if condition.startswith("state = ") and columns[0] is not message.c.order_key:
+        index.info["lead"] = (
+            "state"  # where no index is partial, it begins with what would have been the condition
+        )
 
 
 message = sa.Table(
@@ -70,6 +74,8 @@ _partial("tenfold_message_due", "state = 'delayed'", _c.run_at)
 # By the lease, not by the state: who settles messages by id must not be led to walk over all that run.
 _partial("tenfold_message_lease", "lease_until IS NOT NULL", _c.lease_until)
 _partial("tenfold_message_limited", "state = 'running' AND lane <> ''", _c.handler)
+_limited = next(index for index in message.indexes if index.name == "tenfold_message_limited")
+_limited.ddl_if(dialect=("sqlite", "postgresql"))  # elsewhere it would be the same as the next
 _partial("tenfold_message_parked", "state = 'parked'", _c.handler)
 _partial("tenfold_message_line", "state = 'waiting'", _c.order_key, _c.id)
 _partial("tenfold_message_head", "head_key IS NOT NULL", _c.head_key, unique=True)
@@ -170,5 +176,12 @@ def _storage(table: sa.Table, connection: sa.Connection, **_: Any) -> None:
 for _table in (message, archive, inbox):
     event.listen(_table, "before_create", _in_this_dialect)
     event.listen(_table, "after_create", _storage)
+
+lock = sa.Table(
+    "tenfold_queue_lock",
+    framework,
+    sa.Column("bucket", sa.Integer, primary_key=True, autoincrement=False),
+)
+"""Rows that stand for locks, on databases whose named locks do not end with a transaction. Empty on the others."""
 
 framework_part("queue")

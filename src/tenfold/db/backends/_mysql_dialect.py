@@ -104,6 +104,13 @@ class Ddl(MySQLDDLCompiler):
         return " ".join(parts)
 
 
+    def visit_create_index(self, create: Any, **kw: Any) -> str:
+        """There are no partial indexes: those of the framework begin with the column of their condition."""
+        text = super().visit_create_index(create, **kw)
+        lead = create.element.info.get("lead")
+        return text.replace(" (", f" ({lead}, ", 1) if lead else text
+
+
 class Sql(Strict, MySQLCompiler):
     """Statements that the server would refuse, or answer with another type, although the others do not."""
 
