@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.servers import MariaDB, Pgbouncer, Postgres
+from support.servers import MariaDB, Pgbouncer, Postgres, Redis
 
 
 @pytest.fixture(scope="class")
@@ -27,3 +27,10 @@ def mariadb_database(mariadb: MariaDB) -> Iterator[str]:
     """The URL of an empty MariaDB database for the tests of a class."""
     with mariadb.database() as url:
         yield url
+
+
+@pytest.fixture(scope="class")
+def redis_database(redis_server: Redis) -> str:
+    """The URL of an empty Redis for the tests of a class."""
+    redis_server.flush()
+    return redis_server.url()

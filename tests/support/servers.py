@@ -283,6 +283,12 @@ class Redis(Server):
     def url(self, database: int = 0) -> str:
         return f"redis://{self.address}/{database}"
 
+    def flush(self) -> None:
+        """Forget everything."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as link:
+            link.sendall(b"FLUSHALL\r\n")
+            assert link.recv(16) == b"+OK\r\n"
+
     def command(self) -> list[str]:
         return [
             program("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
@@ -414,9 +420,7 @@ def redis_server() -> Iterator[Redis]:
 @pytest.fixture
 def redis_url(redis_server: Redis) -> str:
     """The URL of an empty Redis."""
-    with socket.create_connection(("127.0.0.1", redis_server.port), 5) as link:
-        link.sendall(b"FLUSHALL\r\n")
-        assert link.recv(16) == b"+OK\r\n"
+    redis_server.flush()
     return redis_server.url()
 
 

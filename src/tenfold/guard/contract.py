@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 class GuardStores(ABC):
     """Makes the four stores; making one connects to nothing."""
 
+    @property
+    @abstractmethod
+    def own_clock(self) -> bool:
+        """Whether time is the store's. False: it is that of the clock which the process was given."""
+
     @abstractmethod
     def limits(self) -> LimitStore: ...
 

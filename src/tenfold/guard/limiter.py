@@ -148,14 +148,19 @@ class RateLimiter:
     async def _ask(self, cells: Sequence[Cell], away: Away | None) -> Taken:
         started_us = int(self._clock.monotonic() * 1_000_000)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                taken = await self.store.take(cells)
+            taken = await self._in_time(cells)
         except (StoreUnavailable, TimeoutError) as error:
             self._lose(error)
             return self._without(cells, away)
         if not taken.admitted:
             self._remember(cells, taken, started_us)
         return taken
+
+    async def _in_time(self, cells: Sequence[Cell]) -> Taken:
+        if self.store.bounded:
+            return await self.store.take(cells)
+        async with asyncio.timeout(self._timeout_s):
+            return await self.store.take(cells)
 
     def _without(self, cells: Sequence[Cell], away: Away | None) -> Taken:
         self.without_store += 1
@@ -209,8 +214,7 @@ class RateLimiter:
         while self.away:
             await self._clock.sleep(PROBE_EVERY_S)
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    await self.store.take(())
+                await self._in_time(())
                 self.away = False
             except (StoreUnavailable, TimeoutError):
                 continue

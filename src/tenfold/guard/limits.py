@@ -22,6 +22,8 @@ class LimitStore(ABC):
 
     shared: bool
     """Whether other processes decide on the same cells."""
+    bounded: bool = False
+    """Whether :meth:`take` raises by itself when the store does not answer within ``guard.timeout_s``."""
 
     def take_now(self, cells: Sequence[Cell]) -> Taken | None:
         """The decision at once, or None when :meth:`take` has to be awaited; never blocks."""

@@ -39,7 +39,7 @@ class SqlSessions(SessionStore):
         await tx.execute(_INSERT, msgspec.structs.asdict(record))
 
     async def get(self, hash_: str, now: float) -> SessionRecord | None:
-        return await self._db.read().maybe(_FIND, SessionRecord, hash_=hash_, now=now)
+        return await self._db.read(consistency="strong").maybe(_FIND, SessionRecord, hash_=hash_, now=now)
 
     async def touch(self, hash_: str, expires_at: float, *, now: float) -> bool:
         async with self._db.tx() as tx:

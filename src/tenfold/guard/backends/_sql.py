@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tenfold.guard.backends._sql_dialect import dialect_of
 from tenfold.guard.backends._sql_idempotency import SqlIdempotencyStore
 from tenfold.guard.backends._sql_leases import SqlLeases
 from tenfold.guard.backends._sql_limits import SqlLimits
@@ -19,6 +20,10 @@ class DatabaseGuards(GuardStores):
 
     def __init__(self, db: Database) -> None:
         self._db = db
+
+    @property
+    def own_clock(self) -> bool:
+        return dialect_of(self._db).family != "sqlite"
 
     def limits(self) -> SqlLimits:
         return SqlLimits(self._db)

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
 from tenfold._core.context import current, use
 from tenfold.db.ambient import holding
@@ -20,13 +19,6 @@ T = TypeVar("T")
 
 ATTEMPTS = 5
 """How often work is done that the server undid for a deadlock."""
-
-
-def exact_text(length: int, *, ascii_only: bool = False) -> sa.types.TypeEngine[str]:
-    """Text that is compared byte by byte: on MySQL and MariaDB, "A" and "a" are the same otherwise."""
-    charset = "ascii" if ascii_only else "utf8mb4"
-    exact = mysql.VARCHAR(length, charset=charset, collation=f"{charset}_bin")
-    return sa.String(length).with_variant(exact, "mysql", "mariadb")
 
 
 class Dialect:

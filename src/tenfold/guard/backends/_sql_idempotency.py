@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 
 from tenfold.db.schema import framework, framework_part
-from tenfold.guard.backends._sql_dialect import Dialect, dialect_of, exact_text
+from tenfold.guard.backends._sql_dialect import Dialect, dialect_of
 from tenfold.guard.idempotency import (
     KEY_MAX_CHARS,
     SCOPE_MAX_CHARS,
@@ -33,13 +32,13 @@ if TYPE_CHECKING:
 table = sa.Table(
     "tenfold_idempotency",
     framework,
-    sa.Column("scope", exact_text(SCOPE_MAX_CHARS), primary_key=True),
-    sa.Column("key", exact_text(KEY_MAX_CHARS, ascii_only=True), primary_key=True),
+    sa.Column("scope", sa.String(SCOPE_MAX_CHARS), primary_key=True),
+    sa.Column("key", sa.String(KEY_MAX_CHARS), primary_key=True),
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("claim", sa.String(64), nullable=False),
     sa.Column("lease_until", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
-    sa.Column("reply", sa.LargeBinary().with_variant(mysql.MEDIUMBLOB, "mysql", "mariadb")),
+    sa.Column("reply", sa.LargeBinary),
     sa.Index("tenfold_idempotency_expiry", "expires_at"),
 )
 """Times are seconds since the epoch on the database's clock."""
@@ -129,7 +128,9 @@ class SqlIdempotencyStore(IdempotencyStore):
         return dialect_of(self.db).clock(self.db)
 
     async def find(self, scope: str, key: str) -> KeyRecord | None:
-        row = await self.db.read().maybe(self.sql.find, _Row, in_scope=scope, of_key=key, **self.clock())
+        row = await self.db.read(consistency="strong").maybe(
+            self.sql.find, _Row, in_scope=scope, of_key=key, **self.clock()
+        )
         if row is None:
             return None
         reply = None if row.reply is None else _decode(row.reply)
@@ -162,7 +163,9 @@ class SqlIdempotencyStore(IdempotencyStore):
         return _SqlAttempt(self, scope, key, claim)
 
     async def prune(self, limit: int) -> int:
-        names = await self.db.read().all(self.sql.expired, _Name, at_most=limit, **self.clock())
+        names = await self.db.read(consistency="strong").all(
+            self.sql.expired, _Name, at_most=limit, **self.clock()
+        )
         if not names:
             return 0
         rows = [{"in_scope": name.scope, "of_key": name.key, **self.clock()} for name in names]

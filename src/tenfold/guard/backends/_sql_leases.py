@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from tenfold.db.schema import framework, framework_part
 from tenfold.errors import DatabaseError, StoreUnavailable, TransactionMisuse
-from tenfold.guard.backends._sql_dialect import Dialect, alone, dialect_of, exact_text
-from tenfold.guard.lease import LeaseStore
+from tenfold.guard.backends._sql_dialect import Dialect, alone, dialect_of
+from tenfold.guard.lease import NAME_MAX_CHARS, LeaseStore
 
 if TYPE_CHECKING:
     from tenfold.db.database import Database
@@ -22,7 +22,7 @@ T = TypeVar("T")
 table = sa.Table(
     "tenfold_lease",
     framework,
-    sa.Column("name", exact_text(200), primary_key=True),
+    sa.Column("name", sa.String(NAME_MAX_CHARS), primary_key=True),
     sa.Column("token", sa.BigInteger, nullable=False),
     sa.Column("until_us", sa.BigInteger, nullable=False),
 )

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tenfold.db.schema import framework, framework_part
 from tenfold.errors import DatabaseError, StoreUnavailable, TransactionMisuse
-from tenfold.guard.backends._sql_dialect import Dialect, alone, dialect_of, exact_text
+from tenfold.guard.backends._sql_dialect import Dialect, alone, dialect_of
 from tenfold.guard.gcra import Cell, Taken, decide
 from tenfold.guard.limits import LimitStore
 
@@ -29,7 +29,7 @@ KEY_CHARS = 32
 table = sa.Table(
     "tenfold_limit",
     framework,
-    sa.Column("key", exact_text(KEY_CHARS, ascii_only=True), primary_key=True),
+    sa.Column("key", sa.String(KEY_CHARS), primary_key=True),
     sa.Column("tat_us", sa.BigInteger, nullable=False),
     sa.Column("at_us", sa.BigInteger, nullable=False),
 )
@@ -126,7 +126,9 @@ class SqlLimits(LimitStore):
 
     async def prune(self, limit: int) -> int:
         try:
-            names = await self._db.read().all(self._sql.unused, str, at_most=limit, **self._clock())
+            names = await self._db.read(consistency="strong").all(
+                self._sql.unused, str, at_most=limit, **self._clock()
+            )
             if names:
                 rows = [{"cell": name, **self._clock()} for name in names]
                 await alone(self._db, lambda tx: tx.execute(self._sql.delete, rows))

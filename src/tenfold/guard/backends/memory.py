@@ -50,6 +50,10 @@ class Backend(GuardBackend):
     async def health(self) -> None:
         """It is here."""
 
+    @property
+    def own_clock(self) -> bool:
+        return False
+
     def limits(self) -> MemoryLimits:
         return self._limits
 
