@@ -144,6 +144,8 @@ class DatabaseCase(Conformance):
     """The backend's class; None: the one that is registered for the URL's scheme."""
     settings: ClassVar[dict[str, Any]] = {}
     """Settings of ``[database]`` that the backend cannot work without."""
+    tables: ClassVar[sa.MetaData] = metadata
+    """What the suite makes once, and empties before each test (but for the numbers)."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -181,20 +183,26 @@ class DatabaseCase(Conformance):
             for backend in backends:
                 await backend.start()
                 stack.push_async_callback(backend.stop)
-            await asyncio.to_thread(_make_tables, backends[0])
+            await asyncio.to_thread(_make_tables, backends[0], cls.tables)
             first, second = (_bound(backend) for backend in backends)
-            async with first.tx() as tx:
-                await tx.execute(sa.insert(number), [{"n": n} for n in range(1, NUMBERS + 1)])
+            if cls.tables is metadata:
+                async with first.tx() as tx:
+                    await tx.execute(sa.insert(number), [{"n": n} for n in range(1, NUMBERS + 1)])
             yield Instances(first, second)
 
     @pytest.fixture
     async def db(self, instances: Instances) -> Database:
         """The database, with empty tables."""
-        async with instances.first.tx() as tx:
-            for table in reversed(metadata.sorted_tables):
+        await self.empty(instances.first)
+        return instances.first
+
+    @classmethod
+    async def empty(cls, db: Database) -> None:
+        """Remove what other tests have left."""
+        async with db.tx() as tx:
+            for table in reversed(cls.tables.sorted_tables):
                 if table is not number:
                     await tx.execute(sa.delete(table))
-        return instances.first
 
     @pytest.fixture
     def other(self, db: Database, instances: Instances) -> Database:
@@ -222,10 +230,10 @@ class DatabaseCase(Conformance):
         return opened
 
 
-def _make_tables(backend: DatabaseBackend) -> None:
+def _make_tables(backend: DatabaseBackend, tables: sa.MetaData) -> None:
     engine = backend.sync_engine()
     try:
-        metadata.create_all(engine)
+        tables.create_all(engine)
     finally:
         engine.dispose()
 

@@ -431,7 +431,7 @@ class CacheConformance(Conformance):
         async def load() -> int:
             return version
 
-        for version in range(1, 101):  # noqa: B007 - the loader reads it
+        for version in range(1, 101):
             await writer.invalidate("t")
             assert [await each.get_or_load("k", load, tags=("t",)) for each in readers] == [version] * len(
                 readers
