@@ -22,12 +22,12 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def new_shop() -> Iterator[Callable[[Path], Shop]]:
-    """Makes shops that are stopped at the end, whatever happens."""
+def new_shop() -> Iterator[Callable[..., Shop]]:
+    """Makes shops, ``new_shop(data, database="")``, that are stopped at the end, whatever happens."""
     made: list[Shop] = []
 
-    def make(data: Path) -> Shop:
-        shop = Shop(data, *free_ports(2))
+    def make(data: Path, database: str = "") -> Shop:
+        shop = Shop(data, *free_ports(2), database=database)
         made.append(shop)
         return shop
 

@@ -69,11 +69,13 @@ def test_the_ledger_is_sold_to_the_penny_and_again_changes_nothing(
 
 @needs_ledger
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("database", ["embedded", "postgresql"])
 def test_the_ledger_agrees_although_the_server_is_killed_three_times(
-    new_shop: Callable[[Path], Shop], tmp_path: Path
+    new_shop: Callable[..., Shop], tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
     """SIGKILL while orders are placed; each time the server starts again and the replay goes on."""
-    shop = new_shop(tmp_path / "data")
+    url = "" if database == "embedded" else request.getfixturevalue("postgres_url")
+    shop = new_shop(tmp_path / "data", url)
     shop.start()
     with (
         (tmp_path / "errors").open("w") as errors,
