@@ -142,7 +142,7 @@ class Assembly:
             description=app.description,
             authenticator=self._authenticator(),
         )
-        if settings.docs:
+        if self.settings.shows_docs:
             for operation in self.docs.operations():
                 http.add(operation)
         return http

@@ -74,8 +74,8 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Networks whose X-Forwarded-… headers are believed."""
     compress_min_bytes: int = 1024
     """Bodies of at least this size are compressed with gzip; 0 turns it off."""
-    docs: bool = True
-    """Serve /openapi.json and the API explorer at /docs."""
+    docs: bool | None = None
+    """Serve /openapi.json and the API explorer at /docs. Default: yes, but not in production."""
 
 
 class OpsSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -230,6 +230,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     trace: TraceSettings = TraceSettings()
     services: dict[str, Any] = {}
     """Per service, an instance of the class it declared."""
+
+    @property
+    def shows_docs(self) -> bool:
+        """Whether the public listener serves the API's documentation."""
+        return self.app.env != "production" if self.http.docs is None else self.http.docs
 
 
 @dataclass(frozen=True, slots=True)

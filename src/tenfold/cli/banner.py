@@ -21,7 +21,7 @@ def show(app: App, roles: Roles, addresses: Addresses, *, reloads: bool) -> None
     rows: list[tuple[str, str]] = []
     if addresses.public:
         rows.append(("API", addresses.public))
-        if settings.http.docs:
+        if settings.shows_docs:
             rows.append(("Docs", f"{addresses.public}/docs"))
     rows += [
         ("Operations", addresses.ops),

@@ -140,7 +140,7 @@ def test_tables_and_values_in_each_others_place_are_refused(toml: Any, text: str
         ("HTTP_PORT", "99999", "http.port: expected `int` <= 65535; the value is 99999."),
         ("HTTP_PORT", "abc", "http.port: expected `int`, got `str`; the value is abc."),
         ("HTTP_TIMEOUT_S", "0", "http.timeout_s: expected `float` > 0.0; the value is 0."),
-        ("HTTP_DOCS", "maybe", "http.docs: expected `bool`, got `str`; the value is maybe."),
+        ("HTTP_DOCS", "maybe", "http.docs: expected `bool | null`, got `str`; the value is maybe."),
         ("HTTP_SERVER", "gunicorn", "http.server: invalid enum value 'gunicorn'; the value is gunicorn."),
         ("HTTP_CORS_ORIGINS", "[1", "http.cors_origins: it is not JSON: Input data was truncated."),
         ("HTTP_CORS_ORIGINS", "[1]", "http.cors_origins: expected `str`, got `int`; the value is [1]."),
