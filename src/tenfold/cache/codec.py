@@ -34,9 +34,7 @@ Shape = Any
 """A text for a leaf, or a list: a container's name and the shapes inside."""
 
 _PLAIN = {type(None): "none", bool: "any", int: "any", float: "any", str: "any", bytes: "any"}
-_LEAVES: dict[str, Any] = {
-    t.__name__: t for t in (datetime, date, time, timedelta, UUID, Decimal, bytearray)
-}
+_LEAVES: dict[str, Any] = {t.__name__: t for t in (datetime, date, time, timedelta, UUID, Decimal, bytearray)}
 _SERIES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 _FIELDS_MAX = 64
 """Dicts and tuples with values of several shapes are described field by field, up to this size."""

@@ -126,9 +126,7 @@ class CacheRegion(ABC):
         """Store an entry that was not loaded; every open fill of the key is fenced off."""
 
     @abstractmethod
-    async def open_fill(
-        self, key: str, tags: tuple[str, ...] = (), purpose: Purpose = Purpose.READ
-    ) -> Fill:
+    async def open_fill(self, key: str, tags: tuple[str, ...] = (), purpose: Purpose = Purpose.READ) -> Fill:
         """Call before the loader reads anything; ``tags`` are those known by then.
 
         Returns with ``Fill.found`` when the store has a usable entry, and only after another process that

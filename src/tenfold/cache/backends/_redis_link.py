@@ -69,7 +69,9 @@ def _tls(ca_file: str, where: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file or None)
     except OSError as error:
-        raise ConfigError(f"the file {ca_file} of ssl_ca_certs cannot be read: {error}.", where=where) from None
+        raise ConfigError(
+            f"the file {ca_file} of ssl_ca_certs cannot be read: {error}.", where=where
+        ) from None
 
 
 class Refused(Exception):

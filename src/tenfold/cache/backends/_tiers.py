@@ -239,9 +239,7 @@ class TieredRegion(CacheRegion):
         finally:
             self.near.fences.close()
 
-    async def open_fill(
-        self, key: str, tags: tuple[str, ...] = (), purpose: Purpose = Purpose.READ
-    ) -> Fill:
+    async def open_fill(self, key: str, tags: tuple[str, ...] = (), purpose: Purpose = Purpose.READ) -> Fill:
         fill = self.near.fences.open()
         names = self._names(key, tags)
         try:
@@ -262,9 +260,7 @@ class TieredRegion(CacheRegion):
         fill.epoch = self.near.fences.epoch
         now = fill.asked_at = self._monotonic()
         try:
-            answer = await self._store.begin(
-                self.keys, names, purpose, self._backend.token(), waited=waited
-            )
+            answer = await self._store.begin(self.keys, names, purpose, self._backend.token(), waited=waited)
         except StoreAway as away:
             self._backend.note(away, self._stats)
             return None
@@ -600,7 +596,9 @@ class TieredBackend(CacheBackend):
         kind = str(reason)
         if kind not in self._complained and len(self._complained) < 100:
             self._complained.add(kind)
-            log.warning("what the cache's store has under %r cannot be used, and counts as a miss: %s", key, kind)
+            log.warning(
+                "what the cache's store has under %r cannot be used, and counts as a miss: %s", key, kind
+            )
 
     async def _renewing(self) -> None:
         """Keep the leases of loads that take their time."""

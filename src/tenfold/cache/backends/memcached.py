@@ -108,75 +108,103 @@ class MemcachedStore(Store):
         self._up = False
         self._away = asyncio.Event()
         self._places = asyncio.Semaphore(CONNECTIONS)
+        self._hung: set[asyncio.Future[Any]] = set()
         self._trips = 0
 
     # ── life ──
 
     async def start(self, backend: TieredBackend) -> None:
         self._backend = backend
+        await self._connect()
+        if not self._up:
+            log.warning("memcached cannot be reached, the app starts without it")
+            self._away.set()
+        backend.spawn(self._probing())
+
+    async def stop(self) -> None:
+        self._up = False
+        await self._disconnect()
+
+    async def _connect(self) -> None:
         self._client = await emcache.create_client(
             [emcache.MemcachedHostAddress(host, port) for host, port in self._hosts],
-            timeout=self._settings.timeout_s,
+            timeout=None,
             max_connections=CONNECTIONS,
             min_connections=CONNECTIONS,
             connection_timeout=CONNECT_S,
             **self._login,
         )
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CONNECT_S):
-                while not await self._answers():
-                    await asyncio.sleep(0.01)
-        self._up = await self._answers()
-        if not self._up:
-            self._trip("it was not reached")
-        backend.spawn(self._probing())
-
-    async def stop(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-
-    async def _answers(self) -> bool:
         try:
-            await self._client.get(self._counter)
+            await self._in_time(lambda: self._client.get(self._counter), CONNECT_S)
         except _FAILURES:
-            return False
-        return True
+            await self._disconnect()
+        else:
+            self._up = True
+
+    async def _disconnect(self) -> None:
+        """Close the connections, and only then end who waits at them: the client fails when an answer comes to a
+        command that was cancelled."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+        for hung in tuple(self._hung):
+            hung.cancel()
 
     def _trip(self, why: object) -> None:
         """From now on nobody waits for the store; one task looks whether it is back."""
-        self._trips += 1
-        self._up = False
-        self._away.set()
-        log.warning("memcached cannot be used, the app goes on without it: %s", why or "no answer in time")
+        if self._up:
+            self._trips += 1
+            self._up = False
+            self._away.set()
+            log.warning("memcached cannot be used, the app goes on without it: %s", why)
 
     async def _probing(self) -> None:
         while True:
             await self._away.wait()
             pause = PROBE_FIRST_S
-            while not await self._answers():
+            await self._disconnect()
+            while not self._up:
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, PROBE_LAST_S)
+                await self._connect()
             self._away.clear()
-            self._up = True
             log.info("memcached is back")
             self._backend.is_back()
 
     async def _try(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Every command goes through here. The client has one command at a time on a connection, and counts the
-        wait for a connection into its time-out; so whoever waits does so here, where it is no sign of trouble."""
+        """Every command goes through here. The client has one command at a time on a connection, and who waits
+        for a connection does so here, where it is no sign of trouble."""
         try:
             if not self._up:
                 raise StoreAway("it does not answer")
             async with self._places:
                 if not self._up:
                     raise StoreAway("it does not answer")
-                return await work()
+                return await self._in_time(work, self._settings.timeout_s)
         except (OSError, TimeoutError) as error:
-            if self._up:
-                self._trip(error)
-            raise StoreAway(str(error) or "it did not answer in time") from None
+            self._trip(error)
+            raise StoreAway(str(error)) from None
         except (emcache.CommandError, emcache.ClusterNoAvailableNodes) as error:
             raise StoreAway(f"{type(error).__name__} {error}") from None
+
+    async def _in_time(self, work: Callable[[], Awaitable[T]], timeout_s: float) -> T:
+        """What ``work()`` returns; TimeoutError when it takes longer, and then it goes on until the end of the
+        connections."""
+        task = asyncio.ensure_future(work())
+        self._hung.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.wait({task}, timeout=timeout_s)
+        for _ in range(2):  # what arrived while this process was busy itself is not late
+            if not task.done():
+                await asyncio.sleep(0)
+        if not task.done():
+            raise TimeoutError(f"no answer within {timeout_s:g} s")
+        return task.result()
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._hung.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has it
 
     def numbers(self) -> Mapping[str, int | float]:
         return {"up": int(self._up), "stalls_total": self._trips}

@@ -69,9 +69,7 @@ class MemoryRegion(CacheRegion):
         self.fences.invalidate((key,))
         self.keep(key, entry, self.fences.serial())
 
-    async def open_fill(
-        self, key: str, tags: tuple[str, ...] = (), purpose: Purpose = Purpose.READ
-    ) -> Fill:
+    async def open_fill(self, key: str, tags: tuple[str, ...] = (), purpose: Purpose = Purpose.READ) -> Fill:
         return self.fences.open()
 
     def touched(self, fill: Fill, names: Iterable[str]) -> bool:
