@@ -15,8 +15,11 @@ Two workers on two instances of the database stand for two processes. Every time
 from __future__ import annotations
 
 from tenfold.conformance._queue_claims import ClaimClaims, InsertClaims, OrderKeyClaims
+from tenfold.conformance._queue_machine import MachineClaims
 from tenfold.conformance._queue_settling import KeepingClaims, LeaseClaims, SettleClaims
 
 
-class QueueConformance(InsertClaims, ClaimClaims, OrderKeyClaims, SettleClaims, LeaseClaims, KeepingClaims):
+class QueueConformance(
+    InsertClaims, ClaimClaims, OrderKeyClaims, SettleClaims, LeaseClaims, KeepingClaims, MachineClaims
+):
     """Everything a queue backend promises; see the module's docstring."""
