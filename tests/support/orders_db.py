@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +12,10 @@ import msgspec
 import sqlalchemy as sa
 
 from tenfold._core.clock import Clock, SystemClock
+from tenfold._core.resolve import backend_class
 from tenfold._core.settings import DatabaseSettings
 from tenfold.db import Database
-from tenfold.db.backends.sqlite import Backend
+from tenfold.db.contract import DatabaseBackend
 
 metadata = sa.MetaData()
 orders = sa.Table(
@@ -62,13 +64,13 @@ async def opened(
     metadata: sa.MetaData = metadata,
     **settings: Any,
 ) -> AsyncGenerator[Database]:
-    """A database below ``folder`` with its tables."""
-    backend = Backend.from_url(
+    """A database with its tables: a file below ``folder``, or on the server of ``url``."""
+    backend: DatabaseBackend = backend_class("db", url, where="database.url").from_url(
         url, settings=DatabaseSettings(**settings), data_dir=folder, clock=clock or SystemClock()
     )
     await backend.start()
     engine = backend.sync_engine()
-    metadata.create_all(engine)
+    await asyncio.to_thread(metadata.create_all, engine)
     engine.dispose()
     db = Database("shop", metadata)
     db.bind(backend)

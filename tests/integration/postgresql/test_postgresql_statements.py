@@ -1,0 +1,140 @@
+"""What PostgreSQL does in its own way, made to mean what it means everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from support.orders_db import Order, add_order, count_orders, order_by_id, orders
+from tenfold import errors
+from tenfold.db import Database
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_sums_and_averages_are_of_the_declared_type(db: Database) -> None:
+    """The server gives a Decimal for the sum of big integers."""
+    wide = sa.select(sa.func.sum(sa.cast(orders.c.total, sa.BigInteger)).label("total"))
+    async with db.tx() as tx:
+        await tx.execute(sa.insert(orders), [{"customer": "a", "total": 1}, {"customer": "b", "total": 2}])
+        assert type(await tx.scalar(wide)) is int
+        assert await tx.one(wide, dict) == {"total": 3}
+        mean = sa.select(sa.func.avg(orders.c.total).label("mean"))
+        assert await tx.one(mean, float) == 1.5
+
+
+async def test_a_textual_write_by_a_reader_is_refused(db: Database) -> None:
+    write = sa.text("INSERT INTO orders (customer, total) VALUES ('sly', 0)")
+    with pytest.raises(errors.TransactionMisuse, match=r"Use db\.tx\(\)"):
+        await db.read().all(write)
+    with pytest.raises(errors.TransactionMisuse):
+        async with db.read() as reader:
+            await reader.all(write)
+    assert await db.read().scalar(count_orders) == 0
+
+
+async def test_textual_rows_have_what_the_driver_gives(db: Database) -> None:
+    class Found(msgspec.Struct):
+        id: uuid.UUID
+        at: dt.datetime
+        price: Decimal
+        names: list[str]
+
+    found = await db.read().one(
+        sa.text(
+            "SELECT CAST(:id AS uuid) AS id, CAST(:at AS timestamptz) AS at, 1.50 AS price, ARRAY['a', 'b'] AS names"
+        ),
+        Found,
+        id=uuid.UUID(int=7),
+        at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    )
+    assert found == Found(
+        uuid.UUID(int=7), dt.datetime(2026, 1, 1, tzinfo=dt.UTC), Decimal("1.50"), ["a", "b"]
+    )
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Found) == found
+
+
+async def test_arrays_and_documents_go_in_and_come_out(db: Database) -> None:
+    table = sa.Table(
+        "kinds", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("tags", pg.ARRAY(sa.Text)),
+        sa.Column("doc", pg.JSONB), sa.Column("at", sa.DateTime(timezone=True)),
+    )  # fmt: skip
+    row: dict[str, Any] = {"id": 1, "tags": ["x", "y"], "doc": {"a": [1, None]}, "at": None}
+    async with db.tx() as tx:
+        await tx.execute(
+            sa.text("CREATE TABLE kinds (id int PRIMARY KEY, tags text[], doc jsonb, at timestamptz)")
+        )
+        await tx.execute(sa.insert(table), row)
+        await tx.load(table, [{**row, "id": 2}])
+        assert await tx.all(sa.select(table).order_by(table.c.id), dict) == [row, {**row, "id": 2}]
+        asked = sa.select(table.c.id).where(table.c.id.in_(sa.bindparam("ids", expanding=True)))
+        assert await tx.all(asked, int, ids=[2, 3]) == [2]
+
+
+async def test_a_statement_goes_on_working_after_its_table_was_changed(db: Database) -> None:
+    async with db.tx() as tx:
+        placed = await tx.one(add_order, Order, customer="a")
+    star = sa.text("SELECT * FROM orders")
+    assert len(await db.read().one(star)) == 3
+    async with db.tx() as tx:
+        await tx.execute(sa.text("ALTER TABLE orders ADD COLUMN note TEXT"))
+    assert len(await db.read().one(star, tuple)) == 4
+    assert await db.read().one(order_by_id, Order, id=placed.id) == placed
+
+
+async def test_a_value_that_cannot_be_sent_costs_neither_the_savepoint_nor_the_connection(
+    db: Database,
+) -> None:
+    connected = db.stats()["connections_opened_total"]
+    for _ in range(20):
+        async with db.tx() as tx:
+            with pytest.raises(errors.StatementError):
+                async with tx.savepoint():
+                    await tx.one(order_by_id, Order, id=2**40)
+            await tx.one(add_order, Order, customer="kept")
+    assert await db.read().scalar(count_orders) == 20
+    assert db.stats()["connections_opened_total"] == connected
+
+
+async def test_two_writers_of_one_row_wait_for_each_other_and_serializable_ones_collide(db: Database) -> None:
+    async with db.tx() as tx:
+        placed = await tx.one(add_order, Order, customer="a", total=0)
+
+    async def add(isolation: Any) -> None:
+        async with db.tx(isolation=isolation) as tx:
+            order = await tx.one(
+                order_by_id.with_for_update() if isolation == "default" else order_by_id, Order, id=placed.id
+            )
+            await asyncio.sleep(0.01)
+            await tx.execute(sa.update(orders).values(total=order.total + 1).where(orders.c.id == placed.id))
+
+    await asyncio.gather(add("default"), add("default"))
+    assert (await db.read().one(order_by_id, Order, id=placed.id)).total == 2
+    outcomes = await asyncio.gather(add("serializable"), add("serializable"), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes if outcome is not None] == [errors.SerializationFailure]
+
+
+async def test_transact_gets_through_collisions(db: Database) -> None:
+    async with db.tx() as tx:
+        placed = await tx.one(add_order, Order, customer="a", total=0)
+
+    async def add(tx: Any) -> None:
+        order = await tx.one(order_by_id, Order, id=placed.id)
+        await tx.execute(sa.update(orders).values(total=order.total + 1).where(orders.c.id == placed.id))
+
+    await asyncio.gather(*(db.transact(add, attempts=50) for _ in range(10)))
+    assert (await db.read().one(order_by_id, Order, id=placed.id)).total == 10
+
+
+async def test_a_load_is_a_copy_and_quick(db: Database) -> None:
+    async with db.tx() as tx:
+        assert await tx.load(orders, ({"customer": f"c{n}", "total": n} for n in range(20_000))) == 20_000
+    assert await db.read().scalar(count_orders) == 20_000
