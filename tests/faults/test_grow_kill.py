@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from support.growing import Growing, Writer
+from support.growing import Growing, Writer, grow_commands, growing
 from support.servers import Postgres, running
 from tenfold._core.failpoints import KNOWN
 
+__all__ = ["grow_commands", "growing"]  # fixtures
 POINTS = [name for name in KNOWN if name.startswith("grow.")]
-
-
-@pytest.fixture
-def growing(tmp_path: Path) -> Iterator[Growing]:
-    made = Growing(tmp_path / "data")
-    yield made
-    made.kill()
 
 
 def query(url: str, sql: str) -> list[Any]:
@@ -109,7 +101,14 @@ def test_an_app_killed_during_the_cut_over_loses_nothing(
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("point", ["grow.made", "grow.applied", "grow.drained"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param("grow.made", marks=pytest.mark.soak),
+        pytest.param("grow.applied", marks=pytest.mark.soak),
+        "grow.drained",
+    ],
+)
 def test_a_move_that_was_killed_can_be_given_up_and_begun_anew(
     growing: Growing, postgres_url: str, point: str
 ) -> None:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import httpx2
+import pytest
 
 from support.process import Process
 from support.servers import free_port
 
 TESTS = Path(__file__).parents[1]
-Done = subprocess.CompletedProcess[str]
 
 
 class Growing:
     """One data directory, one process at most, and runs of ``tenfold grow``."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, commands: Commands) -> None:
         self.data = data
+        self._commands = commands
         port, ops_port = free_port(), free_port()
         self.url, self.ops_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ops_port}"
         self._env = {
@@ -53,11 +56,55 @@ class Growing:
 
     def grow(self, *options: str, failpoint: str = "") -> Done:
         """Run the command to its end; it is killed at ``failpoint``."""
-        env = {**os.environ, **self._env} | ({"TENFOLD_FAILPOINTS": f"{failpoint}=kill"} if failpoint else {})
-        command = [sys.executable, "-m", "tenfold", "grow", "support.grow_app:app", *options]
-        return subprocess.run(
-            command, cwd=TESTS, env=env, capture_output=True, text=True, timeout=100, check=False
-        )
+        order = {"options": options, "env": self._env, "failpoint": failpoint}
+        return self._commands.run(order)
+
+
+class Done(NamedTuple):
+    """How a run of the command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Commands:
+    """Forks the command off a process that has imported everything (:mod:`support.grow_zygote`)."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "support.grow_zygote"], cwd=TESTS, text=True,
+            env={**os.environ, "PYTHONPATH": str(TESTS)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, order: dict[str, Any]) -> Done:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return Done(answer["status"], answer["out"], answer["err"])
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def grow_commands() -> Iterator[Commands]:
+    """Runs ``tenfold grow`` for the tests of this process."""
+    made = Commands()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def growing(tmp_path: Path, grow_commands: Commands) -> Iterator[Growing]:
+    """The small app, not started yet."""
+    made = Growing(tmp_path / "data", grow_commands)
+    yield made
+    made.kill()
 
 
 class Writer:
