@@ -3,7 +3,8 @@
 A service's scripts are in ``<its package>/migrations/<service>/versions``, its position in the table
 ``alembic_version_<service>``. All pending scripts of all services run in one transaction where the engine's DDL
 allows it (SQLite, PostgreSQL), under a lock, so that of several processes one migrates and the others find nothing
-left to do.
+left to do. MySQL and MariaDB commit every change of a table by itself: what a failed migration had done stays, is
+recorded script by script, and is said.
 
 A service in development that has no scripts yet gets its tables created as they are declared. Its first script makes
 all of them; a development database that has them already is noted as migrated instead of being asked to make them.
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from tenfold.db.database import Database
 
 log = logging.getLogger("tenfold.db.migrations")
+
+
+_TRANSACTIONAL_DDL = frozenset({"sqlite", "postgresql"})
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -116,17 +120,44 @@ def _by_backend(databases: Sequence[Database]) -> Iterator[tuple[DatabaseBackend
     yield from groups.values()
 
 
+class _Progress:
+    """How far a migration is, for the message when it fails."""
+
+    def __init__(self) -> None:
+        self.applied: list[str] = []
+        self.at = ""
+
+    def so_far(self, connection: sa.Connection) -> str:
+        """What is left of a migration that failed."""
+        if connection.dialect.name in _TRANSACTIONAL_DDL:
+            return "It was rolled back."
+        applied = f"Applied: {', '.join(self.applied)}. " if self.applied else "No script was applied. "
+        return (
+            f"This database cannot undo changes of tables. {applied}{self.at or 'A step'} may be half done: undo by "
+            "hand what it has changed, or what it would do again, and run: tenfold migrate"
+        )
+
+
 @contextmanager
-def _connection(backend: DatabaseBackend, *, write: bool) -> Generator[sa.Connection]:
+def _connection(
+    backend: DatabaseBackend, *, write: bool, progress: _Progress | None = None
+) -> Generator[sa.Connection]:
     """A connection of its own; for writing in one transaction that is also the lock against other processes."""
+    progress = progress or _Progress()
     engine = backend.sync_engine(write=write)
     try:
         with engine.connect() as connection, connection.begin():
-            yield connection
+            try:
+                yield connection
+            except DBAPIError as error:
+                where = f" in {progress.at}" if progress.at else ""
+                raise DatabaseUnavailable(
+                    f"the migration failed{where}: {error.orig}. {progress.so_far(connection)}"
+                ) from error
             if write and engine.dialect.name == "sqlite":
                 _check_foreign_keys(connection)
     except DBAPIError as error:
-        raise DatabaseUnavailable(f"the migration failed: {error.orig}. It was rolled back.") from error
+        raise DatabaseUnavailable(f"the database cannot be migrated: {error.orig}.") from error
     finally:
         engine.dispose()
 
@@ -201,10 +232,11 @@ def _pending(script: ScriptDirectory, current: str, database: Database) -> list[
 def _upgrade(backend: DatabaseBackend, group: Sequence[Database], create: bool) -> list[str]:
     if not any(s.behind for s in _status_of(backend, group)):
         return []  # the ordinary start: no lock is taken
-    with _connection(backend, write=True) as connection:
+    progress = _Progress()
+    with _connection(backend, write=True, progress=progress) as connection:
         done = _upgrade_framework(connection)
         for database in group:
-            done += _upgrade_service(connection, database, create)
+            done += _upgrade_service(connection, database, create, progress)
     return done
 
 
@@ -226,7 +258,9 @@ def _upgrade_framework(connection: sa.Connection) -> list[str]:
     return done
 
 
-def _upgrade_service(connection: sa.Connection, database: Database, create: bool) -> list[str]:
+def _upgrade_service(
+    connection: sa.Connection, database: Database, create: bool, progress: _Progress
+) -> list[str]:
     script = _scripts(database)
     if script is None:
         return _create_tables(connection, database) if create else []
@@ -245,7 +279,17 @@ def _upgrade_service(connection: sa.Connection, database: Database, create: bool
     def steps(revision: Any, _context: Any) -> Any:
         return script._upgrade_revs("head", revision)
 
-    context = _context(connection, database, fn=steps)
+    left = [f"{database.name} {s.revision} ({s.doc})" for s in pending]
+
+    def applied(**_: Any) -> None:
+        progress.applied.append(left.pop(0))
+        progress.at = left[0] if left else ""
+        if connection.dialect.name not in _TRANSACTIONAL_DDL:
+            # The script's tables are there to stay, so the record of it has to be.
+            connection.exec_driver_sql("COMMIT")
+
+    progress.at = left[0]
+    context = _context(connection, database, fn=steps, on_version_apply=[applied])
     with Operations.context(context):
         context.run_migrations()
     return [f"{database.name}: applied {s.revision} ({s.doc})." for s in pending]

@@ -69,7 +69,7 @@ def _connect(target: Target, *, write: bool) -> Any:
     with conn.cursor() as cursor:
         for statement in target.session(mariadb=mariadb, access="READ WRITE" if write else "READ ONLY"):
             cursor.execute(statement)
-        cursor.execute("SET SESSION autocommit = 0, foreign_key_checks = %s", (0 if write else 1,))
+        cursor.execute("SET SESSION autocommit = 0")
     return conn
 
 
