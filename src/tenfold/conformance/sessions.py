@@ -145,9 +145,9 @@ class SessionsConformance(GuardCase):
         async with db.tx() as tx:
             session_id = await sessions.open(tx, "ann")
         for _ in range(3):
-            await clock.advance(29 * DAY_S)
+            clock.jump(29 * DAY_S)
             assert await sessions.find(session_id) == "ann"
-        await clock.advance(4 * DAY_S)
+        clock.jump(4 * DAY_S)
         assert await sessions.find(session_id) is None
 
 

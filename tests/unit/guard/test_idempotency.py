@@ -191,7 +191,7 @@ async def test_the_key_of_a_long_run_stays_taken_while_it_runs(
     try:
         for _ in range(30):
             await clock.advance(2)
-            await settled(guard)
+            await settled(guard, clock)
             with pytest.raises(RequestInProgress):
                 await claimed(guard)
         await claim.finish(REPLY)
@@ -200,12 +200,12 @@ async def test_the_key_of_a_long_run_stays_taken_while_it_runs(
     assert (await replayed(guard)).body == REPLY.body
 
 
-async def settled(guard: IdempotencyGuard) -> None:
-    """Wait until the renewal that is due was written: it has the whole lease again."""
+async def settled(guard: IdempotencyGuard, clock: ManualClock) -> None:
+    """Wait until the renewal that is due was written (it has the whole lease again) and the next one is waited for."""
 
     async def renewed() -> bool:
         found = await guard.store.find("orders.place", "k")
-        return found is not None and found.lease_s > guard.lease_s - 0.01
+        return found is not None and found.lease_s > guard.lease_s - 0.01 and len(clock._sleepers) == 2
 
     await until(renewed, "the renewal")
 

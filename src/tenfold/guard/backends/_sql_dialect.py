@@ -72,18 +72,18 @@ def dialect_of(db: Database) -> Dialect:
     return _known[name]
 
 
-async def alone(db: Database, work: Callable[[Tx], Awaitable[T]]) -> T:
+async def alone(db: Database, work: Callable[[Tx], Awaitable[T]], *, late: bool = False) -> T:
     """``work`` in a short transaction of its own, whatever the operation's does; again when it met a deadlock.
 
-    Raises TransactionMisuse where it would wait for the transaction of its own operation.
+    ``late`` is for what has to be done also when the operation's deadline has passed. Raises TransactionMisuse where it would wait for the transaction of its own operation.
     """
     context = current()
     if holding(context, db.backend) is not None:
         raise TransactionMisuse(
-            "a limit or a lease inside an operation whose own transaction has begun: on SQLite the two would wait for "
-            "each other. Ask for it before the operation's first statement, or set guard.url."
+            "a limit, a lease or an idempotency key inside an operation whose own transaction has begun: on SQLite the "
+            "two would wait for each other. Ask for it before the operation's first statement, or set guard.url."
         )
-    with use(context.child()):
+    with use(context.child(deadline=None) if late else context.child()):
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with db.tx() as tx:

@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tenfold.db.schema import framework, framework_part
-from tenfold.guard.backends._sql_dialect import Dialect, dialect_of
+from tenfold.guard.backends._sql_dialect import Dialect, alone, dialect_of
 from tenfold.guard.idempotency import (
     KEY_MAX_CHARS,
     SCOPE_MAX_CHARS,
@@ -146,18 +146,19 @@ class SqlIdempotencyStore(IdempotencyStore):
             "keep_s": record.keep_s,
             **self.clock(),
         }
-        async with self.db.tx() as tx:
-            if await tx.execute(self.sql.first, values):
-                return True
-            return await tx.execute(self.sql.take_over, values, same_request=record.fingerprint) > 0
+        # Two transactions: on MariaDB an insertion that met a row shares its lock, and two that then want to change it
+        # wait for each other.
+        if await alone(self.db, lambda tx: tx.execute(self.sql.first, values)):
+            return True
+        values["same_request"] = record.fingerprint
+        return await alone(self.db, lambda tx: tx.execute(self.sql.take_over, values)) > 0
 
     async def renew(self, claims: Sequence[tuple[str, str, str]], lease_s: float) -> None:
         rows = [
             {"in_scope": scope, "of_key": key, "held": claim, "lease_s": lease_s, **self.clock()}
             for scope, key, claim in claims
         ]
-        async with self.db.tx() as tx:
-            await tx.execute(self.sql.renew, rows)
+        await alone(self.db, lambda tx: tx.execute(self.sql.renew, rows))
 
     def attempt(self, scope: str, key: str, claim: str) -> Attempt:
         return _SqlAttempt(self, scope, key, claim)
@@ -169,8 +170,7 @@ class SqlIdempotencyStore(IdempotencyStore):
         if not names:
             return 0
         rows = [{"in_scope": name.scope, "of_key": name.key, **self.clock()} for name in names]
-        async with self.db.tx() as tx:
-            await tx.execute(self.sql.delete, rows)
+        await alone(self.db, lambda tx: tx.execute(self.sql.delete, rows))
         return len(names)
 
 
@@ -198,5 +198,4 @@ class _SqlAttempt(Attempt):
 
     async def release(self) -> None:
         await self._operation.undo()
-        async with self._store.db.tx() as tx:
-            await tx.execute(self._store.sql.release, self._row)
+        await alone(self._store.db, lambda tx: tx.execute(self._store.sql.release, self._row), late=True)

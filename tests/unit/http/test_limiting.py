@@ -1,0 +1,218 @@
+"""``limit=`` on operations, services and apps: who is counted, what clients are told, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenfold._core.clock import ManualClock
+from tenfold.app import App
+from tenfold.errors import DeclarationError, StoreUnavailable
+from tenfold.guard.rates import Limit
+from tenfold.http.limiting import address_of
+from tenfold.http.request import Request
+from tenfold.security.authenticator import Authenticator
+from tenfold.security.policy import authenticated, public
+from tenfold.security.principal import Principal
+from tenfold.service import Service
+
+pytestmark = pytest.mark.anyio
+
+
+class ByHeader(Authenticator):
+    async def authenticate(
+        self, headers: Mapping[str, str], cookies: Mapping[str, str], /
+    ) -> Principal | None:
+        key = headers.get("x-api-key")
+        if key is not None:
+            return Principal(id="robot", via="api-key")
+        user = headers.get("x-user")
+        return Principal(id=user, tenant=headers.get("x-tenant"), via="test") if user else None
+
+
+def app_of(service: Service, **options: Any) -> App:
+    return App("shop", [service], auth=ByHeader(), clock=ManualClock(), **options)
+
+
+async def statuses(app: App, *requests: tuple[str, dict[str, str]]) -> list[int]:
+    async with app.test() as t:
+        return [(await t.client.get(path, headers=headers)).status for path, headers in requests]
+
+
+def serve(service: Service, path: str = "/x", **options: Any) -> None:
+    async def handler() -> dict[str, int]:
+        return {"a": 1}
+
+    handler.__name__ = f"get_{path.strip('/')}"
+    service.get(path, **options)(handler)
+
+
+ANN, BOB = {"x-user": "ann"}, {"x-user": "bob"}
+
+
+async def test_a_client_is_told_what_is_left_and_when_to_come_back() -> None:
+    service = Service("shop", auth=public)
+    serve(service, limit="2/minute per address")
+    async with app_of(service).test() as t:
+        first, second, third = [await t.client.get("/x") for _ in range(3)]
+        headers: list[Any] = [r.headers for r in (first, second, third)]
+        assert [h["ratelimit-policy"] for h in headers] == ['"2/minute per address";q=2;w=60'] * 3
+        assert [h["ratelimit"] for h in headers] == [
+            '"2/minute per address";r=1;t=30', '"2/minute per address";r=0;t=60', '"2/minute per address";r=0;t=60',
+        ]  # fmt: skip
+        assert third.status == 429
+        assert third.headers["retry-after"] == "30"
+        told = third.json()
+        assert told["limit"] == "2/minute per address"
+        assert told["retry_after_s"] == 30
+        assert "come back in 30 s" in told["detail"]
+        await t.clock.advance(30)
+        assert (await t.client.get("/x")).status == 200
+
+
+async def test_principals_are_counted_each_and_anonymous_callers_by_address() -> None:
+    service = Service("shop", auth=public)
+    serve(service, limit="1/minute")
+    got = await statuses(app_of(service), *[("/x", who) for who in (ANN, ANN, BOB, {}, {})])
+    assert got == [200, 429, 200, 200, 429]
+
+
+async def test_a_tenant_shares_its_count_and_who_has_none_counts_alone() -> None:
+    service = Service("shop", auth=authenticated)
+    serve(service, limit="2/minute per tenant")
+    one, two = {**ANN, "x-tenant": "t"}, {**BOB, "x-tenant": "t"}
+    got = await statuses(app_of(service), *[("/x", who) for who in (one, two, one, ANN, BOB)])
+    assert got == [200, 200, 429, 200, 200]
+
+
+async def test_api_keys_are_counted_each() -> None:
+    service = Service("shop", auth=public)
+    serve(service, limit="1/minute per api key")
+    one, two = {"x-api-key": "1"}, {"x-api-key": "2"}
+    assert await statuses(app_of(service), *[("/x", who) for who in (one, one, two)]) == [200, 429, 200]
+
+
+async def test_an_operation_as_a_whole_can_be_limited() -> None:
+    service = Service("shop", auth=public)
+    serve(service, limit="2/minute per operation")
+    assert await statuses(app_of(service), *[("/x", who) for who in (ANN, BOB, {})]) == [200, 200, 429]
+
+
+async def test_app_service_and_operation_limit_together_and_none_lifts_them() -> None:
+    service = Service("shop", auth=public, limit="3/minute per address")
+    serve(service, "/x", limit="2/minute per address")
+    serve(service, "/y")
+    serve(service, "/free", limit=None)
+    asked = [("/x", ANN), ("/x", ANN), ("/x", ANN), ("/y", ANN), ("/y", ANN), ("/free", ANN)]
+    assert await statuses(app_of(service), *asked) == [200, 200, 429, 200, 429, 200]
+    shared = Service("shop", auth=public)
+    serve(shared, "/x")
+    serve(shared, "/y")
+    app = app_of(shared, limit="2/minute per address")
+    assert await statuses(app, ("/x", {}), ("/y", {}), ("/x", {})) == [200, 200, 429]
+
+
+async def test_a_cost_may_depend_on_the_request() -> None:
+    def pages(request: Request) -> int:
+        return int(request.headers.get("x-pages", "1"))
+
+    service = Service("shop", auth=public)
+    serve(service, limit=Limit("10/minute per address", cost=pages))
+    asked = [{"x-pages": "8"}, {"x-pages": "5"}, {"x-pages": "2"}, {"x-pages": "11"}]
+    async with app_of(service).test() as t:
+        got = [await t.client.get("/x", headers=h) for h in asked]
+    assert [r.status for r in got] == [200, 429, 200, 429]
+    assert got[1].headers["retry-after"] == "18"
+    assert "retry-after" not in got[3].headers
+
+
+async def test_a_refused_request_is_neither_decoded_nor_run() -> None:
+    service = Service("shop", auth=public)
+    ran = 0
+
+    @service.post("/x", limit="1/minute per address")
+    async def place(n: dict[str, int]) -> dict[str, int]:
+        nonlocal ran
+        ran += 1
+        return n
+
+    async with app_of(service).test() as t:
+        assert (
+            await t.client.post("/x", content=b"{}", headers={"content-type": "application/json"})
+        ).status == 200
+        assert (await t.client.post("/x", content=b"not json")).status == 429
+    assert ran == 1
+
+
+async def test_limits_survive_the_loss_of_their_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service("shop", auth=public)
+    serve(service, "/x", limit="1/minute per address")
+    serve(service, "/y", limit=Limit("1/minute per address", away="closed"))
+    app = app_of(service)
+    async with app.test() as t:
+        store = app.assembly.guards.limiter.store
+
+        async def away(cells: object) -> None:
+            raise StoreUnavailable("gone")
+
+        monkeypatch.setattr(store, "take_now", lambda cells: None)
+        monkeypatch.setattr(store, "take", away)
+        assert [(await t.client.get("/x")).status for _ in range(2)] == [200, 429]
+        refused = await t.client.get("/y")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+
+
+def test_an_operation_without_a_limit_has_no_line_of_it() -> None:
+    service = Service("shop", auth=public)
+    serve(service, "/x")
+    serve(service, "/y", limit="1/minute per address")
+    app = app_of(service)
+    from tenfold.assembly import Assembly
+
+    free, limited = Assembly(app).http.endpoints[:2]
+    assert "limit" not in free.source
+    assert "limit" in limited.source
+    assert ("429" in app.openapi()["paths"]["/x"]["get"]["responses"]) is False
+    assert ("429" in app.openapi()["paths"]["/y"]["get"]["responses"]) is True
+
+
+def test_a_wrong_limit_names_the_operation_and_the_position() -> None:
+    service = Service("shop", auth=public)
+    serve(service, limit="20/minut")
+    (sentence,) = app_of(service).check()
+    assert "test_limiting.py" in sentence
+    assert "character 4: 'minut'" in sentence
+    with pytest.raises(DeclarationError, match="character 1"):
+        Service("other", limit="lots")
+
+
+def test_production_without_a_database_asks_where_to_count(tmp_path: Path) -> None:
+    service = Service("shop", auth=public, limit="5/second per address")
+    serve(service)
+    app = app_of(service)
+    production = {"TENFOLD_APP_ENV": "production", "TENFOLD_APP_SECRET_KEY": "k" * 40}
+    app.configure(environ=production, app__data_dir=str(tmp_path))
+    assert any("guard.url" in sentence for sentence in app.check())
+    app.configure(environ={**production, "TENFOLD_GUARD_URL": "memory:"}, app__data_dir=str(tmp_path))
+    assert app.check() == []
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_an_address_counts_as_what_one_household_has(host: str, counted: str) -> None:
+    async def receive() -> dict[str, Any]:
+        raise AssertionError
+
+    request = Request("GET", "/", (), b"", [], {}, receive, {"client": (host, 1)})
+    assert address_of(request) == counted
