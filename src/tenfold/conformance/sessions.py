@@ -72,6 +72,8 @@ class SessionsConformance(GuardCase):
         """A revocation is seen by everybody when it is acknowledged, and touching brings nothing back."""
         record = session(name, now)
         await create(store, db, record)
+        assert await other.get(record.hash, now) == record  # whoever caches has it now
+        assert await store.get(record.hash, now) == record
         async with db.tx() as tx:
             assert await store.revoke(record.hash, tx=tx)
         assert await other.get(record.hash, now) is None
