@@ -54,6 +54,17 @@ class Growing:
         if process is not None:
             process.kill()
 
+    def stop(self) -> None:
+        """SIGTERM, and its end."""
+        process, self._process = self._process, None
+        assert process is not None
+        with process:
+            assert process.stop() == 0, process.output
+
+    def hide_ops(self) -> None:
+        """From now on the command is told another port than the process has."""
+        self._env["TENFOLD_OPS_PORT"] = str(free_port())
+
     def grow(self, *options: str, failpoint: str = "") -> Done:
         """Run the command to its end; it is killed at ``failpoint``."""
         order = {"options": options, "env": self._env, "failpoint": failpoint}
