@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -22,6 +23,7 @@ class Cluster:
     def __init__(self, primary: Postgres, standbys: list[Standby]) -> None:
         self.primary = primary
         self.standbys = standbys
+        self._thread = ThreadPoolExecutor(1)
 
     def urls(self, database: str) -> list[str]:
         return [standby.url(database) for standby in self.standbys]
@@ -29,6 +31,10 @@ class Cluster:
     def catch_up(self) -> None:
         for standby in self.standbys:
             standby.catch_up()
+
+    async def start(self, server: Postgres) -> None:
+        """Start one again. Servers die with the thread that started them, so that is not one of the loop's."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, server.start)
 
     async def pause(self) -> None:
         """No standby applies anything from now on."""

@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 
 
 class Position(NamedTuple):
-    """A place in a database's log of changes. Compares as the log grows, also across a promotion, which begins a
-    new timeline at the place where the promoted copy had come to."""
+    """A place in a database's log of changes. Of two writes the later compares as greater, also across a promotion,
+    which begins a new timeline at the place where the promoted copy had come to."""
 
     timeline: int
     offset: int

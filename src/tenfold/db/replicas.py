@@ -118,6 +118,12 @@ class Replicas:
             backend = self._make(url)
         except ConfigError as error:
             raise ConfigError(error.what, where=f"{WHERE}[{index}]", remedy=error.remedy) from error
+        if type(backend) is not type(self.primary):
+            raise ConfigError(
+                f"a database at {backend.url.partition(':')[0]}: is no replica of one at "
+                f"{self.primary.url.partition(':')[0]}:.",
+                where=f"{WHERE}[{index}]", remedy="Name standbys of the server at database.url.",
+            )  # fmt: skip
         backend.copy = True
         name = f"replica {index} ({backend.address})"
         return Node(name, backend, self._clock, self._replica_seen)

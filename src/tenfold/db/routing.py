@@ -56,10 +56,14 @@ def check_consistency(consistency: object) -> None:
 
 
 def fits(candidate: Candidate, position: Position, as_of: float, now: float) -> bool:
-    """Whether a read that needs ``position`` and everything committed before ``as_of`` may go there."""
+    """Whether a read that needs ``position`` and everything committed before ``as_of`` may go there.
+
+    A copy on a later timeline is known to follow it, not to have applied any of it yet: both numbers count.
+    """
     return (
         candidate.up
-        and candidate.position >= position
+        and candidate.position.timeline >= position.timeline
+        and candidate.position.offset >= position.offset
         and candidate.as_of >= as_of
         and candidate.shunned_until <= now
     )
@@ -123,8 +127,10 @@ class History:
 
     def as_of(self, position: Position) -> float:
         """The latest noted time whose commits are all below ``position``; NEVER when that is too long ago."""
-        at = bisect_right(self._positions, position)
-        return self._times[at - 1] if at else NEVER
+        at = bisect_right(self._positions, position) - 1
+        while at >= 0 and self._positions[at].offset > position.offset:
+            at -= 1  # a copy that follows a new timeline and has not yet applied all of the old one
+        return self._times[at] if at >= 0 else NEVER
 
     @property
     def last(self) -> Position:

@@ -409,6 +409,14 @@ async def test_a_primary_that_the_url_names_too_waits_until_it_is_a_standby() ->
         assert await world.read() == "b:5432/x"
 
 
+async def test_another_kind_of_database_is_refused_as_a_replica() -> None:
+    class OtherNode(FakeNode):
+        pass
+
+    with pytest.raises(ConfigError, match=r"^database\.replicas\[0\]: a database at fake: is no replica"):
+        await World(OtherNode("a")).replicas.start()
+
+
 async def test_a_copy_of_another_database_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^database\.replicas\[0\]: a is a copy of another database"):
         await World(FakeNode("a", cluster="c2")).replicas.start()

@@ -48,6 +48,10 @@ def test_a_write_whose_timeline_has_ended_is_on_the_next_one() -> None:
     assert chosen(Copy(Position(2, 60)), position=Position(1, 50)) is not None
 
 
+def test_a_copy_that_follows_the_new_timeline_may_not_have_applied_the_old_one() -> None:
+    assert chosen(Copy(Position(2, 40)), position=Position(1, 50)) is None
+
+
 @pytest.mark.parametrize(
     "copy", [Copy(up=False), Copy(as_of=NOW - 10.1), Copy(shunned_until=NOW + 0.1), Copy(as_of=NEVER)]
 )
@@ -112,6 +116,14 @@ def test_an_old_primary_that_comes_back_changes_nothing() -> None:
     history.note(2.0, Position(1, 5_000))
     assert history.as_of(Position(1, 5_000)) == NEVER
     assert history.as_of(Position(2, 10)) == 1
+
+
+def test_a_copy_that_follows_the_new_timeline_is_as_old_as_what_it_has_applied() -> None:
+    history = History(60)
+    for second, at in enumerate([(1, 10), (1, 20), (2, 21), (2, 30)]):
+        history.note(float(second), Position(*at))
+    assert history.as_of(Position(2, 15)) == 0
+    assert history.as_of(Position(2, 25)) == 2
 
 
 def test_the_history_is_bounded() -> None:
