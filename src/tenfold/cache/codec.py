@@ -118,7 +118,7 @@ def shape_of(value: Any) -> Shape:
         return ["error", _path(type_)]
     if not _holds_data(type_):
         raise TypeError(f"{_path(type_)} is no class that only holds data.")
-    return ["class", _path(type_), fingerprint(type_)]
+    return ["class", _path(type_), fingerprint(cast("Any", type_))]
 
 
 def _series(name: str, value: Iterable[Any]) -> Shape:
@@ -268,7 +268,7 @@ def _data_class(path: str, expected: str) -> Any:
     found = _class(path)
     if not _holds_data(found):
         raise TypeError(f"{path} is no class that only holds data.")
-    if fingerprint(found) != expected:
+    if fingerprint(cast("Any", found)) != expected:
         raise TypeError(f"{path} has other fields here.")
     return found
 

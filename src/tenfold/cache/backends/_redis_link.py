@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import hiredis
 
 from tenfold._core.clock import Clock
-from tenfold.cache.backends._tiers import StoreAway
+from tenfold.cache.backends._store import StoreAway
 from tenfold.errors import ConfigError
 
 log = logging.getLogger("tenfold.cache")
@@ -96,7 +96,7 @@ class _Wire(asyncio.Protocol):
         reply: asyncio.Future[Any] = loop.create_future()
         if not self._out:
             loop.call_soon(self._flush)
-        self._out.append(hiredis.pack_command(tuple(args)))  # type: ignore[arg-type]
+        self._out.append(hiredis.pack_command(tuple(args)))
         self.pending.append((reply, loop.time(), now))
         return reply
 
@@ -140,9 +140,9 @@ class _Wire(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.fail_all("the connection was closed")
-        self._link.closed(self, error)
+        self._link.closed(self, exc)
 
 
 class RedisLink:

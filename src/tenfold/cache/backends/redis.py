@@ -17,7 +17,7 @@ from tenfold._core.clock import Clock
 from tenfold._core.settings import CacheSettings
 from tenfold.cache.backends import _redis_scripts as scripts
 from tenfold.cache.backends._redis_link import Address, RedisLink, Refused
-from tenfold.cache.backends._tiers import (
+from tenfold.cache.backends._store import (
     BUSY,
     NOTHING,
     REGION,
@@ -29,9 +29,9 @@ from tenfold.cache.backends._tiers import (
     Store,
     StoreAway,
     Stored,
-    TieredBackend,
     Wait,
 )
+from tenfold.cache.backends._tiers import TieredBackend
 from tenfold.cache.contract import Capabilities
 from tenfold.cache.policy import NEVER, Purpose
 from tenfold.errors import ConfigError
