@@ -9,13 +9,17 @@ import pytest
 from support.snippets import ROOT, Block, PageRun, blocks_of, commands_of, missing_line, pages, runnable
 
 PAGES = {str(page.relative_to(ROOT)): blocks_of(page) for page in pages()}
+SERVERS = {"postgresql://shop:secret@db.example/shop": "postgres_url"}
+"""Addresses as pages show them, and the fixtures of what stands behind them."""
 WITH_SNIPPETS = [name for name, blocks in PAGES.items() if any(map(runnable, blocks))]
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", WITH_SNIPPETS)
-def test_every_snippet_of_the_page_runs(page: str, tmp_path: Path) -> None:
-    with PageRun(tmp_path) as run:
+def test_every_snippet_of_the_page_runs(page: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    text = "".join(block.code for block in PAGES[page])
+    servers = {shown: request.getfixturevalue(name) for shown, name in SERVERS.items() if shown in text}
+    with PageRun(tmp_path, servers) as run:
         for block in filter(runnable, PAGES[page]):
             run.run(block)
 

@@ -9,8 +9,8 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -141,10 +141,14 @@ for line in sys.stdin:
 
 
 class PageRun:
-    """Runs the blocks of one page in ``folder``. Raises AssertionError with the place of the block."""
+    """Runs the blocks of one page in ``folder``. Raises AssertionError with the place of the block.
 
-    def __init__(self, folder: Path) -> None:
+    ``servers`` maps addresses as the page shows them to those of real servers.
+    """
+
+    def __init__(self, folder: Path, servers: Mapping[str, str] | None = None) -> None:
         self.folder = self.cwd = folder
+        self._servers = servers or {}
         self._ports = {"8000": str(_free_port()), "8001": str(_free_port())}
         self._server: Process | None = None
         self._python: subprocess.Popen[str] | None = None
@@ -162,6 +166,8 @@ class PageRun:
 
     def run(self, block: Block) -> None:
         """Run one block by its language."""
+        for shown, real in self._servers.items():
+            block = replace(block, code=block.code.replace(shown, real))
         named = _FILE.match(block.code.partition("\n")[0])
         if block.language == "console":
             for command in commands_of(block.code):

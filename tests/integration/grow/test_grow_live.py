@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
-import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from support.shop_server import Shop
+from support.shop_server import EXAMPLES, Shop
 from support.traffic import SKUS, STOCK, Traffic
 
 Grow = Callable[..., Any]
 
-RATE = 200.0
 PAUSE_MAX_S = 2.0
+LEDGER = Path(
+    os.environ.get("SHOP_LEDGER", Path(__file__).parents[4] / "shared/data/online_retail_sample.csv")
+)
+AGREED = "replay: orders=236 lines=4688 receipts=236 revenue=93029.47 ledger=93029.47 difference=0.00"
 
 
-def books(url: str) -> dict[str, object]:
+def books(url: str) -> dict[str, Any]:
     """What the new database says about the traffic's orders."""
     engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as connection:
@@ -41,7 +47,7 @@ def books(url: str) -> dict[str, object]:
     return found
 
 
-def settled_books(url: str, seconds: float) -> dict[str, object]:
+def settled_books(url: str, seconds: float) -> dict[str, Any]:
     """The books once no message is pending."""
     until = time.monotonic() + seconds
     while (found := books(url))["pending"] and time.monotonic() < until:
@@ -72,13 +78,35 @@ def pause_s(said: str) -> float:
     return float(found[1])
 
 
-@pytest.mark.timeout(150)
-def test_a_shop_under_traffic_moves_to_postgresql(shop: Shop, grow: Grow, postgres_url: str) -> None:
-    with Traffic(shop.url, RATE) as traffic:
-        time.sleep(1.0)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("rate", "before_s"),
+    [(100.0, 1.0), pytest.param(200.0, 60.0, marks=pytest.mark.soak)],
+    ids=["quick", "soak"],
+)
+def test_a_shop_under_traffic_moves_to_postgresql(
+    shop: Shop, grow: Grow, postgres_url: str, rate: float, before_s: float
+) -> None:
+    with Traffic(shop.url, rate) as traffic:
+        time.sleep(before_s)
         done = grow("--to", postgres_url, "--live", shop.ops_url)
         time.sleep(1.0)
     assert done.returncode == 0, done.stdout + done.stderr
     assert pause_s(done.stdout) <= PAUSE_MAX_S
     judge(shop, traffic, postgres_url)
-    assert sqlite3.connect(shop.data / "app.db").execute("SELECT moved_at FROM tenfold_grow").fetchone()[0]
+
+
+@pytest.mark.skipif(not LEDGER.exists(), reason=f"the ledger {LEDGER} is not here")
+@pytest.mark.timeout(180)
+def test_a_ledger_is_sold_to_the_penny_while_the_shop_moves(
+    shop: Shop, grow: Grow, postgres_url: str
+) -> None:
+    """Orders are placed and receipts sent from the first to the last moment of the move."""
+    command = [sys.executable, "-m", "shop.replay", str(LEDGER), "--url", shop.url]
+    with subprocess.Popen(command, cwd=EXAMPLES, text=True, stdout=subprocess.PIPE) as replay:
+        done = grow("--to", postgres_url, "--live", shop.ops_url)
+        said, _ = replay.communicate(timeout=150)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said.splitlines()[-1] == AGREED
+    found = settled_books(postgres_url, 10)
+    assert (len(found["orders"]), found["receipts"], found["dead"]) == (236, 236, 0)
