@@ -103,10 +103,17 @@ class Ddl(MySQLDDLCompiler):
             parts.append(f"DEFAULT CHARACTER SET utf8mb4 COLLATE {COLLATION[bool(dialect.is_mariadb)]}")
         return " ".join(parts)
 
+    def define_constraint_deferrability(self, constraint: Any) -> str:
+        if constraint.deferrable:
+            raise CompileError(
+                "MySQL and MariaDB check every constraint at once and cannot defer one; declare it without "
+                "deferrable=True"
+            )
+        return ""
 
-    def visit_create_index(self, create: Any, **kw: Any) -> str:
+    def visit_create_index(self, create: Any, *args: Any, **kw: Any) -> str:
         """There are no partial indexes: those of the framework begin with the column of their condition."""
-        text = super().visit_create_index(create, **kw)
+        text = super().visit_create_index(create, *args, **kw)
         lead = create.element.info.get("lead")
         return text.replace(" (", f" ({lead}, ", 1) if lead else text
 

@@ -4,7 +4,7 @@ Everything with a value in it is prepared by the server and executed over the bi
 escaped into SQL, and neither a character set nor ``NO_BACKSLASH_ESCAPES`` can turn one into code. Only statements
 without values, such as COMMIT, are sent as text; several in one string are refused by the server.
 
-A statement that runs out of time is killed by :class:`Killer` from another connection. When that does not help,
+A statement that runs out of time is killed by the :class:`Killer` from another connection. When that does not help,
 because the server does not answer at all, the connection is closed.
 """
 
@@ -12,91 +12,47 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import struct
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from asyncmy.connection import Connection
-from asyncmy.constants.CLIENT import FOUND_ROWS, MULTI_STATEMENTS
-
 from tenfold.db.backends import _mysql_errors as errors
-from tenfold.db.backends._mysql_dialect import COLLATION, SQL_MODE
+from tenfold.db.backends._mysql_cursor import Pieces
 from tenfold.db.backends._mysql_errors import VendorError, translate
+from tenfold.db.backends._mysql_target import Target, connect, version_of
+from tenfold.db.backends._mysql_values import (
+    BULK_ROWS,
+    PARAMETERS_MAX,
+    PLAIN,
+    check,
+    in_pieces,
+    refuse_ends,
+)
 from tenfold.db.backends._pool import Link as PoolLink
 from tenfold.db.contract import Args, Rows
 from tenfold.db.plan import Plan
 from tenfold.errors import DatabaseError, DatabaseUnavailable, StatementError, StatementTimeout
 
 if TYPE_CHECKING:
+    from tenfold.db.backends._mysql_killer import Killer
     from tenfold.db.backends._mysql_returning import ReturningPlan
 
 T = TypeVar("T")
 
 STATEMENTS_MAX = 100
 """Prepared statements of one connection. The server's default limit for all connections is 16,382."""
-LIMIT_SLACK_S = 5.0
 GRACE_S = 0.25
 """How long a killed statement may take to end before its connection is closed."""
-BULK_ROWS = 1_000
-BULK_BYTES = 4 * 1024 * 1024
-"""Of one round trip of :meth:`Link.run_many`, at most; the server's default max_allowed_packet is 16 MiB."""
-
-PARAMETERS_MAX = 60_000
-"""Of one statement; the protocol allows 65,535."""
 _GOODBYE_S = 1.0
-_COM_STMT_FETCH = 0x1C
-_CURSOR_READ_ONLY = 1
-_CURSOR_EXISTS = 0x40
-_LAST_ROW_SENT = 0x80
-_END = 0xFE
-
-_NO_SUCH_THREAD = 1094
-
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, Decimal})
-_STORABLE = (date, time, timedelta, int, float, str, bytes, bytearray, Decimal)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where and how to connect."""
+class _Late(StatementTimeout):
+    """An answer came, but after the server had been told to stop."""
 
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-    database: str
-    ssl: Any = None
-    statement_timeout_s: float = 30.0
-    lock_timeout_s: float = 10.0
-    connect_timeout_s: float = 5.0
-
-    @property
-    def address(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    def session(self, *, mariadb: bool, access: str = "READ ONLY") -> tuple[str, ...]:
-        """What every connection is told first. Reading is the default, so that no reader can write."""
-        return (
-            f"SET NAMES utf8mb4 COLLATE {COLLATION[mariadb]}",
-            self.limit(self.statement_timeout_s, mariadb=mariadb),
-            f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, "
-            f"innodb_lock_wait_timeout = {max(1, round(self.lock_timeout_s))}, "
-            f"lock_wait_timeout = {max(1, round(self.lock_timeout_s))}, wait_timeout = 28800",
-            f"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, {access}",
-        )
-
-    @staticmethod
-    def limit(seconds: float, *, mariadb: bool) -> str:
-        """Let the server itself stop what runs for longer, in case that we are not there any more to do so. MySQL
-        limits reading only."""
-        if mariadb:
-            return f"SET SESSION max_statement_time = {seconds + LIMIT_SLACK_S:.3f}"
-        return f"SET SESSION max_execution_time = {round((seconds + LIMIT_SLACK_S) * 1000)}"
+    def __init__(self, plan: Plan | None, done: Any) -> None:
+        super().__init__(str(_no_time(plan)))
+        self.done = done
 
 
 class Link(PoolLink):
@@ -120,71 +76,59 @@ class Link(PoolLink):
 
     @classmethod
     async def open(cls, target: Target, killer: Killer) -> Link:
-        """Connect and prepare the session. Raises the driver's errors, OSError or TimeoutError."""
-        conn: Any = Connection(
-            host=target.host, port=target.port, user=target.user, password=target.password,
-            database=target.database or None, charset="utf8mb4", client_flag=FOUND_ROWS, autocommit=None,
-            connect_timeout=target.connect_timeout_s, ssl=target.ssl, program_name="tenfold",
-        )  # fmt: skip
-        conn._client_flag &= ~MULTI_STATEMENTS  # the driver always asks for what we never want
-        try:
-            async with asyncio.timeout(target.connect_timeout_s):
-                await conn.connect()
-                link = cls(conn, target, killer)
-                for statement in target.session(mariadb=link.mariadb):
-                    await conn.query(statement)
-        except BaseException:
-            conn.close()
-            raise
-        return link
+        """Connect. Raises the driver's errors, OSError or TimeoutError."""
+        return cls(await connect(target), target, killer)
 
     # ── statements ──
 
     async def fetch(self, plan: Plan, args: Args, budget_s: float) -> Rows:
         """All rows of one statement."""
-        result = await self._guarded(self._execute(plan, args), budget_s, plan)
+        result = await self.guarded(self._execute(plan, args), budget_s, plan)
         if plan.columns is None:
             plan.learn_columns([column[0] for column in result.description or ()])
         return list(result.rows or ())
 
     async def run(self, plan: Plan, args: Args, budget_s: float) -> int:
         """Rows that one statement matched (UPDATE), inserted or deleted."""
-        result = await self._guarded(self._execute(plan, args), budget_s, plan)
+        result = await self.guarded(self._execute(plan, args), budget_s, plan)
         return _changed(result, plan)
 
     async def run_many(self, plan: Plan, many: Sequence[Args], budget_s: float) -> int:
         """One statement per element; in one round trip per :data:`BULK_ROWS` where the server can."""
-        return await self._guarded(self._run_many(plan, many), budget_s, plan)
+        return await self.guarded(self._run_many(plan, many), budget_s, plan)
 
     async def returning(self, plan: ReturningPlan, params: Mapping[str, Any], budget_s: float) -> Rows:
         """The rows of a RETURNING that the server does not have."""
-        return await self._guarded(plan.perform(params, self._execute), budget_s, plan)
+        return await self.guarded(plan.perform(params, self._execute), budget_s, plan)
 
     async def load(self, plan: Plan, columns: Sequence[str], many: Sequence[Args], budget_s: float) -> int:
         """Insert many rows, in few round trips whatever their values are."""
-        return await self._guarded(self._load(plan, columns, many), budget_s, plan)
+        return await self.guarded(self._load(plan, columns, many), budget_s, plan)
 
     async def perform(self, sql: str, args: Args, budget_s: float) -> Any:
         """Any statement; the driver's result."""
-        return await self._guarded(self._execute(Plan(sql, (), None), args), budget_s, None)
+        return await self.guarded(self._execute(Plan(sql, (), None), args), budget_s, None)
 
     async def raw(self, call: Callable[[Any], Any], budget_s: float) -> Any:
         """``call(connection)``, awaited when it has to be."""
-        return await self._guarded(_awaited(call, self.conn), budget_s, None)
+        return await self.guarded(_awaited(call, self.conn), budget_s, None)
 
     async def command(self, sql: str, budget_s: float) -> Any:
-        """A statement without values, as text."""
-        return await self._guarded(self._text(sql), budget_s, None)
+        """A statement without values that happens whole or not at all, as text."""
+        try:
+            return await self.guarded(self._text(sql), budget_s, None)
+        except _Late as late:
+            return late.done
 
     async def cursor(self, plan: Plan, args: Args, chunk: int, budget_s: Callable[[], float]) -> Pieces:
         """The rows in pieces, from a cursor that the server keeps: other statements may run in between."""
         pieces = Pieces(self, plan, args, chunk, budget_s)
-        await self._guarded(pieces.open(), budget_s(), plan)
+        await self.guarded(pieces.open(), budget_s(), plan)
         return pieces
 
     async def _execute(self, plan: Plan, args: Args) -> Any:
-        if not _PLAIN.issuperset(map(type, args)):
-            _check(args)
+        if not PLAIN.issuperset(map(type, args)):
+            check(args)
         statement = self._statements.get(plan.sql)
         if statement is None:
             statement = await self._prepare(plan.sql)
@@ -201,6 +145,7 @@ class Link(PoolLink):
 
     async def _prepare(self, sql: str) -> Any:
         """A prepared statement that is kept; None where the server prepares no such statements."""
+        refuse_ends(sql)
         while len(self._statements) >= STATEMENTS_MAX:
             await self._statements.popitem(last=False)[1].close()
         try:
@@ -227,7 +172,7 @@ class Link(PoolLink):
 
     async def _run_many(self, plan: Plan, many: Sequence[Args]) -> int:
         changed = 0
-        for piece in _pieces(many):
+        for piece in in_pieces(many):
             done = await self._in_bulk(plan, piece)
             if done is None:
                 done = sum([_changed(await self._execute(plan, args), plan) for args in piece])
@@ -236,7 +181,7 @@ class Link(PoolLink):
 
     async def _load(self, plan: Plan, columns: Sequence[str], many: Sequence[Args]) -> int:
         loaded = 0
-        for piece in _pieces(many):
+        for piece in in_pieces(many):
             done = await self._in_bulk(plan, piece)
             loaded += await self._insert_rows(plan, len(columns), piece) if done is None else done
         return loaded
@@ -257,7 +202,7 @@ class Link(PoolLink):
         if len(many) == 1 or not (plan.writes and self.conn._bulk_supported):
             return None
         for args in many:
-            _check(args)
+            check(args)
         statement = self._statements.get(plan.sql) or await self._prepare(plan.sql)
         try:
             return int((await statement.execute_bulk(many)).affected_rows)
@@ -266,7 +211,7 @@ class Link(PoolLink):
 
     # ── time, cancellation, failures ──
 
-    async def _guarded(self, work: Coroutine[Any, Any, T], budget_s: float, plan: Plan | None) -> T:
+    async def guarded(self, work: Coroutine[Any, Any, T], budget_s: float, plan: Plan | None) -> T:
         """``work``, stopped when its time is over; the driver's errors as ours."""
         if budget_s <= 0 or self.doubtful:
             work.close()
@@ -278,6 +223,7 @@ class Link(PoolLink):
                 await self.conn.query(self.target.limit(budget_s, mariadb=self.mariadb))
                 self._limit_s = budget_s
             done = await work
+            self.used = True
         except asyncio.CancelledError:
             self.doubtful = True
             raise
@@ -285,13 +231,16 @@ class Link(PoolLink):
             raise
         except Exception as error:
             raise self._failed(error, plan) from error
-        else:
-            self.used = True
-            return done
         finally:
             self._busy = False
             alarm.cancel()
             work.close()
+        if self._expired:
+            # Some functions, such as sleep() and benchmark(), return something when they are killed. And the server
+            # may still be about to kill, whatever is sent next.
+            self.doubtful = True
+            raise _Late(plan, done)
+        return done
 
     def _failed(self, error: Exception, plan: Plan | None) -> DatabaseError:
         expired = self._expired and (errors.is_lost(error) or errors.number(error) in errors.KILLED)
@@ -306,7 +255,7 @@ class Link(PoolLink):
     def _expire(self) -> None:
         if self._busy:
             self._expired = True
-            self._killer.kill(self, query_only=True)
+            self._killer.kill(self.target, self.id, query_only=True)
             asyncio.get_running_loop().call_later(GRACE_S, self._give_up)
 
     def _give_up(self) -> None:
@@ -324,7 +273,7 @@ class Link(PoolLink):
     async def discard(self) -> None:
         # The server notices a closed connection only between statements.
         self.conn.close()
-        await self._killer.kill(self, query_only=False)
+        await self._killer.kill(self.target, self.id, query_only=False)
 
     async def close(self) -> None:
         try:
@@ -334,122 +283,6 @@ class Link(PoolLink):
             self.conn.close()
 
 
-class Pieces:
-    """The rows of one statement, fetched as they are asked for."""
-
-    def __init__(self, link: Link, plan: Plan, args: Args, chunk: int, budget_s: Callable[[], float]) -> None:
-        self._link, self._plan, self._args, self._chunk = link, plan, args, chunk
-        self._budget_s = budget_s
-        self._statement: Any = None
-        self._ready: list[Any] = []
-        """Rows that came at once, because the statement has no cursor."""
-        self._more = False
-
-    async def open(self) -> None:
-        """Execute. The statement is prepared anew: it can have one cursor only."""
-        conn = self._link.conn
-        _check(self._args)
-        statement = self._statement = await conn.prepare(self._plan.sql)
-        statement._execute_header = struct.pack("<IBI", statement._statement_id, _CURSOR_READ_ONLY, 1)
-        result = await statement.execute(self._args)
-        if self._plan.columns is None:
-            self._plan.learn_columns([column[0] for column in result.description or ()])
-        self._ready = list(result.rows or ())
-        self._more = bool(result.server_status & _CURSOR_EXISTS)
-
-    async def next(self) -> Rows:
-        """The next rows; empty at the end."""
-        if self._ready:
-            rows, self._ready = self._ready[: self._chunk], self._ready[self._chunk :]
-            return rows
-        if not self._more:
-            return []
-        return await self._link._guarded(self._fetch(), self._budget_s(), self._plan)
-
-    async def _fetch(self) -> Rows:
-        conn, statement = self._link.conn, self._statement
-        await conn._execute_command(_COM_STMT_FETCH, struct.pack("<II", statement._statement_id, self._chunk))
-        specs = statement._meta[4]
-        rows: Rows = []
-        while True:
-            packet = await conn.read_packet()
-            data: bytes = packet.get_all_data()
-            if data[0] == _END:
-                self._more = not _status(data, short=not conn._deprecate_eof) & _LAST_ROW_SENT
-                return rows
-            rows.append(packet.read_binary_row(specs))
-
-    async def close(self) -> None:
-        """Let the server forget the rows that were not fetched."""
-        self._more = False
-        if self._statement is not None and not self._link.doubtful:
-            await self._statement.close()
-
-
-class Killer:
-    """Stops statements from a connection of its own, made when first needed."""
-
-    def __init__(self) -> None:
-        self._conns: dict[Target, Any] = {}
-        self._todo: list[tuple[Target, str]] = []
-        self._task: asyncio.Task[None] | None = None
-        self.kills = 0
-
-    def kill(self, link: Link, *, query_only: bool) -> asyncio.Task[None]:
-        """Stop what ``link`` runs; with all that it holds unless ``query_only``. The task never fails; it ends when
-        the server has been told, or cannot be."""
-        self.kills += 1
-        self._todo.append((link.target, f"KILL {'QUERY' if query_only else 'CONNECTION'} {link.id}"))
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._work(), name="tenfold-mysql-killer")
-        return self._task
-
-    async def _work(self) -> None:
-        while self._todo:
-            target, command = self._todo.pop(0)
-            try:
-                async with asyncio.timeout(target.connect_timeout_s):
-                    await self._send(target, command)
-            except (OSError, VendorError, TimeoutError):
-                # A server that cannot be told finds out from the connection, which is closed from our side too.
-                self._forget(target)
-
-    async def _send(self, target: Target, command: str) -> None:
-        for attempt in (1, 2):
-            try:
-                conn = self._conns.get(target)
-                if conn is None:
-                    conn = self._conns[target] = (await Link.open(target, self)).conn
-                await conn.query(command)
-                return
-            except VendorError as error:
-                if errors.number(error) == _NO_SUCH_THREAD:  # it has ended by itself
-                    return
-                self._forget(target)
-                if attempt == 2 or not errors.is_lost(error):
-                    raise
-
-    def _forget(self, target: Target) -> None:
-        conn = self._conns.pop(target, None)
-        if conn is not None:
-            conn.close()
-
-    async def close(self) -> None:
-        """Finish what there is to kill, then disconnect."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
-        for target in list(self._conns):
-            self._forget(target)
-
-
-def version_of(said: str) -> tuple[tuple[int, ...], bool]:
-    """``5.5.5-10.11.6-MariaDB-…`` → ``(10, 11, 6), True``; ``8.0.36`` → ``(8, 0, 36), False``."""
-    mariadb = "mariadb" in said.lower()
-    said = said.removeprefix("5.5.5-") if mariadb else said
-    numbers = said.partition("-")[0].split(".")
-    return tuple(int(part) for part in numbers if part.isdigit()), mariadb
-
-
 async def _awaited(call: Callable[[Any], Any], conn: Any) -> Any:
     done = call(conn)
     return await done if inspect.isawaitable(done) else done
@@ -457,41 +290,6 @@ async def _awaited(call: Callable[[Any], Any], conn: Any) -> Any:
 
 def _changed(result: Any, plan: Plan) -> int:
     return int(result.affected_rows) if plan.writes or result.description is None else 0
-
-
-def _status(data: bytes, *, short: bool) -> int:
-    """The status flags of the packet that ends the rows: an EOF packet, or an OK packet in newer protocols."""
-    if short:
-        return int.from_bytes(data[3:5], "little")
-    position = 1
-    for _ in range(2):  # affected rows and last id, each of a length that its first byte tells
-        position += {0xFC: 3, 0xFD: 4, 0xFE: 9}.get(data[position], 1)
-    return int.from_bytes(data[position : position + 2], "little")
-
-
-def _pieces(many: Sequence[Args]) -> Iterator[Sequence[Args]]:
-    """``many`` in pieces that fit into one packet."""
-    start, size = 0, 0
-    for i, args in enumerate(many):
-        size += sum(len(value) if isinstance(value, str | bytes) else 9 for value in args)
-        if i + 1 - start >= BULK_ROWS or size >= BULK_BYTES:
-            yield many[start : i + 1]
-            start, size = i + 1, 0
-    if start < len(many):
-        yield many[start:]
-
-
-def _check(args: Args) -> None:
-    """The driver would turn what it does not know into text, and forget time zones."""
-    for value in args:
-        if type(value) in _PLAIN or isinstance(value, _STORABLE):
-            if isinstance(value, datetime) and value.tzinfo is not None:
-                raise StatementError(
-                    f"{value!r} has a time zone, and nothing says what to do with it. Give the parameter its type: "
-                    "sa.bindparam(…, type_=sa.DateTime(timezone=True))."
-                )
-            continue
-        raise StatementError(f"a parameter of type {type(value).__name__} cannot be stored: {value!r:.100}.")
 
 
 def _no_time(plan: Plan | None) -> StatementTimeout:

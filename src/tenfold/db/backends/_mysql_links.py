@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tenfold._core.failpoints import failpoints
 from tenfold.db.backends._mysql_errors import VendorError, refused_at_start
-from tenfold.db.backends._mysql_link import Killer, Link, Target
+from tenfold.db.backends._mysql_killer import Killer
+from tenfold.db.backends._mysql_link import Link
+from tenfold.db.backends._mysql_target import Target
 from tenfold.db.backends._pool import Pool
 from tenfold.errors import (
     ConfigError,
@@ -77,6 +79,11 @@ class Links:
         self.pool: Pool[Link] = Pool(
             self.connect, size=settings.pool_max, wait_s=settings.pool_wait_s, time=time
         )
+
+    @property
+    def target(self) -> Target:
+        """Where the database was found last."""
+        return self._targets[0]
 
     async def connect(self) -> Link:
         """A connection to the first host that takes writes; to one that only reads when there is no other.

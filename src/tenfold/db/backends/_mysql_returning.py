@@ -155,7 +155,7 @@ def _refuse(why: str) -> NoReturn:
 
 
 def _among(keys: Sequence[sa.Column[Any]]) -> sa.ColumnElement[bool]:
-    values = sa.bindparam(_KEYS, expanding=True)
+    values: sa.BindParameter[Any] = sa.bindparam(_KEYS, expanding=True)
     if len(keys) == 1:
         return keys[0].in_(values)
     return sa.tuple_(*keys).in_(values)

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from tenfold.db.backends._mysql_dialect import Shared, json_text
 from tenfold.db.backends._mysql_errors import refused_at_start
-from tenfold.db.backends._mysql_link import Target, version_of
+from tenfold.db.backends._mysql_target import Target, version_of
 from tenfold.errors import DatabaseUnavailable
 
 _NAME = "mysql.tenfold"

@@ -18,7 +18,8 @@ from tenfold.errors import (
 )
 
 if TYPE_CHECKING:
-    from tenfold.db.backends._mysql_link import Link, Pieces
+    from tenfold.db.backends._mysql_cursor import Pieces
+    from tenfold.db.backends._mysql_link import Link
     from tenfold.db.backends._mysql_links import TxLinks
 
 R = TypeVar("R")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 from tenfold._core.text import nearest
-from tenfold.db.backends._mysql_link import Target
+from tenfold.db.backends._mysql_target import Target
 from tenfold.errors import ConfigError
 
 if TYPE_CHECKING:

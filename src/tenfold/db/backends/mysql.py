@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 
     from tenfold._core.clock import Clock
     from tenfold._core.settings import DatabaseSettings
-    from tenfold.db.backends._mysql_link import Link, Target
+    from tenfold.db.backends._mysql_link import Link
     from tenfold.db.backends._mysql_orm import SessionDialect
+    from tenfold.db.backends._mysql_target import Target
 
 log = logging.getLogger("tenfold.db")
 
@@ -183,7 +184,7 @@ class Backend(DatabaseBackend):
     def sync_engine(self, *, write: bool = True) -> sa.Engine:
         from tenfold.db.backends import _mysql_sync as sync
 
-        return sync.sync_engine(self._targets[0], write=write)
+        return sync.sync_engine(self._started()[0].target, write=write)
 
 
 @asynccontextmanager
