@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def doomed() -> Iterator[Cluster]:
 
 
 @contextmanager
-def _started() -> Iterator[Cluster]:
+def _started() -> Generator[Cluster]:
     with ExitStack() as stack:
         primary = stack.enter_context(running(Postgres()))
         standbys = [stack.enter_context(running(Standby(primary))) for _ in range(2)]

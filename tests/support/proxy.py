@@ -9,7 +9,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, TypeVar
 
@@ -58,7 +58,7 @@ class Proxy:
     # ── faults ──
 
     @contextmanager
-    def blackhole(self) -> Iterator[None]:
+    def blackhole(self) -> Generator[None]:
         """Inside, connections are accepted and nothing goes through, as in a network that swallows packets."""
         self._call(self._open.clear)
         try:
@@ -67,7 +67,7 @@ class Proxy:
             self._call(self._open.set)
 
     @contextmanager
-    def refusing(self) -> Iterator[None]:
+    def refusing(self) -> Generator[None]:
         """Inside, nobody listens, and the connections that there were are reset."""
         self._do(self._shut(reset=True))
         try:

@@ -80,7 +80,7 @@ async def _until(url: str, query: str, seconds: float) -> bool:
     connection = await asyncpg.connect(url, timeout=10)
     try:
         async with asyncio.timeout(seconds):
-            while not await connection.fetchval(query):
+            while not await connection.fetchval(query):  # noqa: ASYNC110 - a server tells nobody
                 await asyncio.sleep(0.005)
             return True
     except TimeoutError:

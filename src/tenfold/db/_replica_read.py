@@ -112,7 +112,7 @@ class _Snapshot(Channel):
         while (node := await replicas.choose(self._age_s, tried)) is not None:
             try:
                 async with AsyncExitStack() as stack:
-                    channel = await node.run(stack.enter_async_context, node.backend.snapshot())
+                    channel: Channel = await node.run(stack.enter_async_context, node.backend.snapshot())
                     result = await node.run(call, channel)
                     self._node, self._channel, self._stack = node, channel, stack.pop_all()
                 return result

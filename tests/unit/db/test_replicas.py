@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -46,7 +47,7 @@ class FakeNode(Channel):
         self.look = Look(cluster, copy, Position(1, offset))
         self.copy = False
         self.track_positions = False
-        self.capabilities = type("C", (), {"replicas": True})
+        self.capabilities: Any = SimpleNamespace(replicas=True)
         self.fault: Exception | None = None
         self.silent = asyncio.Event()
         self.silent.set()
@@ -67,7 +68,7 @@ class FakeNode(Channel):
         return self
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Channel]:
+    async def snapshot(self) -> AsyncGenerator[Channel]:
         self.snapshots += 1
         yield self
 
@@ -443,7 +444,7 @@ async def test_a_dead_copy_only_warns_and_is_taken_when_it_lives(caplog: pytest.
 
 async def test_a_database_without_replicas_refuses_the_setting() -> None:
     primary = FakeNode("p")
-    primary.url, primary.capabilities = "sqlite:///app.db", type("C", (), {"replicas": False})
+    primary.url, primary.capabilities = "sqlite:///app.db", SimpleNamespace(replicas=False)
     settings = msgspec.structs.replace(DatabaseSettings(), replicas=["sqlite:///copy.db"])
     with pytest.raises(ConfigError, match=r"^database\.replicas: .*sqlite.* has no replicas"):
         Replicas(cast("Any", primary), settings, SystemClock(), lambda _: cast("Any", primary))
