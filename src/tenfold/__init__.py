@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tenfold.cache.cache import Cache
     from tenfold.db.database import Database, Reader, Tx
     from tenfold.events.topic import Topic
+    from tenfold.guard.lease import Lease, Leases
+    from tenfold.guard.limiter import RateLimiter
+    from tenfold.guard.rates import Limit
     from tenfold.http.files import File
     from tenfold.http.forms import Upload
     from tenfold.http.operation import Operation, ResponseCache
@@ -57,12 +60,16 @@ _HOMES = {
     "Header": "http.params",
     "Job": "jobs.job",
     "JobContext": "queue.context",
+    "Lease": "guard.lease",
+    "Leases": "guard.lease",
+    "Limit": "guard.rates",
     "Mailer": "mail.mailer",
     "Operation": "http.operation",
     "Path": "http.params",
     "Principal": "security.principal",
     "Priority": "_core.context",
     "Query": "http.params",
+    "RateLimiter": "guard.limiter",
     "Reader": "db.database",
     "Redirect": "http.reply",
     "Reply": "http.reply",
@@ -107,12 +114,16 @@ __all__ = [
     "Header",
     "Job",
     "JobContext",
+    "Lease",
+    "Leases",
+    "Limit",
     "Mailer",
     "Operation",
     "Path",
     "Principal",
     "Priority",
     "Query",
+    "RateLimiter",
     "Reader",
     "Redirect",
     "Reply",

@@ -125,12 +125,8 @@ def decide(record: KeyRecord | None, fingerprint: str) -> Decision:
         return Replay(replayed(record.reply))
     if record.lease_s <= 0:
         return Free()
-    return Busy(retry_after_s(record.lease_s))
-
-
-def retry_after_s(lease_left_s: float) -> int:
-    """Seconds to tell a duplicate: most requests end long before their lease, so soon, but not past it."""
-    return max(1, min(2, math.floor(lease_left_s)))
+    # Most requests end long before their lease: come back soon, but not past it.
+    return Busy(retry_after_s=max(1, min(2, math.floor(record.lease_s))))
 
 
 def kept(status: int) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from tenfold.db.schema import framework, framework_part
 from tenfold.errors import DatabaseError, StoreUnavailable, TransactionMisuse
@@ -40,7 +41,7 @@ framework_part("limit")
 
 _DDL: Any = sa.DDL  # untyped in SQLAlchemy
 # Limits need not survive a crash of the server, and so cost no write-ahead log there.
-sa.event.listen(
+event.listen(
     table,
     "after_create",
     _DDL("ALTER TABLE tenfold_limit SET UNLOGGED").execute_if(dialect="postgresql"),
