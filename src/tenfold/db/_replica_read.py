@@ -112,7 +112,8 @@ class _Snapshot(Channel):
         while (node := await replicas.choose(self._age_s, tried)) is not None:
             try:
                 async with AsyncExitStack() as stack:
-                    channel: Channel = await node.run(stack.enter_async_context, node.backend.snapshot())
+                    entered = await node.run(stack.enter_async_context, node.backend.snapshot())
+                    channel = cast("Channel", entered)
                     result = await node.run(call, channel)
                     self._node, self._channel, self._stack = node, channel, stack.pop_all()
                 return result
