@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 PORT = 11211
 CONNECT_S = 1.0
+CLOSE_S = 0.5
 CONNECTIONS = 4
 PROBE_FIRST_S, PROBE_LAST_S = 0.1, 2.0
 ATTEMPTS = 20
@@ -65,6 +66,13 @@ class MemcachedLink:
         await self._disconnect()
 
     async def _connect(self) -> None:
+        # The client's own pool tries for ever to reach a server that is away, and does not stop when it is closed;
+        # so it is only made when every server has answered.
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await asyncio.gather(*(_greet(host, port) for host, port in self._hosts))
+        except (OSError, TimeoutError):
+            return
         self._client = await emcache.create_client(
             [emcache.MemcachedHostAddress(host, port) for host, port in self._hosts],
             timeout=None,
@@ -85,7 +93,9 @@ class MemcachedLink:
         command that was cancelled."""
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await client.close()
         for hung in tuple(self._hung):
             hung.cancel()
 
@@ -231,6 +241,17 @@ class MemcachedLink:
     async def raise_counter(self, by: int) -> None:
         """Add to what :meth:`next_number` counts."""
         await self._try(lambda: self._client.increment(self._counter, by))
+
+
+async def _greet(host: str, port: int) -> None:
+    """Returns when the server answers to anything; raises OSError when it cannot be reached."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(b"version\r\n")
+        if not await reader.readline():
+            raise ConnectionResetError(f"{host}:{port} closed the connection.")
+    finally:
+        writer.close()
 
 
 def _parse(url: str, where: str) -> tuple[list[tuple[str, int]], dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Entries in Memcached, with short-lived copies in every process.
 
 Needs ``pip install 'tenfold[memcached]'``. URL: ``memcached://host:port,host2:port``; keys are spread over the
-servers, and one that is away makes its keys misses (they do not move to the others, where older values could wait).
+servers. They do not move when one is away, because older values could wait elsewhere: then the app goes on without all.
 Weaker than Redis in four ways: copies are bounded by ``cache.near_ttl_s`` alone; another process's load is polled
 for; lives are counted by the processes' wall clocks; and a mark that a crashed process left is dropped ten minutes
 after it ran out at the latest. Strict mode holds, evictions included. Values are at most 1 MB (the server's ``-I``).
