@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -73,7 +74,7 @@ class Database:
         """
         backend, channel = self._backend, self._channel
         if backend is None or channel is None:
-            return self._read_held(backend)
+            return self._read_held(backend, consistency)
         context = context_var.get()
         if context is not None and context.state is not None:
             ambient: Ambient | None = context.state.get(AMBIENT)
@@ -168,11 +169,11 @@ class Database:
         while self._gate is not None:
             await self._gate.passage()
 
-    def _read_held(self, backend: DatabaseBackend | None) -> ReadBlock:
+    def _read_held(self, backend: DatabaseBackend | None, consistency: Consistency) -> ReadBlock:
         if backend is None:
             raise self._unbound()
         if not self._passes(backend):
-            return HeldReads(self, self.read)
+            return HeldReads(self, partial(self.read, consistency=consistency))
         context = context_var.get()
         state = context.state if context is not None else None
         ambient: Ambient | None = None if state is None else state.get(AMBIENT)
