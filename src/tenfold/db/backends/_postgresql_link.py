@@ -40,6 +40,7 @@ class AsyncpgLink(PgLink):
         self._protocol = connection._protocol
         self._transport = connection._transport
         self._prepared: dict[Plan, Any] = {}
+        self._names = 0
 
     # ── statements ──
 
@@ -118,7 +119,9 @@ class AsyncpgLink(PgLink):
             await self.command("; ".join(prefix), timeout_s)
         if len(self._prepared) >= PREPARED_MAX:
             self._prepared.pop(next(iter(self._prepared)))
-        state = self._prepared[plan] = await self.connection.prepare(plan.sql, timeout=timeout_s)
+        self._names += 1  # without a name of ours, asyncpg would send the text with every execution
+        state = await self.connection.prepare(plan.sql, name=f"tenfold_{self._names}", timeout=timeout_s)
+        self._prepared[plan] = state
         if not plan.learned:
             plan.learn([(a.name, _PYTHON_TYPES.get(a.type.name)) for a in state.get_attributes()])
         return state, ()
