@@ -165,7 +165,10 @@ async def test_the_check_catches_fills_without_fences(
             names = [right.keys.generations + name for name in stored.names]
             now = await self.link.call("MGET", *names)
             if None not in now:
-                right = right._replace(generations=tuple(generation.decode() for generation in now))
+                right = right._replace(
+                    generations=tuple(generation.decode() for generation in now),
+                    opened=int(time.time() * 1e6) - 1000,
+                )
         return await honest(self, right, stored)
 
     monkeypatch.setattr(RedisStore, "finish", careless)
@@ -202,7 +205,7 @@ async def test_who_dies_between_commit_and_invalidation_leaves_nothing_stale(
     async with processes(url, 2, timeout_s=2.0, near_ttl_s=0.2) as fleet:
         for process in fleet:
             assert await process.cache.get_or_load("k", load, tags=("t",), ttl_s=600) == "old"
-        child = subprocess.run(
+        child = subprocess.run(  # noqa: ASYNC221 - it is short
             [sys.executable, CHILD, url, "commit", file], capture_output=True, text=True, check=False,
             cwd=CHILD.parents[1], env=_environment(),
         )  # fmt: skip
@@ -223,7 +226,7 @@ def _environment() -> dict[str, str]:
 
 async def test_a_loader_that_is_killed_is_followed_by_one_other(redis_server: Redis, redis_url: str) -> None:
     """Its lease runs out, and of all who wait one loads."""
-    child = subprocess.Popen(
+    child = subprocess.Popen(  # noqa: ASYNC220 - waited for in a thread
         [sys.executable, CHILD, redis_url, "load"], stdout=subprocess.PIPE, text=True,
         cwd=CHILD.parents[1], env=_environment(),
     )  # fmt: skip
@@ -259,7 +262,7 @@ async def fleet_run(
     """Real processes that ask for one key at the same moments."""
 
     children = [
-        subprocess.Popen(
+        subprocess.Popen(  # noqa: ASYNC220 - waited for in threads
             [sys.executable, CHILD, url, "fleet", str(waiters), str(rounds)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True, cwd=CHILD.parents[1], env=_environment(),
         )
