@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import threading
 import time
@@ -86,15 +87,17 @@ class Traffic:
     async def _main(self) -> None:
         chance = random.Random(7)
         limits = httpx2.Limits(max_connections=600, max_keepalive_connections=600)
-        async with httpx2.AsyncClient(base_url=self._url, timeout=30, limits=limits) as client:
-            async with asyncio.TaskGroup() as group:
-                begun = time.monotonic()
-                for number in range(10**9):
-                    due = begun + number / self._rate
-                    await asyncio.sleep(max(0.0, due - time.monotonic()))
-                    if self._stop.is_set():
-                        return
-                    group.create_task(self._send(client, due, chance.random(), chance.choice(SKUS)))
+        async with (
+            httpx2.AsyncClient(base_url=self._url, timeout=30, limits=limits) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            begun = time.monotonic()
+            for number in itertools.count():
+                due = begun + number / self._rate
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                if self._stop.is_set():
+                    return
+                group.create_task(self._send(client, due, chance.random(), chance.choice(SKUS)))
 
     async def _send(self, client: httpx2.AsyncClient, due: float, lot: float, sku: str) -> None:
         record = Record("order" if lot < 0.4 else "read", due, sku=sku)

@@ -13,7 +13,7 @@ from tenfold.grow.steps import Step
 from tenfold.grow.watch import Watch
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from tenfold.grow.growth import Report
     from tenfold.grow.preflight import Size
@@ -37,7 +37,7 @@ class View(Watch):
 
     def __init__(self) -> None:
         self._bars: Progress | None = None
-        self._bar = 0
+        self._bar: TaskID | None = None
         self._sizes: dict[str, int] = {}
         self._done: dict[str, int] = {}
         self._bytes = 0
@@ -97,7 +97,7 @@ class View(Watch):
 
     def _show(self) -> None:
         done, note = sum(self._done.values()), self._note()
-        if self._bars is not None:
+        if self._bars is not None and self._bar is not None:
             self._bars.update(self._bar, completed=done, description=_SAID[self._step], note=note)
         elif time.monotonic() - self._said > LINE_EVERY_S:
             self._said = time.monotonic()
@@ -141,7 +141,7 @@ def _bars() -> Progress:
 
 def show_plan(sizes: Sequence[Size], url: str) -> None:
     """What a dry run found."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (size.table, f"{size.rows:>12,}", "while the app is held" if size.keyless else "") for size in sizes
     ]
     console.table(rows, headings=("table", f"{'rows':>12}", ""))
@@ -154,7 +154,7 @@ def show_plan(sizes: Sequence[Size], url: str) -> None:
 def show_report(report: Report, url: str) -> None:
     """How the move went."""
     if report.checksums:
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (name, f"{made.rows:>12,}", str(made)[:16]) for name, made in sorted(report.checksums.items())
         ]
         console.table(rows, headings=("table", f"{'rows':>12}", "checksum, equal on both sides"))

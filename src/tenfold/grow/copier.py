@@ -173,7 +173,7 @@ def changed_rows(subject: Subject, *, partly: bool) -> Any:
 
 def unread_rows(subject: Subject, *, begun: bool) -> Any:
     """SELECT of the rows behind the key ``:behind``, in order, each with its own key last."""
-    key = sa.literal_column(key_of(subject)).label("tenfold_key")
+    key: Any = sa.literal_column(key_of(subject)).label("tenfold_key")
     rows = sa.select(*subject.columns, key).order_by(*subject.keys)
     return rows.where(after(subject, sa.bindparam("behind", type_=sa.Text))) if begun else rows
 

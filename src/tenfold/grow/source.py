@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from tenfold.db.database import Database
 from tenfold.db.moved import GROWTH, READ_MARK, Mark
@@ -181,7 +182,7 @@ class Lock:
         self._connection = self._engine.connect()
         try:
             self._connection.begin()
-        except sa.exc.DBAPIError as error:
+        except DBAPIError as error:
             self.release()
             raise DatabaseUnavailable(
                 f"the write lock of the file could not be had: {error.orig}."
@@ -217,7 +218,7 @@ def _once(backend: DatabaseBackend, call: Callable[[sa.Connection], T], write: b
     try:
         with closing(engine.connect()) as connection, connection.begin():
             return call(connection)
-    except sa.exc.DBAPIError as error:
+    except DBAPIError as error:
         raise DatabaseUnavailable(f"the file of the database: {error.orig}.") from error
     finally:
         engine.dispose()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from tenfold.db import migrations
 from tenfold.db.database import Database
@@ -195,13 +196,13 @@ def _once(backend: DatabaseBackend, call: Callable[[sa.Connection], T], write: b
     try:
         with closing(engine.connect()) as connection, connection.begin():
             return call(connection)
-    except sa.exc.ProgrammingError as error:
+    except ProgrammingError as error:
         raise ConfigError(f"the new database refuses: {_first(error)}.", where="--to") from error
-    except sa.exc.DBAPIError as error:
+    except DBAPIError as error:
         raise DatabaseUnavailable(f"the new database: {_first(error)}.") from error
     finally:
         engine.dispose()
 
 
-def _first(error: sa.exc.DBAPIError) -> str:
+def _first(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0].rstrip(".")
