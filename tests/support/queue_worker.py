@@ -1,7 +1,11 @@
-"""A worker process for fault tests: ``python -m support.queue_worker FOLDER MODE LEASE_S``.
+"""A worker process for fault tests: ``python -m support.queue_worker FOLDER DATABASE MODE LEASE_S [FLAG…]``.
 
 MODE is ``right``, or how the build is broken: ``ack-first`` acknowledges before the effect, ``ack-later``
-commits the effect by itself and acknowledges afterwards, ``unfenced`` does not look whether the lease is held.
+commits the effect by itself and acknowledges afterwards, ``unfenced`` does not look whether the lease is held,
+``no-inbox`` does not look whether the event was handled before, ``cursor`` claims only what comes after the last
+id it has seen, ``no-hold`` moves the line of a key on without holding the key.
+FLAGs: ``quarantine`` gives up on messages that kill their worker, as without this harness; ``silent`` sends no
+heartbeats, so that only the fence can tell that a lease is lost.
 On SIGTERM it drains and prints its counters as JSON.
 """
 
@@ -9,32 +13,54 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from support.queues import Rig, effects, rig
+from support.queues import Rig, counters, effects, rig
 from tenfold._core.clock import SystemClock
 from tenfold.db import Tx
+from tenfold.events import Subscription, Topic
 from tenfold.jobs import Job, current_job
 from tenfold.queue import outcome
 from tenfold.queue.contract import Keep
+from tenfold.queue.keeper import Keeper
+from tenfold.queue.message import Message
 from tenfold.queue.runner import Runner
+from tenfold.queue.runs import Runs
 
 WORK_S = 0.02
+LINGER_S = 20.0
+REDELIVERED = 5
+"""Every so many are delivered twice."""
+LINGERING = 50
+"""Every so many jobs, one stays in its first run where a kill does most, and says so in a file."""
 
 held: dict[str, Any] = {}
 add = sa.insert(effects)
+count = sa.update(counters).where(counters.c.id == sa.bindparam("which")).values(value=counters.c.value + 1)
+
+
+async def linger(n: int) -> None:
+    if n % LINGERING == 0 and current_job().attempt == 1:
+        folder: Path = held["folder"]
+        (folder / f"lingers-{os.getpid()}").touch()
+        await asyncio.sleep(LINGER_S)
+    else:
+        await asyncio.sleep(WORK_S)
 
 
 async def record(n: int, tx: Tx) -> None:
     """The right way: effect and acknowledgement in one transaction."""
     await asyncio.sleep(WORK_S)
     await tx.execute(add, what=str(n))
-    await asyncio.sleep(0)
+    await linger(n)
 
 
 async def record_ack_first(n: int) -> None:
@@ -42,7 +68,7 @@ async def record_ack_first(n: int) -> None:
     async with r.db.tx() as tx:
         done = outcome.done(current_job()._message)
         await r.queue.backend.settle(tx, [done], r.clock.now(), Keep(600, 600))
-    await asyncio.sleep(WORK_S)
+    await linger(n)
     async with r.db.tx() as tx:
         await tx.execute(add, what=str(n))
 
@@ -51,7 +77,7 @@ async def record_ack_later(n: int) -> None:
     r: Rig = held["rig"]
     async with r.db.tx() as tx:
         await tx.execute(add, what=str(n))
-    await asyncio.sleep(WORK_S)
+    await linger(n)
 
 
 async def gated(n: int, tx: Tx) -> None:
@@ -65,8 +91,6 @@ async def gated(n: int, tx: Tx) -> None:
 
 
 async def crash(n: int) -> None:
-    import os
-
     os._exit(3)
 
 
@@ -75,30 +99,68 @@ async def innocent(n: int, tx: Tx) -> None:
     await tx.execute(add, what=str(n))
 
 
-def jobs(mode: str) -> dict[str, Job[Any, None]]:
+async def bump(n: int, tx: Tx) -> None:
+    """Those that are to be handed out again while they run take longer in their first run."""
+    await asyncio.sleep(0.4 if n % REDELIVERED == 0 and current_job().attempt == 1 else 0.005)
+    await tx.execute(count, which=n)
+
+
+class Counted(msgspec.Struct):
+    n: int
+
+
+counted = Topic("s", "counted", Counted)
+
+
+async def bump_by_event(event: Counted, tx: Tx) -> None:
+    await tx.execute(count, which=event.n)
+
+
+def jobs(mode: str) -> dict[str, Any]:
     fn = {"ack-first": record_ack_first, "ack-later": record_ack_later}.get(mode, record)
     return {
         "record": Job("s", fn, name="record"),
         "gated": Job("s", gated),
         "crash": Job("s", crash),
         "innocent": Job("s", innocent),
+        "bump": Job("s", bump),
+        "by_event": Subscription("s", counted, bump_by_event),
     }
 
 
-async def main(folder: Path, mode: str, lease_s: float, quarantine: bool) -> None:
-    if not quarantine:
-        outcome.CRASHES_MAX = outcome.CRASHES_UNTIL_SUSPECT = 10**6
-    if mode == "unfenced":
-        Runner._acknowledge = unfenced  # type: ignore[method-assign]
+async def main(folder: Path, database: str, mode: str, lease_s: float, flags: list[str]) -> None:
+    if "silent" in flags:
+        Keeper.beat = no_beat  # type: ignore[method-assign]
+    if "quarantine" not in flags:
+        outcome.CRASHES_MAX = outcome.CRASHES_UNTIL_SUSPECT = 10**6  # type: ignore[attr-defined]
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with rig(folder, *jobs(mode).values(), clock=SystemClock(), make=False) as r:
+    async with rig(folder, *jobs(mode).values(), clock=SystemClock(), database=database, make=False) as r:
         held["rig"], held["folder"] = r, folder
+        break_build(r, mode)
         worker = r.worker(settings={"lease_s": lease_s, "concurrency": 8, "poll_s": 0.1})
         await worker.start()
+        (folder / f"works-{os.getpid()}").touch()
         await stop.wait()
         await worker.stop()
         print(json.dumps(worker.stats()))
+
+
+# ── broken on purpose ──
+
+
+def break_build(r: Rig, mode: str) -> None:
+    """Make the build wrong as ``mode`` says."""
+    if mode == "unfenced":
+        Runner._acknowledge = unfenced  # type: ignore[method-assign]
+        Runs.interrupt = unless_lost(Runs.interrupt)  # type: ignore[method-assign]
+    elif mode == "no-inbox":
+        Runner._is_new = always_new  # type: ignore[method-assign]
+    elif mode == "cursor":
+        r.queue.backend.claim = only_newer(r.queue.backend.claim)  # type: ignore[method-assign]
+    elif mode == "no-hold":
+        module = sys.modules[type(r.queue.backend).__module__]
+        module._hold = hold_nothing  # type: ignore[attr-defined]
 
 
 async def unfenced(self: Runner, tx: Tx, settlement: Any) -> bool:
@@ -106,5 +168,39 @@ async def unfenced(self: Runner, tx: Tx, settlement: Any) -> bool:
     return True
 
 
+def unless_lost(interrupt: Callable[..., None]) -> Any:
+    def interrupt_others(self: Runs, run: Any, reason: str) -> None:
+        if reason != "lost":
+            interrupt(self, run, reason)
+
+    return interrupt_others
+
+
+async def no_beat(self: Keeper) -> None: ...
+
+
+async def always_new(self: Runner, run: Any, tx: Tx) -> bool:
+    return True
+
+
+def only_newer(claim: Callable[..., Awaitable[list[Message]]]) -> Any:
+    """As if it claimed what comes after the last id it has seen."""
+    seen = 0
+
+    async def claim_newer(*args: Any) -> list[Message]:
+        nonlocal seen
+        messages = await claim(*args)
+        newer = [message for message in messages if message.id > seen]
+        seen = max([seen, *(message.id for message in newer)])
+        return newer
+
+    return claim_newer
+
+
+async def hold_nothing(tx: Tx, space: int, names: Any) -> str:
+    """In place of a backend's ``_hold``: nobody waits for anybody."""
+    return "read committed"
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), "quarantine" in sys.argv))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4]), sys.argv[5:]))

@@ -1,4 +1,4 @@
-"""A queue on a fresh SQLite database with declarations bound to it, for tests."""
+"""A queue on a fresh database with declarations bound to it, for tests."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import sqlalchemy as sa
 
 from tenfold._core.clock import Clock, ManualClock
 from tenfold._core.container import Container
+from tenfold._core.resolve import backend_class
 from tenfold._core.settings import DatabaseSettings, WorkerSettings
 from tenfold.db import Database
-from tenfold.db.backends.sqlite import Backend
+from tenfold.db.contract import DatabaseBackend
 from tenfold.db.schema import framework
 from tenfold.events import Subscription, Topic
 from tenfold.jobs import Job
@@ -31,8 +32,16 @@ effects = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("what", sa.Text, nullable=False),
 )
+counters = sa.Table(
+    "counter",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.Integer, nullable=False),
+)
 add_effect = sa.insert(effects)
 all_effects = sa.select(effects.c.what).order_by(effects.c.id)
+
+DATABASE = "sqlite:///app.db"
 
 Declaration = Job[Any, Any] | Subscription | Schedule | Topic[Any]
 
@@ -73,12 +82,14 @@ async def rig(
     folder: Path,
     *declarations: Declaration,
     clock: Clock | None = None,
-    database: str = "sqlite:///app.db",
+    database: str | None = None,
     make: bool = True,
 ) -> AsyncGenerator[Rig, None]:
-    """Start a database in ``folder``, ``make`` its tables, and bind the declarations to it."""
+    """Start a database, by default one in ``folder``, ``make`` its tables, and bind the declarations to it."""
     clock = clock or ManualClock()
-    backend = Backend.from_url(database, settings=DatabaseSettings(), data_dir=folder, clock=clock)
+    url = database or DATABASE
+    made: type[DatabaseBackend] = backend_class("db", url, where="database.url")
+    backend = made.from_url(url, settings=DatabaseSettings(), data_dir=folder, clock=clock)
     await backend.start()
     if make:
         engine = backend.sync_engine()
