@@ -125,7 +125,8 @@ class Pool(Generic[L]):
     def give(self, link: L) -> None:
         """Take a connection back: for who waits longest, or to be idle; it is dropped when in doubt or old."""
         self._uses += 1
-        if link.doubtful or link.closed or self._is_old(link) or self._closed:
+        now = self._time.clock.monotonic()
+        if link.doubtful or self._is_old(link, now) or self._closed or link.closed:
             self.drop(link)
             return
         while self._waiting:
@@ -134,7 +135,7 @@ class Pool(Generic[L]):
                 waiter.set_result(link)
                 return
         self._taken.discard(link)
-        link.idle_since = self._time.clock.monotonic()
+        link.idle_since = now
         self._idle.append(link)
         if self._sweeper is None:
             self._sweep_later()
@@ -263,10 +264,8 @@ class Pool(Generic[L]):
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    def _is_old(self, link: L) -> bool:
-        if link.generation != self._generation:
-            return True
-        return self._time.clock.monotonic() - link.opened_at > AGE_S
+    def _is_old(self, link: L, now: float) -> bool:
+        return link.generation != self._generation or now - link.opened_at > AGE_S
 
     def _sweep_later(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self.sweep)
@@ -278,7 +277,7 @@ class Pool(Generic[L]):
         for link in self._idle:
             if link.closed:
                 self._forget(link)
-            elif now - link.idle_since > IDLE_S or self._is_old(link):
+            elif now - link.idle_since > IDLE_S or self._is_old(link, now):
                 self._end(link, link.close())
             else:
                 stay.append(link)

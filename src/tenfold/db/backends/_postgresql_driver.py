@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple
 
 from tenfold.db.backends._pool import Link
@@ -36,7 +36,9 @@ class PgLink(Link):
     """The driver's."""
 
     @abstractmethod
-    async def fetch(self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()) -> Rows:
+    def fetch(
+        self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()
+    ) -> Awaitable[Rows]:
         """All rows, or the first ``limit``."""
 
     @abstractmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import decimal
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -44,13 +44,24 @@ class AsyncpgLink(PgLink):
 
     # ── statements ──
 
-    async def fetch(self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()) -> Rows:
+    def fetch(
+        self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()
+    ) -> Awaitable[Rows]:
+        state = self._prepared.get(plan)
+        if state is not None and not prefix:
+            # asyncpg's own coroutine: one of ours around it would cost as much as decoding the row
+            rows: Awaitable[Rows] = self._protocol.bind_execute(
+                state._state, args, "", limit, False, timeout_s
+            )
+            return rows
+        return self._fetch(plan, args, limit, timeout_s, prefix)
+
+    async def _fetch(self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix) -> Rows:
         state = self._prepared.get(plan)
         if state is None:
             state, prefix = await self._prepare(plan, timeout_s, prefix)
-        if prefix:
-            return (await self._execute(state, args, limit, timeout_s, prefix))[0]  # type: ignore[no-any-return]
-        rows: Rows = await self._protocol.bind_execute(state._state, args, "", limit, False, timeout_s)
+        rows: Rows
+        rows, _, _ = await self._execute(state, args, limit, timeout_s, prefix)
         return rows
 
     async def run(self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()) -> int:

@@ -378,34 +378,44 @@ class Auto(Channel):
         if plan.textual and self._manner.pooled:  # nothing else keeps the statement from writing
             async with self._reading() as work:
                 return await work.fetch(plan, args, limit)
-        pool = self._pool
-        link = pool.take_now()
+        link = self._pool.take_now()
+        again = link is not None
         if link is None:
-            return await self._on(await pool.take(), plan, args, limit, again=False)
-        return await self._on(link, plan, args, limit, again=True)
-
-    async def _on(self, link: PgLink, plan: Plan, args: Args, limit: int, *, again: bool) -> Rows:
-        """``again``: on another connection when this one, which was idle, turns out to be dead or outdated."""
-        pool = self._pool
+            link = await self._pool.take()
         timeout_s = self._time.statement_s()
         if timeout_s <= 0:
-            pool.give(link)
+            self._pool.give(link)
             raise too_late(plan)
         try:
             rows = await link.fetch(plan, args, limit, timeout_s)
-        except Exception as error:
-            translated = link.failed(error, plan, read_only=True)
-            link.doubtful |= link.in_transaction
-            pool.give(link)
-            if again and isinstance(translated, DatabaseUnavailable | SerializationFailure):
-                return await self._on(await pool.take(), plan, args, limit, again=False)
-            raise translated from error
-        except BaseException:
-            link.doubtful = True
-            pool.give(link)
-            raise
-        pool.give(link)
+        except BaseException as error:
+            translated = self._failed(link, error, plan)
+            # One that was idle may be dead, or have prepared what is outdated: another can do it.
+            if not again or not isinstance(translated, DatabaseUnavailable | SerializationFailure):
+                raise translated from error
+        else:
+            self._pool.give(link)
+            return rows
+        return await self._once(plan, args, limit)
+
+    async def _once(self, plan: Plan, args: Args, limit: int) -> Rows:
+        link = await self._pool.take()
+        try:
+            rows = await link.fetch(plan, args, limit, max(self._time.statement_s(), 0.001))
+        except BaseException as error:
+            raise self._failed(link, error, plan) from error
+        self._pool.give(link)
         return rows
+
+    def _failed(self, link: PgLink, error: BaseException, plan: Plan) -> BaseException:
+        """Gives the connection back."""
+        if isinstance(error, Exception):
+            translated: BaseException = link.failed(error, plan, read_only=True)
+            link.doubtful |= link.in_transaction
+        else:
+            translated, link.doubtful = error, True  # cancelled: the server has been asked to stop
+        self._pool.give(link)
+        return translated
 
     async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
         if self.detour is not None:
