@@ -19,14 +19,25 @@ from statistics import median
 from typing import Any
 
 
-def make(kind: str) -> tuple[Any, Any, Any]:
-    """The client's interface: (get, set, guard). Tags and statistics are on, as in any app."""
+async def make(kind: str) -> tuple[Any, Any, Any]:
+    """The client's interface: (get, set, guard). Tags and statistics are on, as in any app.
+
+    ``redis`` is the store at BENCH_REDIS with copies in the process, ``strict`` a strict cache on it.
+    """
     from tenfold._core.clock import SystemClock
-    from tenfold.cache.backends.memory import Backend
+    from tenfold._core.resolve import backend_class
+    from tenfold._core.settings import CacheSettings
     from tenfold.cache.cache import Cache
 
-    cache = Cache("bench", ttl_s=600)
-    cache.bind(Backend(100_000), SystemClock())
+    redis = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:6379")
+    settings = CacheSettings(url="memory:" if kind == "mem" else redis)
+    clock = SystemClock()
+    backend = backend_class("cache", settings.url, where="BENCH_REDIS").from_url(
+        settings.url, settings, clock
+    )
+    await backend.start()
+    cache = Cache("bench", ttl_s=600, strict=kind == "strict")
+    cache.bind(backend, clock)
 
     def guard(loader: Any, ttl: float) -> Any:
         @cache.cached(ttl_s=ttl, tags=("products", "{key}"))
@@ -38,17 +49,17 @@ def make(kind: str) -> tuple[Any, Any, Any]:
     async def set_(key: str, value: Any, ttl: float) -> None:
         await cache.set(key, value, ttl_s=ttl, tags=("products",))
 
-    return cache.get_nowait, set_, guard
+    return cache.get_nowait if kind == "mem" else cache.get, set_, guard
 
 
-def measure(client: Path, peer: str, seconds: float, python: str) -> dict[str, float]:
+def measure(client: Path, peer: str, kind: str, seconds: float, python: str) -> dict[str, float]:
     here = Path(__file__).parent
     env = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent / 'src'}"}
     command = [
         sys.executable if peer == "cache_hit" else python,
         client.name,
         peer,
-        "mem",
+        kind,
         "hit",
         str(seconds),
     ]
@@ -69,11 +80,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--peers", default="c_dict,c_cachebox,c_theine,c_cashews,c_aiocache")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers installed")
+    parser.add_argument("--kind", default="mem", help="mem, redis or strict (Redis at BENCH_REDIS)")
     parser.add_argument("--json", action="store_true", help="print every round as it was measured")
     args = parser.parse_args()
     names = ["cache_hit", *args.peers.split(",")]
     rounds = [
-        {name: measure(args.client, name, args.seconds, args.python) for name in names}
+        {name: measure(args.client, name, args.kind, args.seconds, args.python) for name in names}
         for _ in range(args.rounds)
     ]
     if args.json:

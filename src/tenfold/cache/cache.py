@@ -154,9 +154,10 @@ class Cache(Misses):
 
     async def get(self, key: str, default: D | None = None) -> Any | D | None:
         """The value if it is fresh, else ``default``; never loads."""
-        entry = self.peek(key)
-        if entry is None or entry.fresh_until <= self.monotonic():
-            entry = await self._region().get(key)
+        region, now = self._region(), self.monotonic()
+        entry = None if self.strict and self._shared else region.look(key, now)
+        if entry is None or entry.fresh_until <= now:
+            entry = await region.get(key)
         if entry is None or entry.fresh_until <= self.monotonic():
             self.stats.misses += 1
             return default

@@ -95,14 +95,33 @@ class TieredRegion(CacheRegion):
         names = self._names(key, tags)
         try:
             waited = False
-            while (left_s := await self._ask(key, names, purpose, fill, waited=waited)) is not None:
+            while await self._ask_and_wait(key, names, purpose, fill, waited) is not None:
                 self._stats.shared_loads += not waited
                 waited = True
-                await self._arrival(key, left_s)
         except BaseException:
             self.near.fences.close()
             raise
         return fill
+
+    async def _ask_and_wait(
+        self, key: str, names: tuple[str, ...], purpose: Purpose, fill: Fill, waited: bool
+    ) -> float | None:
+        """Ask; when another process loads the key, return after that may have ended, with the time it had left."""
+        # Listening begins before the store is asked: the news may come right behind the answer.
+        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        listening = self._arrivals.setdefault(key, [])
+        listening.append(arrived)
+        try:
+            left_s = await self._ask(key, names, purpose, fill, waited=waited)
+            if left_s is not None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(self._store.poll_s, left_s + 0.001)):
+                        await arrived
+            return left_s
+        finally:
+            listening.remove(arrived)
+            if not listening and self._arrivals.get(key) is listening:
+                del self._arrivals[key]
 
     async def _ask(
         self, key: str, names: tuple[str, ...], purpose: Purpose | None, fill: Fill, *, waited: bool
@@ -167,20 +186,6 @@ class TieredRegion(CacheRegion):
             copy.true_fresh_until, copy.life_until = copy.fresh_until, copy.stale_until
         self.near.keep(key, copy, fill.serial)
         return copy
-
-    async def _arrival(self, key: str, left_s: float) -> None:
-        """Returns when another's load of the key may have ended."""
-        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._arrivals.setdefault(key, [])
-        waiting.append(arrived)
-        with suppress(TimeoutError):
-            try:
-                async with asyncio.timeout(min(self._store.poll_s, left_s + 0.001)):
-                    await arrived
-            finally:
-                waiting.remove(arrived)
-                if not waiting and self._arrivals.get(key) is waiting:
-                    del self._arrivals[key]
 
     # ── storing ──
 

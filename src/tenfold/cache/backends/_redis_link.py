@@ -78,6 +78,16 @@ class Refused(Exception):
     """The server answered the greeting, and its answer will not change by trying again."""
 
 
+class _Command:
+    """Who waits for the reply, and when the command was sent by our clock, and left by the loop's."""
+
+    __slots__ = ("left_at", "reply", "sent_at")
+
+    def __init__(self, reply: asyncio.Future[Any], sent_at: float) -> None:
+        self.reply, self.sent_at = reply, sent_at
+        self.left_at: float | None = None
+
+
 class _Wire(asyncio.Protocol):
     """Bytes to replies, in the order of the commands."""
 
@@ -86,8 +96,9 @@ class _Wire(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_MORE)
         self._out: list[bytes] = []
         self.transport: asyncio.Transport | None = None
-        self.pending: deque[tuple[asyncio.Future[Any], float, float]] = deque()
-        """Of every unanswered command: who waits, and when it was sent by the loop's and by our clock."""
+        self.pending: deque[_Command] = deque()
+        """The unanswered commands, in the order in which they are answered."""
+        self._unsent: list[_Command] = []
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -97,13 +108,19 @@ class _Wire(asyncio.Protocol):
         if not self._out:
             loop.call_soon(self._flush)
         self._out.append(hiredis.pack_command(tuple(args)))
-        self.pending.append((reply, loop.time(), now))
+        command = _Command(reply, now)
+        self.pending.append(command)
+        self._unsent.append(command)
         return reply
 
     def _flush(self) -> None:
         out, self._out = self._out, []
+        unsent, self._unsent = self._unsent, []
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(b"".join(out))
+        now = asyncio.get_running_loop().time()
+        for command in unsent:
+            command.left_at = now
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -120,7 +137,8 @@ class _Wire(asyncio.Protocol):
             if isinstance(reply, hiredis.PushNotification):
                 self._link.pushed(reply)
                 continue
-            future, _, sent_at = self.pending.popleft()
+            command = self.pending.popleft()
+            future, sent_at = command.reply, command.sent_at
             if not future.done():
                 if isinstance(reply, hiredis.ReplyError):
                     future.set_exception(StoreAway(str(reply)))
@@ -131,9 +149,9 @@ class _Wire(asyncio.Protocol):
 
     def fail_all(self, why: str) -> None:
         """Tell everybody who waits; late replies find nobody."""
-        for future, _, _ in self.pending:
-            if not future.done():
-                future.set_exception(StoreAway(why))
+        for command in self.pending:
+            if not command.reply.done():
+                command.reply.set_exception(StoreAway(why))
 
     def abort(self, why: str) -> None:
         self.fail_all(why)
@@ -297,7 +315,12 @@ class RedisLink:
     # ── time ──
 
     def _late(self, wire: _Wire) -> bool:
-        return bool(wire.pending) and self._loop.time() - wire.pending[0][1] > self._timeout_s
+        return self._waited_s(wire) > self._timeout_s
+
+    def _waited_s(self, wire: _Wire) -> float:
+        """For the oldest unanswered command, from when it left: before that, it was this process that was busy."""
+        left_at = wire.pending[0].left_at if wire.pending else None
+        return 0.0 if left_at is None else self._loop.time() - left_at
 
     def _watch(self) -> None:
         """Look for late replies, as long as any is waited for."""
@@ -318,7 +341,7 @@ class RedisLink:
             self.stalls += 1
             log.warning("redis %s %s; nobody waits for it until it does", self._address, self._why)
             wire.fail_all(self._why)
-        elif self._loop.time() - wire.pending[0][1] > max(CONNECT_S, 4 * self._timeout_s):
+        elif self._waited_s(wire) > max(CONNECT_S, 4 * self._timeout_s):
             wire.abort(self._why)
 
     async def _beat(self) -> None:
