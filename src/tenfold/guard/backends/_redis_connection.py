@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tenfold.cache.backends._redis_link import Address, RedisLink, Refused
-from tenfold.cache.backends._tiers import StoreAway
+from tenfold.cache.backends._store import StoreAway
 from tenfold.errors import ConfigError, StoreUnavailable
 from tenfold.guard.backends._redis_scripts import ALL, Script
 
