@@ -57,7 +57,9 @@ class View(Watch):
             self._bars.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._end()
         if self._bars is not None:
             self._bars.stop()
 
@@ -132,7 +134,7 @@ def _bars() -> Progress:
     return Progress(
         SpinnerColumn(finished_text="[green]✓"),
         TextColumn("{task.description:<44}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=16),
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
         TextColumn("[dim]{task.fields[note]}"),

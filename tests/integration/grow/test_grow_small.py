@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from support.grow_app import awkward, types_table
+from support.grow_app import awkward, child_table, parent_table, types_table
 from support.growing import Commands, Done, Growing, Writer, grow_commands, growing
 from support.servers import Postgres
 from tenfold._core.clock import SystemClock
@@ -112,6 +112,25 @@ def test_every_kind_of_table_moves_to_postgresql(stopped: Growing, postgres_url:
 @pytest.mark.timeout(60)
 def test_every_kind_of_table_moves_to_mariadb(stopped: Growing, mariadb_url: str) -> None:
     moves(stopped, mariadb_url)
+
+
+@pytest.mark.timeout(60)
+def test_a_running_app_moves_to_mariadb(growing: Growing, mariadb_url: str) -> None:
+    """Under writes: every acknowledged item is there, and its job ran once."""
+    growing.start()
+    with Writer(growing.url) as writer:
+        writer.wait_for_more(5)
+        done = growing.grow("--to", mariadb_url, "--live", growing.ops_url)
+        assert done.returncode == 0, done
+        writer.wait_for_more(5)
+    growing.stop()
+    assert writer.failed == []
+    assert writer.slowest_s < 2.5
+    parents = dict(found(mariadb_url, sa.select(parent_table.c.key, parent_table.c.id)))
+    assert {key: parents.get(key) for key in writer.made} == writer.made
+    waiting = found(mariadb_url, sa.text("SELECT count(*) FROM tenfold_message"))[0][0]
+    ran = found(mariadb_url, sa.select(child_table.c.ran, sa.func.count()).group_by(child_table.c.ran))
+    assert dict(ran) == {1: len(parents) - waiting} | ({0: waiting} if waiting else {})
 
 
 @pytest.mark.timeout(60)
