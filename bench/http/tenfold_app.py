@@ -83,6 +83,12 @@ async def product_mem(i: int, reader: Reader) -> Product:
     return await reader.one(product_by_id, Product, id=i)
 
 
+@service.get("/product_redis/{i}", cache=ResponseCache(ttl_s=60))
+async def product_redis(i: int, reader: Reader) -> Product:
+    """The same, for runs with TENFOLD_CACHE_URL=redis://…"""
+    return await reader.one(product_by_id, Product, id=i)
+
+
 @service.post("/token")
 async def token() -> Token:
     email, password = f"{os.urandom(8).hex()}@example.com", os.urandom(16).hex()
