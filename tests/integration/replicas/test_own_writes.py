@@ -173,11 +173,10 @@ async def test_a_repeated_request_gets_a_token_for_the_effect_that_it_repeats(
         assert (await own.get("/registers/1")).json() == again.json() == 1
 
 
-@pytest.mark.parametrize("token", ["nonsense", "1.0-ffffffff-ffffffffffffffff", "*", "x" * 4000])
-async def test_a_forged_token_harms_nobody(
-    token: str, cluster: Cluster, database: str, tmp_path: Path
-) -> None:
+async def test_a_forged_token_harms_nobody(cluster: Cluster, database: str, tmp_path: Path) -> None:
     async with frozen(cluster, database, tmp_path) as own:
-        assert (await own.get("/registers/1", headers={"tenfold-causal": token})).expect(200).json() == 0
-        (await own.post("/registers/1", headers={"tenfold-causal": token})).expect(200)
-        assert (await own.get("/registers/1")).json() in (0, 1)
+        for key, token in enumerate(("nonsense", "1.0-ffffffff-ffffffffffffffff", "*", "x" * 4000)):
+            path, forged = f"/registers/{key}", {"tenfold-causal": token}
+            assert (await own.get(path, headers=forged)).expect(200).json() == 0
+            (await own.post(path, headers=forged)).expect(200)
+            assert (await own.get(path)).expect(200).json() in (0, 1)
