@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tenfold
 from tenfold._core.context import _current as context_var
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ SHAPES_MAX = 1000
 """Shapes that are remembered with where they ran; the statistics of all others are kept in their plans."""
 
 _COUNTS = "tenfold.db.statements"
-_OURS = str(Path(tenfold.__file__).parent)
+_OURS = str(Path(__file__).parents[2])
 
 log = logging.getLogger("tenfold.db")
 
