@@ -24,9 +24,12 @@ SELECT l.bucket FROM JSON_TABLE(:buckets, '$[*]' COLUMNS (n FOR ORDINALITY, buck
   STRAIGHT_JOIN tenfold_queue_lock l FORCE INDEX (PRIMARY) ON l.bucket = j.bucket
 FOR UPDATE
 """)
+# ON DUPLICATE KEY locks the row that is there as a writer does; IGNORE would as a reader, and two readers who both
+# want to write are a deadlock.
 MAKE_LOCKS = sa.text("""
-INSERT IGNORE INTO tenfold_queue_lock (bucket)
-SELECT bucket FROM JSON_TABLE(:buckets, '$[*]' COLUMNS (bucket INT PATH '$')) j
+INSERT INTO tenfold_queue_lock (bucket)
+SELECT j.bucket FROM JSON_TABLE(:buckets, '$[*]' COLUMNS (bucket INT PATH '$')) j
+ON DUPLICATE KEY UPDATE bucket = tenfold_queue_lock.bucket
 """)
 
 # ── putting in ──
@@ -85,14 +88,17 @@ WHERE m.state = 'waiting'
 
 # ── looking ──
 
-# The lanes by a loose index scan: one seek per lane, however many messages stand in it.
+# The lanes by a loose index scan: one seek per lane, however many messages stand in it. That is done only for a
+# DISTINCT that begins like the index, so state is named in it.
 LOOK = sa.text("""
 SELECT queue, lane, NULL, NULL FROM
-  (SELECT DISTINCT queue, lane FROM tenfold_message FORCE INDEX (tenfold_message_ready) WHERE state = 'ready') lanes
+  (SELECT DISTINCT state, queue, lane FROM tenfold_message FORCE INDEX (tenfold_message_ready) WHERE state = 'ready') lanes
 UNION ALL
 SELECT NULL, NULL,
-  (SELECT min(run_at) FROM tenfold_message FORCE INDEX (tenfold_message_due) WHERE state = 'delayed'),
-  (SELECT min(lease_until) FROM tenfold_message FORCE INDEX (tenfold_message_lease) WHERE lease_until IS NOT NULL)
+  (SELECT run_at FROM tenfold_message FORCE INDEX (tenfold_message_due) WHERE state = 'delayed'
+   ORDER BY run_at LIMIT 1),
+  (SELECT lease_until FROM tenfold_message FORCE INDEX (tenfold_message_lease) WHERE lease_until IS NOT NULL
+   ORDER BY lease_until LIMIT 1)
 """)
 
 RUNNING = sa.text("""
