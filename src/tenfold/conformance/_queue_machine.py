@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import sqlalchemy as sa
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -189,13 +189,15 @@ class Life(RuleBasedStateMachine):
         """In time or long after it; of one unique key only one at once, since no order is promised among them."""
         chosen = data.draw(st.lists(st.sampled_from(self.held), min_size=1, max_size=3, unique_by=_apart))
         run_at = self.model.now + data.draw(st.sampled_from([0, 5, 50]))
-        settlements = [Settlement(m.id, m.fence, data.draw(VERDICTS), run_at=run_at) for m in chosen]
+        self._settle(who, [Settlement(m.id, m.fence, data.draw(VERDICTS), run_at=run_at) for m in chosen])
+
+    def _settle(self, who: int, settlements: list[Settlement]) -> None:
         lost = self.run(self.workers[who].settle(*settlements, now=self.model.now))
         assert lost == {s.id for s in settlements if not self.model.holds(s.id, s.fence)}
         ending_first = sorted(settlements, key=lambda s: s.verdict not in ("done", "dead", "cancelled"))
         for s in ending_first:
             if s.id not in lost:
-                self.model.settle(self.model.rows[s.id], s.verdict, run_at)
+                self.model.settle(self.model.rows[s.id], s.verdict, s.run_at)
 
     @rule(who=st.integers(0, 1))
     def somebody_takes_back_what_has_expired(self, who: int) -> None:
@@ -213,6 +215,16 @@ class Life(RuleBasedStateMachine):
             assert self.run(worker.settle(settlement, now=self.model.now)) == set()
             self.model.settle(row, "crash", 0)
 
+    @precondition(lambda self: self.held)
+    @rule(who=st.integers(0, 1))
+    def a_worker_is_silent_for_too_long(self, who: int) -> None:
+        """Another takes its messages over; then it says that it is done with one of them."""
+        late = self.held[-1]
+        self.model.now += LEASE_S + 1
+        self.somebody_takes_back_what_has_expired(who)
+        self.somebody_claims(who, 4)
+        self._settle(1 - who, [Settlement(late.id, late.fence, "done")])
+
     @invariant()
     def rows_states_and_fences_are_the_models(self) -> None:
         reader = self.workers[0].db.read()
@@ -227,8 +239,10 @@ def _apart(m: Message) -> int:
 
 
 class MachineClaims(QueueCase):
-    examples: ClassVar[int] = 12
+    examples: ClassVar[int] = 20
     """Random histories, of 25 steps each."""
+    shrink: ClassVar[bool] = True
+    """Look for the shortest history that goes wrong."""
 
     async def test_random_histories_end_as_the_contract_says(self, one: Worker, two: Worker) -> None:
         """Whatever callers, workers and time do, rows, states and fences are those of a simple model."""
@@ -237,7 +251,9 @@ class MachineClaims(QueueCase):
         def run(work: Coroutine[Any, Any, Any]) -> Any:
             return asyncio.run_coroutine_threadsafe(work, loop).result(30)
 
+        phases = [Phase.generate, Phase.shrink] if self.shrink else [Phase.generate]
         bounded = settings(
+            phases=phases,
             max_examples=self.examples, stateful_step_count=25, deadline=None, database=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
         )  # fmt: skip

@@ -103,6 +103,7 @@ class SettleClaims(QueueCase):
                 raise ZeroDivisionError
         assert await one.states() == {id_: "running"}
         assert await one.done(held) == set()
+        assert await one.states() == {id_: "done"}
 
     async def test_of_two_who_settle_the_same_messages_one_does(self, one: Worker, two: Worker) -> None:
         """Settlements of the same messages at the same time: each is recorded once, the other is told."""

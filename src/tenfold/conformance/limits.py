@@ -127,7 +127,8 @@ class LimitsConformance(GuardCase):
     async def test_keys_are_told_apart(self, store: LimitStore, name: str) -> None:
         """Keys that differ in anything are different cells."""
         for key in [f"{text} {name} {text}" for text in NAMES]:
-            assert (await store.take([(key, SECOND, SECOND)])).ahead_us == (SECOND,), key
+            taken = await store.take([(key, SECOND, SECOND)])
+            assert (taken.admitted, taken.ahead_us) == (True, (SECOND,)), key
 
     async def test_instances_share_cells_where_they_say_so(
         self, store: LimitStore, other: LimitStore, name: str
