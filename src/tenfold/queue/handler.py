@@ -62,9 +62,16 @@ class Handler:
     transactions that it opens itself."""
 
     is_async: bool = field(init=False)
+    simple: bool = field(init=False)
+    """It needs nothing but its arguments: neither dependencies, nor a transaction, thread or process."""
+    service: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.fn))
+        is_async = inspect.iscoroutinefunction(self.fn)
+        simple = is_async and not self.plan and not self.cpu and self.transaction == "none"
+        object.__setattr__(self, "is_async", is_async)
+        object.__setattr__(self, "simple", simple)
+        object.__setattr__(self, "service", self.name.partition(".")[0])
 
     @property
     def lane(self) -> str:

@@ -51,7 +51,7 @@ class Run:
         self.begun_at: float | None = None
         """Monotonic; None until its first step."""
         self.stop = ""
-        """Why it was told to stop: ``cancelled``, ``lost`` or ``drain``."""
+        """Why it was told to stop: ``cancelled``, ``lost``, ``late`` or ``drain``."""
         self.committed = False
         """Its acknowledgement is committed already, with its effect."""
 
@@ -73,30 +73,31 @@ class Runner:
         except WrongArguments as error:
             return outcome.parked(message, f"its arguments do not fit the code that is running: {error}")
         context = self._enter(run)
-        limit = asyncio.timeout(handler.timeout_s)
         try:
-            async with limit:
-                if handler.transaction == "given":
-                    return await self._in_transaction(run, kwargs, context)
-                if handler.transaction == "around":
-                    return await self._around(run, kwargs, context)
-                return await self._plain(run, kwargs, context)
+            if handler.simple:
+                return self._done(run, self._result(run, await handler.fn(**kwargs)))
+            if handler.transaction == "given":
+                return await self._in_transaction(run, kwargs, context)
+            if handler.transaction == "around":
+                return await self._around(run, kwargs, context)
+            return await self._plain(run, kwargs, context)
         except asyncio.CancelledError:
+            if run.stop == "late":
+                return self._failed(
+                    run, TimeoutError(f"{handler.name} did not end within {handler.timeout_s:g} s")
+                )
             return stopped(run)
         except WorkerProcessDied as error:
             log.warning("%s", error)
             return outcome.crashed(Expired(message.id, message.fence, message.crashes, cancel=False))
         except (Exception, SystemExit) as error:
-            if isinstance(error, TimeoutError) and limit.expired():
-                error = TimeoutError(f"{handler.name} did not end within {handler.timeout_s:g} s")
             return self._failed(run, error)
 
     def _enter(self, run: Run) -> Context:
         message, handler = run.message, run.handler
-        wire: dict[str, Any] = msgspec.json.decode(message.context) if message.context else {}
-        context = Context.from_wire(wire)
+        context = Context.from_wire(msgspec.json.decode(message.context)) if message.context else Context()
         context.causal = merged(context.causal, run.causal)
-        context.service, context.operation = handler.name.partition(".")[0], handler.name
+        context.service, context.operation = handler.service, handler.name
         context.principal = service_principal(context.service, context.tenant)
         if handler.timeout_s is not None:
             context.deadline = self._clock.monotonic() + handler.timeout_s

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tenfold.queue import outcome, policy
 from tenfold.queue.context import Holder, JobContext
+from tenfold.queue.limits import TimeLimits
 from tenfold.queue.runner import Run, Runner, stopped
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Runs:
             ("claimed", "done", "retry", "dead", "cancelled", "park", "release", "crash", "lost"), 0
         )
         self.lag_s = 0.0
+        self._limits: TimeLimits[Run] = TimeLimits(lambda run: self.interrupt(run, "late"))
 
     def accept(self, messages: Iterable[Message], holder: Holder, causal: str = "") -> None:
         """Take over claimed messages and start as many as there are slots for. ``causal`` is the token of the claim,
@@ -133,10 +135,13 @@ class Runs:
 
     async def _run(self, run: Run) -> None:
         run.begun_at = self._clock.monotonic()
+        if (limit_s := run.handler.timeout_s) is not None:
+            self._limits.add(run, limit_s)
         try:
             settlement = await self._runner.run(run)
         finally:
             self.running -= 1
+            self._limits.remove(run)
             self._forget(run)
         self._conclude(run, settlement, self._clock.monotonic() - run.begun_at)
 

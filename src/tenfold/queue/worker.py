@@ -85,6 +85,8 @@ class Worker:
         self._claimer = Claimer(
             queue, self.name, clock, self._keep, settings.lease_s, limits, queues, sources, self.runs.count
         )
+        self._apart = False
+        """Claims and settlements have a transaction each."""
         self._bell = asyncio.Event()
         self._ended = asyncio.Event()
         self._hungry = True
@@ -166,16 +168,20 @@ class Worker:
 
     # ── turns ──
 
-    @property
-    def _apart(self) -> bool:
-        """Claims and settlements have a transaction each. (The database of a running worker may be switched.)"""
-        return self.queue.database.backend.capabilities.parallel_writers
-
     async def turn(self) -> int:
         """Settle what has ended and claim anew; answers how many were claimed."""
-        if self._apart:
-            await self.settle()
-            return await self.claim()
+        if not self._is_apart():
+            return await self._settle_and_claim()
+        await self.settle()
+        return await self.claim()
+
+    def _is_apart(self) -> bool:
+        """Looked at in every turn, for the database of a running worker may be switched."""
+        self._apart = self.queue.database.backend.capabilities.parallel_writers
+        return self._apart
+
+    async def _settle_and_claim(self) -> int:
+        """In one transaction."""
         runs = self.runs
         settlements, runs.outbox = runs.outbox, []
         capacity = self._wanted()
@@ -258,7 +264,7 @@ class Worker:
         while not self._closing:
             if await self._wait() and not self._hungry and not self._stopping:
                 await self._try(self.poll)
-            await self._try(self.claim if self._apart else self.turn)
+            await self._try(self.claim if self._is_apart() else self._settle_and_claim)
 
     async def _record(self) -> None:
         enter(Context(operation="queue.settle", priority=Priority.CRITICAL))

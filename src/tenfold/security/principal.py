@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 
@@ -32,6 +34,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """How the caller was recognised: ``bearer``, ``session``, ``api-key``, or what an authenticator says."""
 
 
+@lru_cache(1024)
 def service_principal(service: str, tenant: str | None = None) -> Principal:
     """Who calls when nobody asked for the work: a job, a subscriber, a schedule or a start hook of ``service``."""
     return Principal(id=f"service:{service}", kind="service", tenant=tenant, via="service")
