@@ -1,6 +1,6 @@
 """A process that commits transfers and says on its standard output which were acknowledged.
 
-    python tests/faults/sqlite_child.py FOLDER NAME [sound|early|torn]
+    python tests/faults/sqlite_child.py FOLDER NAME [sound|early|torn] [URL]
 
 Each transfer writes two rows that belong together, in several tasks at once. ``early`` and ``torn`` are broken on
 purpose, so that the checker can be seen to notice: ``early`` acknowledges before COMMIT, ``torn`` commits half.
@@ -16,9 +16,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from tenfold._core.clock import SystemClock
+from tenfold._core.resolve import backend_class
 from tenfold._core.settings import DatabaseSettings
 from tenfold.db import Database, Tx
-from tenfold.db.backends.sqlite import Backend
+from tenfold.db.contract import DatabaseBackend
+from tenfold.errors import DatabaseUnavailable, OutcomeUnknown
 
 metadata = sa.MetaData()
 entries = sa.Table(
@@ -64,7 +66,13 @@ async def run(db: Database, name: str, mode: str) -> None:
     async def work(task: int) -> None:
         n = 0
         while True:
-            await transfer_money(db, f"{name}-{task}-{n}", mode)
+            try:
+                await transfer_money(db, f"{name}-{task}-{n}", mode)
+            except (
+                DatabaseUnavailable,
+                OutcomeUnknown,
+            ):  # the server was killed: no acknowledgement, another try
+                await asyncio.sleep(0.02)
             n += 1
 
     async with asyncio.TaskGroup() as group:
@@ -72,13 +80,14 @@ async def run(db: Database, name: str, mode: str) -> None:
             group.create_task(work(task))
 
 
-async def open_database(folder: Path) -> Database:
-    backend = Backend.from_url(
-        "sqlite:///bank.db", settings=DatabaseSettings(), data_dir=folder, clock=SystemClock()
+async def open_database(folder: Path, url: str) -> Database:
+    backend: DatabaseBackend = backend_class("db", url, where="database.url").from_url(
+        url, settings=DatabaseSettings(pool_max=TASKS), data_dir=folder, clock=SystemClock()
     )
     await backend.start()
     engine = backend.sync_engine()
-    metadata.create_all(engine)
+    with engine.begin() as connection:
+        metadata.create_all(connection)
     engine.dispose()
     db = Database("bank", metadata)
     db.bind(backend)
@@ -87,7 +96,7 @@ async def open_database(folder: Path) -> Database:
 
 async def main() -> None:
     folder, name, mode = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    db = await open_database(folder)
+    db = await open_database(folder, sys.argv[4] if len(sys.argv) > 4 else "sqlite:///bank.db")
     os.write(1, b"ready\n")
     await run(db, name, mode)
 

@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from tenfold._core.failpoints import failpoints
 from tenfold.db.backends._postgresql_errors import broken, too_late
 from tenfold.db.backends._postgresql_positions import COMMIT_TELLING, told
 from tenfold.db.contract import Args, Channel, Rows, TxChannel
@@ -183,8 +184,12 @@ class Work(Channel):
         return cancelled
 
     async def _send_end(self, link: PgLink, sql: str) -> None:
+        if failpoints.on and sql != "ROLLBACK":
+            failpoints.visit("db.commit.before")
         async with self._lock:
             tag = await link.command(sql, max(self._time.statement_s(), END_S))
+        if failpoints.on and sql != "ROLLBACK":
+            failpoints.visit("db.commit.after")
         if sql == "COMMIT" and tag != "COMMIT":
             raise self._unusable()
 

@@ -145,8 +145,8 @@ class Backend(DatabaseBackend):
         self._pool = None
 
     async def health(self) -> None:
-        self._started()
-        assert self._pool is not None
+        if self._pool is None:
+            raise DatabaseUnavailable("the database is not connected.")
         async with self._pool.link() as link:
             try:
                 standby = await link.fetch(_HEALTHY, (), 0, _HEALTH_S)
