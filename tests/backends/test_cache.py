@@ -8,6 +8,7 @@ import pytest
 
 from support.servers import Memcached, Redis
 from tenfold.conformance.cache import CacheConformance
+from tenfold.conformance.convicting import ConvictingCache
 
 
 class TestMemory(CacheConformance):
@@ -39,3 +40,9 @@ class TestMemcached(CacheConformance):
 
 class TestMemcachedWithoutCopies(TestMemcached):
     settings: ClassVar[dict[str, Any]] = {"near_entries": 0, "prefix": "far"}
+
+
+class TestBrokenRedis(ConvictingCache, TestRedis): ...
+
+
+class TestBrokenMemcached(ConvictingCache, TestMemcached): ...

@@ -8,6 +8,7 @@ import pytest
 
 from support.servers import free_port
 from tenfold.conformance._database_case import WrongUrl
+from tenfold.conformance.convicting import ConvictingDatabase
 from tenfold.conformance.database import DatabaseConformance
 
 
@@ -80,3 +81,9 @@ class TestMariaDB(DatabaseConformance):
     @classmethod
     def wrong_urls(cls, url: str) -> list[WrongUrl]:
         return wrong_server_urls(url)
+
+
+class TestBrokenPostgresql(ConvictingDatabase, TestPostgresql): ...
+
+
+class TestBrokenMariaDB(ConvictingDatabase, TestMariaDB): ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tenfold.conformance.convicting import ConvictingIdempotency
 from tenfold.conformance.idempotency import IdempotencyConformance
 
 
@@ -46,3 +47,12 @@ class TestRedis(IdempotencyConformance):
     @classmethod
     def url(cls, redis_database: str) -> str:
         return redis_database
+
+
+class TestBrokenSqlite(ConvictingIdempotency, TestSqlite): ...
+
+
+class TestBrokenPostgresql(ConvictingIdempotency, TestPostgresql): ...
+
+
+class TestBrokenRedis(ConvictingIdempotency, TestRedis): ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tenfold.conformance.convicting import ConvictingLeases
 from tenfold.conformance.leases import LeasesConformance
 
 
@@ -46,3 +47,12 @@ class TestRedis(LeasesConformance):
     @classmethod
     def url(cls, redis_database: str) -> str:
         return redis_database
+
+
+class TestBrokenSqlite(ConvictingLeases, TestSqlite): ...
+
+
+class TestBrokenPostgresql(ConvictingLeases, TestPostgresql): ...
+
+
+class TestBrokenRedis(ConvictingLeases, TestRedis): ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tenfold.conformance.convicting import ConvictingLimits
 from tenfold.conformance.limits import LimitsConformance
 
 
@@ -46,3 +47,12 @@ class TestRedis(LimitsConformance):
     @classmethod
     def url(cls, redis_database: str) -> str:
         return redis_database
+
+
+class TestBrokenSqlite(ConvictingLimits, TestSqlite): ...
+
+
+class TestBrokenPostgresql(ConvictingLimits, TestPostgresql): ...
+
+
+class TestBrokenRedis(ConvictingLimits, TestRedis): ...

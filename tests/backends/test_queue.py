@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tenfold.conformance.convicting import ConvictingQueue
 from tenfold.conformance.queue import QueueConformance
 
 
@@ -19,3 +20,16 @@ class TestPostgresql(QueueConformance):
     @classmethod
     def url(cls, postgres_database: str) -> str:
         return postgres_database
+
+
+class TestMariaDB(QueueConformance):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def url(cls, mariadb_database: str) -> str:
+        return mariadb_database
+
+
+class TestBrokenPostgresql(ConvictingQueue, TestPostgresql): ...
+
+
+class TestBrokenMariaDB(ConvictingQueue, TestMariaDB): ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tenfold.conformance.convicting import ConvictingSessions
 from tenfold.conformance.sessions import SessionsConformance
 
 
@@ -46,3 +47,12 @@ class TestRedis(SessionsConformance):
     @classmethod
     def url(cls, redis_database: str) -> str:
         return redis_database
+
+
+class TestBrokenSqlite(ConvictingSessions, TestSqlite): ...
+
+
+class TestBrokenPostgresql(ConvictingSessions, TestPostgresql): ...
+
+
+class TestBrokenRedis(ConvictingSessions, TestRedis): ...

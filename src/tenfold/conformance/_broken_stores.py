@@ -106,7 +106,7 @@ IDEMPOTENCY = [
     Broken("nothing is found", "test_a_completed_reply_is_found_by_everybody", _with(find=answer(None))),
     Broken("scopes are not told apart", "test_of_many_claims_one_wins", _with(find=_without_scope)),
     Broken("a reply is dropped", "test_a_completed_reply_is_found_by_everybody", _attempts(complete=answer(True))),
-    Broken("a release is forgotten", "test_a_released_key_is_free_and_had_no_effect", _attempts(release=answer(None))),
+    Broken("a release is forgotten", "test_a_released_key_is_free_and_had_no_effect", _attempts(release=answer(None)), timeout_s=2.0),
     Broken("renewing is forgotten", "test_renewing_keeps_the_key", _with(renew=answer(None))),
 ]  # fmt: skip
 
@@ -154,7 +154,7 @@ async def _one_key(it: Altered, key: str, *args: Any) -> Any:
 
 
 CACHE = [
-    Broken("nothing is stored", "test_a_value_is_loaded_once_and_then_served", _regions(close_fill=answer(False))),
+    Broken("nothing is stored", "test_a_value_is_loaded_once_and_then_served", _regions(close_fill=answer(False)), timeout_s=2.0),
     Broken("a tag invalidates nothing", "test_what_is_invalidated_is_found_nowhere",
            _regions(invalidate=answer(None), forget=lambda it, names: None), {"how": "tag"}),
     Broken("a deleted entry stays", "test_what_is_invalidated_is_found_nowhere",
