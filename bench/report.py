@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import figures
+import job_rounds
 from contenders import FIELDS
 from figures import Rows, Verdict, number
 from rich.console import Console
@@ -23,6 +24,13 @@ def show_http(part: str, rows: Rows) -> None:
     for verdict in figures.verdicts(rows, FIELDS[part].targets):
         table.add_row(*_verdict_cells(verdict), style={"✓": "green", "✗": "red"}.get(verdict.mark, "yellow"))
     console.print(table)
+
+
+def show_jobs(rows: Rows) -> None:
+    """What the queues did, and ours over the best of the others."""
+    console = Console()
+    console.print(_table("Queues, one worker process", *job_rounds.table(rows)))
+    console.print(_table("Beside the best peer on PostgreSQL", *job_rounds.verdicts(rows)))
 
 
 def show_embedded(part: str, found: list[dict[str, Any]]) -> None:
@@ -43,6 +51,10 @@ def write(out: Path, to: Path) -> None:
             text.append(_markdown(_VERDICT_HEAD, [_verdict_cells(v) for v in verdicts]))
             text.append("Medians: requests a second, and server CPU µs per request in brackets.\n")
             text.append(_markdown(*_medians(kept["found"])))
+        elif part == "jobs":
+            text.append(_markdown(*job_rounds.verdicts(kept["found"])))
+            text.append("Medians of the rounds:\n")
+            text.append(_markdown(*job_rounds.table(kept["found"])))
         else:
             text.append(_markdown(*_embedded(kept["found"])))
     versions = next(iter(parts.values()))["versions"] if parts else {}
@@ -142,6 +154,15 @@ The same method; every server has 8 connections to one PostgreSQL (`fsync=off`: 
 both CPUs with everything else, so the CPU ratio says more than requests a second. `orders` writes a row and a job in
 one transaction; `db_orm` and `fortunes_orm` go through SQLAlchemy's ORM on both sides; `product_redis` is a cached read
 with Redis as the second tier. A name behind the contender is the endpoint of theirs that does the same work.
+""",
+    "jobs": """## Queues
+
+One worker process on CPU 0, the client on CPU 1, PostgreSQL (fsync off) and Redis where they like; the rounds are
+interleaved. A job appends 16 bytes to a file. Enqueued one by one: one transaction each, one after another, from one
+task; in bulk: 1,000 per call. Drained: 20,000 jobs that wait, from the first start to the last. Start: at 200 jobs a
+second, from the call that enqueues to the first line of the job, in another process. Peers as their documentation
+suggests for short jobs, each on a store of its kind; ✓ and ✗ where every round lies on one side of the best peer on
+PostgreSQL.
 """,
     "sqlite": """## SQLite: transactions and jobs
 

@@ -3,6 +3,7 @@
     python bench/run.py                  everything, then docs/benchmarks.md   (about 12 min)
     python bench/run.py http [--only granian,raw] [--measures items,post] [--rounds 7] [--seconds 1.5]
     python bench/run.py postgresql       the same with PostgreSQL and Redis
+    python bench/run.py jobs [--only tenfold,pgqueuer] [--rounds 3]
     python bench/run.py sqlite | cache
     python bench/run.py report           docs/benchmarks.md from the last results in bench/out
 
@@ -22,12 +23,13 @@ from typing import Any
 import embedded
 import environment
 import http_rounds
+import job_rounds
 import report
 from contenders import FIELDS
 from servers import Failed
 
 OUT = Path(__file__).parent / "out"
-PARTS = ("http", "postgresql", "sqlite", "cache")
+PARTS = ("http", "postgresql", "jobs", "sqlite", "cache")
 
 
 def main() -> int:
@@ -53,6 +55,12 @@ def _measured(part: str, args: argparse.Namespace) -> Any:
         rows = http_rounds.measure(field, only, measures, args.rounds, args.seconds, OUT, _progress)
         _progress(1, 1, "")
         report.show_http(part, rows)
+        return rows
+    if part == "jobs":
+        only = [name for name in args.only.split(",") if name]
+        rows = job_rounds.measure(only, args.rounds, _progress)
+        _progress(1, 1, "")
+        report.show_jobs(rows)
         return rows
     found = embedded.sqlite(args.rounds) if part == "sqlite" else embedded.cache(environment.SHARED)
     report.show_embedded(part, found)
