@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tenfold.db.ambient import Ambient
     from tenfold.db.plan import Plan, PlanCache
     from tenfold.db.watch import Watch
+    from tenfold.errors import TenfoldError
 
 Args = tuple[Any, ...]
 Rows = list[tuple[Any, ...]]
@@ -243,10 +244,14 @@ class DatabaseBackend(ABC):
         """An SQLAlchemy engine for an ORM session on ``channel``: its savepoints are the channel's, and it neither
         begins nor ends the transaction."""
 
+    def explain(self, error: BaseException | None) -> TenfoldError | None:
+        """What a driver's error under :meth:`sync_engine` asks to be changed; None when it speaks for itself."""
+        return None
+
     @abstractmethod
     def sync_engine(self, *, write: bool = True) -> sa.Engine:
         """A blocking SQLAlchemy engine on connections of its own, for migrations; dispose of it after use.
 
-        With ``write`` a transaction excludes all other writers from its start; foreign keys are not enforced, so
-        that tables can be rebuilt.
+        With ``write`` a transaction excludes the other migrations from its start, and on SQLite every other writer;
+        there, foreign keys are not enforced, so that tables can be rebuilt.
         """

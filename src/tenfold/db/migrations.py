@@ -151,7 +151,7 @@ def _connection(
                 yield connection
             except DBAPIError as error:
                 where = f" in {progress.at}" if progress.at else ""
-                raise DatabaseUnavailable(
+                raise backend.explain(error.orig) or DatabaseUnavailable(
                     f"the migration failed{where}: {error.orig}. {progress.so_far(connection)}"
                 ) from error
             if write and engine.dialect.name == "sqlite":

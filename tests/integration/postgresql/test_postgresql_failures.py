@@ -19,7 +19,7 @@ from tenfold import errors
 from tenfold._core.clock import SystemClock
 from tenfold._core.context import Context, use
 from tenfold._core.settings import DatabaseSettings
-from tenfold.db import Database
+from tenfold.db import Database, migrations
 from tenfold.db.backends import _postgresql_errors as pg_errors
 from tenfold.db.backends._postgresql_errors import Report
 from tenfold.db.backends.postgresql import Backend
@@ -189,6 +189,7 @@ async def test_a_missing_right_names_the_setting(db: Database, postgres_url: str
     async with db.tx() as tx:
         await tx.execute(sa.text("DROP ROLE IF EXISTS guest"))
         await tx.execute(sa.text("CREATE ROLE guest LOGIN PASSWORD 'guest'"))
+        await tx.execute(sa.text("REVOKE CREATE ON SCHEMA public FROM public"))
     backend = Backend.from_url(
         postgres_url.replace("tenfold:tenfold", "guest:guest"),
         settings=DatabaseSettings(), data_dir=Path(), clock=SystemClock(),
@@ -198,6 +199,10 @@ async def test_a_missing_right_names_the_setting(db: Database, postgres_url: str
     guest.bind(backend)
     with pytest.raises(errors.DatabaseUnavailable, match=r"the user of database\.url may not do this"):
         await guest.read().scalar(count_orders)
+    with pytest.raises(
+        errors.ConfigError, match=r"database\.url: its user 'guest' .* GRANT CREATE ON SCHEMA"
+    ):
+        await migrations.upgrade([guest])
     await backend.stop()
 
 
@@ -267,10 +272,11 @@ async def test_a_primary_that_comes_back_as_a_standby_is_left(
 ) -> None:
     primary, standby = pair
     with Proxy(primary.port) as front:  # an address that moves from the old primary to the new one
-        async with opened(tmp_path, url=front.through(primary.url())) as db:
+        async with opened(tmp_path, url=front.through(primary.url()), pool_max=1) as db:
             await asyncio.to_thread(standby.catch_up)
             front.target = standby.port
             await asyncio.to_thread(front.reset)
+            assert await orders_in(db) == 0, "reading works on a standby"
             with pytest.raises(errors.DatabaseUnavailable, match="fail-over"):
                 async with db.tx() as tx:
                     await tx.one(add_order, Order, customer="never")

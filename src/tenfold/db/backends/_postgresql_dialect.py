@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,7 +19,7 @@ class _DateTime(sa.DateTime):
 
     render_bind_cast = True
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         aware = self.timezone
 
         def process(value: Any) -> Any:
@@ -39,21 +38,21 @@ class _Whole(sa.Integer):
 
     render_bind_cast = True
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         return _whole
 
 
 class _SmallWhole(sa.SmallInteger):
     render_bind_cast = True
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         return _whole
 
 
 class _BigWhole(sa.BigInteger):
     render_bind_cast = True
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         return _whole
 
 

@@ -211,7 +211,8 @@ async def connect(
     """A connection; with ``primary``, of several hosts to the one that takes writes. Raises ConfigError for what
     only a changed configuration mends, DatabaseUnavailable otherwise."""
     try:
-        connection: Any = await asyncpg.connect(
+        open_: Any = asyncpg.connect  # its hints say int where it takes a float
+        connection = await open_(
             address.dsn, timeout=timeout_s, statement_cache_size=0, server_settings=session,
             target_session_attrs="primary" if primary and address.several else "any",
         )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
@@ -128,7 +129,7 @@ class SessionDialect(Dialect):
             self._statements.move_to_end(sql)
         return plan
 
-    def on_connect(self) -> None:
+    def on_connect(self) -> Any:
         return None
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
@@ -170,5 +171,5 @@ def sync_engine(dsn: str, timeout_s: float, *, several: bool, write: bool) -> sa
         def exclude_other_migrations(connection: sa.Connection) -> None:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
 
-        sa.event.listen(engine, "begin", exclude_other_migrations)
+        event.listen(engine, "begin", exclude_other_migrations)
     return engine

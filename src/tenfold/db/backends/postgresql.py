@@ -39,7 +39,7 @@ from tenfold.db.backends._postgresql_url import Address, parse
 from tenfold.db.backends._time import Time
 from tenfold.db.contract import Capabilities, Channel, DatabaseBackend, HasChannel, Isolation, TxChannel
 from tenfold.db.plan import Plan, PlanCache
-from tenfold.errors import ConfigError, DatabaseUnavailable, NotBound
+from tenfold.errors import ConfigError, DatabaseUnavailable, NotBound, TenfoldError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -212,6 +212,15 @@ class Backend(DatabaseBackend):
         return sync_engine(
             self._address.dsn, self._settings.connect_timeout_s, several=self._address.several, write=write
         )
+
+    def explain(self, error: BaseException | None) -> TenfoldError | None:
+        if getattr(error, "sqlstate", None) != "42501":
+            return None
+        said = str(error).partition("\n")[0]
+        return ConfigError(
+            f"its user {self._address.user!r} may not change tables: {said}.", where=SETTING,
+            remedy=f"Let the owner of the database run: GRANT CREATE ON SCHEMA public TO {self._address.user}",
+        )  # fmt: skip
 
     # ── hints ──
 
