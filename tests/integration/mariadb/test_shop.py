@@ -53,7 +53,7 @@ def test_the_shop_sells_also_after_it_was_killed_and_the_commands_know_its_datab
             assert again.json() == placed.json()
     finally:
         shop.kill()
-    listed = tenfold(mariadb_url, "jobs", "list", "shop.app:app")
+    listed = tenfold(mariadb_url, "jobs", "list", "--app", "shop.app:app")
     assert listed.returncode == 0, listed.stderr
     checked = tenfold(mariadb_url, "check", "shop.app:app")
     assert "Traceback" not in checked.stderr

@@ -9,7 +9,6 @@ created through it compare text by code points, trailing blanks included.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -148,7 +147,7 @@ def _limited(element: Any) -> bool:
 class _DateTime(sa.DateTime):
     """UTC in the database; aware and in UTC for ``timezone=True``, naive otherwise."""
 
-    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
         aware = self.timezone
 
         def process(value: Any) -> Any:
@@ -161,7 +160,7 @@ class _DateTime(sa.DateTime):
 
         return process
 
-    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Callable[[Any], Any] | None:
+    def result_processor(self, dialect: sa.Dialect, coltype: Any) -> Any:
         if not self.timezone:
             return None
         utc = dt.UTC

@@ -62,7 +62,8 @@ class Cursor:
             done.affected_rows,
             done.insert_id,
         )
-        self._rows = list(done.rows or ())[::-1]
+        rows: list[tuple[Any, ...]] = list(done.rows or ())
+        self._rows = rows[::-1]
         return self
 
     def executemany(self, sql: str, many: Sequence[Sequence[Any]]) -> Cursor:

@@ -63,8 +63,9 @@ class Backend(DatabaseBackend):
     def __init__(self, url: str, targets: list[Target], settings: DatabaseSettings, clock: Clock) -> None:
         self.url = url
         self.clock = clock
-        self.dialect: Dialect = Dialect()
-        self.plans = Plans(self.dialect)
+        self._mysql = Dialect()
+        self.dialect = self._mysql
+        self.plans = Plans(self._mysql)
         self.open_by_task: dict[asyncio.Task[object], HasChannel] = {}
         self.capabilities = Capabilities(
             isolation="read committed", parallel_writers=True, skip_locked=True, listen=False, durable=True,
@@ -96,7 +97,7 @@ class Backend(DatabaseBackend):
         self._auto = AutoChannel(links)
 
     async def _learn(self, link: Link) -> None:
-        self.dialect.learn(link.version, mariadb=link.mariadb)
+        self._mysql.learn(link.version, mariadb=link.mariadb)
         said = await link.perform(_FLUSHES, (), self._time.statement_timeout_s)
         if int(said.rows[0][0]) != 1:
             log.warning(
@@ -177,7 +178,7 @@ class Backend(DatabaseBackend):
 
         if self._session_dialect is None:
             self._session_dialect = orm.SessionDialect()
-            self._session_dialect.learn(self.dialect.server_version_info, mariadb=self.dialect.is_mariadb)
+            self._session_dialect.learn(self._mysql.server_version_info, mariadb=self._mysql.is_mariadb)
         assert isinstance(channel, MysqlTx)
         return orm.session_engine(channel, self._session_dialect)
 
