@@ -333,7 +333,10 @@ class _Databases:
     async def _health(self) -> str:
         assert self._backend is not None
         await self._backend.health()
-        return "The database answers."
+        if self._replicas is None:
+            return "The database answers."
+        nodes = self._replicas.nodes
+        return f"The database answers; replicas in use: {sum(node.up for node in nodes)} of {len(nodes)}."
 
     async def stop(self) -> None:
         if self._finder is not None:

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.servers import Postgres, running
 from support.snippets import ROOT, Block, PageRun, blocks_of, commands_of, missing_line, pages, runnable
+from support.standby import Standby
 
 PAGES = {str(page.relative_to(ROOT)): blocks_of(page) for page in pages()}
-SERVERS = {"postgresql://shop:secret@db.example/shop": "postgres_url"}
+SERVERS = {
+    "postgresql://shop:secret@db.example/shop": "postgres_url",
+    "postgresql://shop:secret@replica.example/shop": "standby_url",
+    "redis://redis.example:6379/0": "redis_url",
+    "~/tenfold": "checkout",
+}
 """Addresses as pages show them, and the fixtures of what stands behind them."""
 WITH_SNIPPETS = [name for name, blocks in PAGES.items() if any(map(runnable, blocks))]
+
+
+@pytest.fixture
+def checkout() -> str:
+    """Where the reader's copy of Tenfold is."""
+    return str(ROOT)
+
+
+@pytest.fixture
+def standby_url(postgres: Postgres, postgres_url: str) -> Iterator[str]:
+    """The database of ``postgres_url`` on a standby."""
+    with running(Standby(postgres)) as standby:
+        yield standby.url(postgres_url.rpartition("/")[2])
 
 
 @pytest.mark.timeout(300)
@@ -152,7 +173,6 @@ def test_a_server_runs_in_the_background_on_other_ports_and_ends_with_the_page(t
     text = "```console\n$ bin/tenfold run app:app &\nListening on http://127.0.0.1:8001\n$ curl -s http://127.0.0.1:8001/health/ready\nup\n```"
     with PageRun(tmp_path) as run:
         run.run(page_of(tmp_path, text)[0])
-        server = run._server
-        assert server is not None
+        (server,) = run._running.values()
         assert server.status is None
     assert server.status is not None

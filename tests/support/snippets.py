@@ -25,6 +25,7 @@ _FENCE = re.compile(r"^(?P<indent> {0,3})(?P<ticks>`{3,})(?P<language>[\w+-]*)")
 _NOT_RUN = re.compile(r"<!--\s*not run:\s*(?P<reason>.*?)\s*-->", re.DOTALL)
 _FILE = re.compile(r"^# file: (?P<path>\S+?)(?P<added> \(added\))?\s*$")
 _SERVER = re.compile(r"^(?:\S+=\S+ )*(?:\S*/)?tenfold (?:run|worker)\b")
+_OPS_PORT = re.compile(r"--ops-port[ =](\d+)")
 _EXIT = re.compile(r"^\[exit (\d+)\]$")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -149,8 +150,8 @@ class PageRun:
     def __init__(self, folder: Path, servers: Mapping[str, str] | None = None) -> None:
         self.folder = self.cwd = folder
         self._servers = servers or {}
-        self._ports = {"8000": str(_free_port()), "8001": str(_free_port())}
-        self._server: Process | None = None
+        self._ports = {shown: str(_free_port()) for shown in ("8000", "8001", "8002", "8003")}
+        self._running: dict[str, Process] = {}
         self._python: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -159,7 +160,8 @@ class PageRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop_server()
+        for port in list(self._running):
+            self._stop_server(port)
         if self._python is not None:
             self._python.kill()
             self._python.communicate()
@@ -230,13 +232,15 @@ class PageRun:
             assert missing is None, f"{said}\nwhich lacks: {missing}"
 
     def _serve(self, text: str, command: Command, block: Block) -> None:
-        self._stop_server()
+        named = _OPS_PORT.search(text)
+        ops_port = named[1] if named else self._ports["8001"]
+        self._stop_server(ops_port)
         worker = " worker" in text
-        ready = "" if worker else f"http://127.0.0.1:{self._ports['8001']}/health/ready"
+        ready = "" if worker else f"http://127.0.0.1:{ops_port}/health/ready"
         server = Process(
             ["bash", "-c", f"exec env {text}"], cwd=self.cwd, env=self._environment(), ready=ready
         )
-        self._server = server
+        self._running[ops_port] = server
         server.wait_ready()
         for want in command.expected:
             wanted = self._swap(want, self._ports)
@@ -246,8 +250,8 @@ class PageRun:
             except AssertionError as error:
                 raise AssertionError(f"{block.where}: $ {command.text}\n{error}") from None
 
-    def _stop_server(self) -> None:
-        server, self._server = self._server, None
+    def _stop_server(self, ops_port: str) -> None:
+        server = self._running.pop(ops_port, None)
         if server is not None:
             if server.status is None:
                 server.stop()

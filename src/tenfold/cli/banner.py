@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tenfold._core.secrets import hide_passwords
 from tenfold._core.text import plural
 from tenfold.cli import console
 
@@ -26,6 +27,7 @@ def show(app: App, roles: Roles, addresses: Addresses, *, reloads: bool) -> None
     rows += [
         ("Operations", addresses.ops),
         ("Data", str(app.data_dir.resolve())),
+        *_stores(app),
         ("Worker", _worker(app) if roles.worker else "off"),
     ]
     console.say()
@@ -37,6 +39,19 @@ def show(app: App, roles: Roles, addresses: Addresses, *, reloads: bool) -> None
     ending = "reloads on change, Ctrl+C stops" if reloads else "Ctrl+C stops"
     console.say(f"  {console.paint(f'Ready after {seconds:.1f} s; {ending}.', console.DIM)}")
     console.say()
+
+
+def _stores(app: App) -> list[tuple[str, str]]:
+    """The database, and what the settings have moved to servers."""
+    settings = app.settings
+    rows = [("Database", hide_passwords(settings.database.url))] if app.databases else []
+    if settings.database.replicas:
+        rows.append(("Replicas", str(len(settings.database.replicas))))
+    if settings.cache.url != "memory:":
+        rows.append(("Cache", hide_passwords(settings.cache.url)))
+    if settings.guard.url:
+        rows.append(("Guards", hide_passwords(settings.guard.url)))
+    return rows
 
 
 def _worker(app: App) -> str:
