@@ -113,7 +113,7 @@ async def enrol(tx: Tx, sign_up: SignUp, roles: Iterable[str] = ()) -> Profile:
 
 
 async def nobody_yet() -> bool:
-    return not await db.read().scalar(_count)
+    return not await db.read(consistency="strong").scalar(_count)
 
 
 def _shown(principal: Principal, name: str) -> Profile:

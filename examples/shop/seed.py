@@ -14,7 +14,7 @@ from shop.demo import ADMIN, ADMIN_PASSWORD, CUSTOMER, CUSTOMER_PASSWORD
 from shop.files import write_whole
 from shop.orders.declared import Item
 from shop.uploads import pictures
-from tenfold import Clock, Service, Settings, injected
+from tenfold import Clock, Leases, Service, Settings, injected
 
 demo = Service("demo")
 
@@ -51,10 +51,17 @@ def products() -> list[Product]:
 
 
 @demo.on_start
-async def seed(settings: Settings, clock: Clock) -> None:
+async def seed(settings: Settings, clock: Clock, leases: Leases) -> None:
     """Only in development, only once: while nobody has an account."""
-    if settings.app.env != "development" or not await accounts.nobody_yet():
+    if settings.app.env != "development":
         return
+    async with leases.hold("seed", wait_s=30):  # of instances that start together, one sows
+        if await accounts.nobody_yet():
+            await sow(clock)
+            print(f"A new shop. Sign in as {ADMIN} ({ADMIN_PASSWORD}) or {CUSTOMER} ({CUSTOMER_PASSWORD}).")
+
+
+async def sow(clock: Clock) -> None:
     goods = products()
     stock = inventory.Delivery("seed", [Item(made.sku, STOCK_EACH) for made in goods])
     # One transaction: services may share a database, and a half-sown shop would never be sown again.
@@ -64,7 +71,6 @@ async def seed(settings: Settings, clock: Clock) -> None:
         await accounts.enrol(tx, SignUp(ADMIN, ADMIN_PASSWORD, "Admin"), roles=["admin"])
         await accounts.enrol(tx, SignUp(CUSTOMER, CUSTOMER_PASSWORD, "Ada"))
         await draw_pictures.enqueue(tx)
-    print(f"A new shop. Sign in as {ADMIN} ({ADMIN_PASSWORD}) or {CUSTOMER} ({CUSTOMER_PASSWORD}).")
 
 
 @demo.job(timeout=300)
