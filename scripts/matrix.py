@@ -126,7 +126,7 @@ def table(declared: dict[str, Any]) -> list[str]:
     return [*rows, ""]
 
 
-def _fields(type_: type) -> list[str]:
+def _fields(type_: Any) -> list[str]:
     if issubclass(type_, msgspec.Struct):
         return list(type_.__struct_fields__)
     return [field.name for field in dataclasses.fields(type_)]

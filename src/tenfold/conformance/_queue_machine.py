@@ -227,11 +227,15 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def rows_states_and_fences_are_the_models(self) -> None:
-        reader = self.workers[0].db.read()
-        hot = self.run(reader.all(hot_rows, tuple))
-        cold = self.run(reader.all(cold_rows, tuple))
+        hot, cold = self.run(_rows(self.workers[0].db))
         assert sorted(hot + cold) == sorted((r.id, r.state, r.fence) for r in self.model.rows.values())
         assert {id_ for id_, *_ in hot} == {r.id for r in self.model.hot()}
+
+
+async def _rows(db: Database) -> tuple[list[Any], list[Any]]:
+    """The hot and the archived ones."""
+    reader = db.read()
+    return await reader.all(hot_rows, tuple), await reader.all(cold_rows, tuple)
 
 
 def _apart(m: Message) -> int:
@@ -239,7 +243,7 @@ def _apart(m: Message) -> int:
 
 
 class MachineClaims(QueueCase):
-    examples: ClassVar[int] = 20
+    examples: ClassVar[int] = 12
     """Random histories, of 25 steps each."""
     shrink: ClassVar[bool] = True
     """Look for the shortest history that goes wrong."""

@@ -98,6 +98,7 @@ class ConvictingDatabase(Convicting):
 class ConvictingQueue(Convicting):
     variants = faulty.QUEUE
     shrink: ClassVar[bool] = False
+    examples: ClassVar[int] = 100  # it ends with the first one that goes wrong
 
     async def test_a_broken_variant_is_convicted(
         self, broken: Broken, one: Worker, two: Worker, queue: QueueOf, declared: Capabilities

@@ -48,6 +48,7 @@ class TestQueue(ConvictingQueue, OnSqlite, QueueConformance): ...
 
 class TestSoundQueue(TestQueue):
     sound = True
+    examples = 10
 
 
 class TestCache(ConvictingCache, InMemory, CacheConformance): ...
