@@ -91,7 +91,7 @@ def translate(error: BaseException, plan: Plan | None = None) -> DatabaseError:
 
 def _state(code: int, said: str) -> DatabaseError | None:
     """What is the matter with the server or the transaction, not with the statement."""
-    if code in (1213, 1020, 1412):
+    if code in (1213, 1020, 1412, 1467):  # 1467 is a deadlock, too: one at the lock of the next number
         return SerializationFailure(
             "the transaction collided with another one and was rolled back; it may be tried again."
         )

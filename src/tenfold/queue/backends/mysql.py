@@ -150,11 +150,14 @@ class Backend(QueueBackend, Inbox):
     async def _finish(self, tx: Tx, items: list[tuple[Any, ...]], now: float) -> set[int]:
         text = _json(items)
         rows = await tx.all(sql.HELD, tuple, items=text)
+        # Keys are held before heads are removed: who puts in behind one of them holds its key, and would wait for the
+        # removed row while we wait for the key.
+        if keys := sorted({row[1] for row in rows if row[1] is not None}):
+            await _hold(tx, KEYS, keys)
         if rows:
             await tx.execute(sql.ARCHIVE, items=text, now=now)
             await tx.execute(sql.REMOVE, items=text)
-        if keys := sorted({row[1] for row in rows if row[1] is not None}):
-            await _hold(tx, KEYS, keys)
+        if keys:
             await self._promote(tx, keys, now)
         return {row[0] for row in rows}
 
