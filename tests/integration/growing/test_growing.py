@@ -15,9 +15,8 @@ from typing import Any, Self
 import httpx2
 import pytest
 
+from support.fleet import Fleet, Instance
 from support.shop_server import EXAMPLES
-
-from .conftest import Fleet, Instance
 
 INVOICES = 120
 MUG = {"lines": [{"sku": "MUG-001", "quantity": 1}]}
