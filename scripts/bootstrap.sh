@@ -82,7 +82,7 @@ if [ "$level" = test ]; then
   command -v git >/dev/null || missing+=(git)
   command -v curl >/dev/null || missing+=(curl)
   # The Node that runs pyright comes with pip, but links to this.
-  ldconfig -p 2>/dev/null | grep -q 'libstdc++.so.6' || missing+=(libstdc++6)
+  [[ $(ldconfig -p 2>/dev/null) == *libstdc++.so.6* ]] || missing+=(libstdc++6)
   # Servers that tests start for themselves, on free ports with folders of their own.
   ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || missing+=(postgresql)
   command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || missing+=(mariadb-server)
