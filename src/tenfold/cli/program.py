@@ -22,7 +22,7 @@ COMMANDS = {
     "jobs": "Look at messages of the queue, and retry, cancel or discard them.",
     "routes": "List the operations.",
     "config": "Show every setting with where it came from.",
-    "check": "Find what is wrong without starting anything.",
+    "check": "Find what is wrong, without starting anything or in a running process.",
     "shell": "A Python prompt inside the running app, with await.",
     "openapi": "Print the OpenAPI document.",
 }
