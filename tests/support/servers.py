@@ -188,6 +188,7 @@ class Postgres(Server):
             "port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": "",
             "max_connections": "200", "wal_level": "replica", "max_wal_senders": "10",
             "shared_buffers": "128MB", "log_min_messages": "warning",
+            "jit": "off",  # compiling a statement that tests soon cancel takes seconds, and is not interrupted
         }  # fmt: skip
         if not self.durable:
             options |= {"fsync": "off", "full_page_writes": "off"}
