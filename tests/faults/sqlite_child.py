@@ -1,9 +1,10 @@
 """A process that commits transfers and says on its standard output which were acknowledged.
 
-    python tests/faults/sqlite_child.py FOLDER NAME [sound|early|torn] [URL]
+    python tests/faults/sqlite_child.py FOLDER NAME [sound|early|torn|unsynced] [URL]
 
-Each transfer writes two rows that belong together, in several tasks at once. ``early`` and ``torn`` are broken on
-purpose, so that the checker can be seen to notice: ``early`` acknowledges before COMMIT, ``torn`` commits half.
+Each transfer writes two rows that belong together, in several tasks at once. The other modes are broken on purpose, so
+that the checker can be seen to notice: ``early`` acknowledges before COMMIT, ``torn`` commits half, ``unsynced`` does
+not wait for the disk (SQLite only).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tenfold._core.clock import SystemClock
 from tenfold._core.resolve import backend_class
 from tenfold._core.settings import DatabaseSettings
 from tenfold.db import Database, Tx
+from tenfold.db.backends.sqlite import Backend as SQLite
 from tenfold.db.contract import DatabaseBackend
 from tenfold.errors import DatabaseUnavailable, OutcomeUnknown
 
@@ -27,7 +29,7 @@ entries = sa.Table(
     "entries",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("transfer", sa.Text, nullable=False, index=True),
+    sa.Column("transfer", sa.String(64), nullable=False, index=True),
     sa.Column("amount", sa.Integer, nullable=False),
 )
 add = sa.insert(entries)
@@ -94,9 +96,17 @@ async def open_database(folder: Path, url: str) -> Database:
     return db
 
 
+def do_not_sync(db: Database) -> None:
+    assert isinstance(db.backend, SQLite)
+    assert db.backend._writer is not None
+    db.backend._writer.link.do("PRAGMA synchronous=OFF")
+
+
 async def main() -> None:
     folder, name, mode = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     db = await open_database(folder, sys.argv[4] if len(sys.argv) > 4 else "sqlite:///bank.db")
+    if mode == "unsynced":
+        do_not_sync(db)
     os.write(1, b"ready\n")
     await run(db, name, mode)
 

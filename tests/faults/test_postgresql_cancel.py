@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.orders_db import add_order, opened, orders
+from support.trials import Trials, soak
 from tenfold import errors
 from tenfold.conformance.kit import until
 from tenfold.db import Database
@@ -98,13 +99,16 @@ async def weather(folder: Path, url: str, cancellations: int) -> None:
 
 
 @pytest.mark.timeout(110)
-async def test_a_thousand_cancellations(tmp_path: Path, postgres_url: str) -> None:
+async def test_a_thousand_cancellations(tmp_path: Path, postgres_url: str, trials: Trials) -> None:
     await weather(tmp_path, postgres_url, 1_000)
+    trials("G24", 1_000, postgres_url)
 
 
 @pytest.mark.soak
-async def test_a_hundred_thousand_cancellations(tmp_path: Path, postgres_url: str) -> None:
-    await weather(tmp_path, postgres_url, 100_000)
+async def test_a_hundred_thousand_cancellations(tmp_path: Path, postgres_url: str, trials: Trials) -> None:
+    n = soak(100_000)
+    await weather(tmp_path, postgres_url, n)
+    trials("G24", n, postgres_url)
 
 
 async def read_what_is_in_the_socket(self: Any, *asked: Any, **more: Any) -> Any:

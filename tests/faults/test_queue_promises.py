@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from support.queue_fire import deaths_by_message, finished, scene, until
 from support.queue_worker import REDELIVERED, Counted, counted
 from support.queues import Rig, counters
+from support.trials import Trials, soak
 from tenfold.queue.tables import archive, message
 
 pytestmark = pytest.mark.anyio
@@ -80,16 +81,19 @@ async def deliver_again(r: Rig) -> None:
 
 
 async def test_effects_happen_once_however_often_a_message_is_delivered(
-    tmp_path: Path, database: str
+    tmp_path: Path, database: str, trials: Trials
 ) -> None:
     assert await redelivered(tmp_path, database, "right", 40, kills=1) == {1}
+    trials("G4", 80, database)
 
 
 @pytest.mark.soak
 async def test_many_effects_happen_once_however_often_a_message_is_delivered(
-    tmp_path: Path, database: str
+    tmp_path: Path, database: str, trials: Trials
 ) -> None:
-    assert await redelivered(tmp_path, database, "right", 50_000, kills=100) == {1}
+    n = soak(170_000)
+    assert await redelivered(tmp_path, database, "right", n, kills=soak(300)) == {1}
+    trials("G4", 2 * n, database)
 
 
 @pytest.mark.parametrize("mode", ["unfenced", "no-inbox"])
@@ -107,10 +111,10 @@ class Undo(Exception):
 
 
 async def committed(
-    folder: Path, database: str, mode: str, n: int, *, kills: int = 0, late_s: float = 0.2
+    folder: Path, database: str, mode: str, n: int, *, kills: int = 0, late_s: float = 0.2, late: float = 1.0
 ) -> dict[str, int]:
-    """``n`` transactions that put a job in, commit late, and are undone in three cases of ten; how many jobs
-    are missing and how many there should not be."""
+    """``n`` transactions that put a job in, commit up to ``late_s`` later (a share of ``late`` of them), and are
+    undone in three cases of ten; how many jobs are missing and how many there should not be."""
     rng, expected = random.Random(6), set[str]()
     workers = 1 if mode == "cursor" else 2  # what one has skipped another might find
     async with scene(folder, database, mode, workers=workers) as (r, declared, fleet):
@@ -124,7 +128,7 @@ async def committed(
                 else:
                     handle = await declared["innocent"].enqueue(tx, n=i)
                     await handle.written(tx)
-                await asyncio.sleep(rng.uniform(0, late_s))
+                await asyncio.sleep(rng.uniform(0, late_s) if rng.random() < late else 0)
                 if rng.random() < 0.3:
                     raise Undo
             expected.add(str(i))
@@ -149,16 +153,21 @@ async def under_way(transaction: Any, n: int, at_a_time: int = 8) -> None:
     await asyncio.gather(*(line() for _ in range(at_a_time)))
 
 
-async def test_a_job_runs_if_and_only_if_its_transaction_committed(tmp_path: Path, database: str) -> None:
+async def test_a_job_runs_if_and_only_if_its_transaction_committed(
+    tmp_path: Path, database: str, trials: Trials
+) -> None:
     assert await committed(tmp_path, database, "right", 150, kills=1) == {"missing": 0, "phantom": 0}
+    trials("G6", 150, database)
 
 
 @pytest.mark.soak
 async def test_many_jobs_run_if_and_only_if_their_transaction_committed(
-    tmp_path: Path, database: str
+    tmp_path: Path, database: str, trials: Trials
 ) -> None:
-    found = await committed(tmp_path, database, "right", 100_000, kills=100, late_s=2.0)
+    n = soak(340_000)
+    found = await committed(tmp_path, database, "right", n, kills=soak(300), late_s=2.0, late=0.02)
     assert found == {"missing": 0, "phantom": 0}
+    trials("G6", n, database)
 
 
 async def test_the_checker_finds_jobs_of_transactions_that_were_undone(tmp_path: Path, database: str) -> None:
@@ -207,14 +216,19 @@ def inversions(did: list[int], ids: dict[int, int], keys: int) -> int:
     return found
 
 
-async def test_messages_of_a_key_take_effect_in_order(tmp_path: Path, database: str) -> None:
+async def test_messages_of_a_key_take_effect_in_order(tmp_path: Path, database: str, trials: Trials) -> None:
     assert await order_of_keys(tmp_path, database, "right", 100, kills=1) == {"early": 0, "missing": 0}
+    trials("G7", 100, database)
 
 
 @pytest.mark.soak
-async def test_many_messages_of_a_key_take_effect_in_order(tmp_path: Path, database: str) -> None:
-    found = await order_of_keys(tmp_path, database, "right", 100_000, keys=40, kills=100)
+async def test_many_messages_of_a_key_take_effect_in_order(
+    tmp_path: Path, database: str, trials: Trials
+) -> None:
+    n = soak(100_000)
+    found = await order_of_keys(tmp_path, database, "right", n, keys=40, kills=soak(100))
     assert found == {"early": 0, "missing": 0}
+    trials("G7", n, database)
 
 
 async def test_the_checker_finds_workers_that_do_not_hold_the_key(

@@ -18,6 +18,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from support.trials import Trials, soak
 from tenfold._core import failpoints
 
 CHILD = Path(__file__).with_name("sqlite_child.py")
@@ -83,11 +84,12 @@ def kill_often(folder: Path, times: int, *, mode: str = "sound", seed: int = 7) 
     return judge(folder, acknowledged), len(acknowledged)
 
 
-def test_nothing_acknowledged_is_lost_and_nothing_is_half_written(tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_and_nothing_is_half_written(tmp_path: Path, trials: Trials) -> None:
     verdict, acknowledged = kill_often(tmp_path, 10)
     assert acknowledged > 500
     assert (verdict.lost, verdict.torn) == ([], [])
     assert verdict.kept >= acknowledged
+    trials("G1", acknowledged, "sqlite")
 
 
 @pytest.mark.parametrize(("mode", "seen"), [("early", "lost"), ("torn", "torn"), ("sound", "")])
@@ -126,7 +128,8 @@ def test_killed_before_the_commit_nothing_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_three_hundred_kills(tmp_path: Path) -> None:
-    verdict, acknowledged = kill_often(tmp_path, 300)
+def test_three_hundred_kills(tmp_path: Path, trials: Trials) -> None:
+    verdict, acknowledged = kill_often(tmp_path, soak(300))
     assert (verdict.lost, verdict.torn) == ([], [])
     assert verdict.kept >= acknowledged
+    trials("G1", acknowledged, "sqlite")

@@ -23,8 +23,9 @@ from support.queue_fire import (
     until,
     verdict,
 )
-from support.queue_worker import jobs
+from support.queue_worker import CONCURRENCY, WIDE, jobs
 from support.queues import Rig, rig
+from support.trials import Trials, soak
 from tenfold._core.clock import SystemClock
 
 pytestmark = pytest.mark.anyio
@@ -53,16 +54,21 @@ async def the_rest(r: Rig, fleet: Fleet) -> None:
 
 
 async def test_with_workers_killed_in_mid_job_every_effect_happens_exactly_once(
-    tmp_path: Path, database: str
+    tmp_path: Path, database: str, trials: Trials
 ) -> None:
     assert await under_fire(tmp_path, database, "right") == NOTHING
+    trials("G1", JOBS, database)
+    trials("G4", JOBS, database)
 
 
 @pytest.mark.soak
 async def test_with_many_workers_killed_in_mid_job_every_effect_happens_exactly_once(
-    tmp_path: Path, database: str
+    tmp_path: Path, database: str, trials: Trials
 ) -> None:
-    assert await under_fire(tmp_path, database, "right", jobs=100_000, kills=500) == NOTHING
+    n = soak(100_000)
+    assert await under_fire(tmp_path, database, "right", jobs=n, kills=soak(500)) == NOTHING
+    trials("G1", n, database)
+    trials("G4", n, database)
 
 
 async def test_the_checker_finds_a_build_that_acknowledges_before_the_effect(
@@ -77,43 +83,60 @@ async def test_the_checker_finds_a_build_that_acknowledges_outside_of_the_effect
     assert (await under_fire(tmp_path, database, "ack-later", jobs=60, kills=1))["doubled"]
 
 
-async def stopped_past_its_lease(folder: Path, database: str, mode: str) -> tuple[list[str], dict[str, Any]]:
-    """One worker is stopped in mid-job until another has done the job, then goes on; effects, its counters."""
+async def stopped_past_its_lease(
+    folder: Path, database: str, mode: str, numbers: range = range(CONCURRENCY), *flags: str
+) -> tuple[list[str], dict[str, Any]]:
+    """One worker is stopped in the middle of all that it runs at a time, until another has done that, and then goes
+    on; effects, its counters."""
+    n = len(numbers)
     declared = jobs(mode)
     async with rig(folder, *declared.values(), clock=SystemClock(), database=database) as r:
-        handle = await declared["gated"].enqueue(r.db, n=1)
-        late, quick = Process(folder, database, mode, LEASE_S, "silent"), None
+        await declared["gated"].enqueue_many(r.db, [{"n": i} for i in numbers])
+        late, quick = Process(folder, database, mode, LEASE_S, "silent", *flags), None
         try:
-            assert await until((folder / "started-1").exists)
+            assert await until(lambda: len(list(folder.glob("started-*-1"))) == n)
             late.signal(signal.SIGSTOP)
-            quick = Process(folder, database, mode)
-
-            async def done() -> bool:
-                return (await handle.status()).state == "done"
-
-            assert await until(done)
+            quick = Process(folder, database, mode, LEASE_S, *flags)
+            assert await until(lambda: finished(r))
             (folder / "go").touch()
             late.signal(signal.SIGCONT)
-            # the counters tell when the late run is over: it is neither running nor waiting at the end
-            await asyncio.sleep(0.3)
-            stats = late.end()
+            assert await until(lambda: len(list(folder.glob("goes-on-*"))) == n)
+            stats = late.end()  # what it runs comes to its end
         finally:
             late.kill()
             if quick is not None:
                 quick.kill()
-        return await r.did(), stats
+        return sorted(await r.did()), stats
 
 
-async def test_a_worker_stopped_past_its_lease_cannot_commit(tmp_path: Path, database: str) -> None:
-    did, stats = await stopped_past_its_lease(tmp_path, database, "right")
-    assert did == ["1 by attempt 2"]
-    assert stats["done"] == 0
-    assert stats["lost"] == 1
+async def none_commits(folder: Path, database: str, numbers: range, *flags: str) -> None:
+    did, stats = await stopped_past_its_lease(folder, database, "right", numbers, *flags)
+    assert {f"{i} by attempt 2" for i in numbers} <= set(did)
+    assert not [what for what in did if what.endswith("attempt 1")]
+    assert (stats["done"], stats["lost"]) == (0, len(numbers))
+
+
+async def test_a_worker_stopped_past_its_lease_cannot_commit(
+    tmp_path: Path, database: str, trials: Trials
+) -> None:
+    await none_commits(tmp_path, database, range(CONCURRENCY))
+    trials("G8", CONCURRENCY, database)
+
+
+@pytest.mark.soak
+async def test_ten_thousand_runs_stopped_past_their_leases_cannot_commit(
+    tmp_path: Path, database: str, trials: Trials
+) -> None:
+    rounds = soak(10_000 // WIDE)
+    for n in range(rounds):
+        (folder := tmp_path / str(n)).mkdir()
+        await none_commits(folder, database, range(n * WIDE, (n + 1) * WIDE), "wide")
+    trials("G8", rounds * WIDE, database)
 
 
 async def test_without_the_fence_it_can(tmp_path: Path, database: str) -> None:
     did, _ = await stopped_past_its_lease(tmp_path, database, "unfenced")
-    assert did == ["1 by attempt 2", "1 by attempt 1"]
+    assert did == sorted(f"{i} by attempt {a}" for i in range(CONCURRENCY) for a in (1, 2))
 
 
 async def test_a_message_that_kills_its_worker_is_quarantined_and_the_others_get_done(

@@ -5,7 +5,7 @@ commits the effect by itself and acknowledges afterwards, ``unfenced`` does not 
 ``no-inbox`` does not look whether the event was handled before, ``cursor`` claims only what comes after the last
 id it has seen, ``no-hold`` moves the line of a key on without holding the key.
 FLAGs: ``quarantine`` gives up on messages that kill their worker, as without this harness; ``silent`` sends no
-heartbeats, so that only the fence can tell that a lease is lost.
+heartbeats, so that only the fence can tell that a lease is lost; ``wide`` handles many messages at a time.
 On SIGTERM it drains and prints its counters as JSON.
 """
 
@@ -35,6 +35,10 @@ from tenfold.queue.message import Message
 from tenfold.queue.runner import Runner
 from tenfold.queue.runs import Runs
 
+CONCURRENCY = 8
+"""Messages that a worker handles at a time."""
+WIDE = 100
+"""The same with the flag ``wide``."""
 WORK_S = 0.02
 LINGER_S = 20.0
 REDELIVERED = 5
@@ -84,9 +88,11 @@ async def gated(n: int, tx: Tx) -> None:
     """Says that it has started and, in its first run, waits for a file before its effect."""
     folder: Path = held["folder"]
     attempt = current_job().attempt
-    (folder / f"started-{attempt}").touch()
-    while attempt == 1 and not (folder / "go").exists():  # noqa: ASYNC110 - another process makes the file
-        await asyncio.sleep(0.01)
+    (folder / f"started-{n}-{attempt}").touch()
+    if attempt == 1:
+        while not (folder / "go").exists():  # noqa: ASYNC110 - another process makes the file
+            await asyncio.sleep(0.01)
+        (folder / f"goes-on-{n}").touch()
     await tx.execute(add, what=f"{n} by attempt {attempt}")
 
 
@@ -138,7 +144,13 @@ async def main(folder: Path, database: str, mode: str, lease_s: float, flags: li
     async with rig(folder, *jobs(mode).values(), clock=SystemClock(), database=database, make=False) as r:
         held["rig"], held["folder"] = r, folder
         break_build(r, mode)
-        worker = r.worker(settings={"lease_s": lease_s, "concurrency": 8, "poll_s": 0.1})
+        worker = r.worker(
+            settings={
+                "lease_s": lease_s,
+                "concurrency": WIDE if "wide" in flags else CONCURRENCY,
+                "poll_s": 0.1,
+            }
+        )
         await worker.start()
         (folder / f"works-{os.getpid()}").touch()
         await stop.wait()

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+import psutil
 import pytest
 
 S = TypeVar("S", bound="Server")
@@ -51,14 +52,12 @@ def program(name: str, *folders: str) -> str:
     return path
 
 
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class Server:
     """One process. ``user`` is who runs it when we are root (databases refuse to)."""
 
     user: ClassVar[str] = "nobody"
+    orphaned: ClassVar[signal.Signals] = signal.SIGKILL
+    """What the process gets when the one that started it is gone."""
 
     def __init__(self, port: int | None = None) -> None:
         self.port = port or free_port()
@@ -74,6 +73,14 @@ class Server:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def keep_in(self, folder: Path) -> Self:
+        """Keep its files in ``folder``, which may hold those of another server of its kind that has ended."""
+        self.folder.rmdir()
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self._own(folder)
+        return self
 
     def prepare(self) -> None:
         """Files that the server needs, once."""
@@ -92,7 +99,7 @@ class Server:
             self.prepare()
         self._process = subprocess.Popen(
             self.command(), cwd=self.folder, stdin=subprocess.DEVNULL,
-            stdout=self._log(), stderr=subprocess.STDOUT, preexec_fn=_die_with_parent, **self._as_user(),  # noqa: PLW1509 (no other way to die with us)
+            stdout=self._log(), stderr=subprocess.STDOUT, preexec_fn=self._die_with_parent, **self._as_user(),  # noqa: PLW1509 (no other way to die with us)
         )  # fmt: skip
         until = time.monotonic() + START_S
         while not self.ready():
@@ -119,7 +126,16 @@ class Server:
         self._process = None
 
     def kill(self) -> None:
+        """End the process and its children, as a machine does that crashes."""
+        children = psutil.Process(self.pid).children(recursive=True) if self._process is not None else []
         self.end(signal.SIGKILL)
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(children, timeout=10)
+
+    def _die_with_parent(self) -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, self.orphaned)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -161,6 +177,8 @@ class Postgres(Server):
     """PostgreSQL; user and password are ``tenfold``. Commits do not wait for the disk unless ``durable``."""
 
     user = "postgres"
+    # Killed without warning, it would leave its children behind, each with the statement that it runs.
+    orphaned = signal.SIGQUIT
 
     def __init__(self, *options: str, durable: bool = False, port: int | None = None) -> None:
         super().__init__(port)
@@ -229,9 +247,13 @@ class Postgres(Server):
 
 
 class MariaDB(Server):
-    """MariaDB; user and password are ``tenfold``."""
+    """MariaDB; user and password are ``tenfold``. Commits do not wait for the disk unless ``durable``."""
 
     user = "mysql"
+
+    def __init__(self, *, durable: bool = False, port: int | None = None) -> None:
+        super().__init__(port)
+        self.durable = durable
 
     def url(self, database: str = "tenfold") -> str:
         return f"mysql://tenfold:tenfold@{self.address}/{database}"
@@ -253,7 +275,7 @@ class MariaDB(Server):
         return [
             program("mariadbd"), "--no-defaults", f"--datadir={self.folder / 'data'}", f"--port={self.port}",
             "--bind-address=127.0.0.1", f"--socket={self.folder / 'socket'}", f"--init-file={script}",
-            "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=128M",
+            "--skip-name-resolve", f"--innodb-flush-log-at-trx-commit={1 if self.durable else 2}", "--innodb-buffer-pool-size=128M",
             "--max-connections=200", f"--pid-file={self.folder / 'pid'}",
         ]  # fmt: skip
 
