@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tenfold import App, Request, Response, Service, Stream, public
+from tenfold import App, Reply, Request, Response, Service, Stream, public
+from tenfold.http.stream import EventStream
 from tenfold.runtime import listeners
 from tenfold.runtime.listeners import UvicornListener
 
@@ -68,6 +69,42 @@ async def turn(n: int) -> int:
 @service.get("/peer")
 async def peer(request: Request) -> dict[str, Any]:
     return {"client": request.client, "scheme": request.scheme, "root": request.root_path}
+
+
+@service.get("/odd/{kind}")
+async def odd(kind: str) -> Response:
+    return {
+        "204": Response(b"smuggled", status=204),
+        "304": Response(b"smuggled", status=304),
+        "length": Response(b"whole", headers={"Content-Length": "1"}),
+        "chunked": Response(b"0\r\n\r\nsmuggled", headers={"Transfer-Encoding": "chunked"}),
+        "close": Response(b"bye", headers={"Connection": "Close, x"}),
+    }[kind]
+
+
+@service.get("/reply")
+async def reply() -> Reply[str]:
+    return Reply("whole", headers={"Content-Length": "1"})
+
+
+@service.post("/late", status=200)
+async def late() -> str:
+    await asyncio.sleep(0.1)
+    return "done"
+
+
+@service.get("/endless")
+async def endless() -> EventStream[int]:
+    async def make() -> AsyncIterator[int]:
+        seen["endless"] = "started"
+        try:
+            while True:
+                yield 1
+                await asyncio.sleep(0.01)
+        finally:
+            seen["endless"] = "ended"
+
+    return EventStream(make())
 
 
 @asynccontextmanager
@@ -273,6 +310,59 @@ async def test_work_whose_client_is_gone_is_cancelled(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         client.writer.transport.abort()
         while seen["slow"] != "cancelled":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", [b"/odd/204", b"/odd/304", b"/odd/length", b"/odd/chunked", b"/reply"])
+async def test_whatever_a_handler_says_of_its_length_the_next_answer_is_the_next(
+    tmp_path: Path, path: bytes
+) -> None:
+    async with served(tmp_path) as port:
+        client = await Client.to(port)
+        client.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\nGET /plain HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+        assert "transfer-encoding" not in (await client.answer())[1]
+        assert (await client.answer())[2] == b'{"n":1}'
+
+
+async def test_a_handler_may_end_the_connection_in_any_spelling(tmp_path: Path) -> None:
+    async with served(tmp_path) as port:
+        client = await Client.to(port)
+        client.send(b"GET /odd/close HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.answer())[2] == b"bye"
+        assert await client.closed()
+
+
+@pytest.mark.parametrize("after", [b"nonsense\r\n\r\n", b"GET /plain HTTP/1.1\r\n\r\n"])
+async def test_what_is_not_http_is_refused_in_its_turn(tmp_path: Path, after: bytes) -> None:
+    """The order before it was placed; a 400 in its place would say the opposite."""
+    async with served(tmp_path) as port:
+        client = await Client.to(port)
+        client.send(b"POST /late HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" + after)
+        assert (await client.answer())[::2] == (200, b'"done"')
+        assert (await client.answer())[0] == 400
+        assert await client.closed()
+
+
+async def test_a_broken_body_is_refused_and_what_came_before_it_is_answered(tmp_path: Path) -> None:
+    broken = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+    async with served(tmp_path) as port:
+        client = await Client.to(port)
+        client.send(b"POST /late HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" + broken)
+        assert [(await client.answer())[0] for _ in range(2)] == [200, 400]
+        assert await client.closed()
+        client = await Client.to(port)
+        client.send(broken)
+        assert (await client.answer())[0] == 400
+        assert await client.closed()
+
+
+async def test_an_endless_stream_ends_with_its_client_also_when_more_was_asked(tmp_path: Path) -> None:
+    async with served(tmp_path) as port:
+        client = await Client.to(port)
+        client.send(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\nGET /plain HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.reader.readuntil(b"data: 1")
+        client.writer.transport.abort()
+        while seen["endless"] != "ended":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

@@ -25,6 +25,7 @@ JSON_TYPE = (b"content-type", b"application/json")
 PLAIN_TYPE: tuple[bytes, bytes] = tuple([*JSON_TYPE])  # type: ignore[assignment]  # noqa: C409 - a new object
 """Begins the headers that the encode step writes for a plain value, so that entries recognise them by identity."""
 BODILESS = frozenset({204, 304})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def write(build: Build) -> None:
@@ -106,9 +107,9 @@ def answer_of_result(result: Any, status: int) -> Answer:
     if isinstance(result, Response):
         return answer_of_response(result, headers)
     if status in BODILESS or (result is None and status == HTTPStatus.RESET_CONTENT):
-        return status, headers, b"", None
+        return status, unframed(headers), b"", None
     body = encode_json(result)
-    return status, [JSON_TYPE, (b"content-length", b"%d" % len(body)), *headers], body, None
+    return status, [JSON_TYPE, (b"content-length", b"%d" % len(body)), *unframed(headers)], body, None
 
 
 def answer_of_response(response: Response, more: Headers) -> Answer:
@@ -116,12 +117,18 @@ def answer_of_response(response: Response, more: Headers) -> Answer:
     if isinstance(response, StreamingResponse):
         response.headers += more  # prepare() may still change them
         return response.status, response.headers, b"", response
-    headers = [*response.headers, *more]
+    headers = [*unframed(response.headers), *unframed(more)]
+    if response.status in BODILESS:
+        return response.status, headers, b"", None
     body = response.body or b""
-    if response.status not in BODILESS:
-        headers = [h for h in headers if h[0] != b"content-length"]
-        headers.append((b"content-length", b"%d" % len(body)))
+    headers.append((b"content-length", b"%d" % len(body)))
     return response.status, headers, body, None
+
+
+def unframed(headers: Headers) -> Headers:
+    """Without what tells where a body ends: only its bytes do. A client that believed otherwise would read the rest
+    as the answer to its next request."""
+    return [h for h in headers if h[0] not in _FRAMING]
 
 
 async def prepared(stream: StreamingResponse, request: Request) -> Answer:

@@ -83,6 +83,10 @@ class Protocol(HttpToolsProtocol):
     """When the last answer was complete, on the loop's clock; None while a request is in progress."""
     peer: dict[str, Any]
     """What an ASGI scope tells of the connection."""
+    answering: RequestResponseCycle | None = None
+    """The request that is being answered; :attr:`cycle` is the one read last, which may have to wait for its turn."""
+    _refused = False
+    """What came is not HTTP: nothing is read any more, and 400 follows the answers that are owed."""
     _chunk_size = 0
     _head_size = 0
     """Bytes since the message's beginning, or more; as long as few came, nobody has to count its headers."""
@@ -157,6 +161,7 @@ class Protocol(HttpToolsProtocol):
             body_max_bytes=endpoint.body_max_bytes, names=endpoint.names,
         )  # fmt: skip
         if turn:
+            self.answering = exchange
             exchange.start()
         else:  # pipelined
             self.flow.pause_reading()
@@ -210,24 +215,52 @@ class Protocol(HttpToolsProtocol):
         }  # fmt: skip
 
     def connection_lost(self, exc: Exception | None) -> None:
-        cycle = self.cycle
-        if type(cycle) is Exchange:
-            cycle.message_event.set()
+        # Uvicorn tells the request that was read last; the one being answered goes on for nobody, maybe for ever.
+        answering = self.answering
+        if answering is not None and not answering.response_complete:
+            answering.disconnected = True
+            answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         self.idle_since = None
         self._chunk_size = size = len(data)
         self._head_size += size
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.send_400_response("")
+            self._refuse()
         except httptools.HttpParserUpgrade:
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
 
+    def _refuse(self) -> None:
+        """Answer 400, in its turn: sent now, a client would take it for the answer to what it asked before."""
+        self._refused = True
+        cycle = self.cycle
+        if (
+            cycle is not None and cycle.more_body and not cycle.response_complete
+        ):  # it is its body that is broken
+            if not self.pipeline:
+                cycle.disconnected = True
+                cycle.message_event.set()
+                self._say_400(cycle)
+                return
+            self.pipeline.popleft()
+        if self.answering is None or self.answering.response_complete:
+            self.send_400_response("")
+
+    def _say_400(self, cycle: RequestResponseCycle) -> None:
+        """Instead of an answer, unless that has begun: then the connection is cut, so that it is not taken for whole."""
+        if cycle.response_started:
+            self.transport.close()
+        else:
+            self.send_400_response("")
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.answering = cycle
         if type(cycle) is Exchange:
             cycle.start()
         else:
@@ -241,6 +274,9 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            return
+        if self._refused:
+            self.send_400_response("")
             return
         self.idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
@@ -371,7 +407,7 @@ class Exchange(RequestResponseCycle):
             head = entry.heads[status] if known else entry.head(status, dated)
             protocol.transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
         else:
-            if (b"connection", b"close") in headers:
+            if closes(headers):
                 self.keep_alive = False
             protocol.transport.write(rendered(answer, self._method, dated, keep_alive=self.keep_alive))
         self.response_started = self.response_complete = True
@@ -435,9 +471,18 @@ def rendered(answer: Answer, method: str, dated: Headers, *, keep_alive: bool) -
     parts = [STATUS_LINE[status], lines(dated), block]
     if status not in _NO_LENGTH and not any(name == b"content-length" for name, _ in headers):
         parts.append(b"content-length: %d\r\n" % len(body))
-    if not keep_alive and not any(name == b"connection" for name, _ in headers):
+    if not keep_alive and not closes(headers):
         parts.append(b"connection: close\r\n")
     parts.append(b"\r\n")
     if method != "HEAD":
         parts.append(body)
     return b"".join(parts)
+
+
+def closes(headers: Headers) -> bool:
+    """Whether an answer ends its connection."""
+    return any(name == b"connection" and b"close" in _tokens(value) for name, value in headers)
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    return [token.strip() for token in value.lower().split(b",")]
