@@ -43,7 +43,8 @@ def _print(finding: Finding) -> None:
     console.say(
         f"{console.paint('!', console.YELLOW)} {_TITLES[finding.kind]}{f' in {place}' if place else ''}"
     )
-    console.say(f"    {finding.subject}")
+    if finding.kind != "pool-wait":  # which is about no statement
+        console.say(f"    {finding.subject}")
     console.say(f"    {finding.sentence}")
     console.say(f"    → {finding.remedy}\n")
 

@@ -166,7 +166,7 @@ async def _reach(app: App, addresses: list[str] | None) -> Live:
         raise ConfigError(
             f"the database is open in process {listed}, which was not reached.", where="--live",
             remedy="Name the operations listener of every process of the app (--live http://127.0.0.1:8001, once for "
-            "each), or stop them.",
+            "each), or stop them. One that has only just started is reached as soon as it is ready.",
         )  # fmt: skip
     return live
 

@@ -110,7 +110,7 @@ class View(Watch):
     def _note(self) -> str:
         took = max(time.monotonic() - self._began, 0.001)
         parts = [f"{sum(self._done.values()) / took:,.0f} rows/s"] if self._done else []
-        parts += [f"{self._bytes / took / 1e6:.1f} MB/s"] if self._bytes else []
+        parts += [f"{self._bytes / took / 1e6:.1f} MB/s"] if self._bytes > took * 1e5 else []
         parts += [f"{plural(self._lag, 'change')} behind"] if self._lag else []
         return ", ".join(parts)
 
@@ -118,7 +118,9 @@ class View(Watch):
         if self._bars is not None and self._bars.tasks:
             task = self._bars.tasks[-1]
             total = task.total if task.total is not None else 1
-            self._bars.update(task.id, total=total, completed=total)
+            done = sum(self._done.values())
+            note = plural(done, "row") if done else ""
+            self._bars.update(task.id, total=total, completed=total, note=note)
 
 
 def _bars() -> Progress:
@@ -127,7 +129,6 @@ def _bars() -> Progress:
         Progress,
         SpinnerColumn,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
@@ -135,8 +136,7 @@ def _bars() -> Progress:
         SpinnerColumn(finished_text="[green]✓"),
         TextColumn("{task.description:<44}"),
         BarColumn(bar_width=16),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("[dim]{task.fields[note]}"),
     )
 
@@ -157,9 +157,13 @@ def show_report(report: Report, url: str) -> None:
     """How the move went."""
     if report.checksums:
         rows: list[tuple[str, ...]] = [
-            (name, f"{made.rows:>12,}", str(made)[:16]) for name, made in sorted(report.checksums.items())
+            (name, f"{made.rows:>12,}", str(made)[:16])
+            for name, made in sorted(report.checksums.items())
+            if made.rows
         ]
         console.table(rows, headings=("table", f"{'rows':>12}", "checksum, equal on both sides"))
+        if empty := len(report.checksums) - len(rows):
+            console.say(f"{plural(empty, 'table')} without rows.")
     total = sum(made.rows for made in report.checksums.values())
     parts = [f"{total:,} rows compared"] if total else []
     parts += [f"{plural(report.followed, 'changed row')} followed"] if report.followed else []
