@@ -30,7 +30,7 @@ from tenfold.conformance._database_case import (
     place,
     set_balance,
 )
-from tenfold.conformance.kit import outcomes_of, together
+from tenfold.conformance.kit import PATIENCE_S, outcomes_of, together
 from tenfold.db.contract import Capabilities
 from tenfold.db.database import Database
 
@@ -222,10 +222,12 @@ class TimeoutClaims(DatabaseCase):
 class CancelClaims(DatabaseCase):
     async def test_a_cancelled_read_stops_and_gives_its_connection_back(self, db: Database) -> None:
         """A read that is cancelled ends soon, any number of times."""
+        began = db.backend.clock.monotonic()
         for _ in range(12):  # more often than the pool has connections
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.03):
                     await db.read().scalar(endless)
+        assert db.backend.clock.monotonic() - began < 3 * PATIENCE_S
         await works(db)
 
     async def test_a_cancelled_write_stops_and_undoes_its_transaction(
