@@ -121,6 +121,11 @@ class TxChannel(Channel):
         """Be serializable, if that can still be had: False when the transaction has begun as something less."""
         return True
 
+    def only_one(self) -> None:
+        """For who knows that of this transaction one statement comes, by :meth:`fetch`, and nothing that could
+        undo it: the statement may then be committed at once, which saves a round trip. :meth:`commit` is still
+        called. Without effect after the first statement."""
+
     @abstractmethod
     async def savepoint(self) -> None:
         """Open a savepoint inside the innermost open one."""

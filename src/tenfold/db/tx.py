@@ -38,7 +38,7 @@ class Tx(Reader):
     transaction unusable, on every backend; put what may fail into :meth:`savepoint`.
     """
 
-    __slots__ = ("_after", "_before", "_channel", "_db", "_ended", "_orm", "_tags", "_task", "state")
+    __slots__ = ("_after", "_before", "_channel", "_db", "_ended", "_orm", "_tags", "_task", "alone", "state")
     _channel: TxChannel
 
     def __init__(self, db: Database, channel: TxChannel) -> None:
@@ -53,6 +53,9 @@ class Tx(Reader):
         self._orm: TxSession | None = None
         self.state: dict[str, Any] = {}
         """Other layers keep here what they write in :meth:`before_commit`. Inside a savepoint it is another one."""
+        self.alone = False
+        """True for a function of :meth:`before_commit` when nothing was done before it and nothing comes after: should
+        it make one statement only, it may say so (:meth:`TxChannel.only_one`)."""
 
     @property
     def channel(self) -> TxChannel:
@@ -197,6 +200,12 @@ class Tx(Reader):
     async def _commit(self) -> None:
         try:
             if self._before or self._orm is not None:
+                self.alone = (
+                    len(self._before) == 1
+                    and not self._tags
+                    and self._orm is None
+                    and not self._channel.started
+                )
                 await self._flush()
             if self._tags:
                 self._ended += await self._db.announce(self._tags)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tenfold.queue import outcome, policy
+from tenfold.queue.contract import Look
 from tenfold.queue.message import Message, Settlement
+from tenfold.queue.policy import Lane
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold.db.database import Tx
-    from tenfold.queue.contract import Keep, Look
+    from tenfold.queue.contract import Keep
     from tenfold.queue.queue import Queue
 
 log = logging.getLogger("tenfold.queue")
@@ -69,6 +71,8 @@ class Claimer:
         self._sources = sources
         self._count = count
         self._turn = 0
+        self._usual: Lane | None = None
+        """Where messages were found last, unless it is a narrow lane."""
 
     async def claim(self, tx: Tx, capacity: int, suspects_held: int, seen: Look | None = None) -> Claimed:
         """At most ``capacity`` messages, leased to the worker when ``tx`` commits. ``seen`` is what a look just
@@ -82,6 +86,8 @@ class Claimer:
             lanes = [lane for lane in lanes if lane.queue in self._queues]
         limited = {lane.handler for lane in lanes if lane.handler in self._limits}
         running = await backend.running(tx, limited) if limited else {}
+        if len(lanes) == 1 and seen is look and not limited:
+            tx.channel.only_one()  # one claim is all that this transaction does
         self._turn += 1
         claims = policy.shares(
             lanes, capacity, self._limits, running, turn=self._turn, suspects_held=suspects_held
@@ -94,12 +100,21 @@ class Claimer:
             # a narrow lane that is full opens again when one of its messages ends, not before
             narrow = claim.lane in self._limits or claim.lane.startswith(policy.SUSPECT)
             more |= len(got) == claim.limit and not narrow
+            self._usual = None if narrow else Lane(claim.queue, claim.lane)
         return Claimed(messages, more, None if more else look.due_at)
 
     async def look(self) -> Look:
         """What there is to do."""
         await self._queue.database.passage()  # the look is in the SQL of the database that is then read
         return await self._queue.backend.look(self._queue.database.read(consistency="strong"))
+
+    def guess(self) -> Look | None:
+        """For who was told that something was put in: where that is likely to be, without looking; None when
+        there is something else to do too."""
+        now = self._clock.now()
+        if self._usual is None or any(source.next_at <= now for source in self._sources):
+            return None
+        return Look([self._usual], None, None)
 
     def worthwhile(self, look: Look) -> bool:
         """Whether a claim is worth a transaction."""

@@ -74,6 +74,10 @@ class QueueBackend(ABC):
     async def hold_keys(self, tx: Tx, keys: Sequence[str]) -> None:
         """Until ``tx`` ends, nobody else adds messages of these order keys or moves their lines on."""
 
+    def one_statement(self, rows: Sequence[NewMessage]) -> bool:
+        """Whether :meth:`insert` adds these by one statement, so that it may be committed together with it."""
+        return False
+
     @abstractmethod
     async def insert(self, tx: Tx, rows: Sequence[NewMessage]) -> list[Stored]:
         """Add messages in order; one whose unique key is pending already is not added again."""

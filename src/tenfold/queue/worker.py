@@ -91,6 +91,8 @@ class Worker:
         self._ended = asyncio.Event()
         self._hungry = True
         """A claim may find something."""
+        self._woken = False
+        """Somebody has said so."""
         self._in_the_way = False
         """Something that has ended, and is not recorded yet, may have held up other messages."""
         self._stopping = False
@@ -227,9 +229,11 @@ class Worker:
         capacity = self._wanted()
         if not capacity:
             return 0
-        self._hungry = False
+        woken, self._woken = self._woken, False
+        guess = self._claimer.guess() if woken else None
+        self._hungry = guess is not None  # what the guess does not find is looked for in the next turn
         try:
-            look = await self._claimer.look()
+            look = guess or await self._claimer.look()
             if not self._claimer.worthwhile(look):
                 self._due_at = look.due_at
                 return 0
@@ -323,7 +327,7 @@ class Worker:
         return sum(run.message.lane.startswith(policy.SUSPECT) for run in self.runs.held.values())
 
     def _wake(self) -> None:
-        self._hungry = True
+        self._hungry = self._woken = True
         self._idle_polls = 0
         self._bell.set()
 

@@ -1,8 +1,9 @@
 """Hints to and from other processes by NOTIFY, which are never part of a business transaction.
 
-NOTIFY makes commits wait for each other, so it is sent by itself, and at most once in :data:`GAP_S`. LISTEN is lost
-with its connection, silently when the network swallows packets: the connection is tried every :data:`PING_S`, and
-after each reconnect everybody is woken, since hints may have been missed.
+NOTIFY makes commits wait for each other, so it is sent by itself: at most once in :data:`GAP_MIN_S`, or in
+:data:`GAP_MAX_S` when hints come without a break. LISTEN is lost with its connection, silently when the network
+swallows packets: the connection is tried every :data:`PING_S`, and after each reconnect everybody is woken, since
+hints may have been missed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenfold.db")
 
 CHANNEL = "tenfold"
-GAP_S = 0.005
+GAP_MIN_S, GAP_MAX_S = 0.001, 0.02
 PING_S = 10.0
 _TIMEOUT_S = 5.0
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
@@ -59,6 +60,7 @@ class Wire:
             self._sender = asyncio.get_running_loop().create_task(self._send())
 
     async def _send(self) -> None:
+        gap_s = GAP_MIN_S
         while self._topics:
             topics, self._topics = [f"{self._self}:{topic}" for topic in self._topics], set()
             try:
@@ -66,7 +68,8 @@ class Wire:
                     await link.fetch(_NOTIFY, (topics,), 0, _TIMEOUT_S)
             except Exception as error:
                 log.debug("a hint was lost: %s", error)
-            await asyncio.sleep(GAP_S)
+            await asyncio.sleep(gap_s)
+            gap_s = min(2 * gap_s, GAP_MAX_S)  # they come faster than that: whoever is told is busy anyway
 
     # ── getting ──
 

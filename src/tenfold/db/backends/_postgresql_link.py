@@ -64,6 +64,15 @@ class AsyncpgLink(PgLink):
         rows, _, _ = await self._execute(state, args, limit, timeout_s, prefix)
         return rows
 
+    async def fetch_alone(self, first: str, plan: Plan, args: Args, limit: int, timeout_s: float) -> Rows:
+        state = self._prepared.get(plan)
+        if state is None:
+            state, _ = await self._prepare(plan, timeout_s, ())
+            await self.close_portal("", timeout_s)  # with its Sync: preparing has taken a snapshot
+        rows: Rows
+        rows, _, _ = await self._execute(state, args, limit, timeout_s, (first,))
+        return rows
+
     async def run(self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()) -> int:
         state = self._prepared.get(plan)
         if state is None:

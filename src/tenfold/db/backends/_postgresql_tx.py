@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tenfold._core.failpoints import failpoints
 from tenfold.db.backends._postgresql_errors import broken, too_late
 from tenfold.db.backends._postgresql_positions import COMMIT_TELLING, told
+from tenfold.db.backends._waiting import settled
 from tenfold.db.contract import Args, Channel, Rows, TxChannel
 from tenfold.db.decode import Column
 from tenfold.db.plan import Plan, refuse_writes
@@ -38,6 +39,9 @@ BEGIN = "BEGIN READ WRITE"
 BEGIN_SERIALIZABLE = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"
 BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 BEGIN_READ = "BEGIN READ ONLY"
+ALONE = "SET transaction_read_only = off"
+"""In place of BEGIN, for a statement that the Sync behind it commits. (SET LOCAL and SET TRANSACTION do the same, but
+have the server warn that there is no BEGIN.)"""
 END_S = 5.0
 """What ends a transaction may take so long, also past its deadline: until then its locks are held."""
 
@@ -213,11 +217,14 @@ class Work(Channel):
 class PgTx(Work, TxChannel):
     """One transaction that writes. With ``tells``, its COMMIT says how far it went."""
 
-    __slots__ = ("_position", "_tells")
+    __slots__ = ("_alone", "_cancelled", "_position", "_tells")
 
     def __init__(self, pool: Pool[PgLink], time: Time, begin: list[str], *, tells: bool = False) -> None:
         super().__init__(pool, time, begin)
         self._tells = tells
+        self._alone = False
+        """It is one statement, which commits by itself."""
+        self._cancelled = False
         self._position: Position | None = None
 
     @property
@@ -233,6 +240,42 @@ class PgTx(Work, TxChannel):
             self._pending[0] = BEGIN_SERIALIZABLE
             return True
         return False
+
+    def only_one(self) -> None:
+        if self._state == _NEW and self._pending == [BEGIN] and not self._tells:
+            self._pending, self._alone = [ALONE], True
+
+    async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        if not self._alone:
+            return await super().fetch(plan, args, limit)
+        return await self._fetch_alone(plan, args, limit)
+
+    async def _fetch_alone(self, plan: Plan, args: Args, limit: int) -> Rows:
+        """It is the commit too, so its outcome is waited for through cancellations."""
+        if not self._pending:
+            raise TransactionMisuse("a second statement follows where one was announced.")
+        async with self._lock:
+            link, timeout_s = await self._ready(plan)
+            self._pending = []
+            if failpoints.on:
+                failpoints.visit("db.commit.before")
+            sending = asyncio.ensure_future(link.fetch_alone(ALONE, plan, args, limit, timeout_s))
+            self._cancelled = await settled(sending)
+            try:
+                rows = sending.result()
+            except Exception as error:
+                translated = self._failed(error, plan)
+                assert isinstance(translated, DatabaseError)
+                raise (_unknown(translated) if link.doubtful else translated) from error
+        if failpoints.on:
+            failpoints.visit("db.commit.after")
+        return rows
+
+    async def rollback(self) -> bool:
+        if not self._alone or self._state == _DONE or self._link is None:
+            return await super().rollback()
+        self._let_go()  # the statement failed, and its transaction with it
+        return self._cancelled
 
     async def run(self, plan: Plan, args: Args) -> int:
         async with self._lock:
@@ -322,6 +365,9 @@ class PgTx(Work, TxChannel):
             raise error
         link = self._link
         assert link is not None
+        if self._alone:
+            self._let_go()
+            return self._cancelled
         if link.closed:
             self._let_go()
             raise broken("it was closed before COMMIT was sent")

@@ -126,6 +126,7 @@ SET state = 'running', fence = fence + 1, worker = :worker, lease_until = :lease
 WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM tenfold_message WHERE state = 'ready' AND queue = :queue AND lane = :lane
   ORDER BY priority, id LIMIT :count FOR NO KEY UPDATE SKIP LOCKED))
+  AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
 RETURNING id, fence, kind, handler, payload, context, queue, lane, priority, run_at, created_at, failures,
           crashes, order_key, event_id, progress
 """)

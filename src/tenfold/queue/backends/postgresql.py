@@ -53,8 +53,11 @@ class Backend(QueueBackend, Inbox):
     async def hold_keys(self, tx: Tx, keys: Sequence[str]) -> None:
         await _hold(tx, KEYS, keys)
 
+    def one_statement(self, rows: Sequence[NewMessage]) -> bool:
+        return not any(row.order_key is not None or row.unique_key is not None for row in rows)
+
     async def insert(self, tx: Tx, rows: Sequence[NewMessage]) -> list[Stored]:
-        if any(row.order_key is not None or row.unique_key is not None for row in rows):
+        if not self.one_statement(rows):
             return await self._insert_with_keys(tx, rows)
         if len(rows) == 1:
             id_ = await tx.scalar(

@@ -1,0 +1,119 @@
+"""A transaction of one statement on PostgreSQL: one round trip, and the same outcomes as any other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from support.queues import effects, rig
+from tenfold.db import Tx
+from tenfold.errors import NoRow, OutcomeUnknown, StatementError, TransactionMisuse
+from tenfold.jobs import Job
+
+pytestmark = pytest.mark.anyio
+
+add = sa.insert(effects).returning(effects.c.id)
+slowly = sa.text("INSERT INTO effect (what) SELECT 'slow' FROM pg_sleep(:seconds) RETURNING id")
+everything = sa.select(effects.c.what)
+
+
+async def noop() -> None: ...
+
+
+@asynccontextmanager
+async def writing(url: str, folder: Path) -> AsyncGenerator[tuple[Any, Any]]:
+    """A database, and ``write(statement, …)``, which makes a transaction of one statement at its commit."""
+    async with rig(folder, database=url) as r:
+
+        async def write(*statements: Any, **params: Any) -> None:
+            async def flush(tx: Tx) -> None:
+                assert tx.alone
+                tx.channel.only_one()
+                for statement in statements:
+                    await tx.all(statement, **params)
+
+            async with r.db.tx() as tx:
+                tx.before_commit(flush)
+
+        yield r, write
+
+
+async def test_it_is_committed(postgres_url: str, tmp_path: Path) -> None:
+    async with writing(postgres_url, tmp_path) as (r, write):
+        await write(add, what="one")
+        assert await r.did() == ["one"]
+
+
+async def test_an_enqueue_by_itself_is_one(postgres_url: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """Nothing follows the INSERT: neither a COMMIT nor anything else."""
+    job = Job[Any, None]("s", noop)
+    async with rig(tmp_path, job, database=postgres_url) as r:
+        await job.enqueue(r.db)
+        channels: list[Any] = []
+        make = r.db.backend.transaction
+        monkeypatch.setattr(
+            r.db.backend, "transaction", lambda **kw: channels.append(make(**kw)) or channels[-1]
+        )
+        sent: list[str] = []
+        link_type = type(r.db.backend._pool._idle[0])
+        real = link_type.command
+        monkeypatch.setattr(link_type, "command", lambda self, sql, s: sent.append(sql) or real(self, sql, s))
+        handle = await job.enqueue(r.db)
+        assert sent == []
+        assert (await handle.status()).state == "ready"
+
+
+async def test_what_fails_is_undone_and_the_connection_serves_on(postgres_url: str, tmp_path: Path) -> None:
+    async with writing(postgres_url, tmp_path) as (r, write):
+        for _ in range(12):  # more often than there are connections
+            with pytest.raises(StatementError):
+                await write(sa.text("INSERT INTO effect (what) VALUES (1/0) RETURNING id"))
+        await write(add, what="after")
+        assert await r.did() == ["after"]
+
+
+async def test_a_cancellation_waits_for_the_outcome(postgres_url: str, tmp_path: Path) -> None:
+    async with writing(postgres_url, tmp_path) as (r, write):
+        task = asyncio.create_task(write(slowly, seconds=0.3))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await r.did() == ["slow"]
+
+
+async def test_a_connection_that_breaks_leaves_the_outcome_unknown(postgres_url: str, tmp_path: Path) -> None:
+    async with writing(postgres_url, tmp_path) as (r, write):
+        task = asyncio.create_task(write(slowly, seconds=20))
+        end = sa.text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE query LIKE '%pg_sleep($1)%' AND pid <> pg_backend_pid()"
+        )
+        async with asyncio.timeout(10):
+            while not await r.db.read().all(end, bool):  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.02)
+        with pytest.raises(OutcomeUnknown):
+            await task
+
+
+async def test_a_second_statement_is_refused(postgres_url: str, tmp_path: Path) -> None:
+    async with writing(postgres_url, tmp_path) as (_, write):
+        with pytest.raises(TransactionMisuse, match="second statement"):
+            await write(add, add, what="twice")
+
+
+async def test_a_transaction_with_more_than_an_enqueue_is_not_one(postgres_url: str, tmp_path: Path) -> None:
+    """What was done before it is undone with it."""
+    job = Job[Any, None]("s", noop)
+    async with rig(tmp_path, job, database=postgres_url) as r:
+        with pytest.raises(NoRow):
+            async with r.db.tx() as tx:
+                await job.enqueue(tx)
+                await tx.one(sa.text("SELECT 1 WHERE false"))
+        assert await r.states() == {}
