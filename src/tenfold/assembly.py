@@ -377,7 +377,7 @@ class _Caches:
             cache.bind(self._backend, self._clock, ttl_max_s=settings.ttl_max_s, gate=gate)
         self._listening = [follow(database, self._backend, self._caches) for database in self._databases]
         sources = [({"cache": cache.name}, cache.stats.numbers) for cache in self._caches]
-        self._telemetry.numbers(names.CACHE, "The caches of this process.", *sources)
+        self._telemetry.numbers(names.CACHE_NUMBERS, "The caches of this process.", *sources)
         self._telemetry.numbers(
             names.CACHE_STORE, "The store that caches share.", ({}, lambda: self._store(gate))
         )

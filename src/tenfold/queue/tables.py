@@ -7,7 +7,7 @@ key, is parked or running is never between a claim and the ready messages.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -75,7 +75,7 @@ _partial("tenfold_message_due", "state = 'delayed'", _c.run_at)
 _partial("tenfold_message_lease", "lease_until IS NOT NULL", _c.lease_until)
 _partial("tenfold_message_limited", "state = 'running' AND lane <> ''", _c.handler)
 _limited = next(index for index in message.indexes if index.name == "tenfold_message_limited")
-_limited.ddl_if(dialect=("sqlite", "postgresql"))  # elsewhere it would be the same as the next
+_limited.ddl_if(dialect=cast("Any", ("sqlite", "postgresql")))  # elsewhere it would be the same as the next
 _partial("tenfold_message_parked", "state = 'parked'", _c.handler)
 _partial("tenfold_message_line", "state = 'waiting'", _c.order_key, _c.id)
 _partial("tenfold_message_head", "head_key IS NOT NULL", _c.head_key, unique=True)
