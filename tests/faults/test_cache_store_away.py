@@ -258,8 +258,8 @@ async def test_a_strict_cache_refuses_writes_and_answers_reads(own_redis: Redis)
     [
         ("redis://", "it names no host"),
         ("redis://h:port", "the port is no number"),
-        ("redis://user:hunter2@h/db", "the database 'db' is no number"),
-        ("redis://h?tls=1", r"an unknown part \?tls=1"),
+        ("redis://user:hunter2@h/db", "the database is no number"),
+        ("redis://h?tls=1", "another option than ssl_ca_certs"),
         ("memcached://", "'' is no host"),
         ("memcached://a,b:x", "'b:x' is no host"),
     ],

@@ -39,7 +39,7 @@ def backend_class(capability: str, url: str, *, where: str) -> Any:
     if private or not scheme.isidentifier() or importlib.util.find_spec(name) is None:
         known = known_schemes(capability)
         raise ConfigError(
-            f"no {capability} backend speaks {scheme or url!r}.",
+            f"no {capability} backend speaks {scheme!r}.",
             where=where,
             remedy=f"Known are: {', '.join(known)}.{nearest(scheme, known)}",
         )

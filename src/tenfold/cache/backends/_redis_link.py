@@ -35,20 +35,23 @@ class Address:
     """Where a server is and how to log in, from ``redis[s]://[user[:password]@]host[:port][/db]``."""
 
     def __init__(self, url: str, where: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # an IPv6 address without its end
+            raise _malformed(where, "its host is no address") from None
         path = parts.path.strip("/")
         query = parse_qs(parts.query, keep_blank_values=True)
         self.tls: ssl.SSLContext | None = None
         try:
             self.port = parts.port or 6379
         except ValueError:
-            raise _malformed(url, where, "the port is no number from 1 to 65535") from None
+            raise _malformed(where, "the port is no number from 1 to 65535") from None
         if not parts.hostname:
-            raise _malformed(url, where, "it names no host")
+            raise _malformed(where, "it names no host")
         if path and not path.isdigit():
-            raise _malformed(url, where, f"the database {path!r} is no number")
+            raise _malformed(where, "the database is no number")
         if set(query) - {"ssl_ca_certs"}:
-            raise _malformed(url, where, f"it has an unknown part ?{parts.query}")
+            raise _malformed(where, "after the ? it has another option than ssl_ca_certs")
         self.host, self.db = parts.hostname, int(path or 0)
         self.user, self.password = unquote(parts.username or ""), unquote(parts.password or "")
         if parts.scheme in ("rediss", "valkeys"):
@@ -58,11 +61,13 @@ class Address:
         return f"{self.host}:{self.port}/{self.db}"
 
 
-def _malformed(url: str, where: str, what: str) -> ConfigError:
-    shown = url if "@" not in url else f"{url.partition('://')[0]}://…@{url.rpartition('@')[2]}"
+def _malformed(where: str, what: str) -> ConfigError:
+    """Quotes nothing of the URL: where it is malformed, any part may be the rest of a password."""
     return ConfigError(
-        f"{what}: {shown}.", where=where, remedy='Write "redis://[user:password@]host[:port][/database]".'
-    )
+        f"{what}.", where=where,
+        remedy='Write "redis://[user:password@]host[:port][/database]", special characters in the password '
+        "percent-encoded.",
+    )  # fmt: skip
 
 
 def _tls(ca_file: str, where: str) -> ssl.SSLContext:

@@ -120,7 +120,9 @@ def broken(error: object) -> DatabaseUnavailable:
 
 def unreachable(where: str, error: object) -> DatabaseUnavailable:
     """No connection could be made."""
-    said = str(error) or type(error).__name__
+    said = (str(error) or type(error).__name__).strip().rstrip("?.")
+    if "SSL" in said:
+        said += " (sslmode in the URL asks for it, or forbids it)"
     return DatabaseUnavailable(
         f"the database server at {where} cannot be reached: {said}. Start it, or correct {SETTING}."
     )

@@ -35,9 +35,14 @@ def parse(url: str) -> Address:
     scheme, _, rest = url.partition("://")
     name, _, driver = scheme.partition("+")
     if not rest or name not in ("postgresql", "postgres") or driver not in ("", "asyncpg", "psycopg"):
-        raise _wrong(f"it begins with {scheme!r}")
-    parts = urlsplit(f"postgresql://{rest}")
+        raise _wrong(f"it begins with {scheme!r}.")
+    try:
+        parts = urlsplit(f"postgresql://{rest}")
+    except ValueError:  # an IPv6 address without its end
+        raise _wrong("its host is no address.") from None
     login, _, hosts = parts.netloc.rpartition("@")
+    if "@" in rest and not login:  # what follows may be the rest of the password: nothing of it is quoted
+        raise _wrong("its password has a / ? or # in it.")
     options = parse_qsl(parts.query, keep_blank_values=True)
     for name, value in options:
         if name not in OPTIONS:
@@ -45,7 +50,7 @@ def parse(url: str) -> Address:
         hosts = hosts or (value if name == "host" else "")
     database = unquote(parts.path[1:])
     if not database or "/" in database:
-        raise _wrong("it names no database")
+        raise _wrong("it names no database.")
     _check_ports(hosts)
     return Address(
         dsn=f"postgresql://{rest}", hosts=hosts or "localhost", user=unquote(login.partition(":")[0]),
@@ -57,11 +62,11 @@ def _check_ports(hosts: str) -> None:
     for host in hosts.split(","):
         port = "" if host.endswith("]") or host.startswith("/") else host.rpartition(":")[2]
         if ":" in host and port and not (port.isdecimal() and 0 < int(port) < 65_536):
-            raise _wrong(f"{port!r} is not a port")
+            raise _wrong("its port is no number from 1 to 65535.")
 
 
 def _wrong(what: str) -> ConfigError:
     return ConfigError(
-        f"it is not the URL of a PostgreSQL database: {what}.", where="database.url",
+        f"it is not the URL of a PostgreSQL database: {what}", where="database.url",
         remedy=f"Write {_EXAMPLE}, special characters in the password percent-encoded.",
     )  # fmt: skip
