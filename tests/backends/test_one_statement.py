@@ -55,15 +55,15 @@ async def test_an_enqueue_by_itself_is_one(postgres_url: str, tmp_path: Path, mo
     job = Job[Any, None]("s", noop)
     async with rig(tmp_path, job, database=postgres_url) as r:
         await job.enqueue(r.db)
-        channels: list[Any] = []
-        make = r.db.backend.transaction
-        monkeypatch.setattr(
-            r.db.backend, "transaction", lambda **kw: channels.append(make(**kw)) or channels[-1]
-        )
         sent: list[str] = []
         link_type = type(r.db.backend._pool._idle[0])
         real = link_type.command
-        monkeypatch.setattr(link_type, "command", lambda self, sql, s: sent.append(sql) or real(self, sql, s))
+
+        async def command(self: Any, sql: str, timeout_s: float) -> Any:
+            sent.append(sql)
+            return await real(self, sql, timeout_s)
+
+        monkeypatch.setattr(link_type, "command", command)
         handle = await job.enqueue(r.db)
         assert sent == []
         assert (await handle.status()).state == "ready"
