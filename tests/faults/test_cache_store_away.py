@@ -7,6 +7,7 @@ longer than ``cache.timeout_s``, and the store is used again by itself when it i
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -16,9 +17,11 @@ import pytest
 
 from support.caches import Process, process, processes
 from support.servers import Memcached, Redis, free_port, running
+from support.trials import Trials, soak
 from tenfold._core.clock import SystemClock
 from tenfold._core.resolve import backend_class
 from tenfold._core.settings import CacheSettings
+from tenfold.cache.cache import Cache
 from tenfold.conformance.kit import until
 from tenfold.errors import ConfigError, Unavailable
 
@@ -114,7 +117,7 @@ async def is_used(process: Process) -> bool:
     return process.is_up and await region.get("probe") is not None
 
 
-async def test_a_store_that_is_killed(own_redis: Redis, fleet: list[Process]) -> None:
+async def test_a_store_that_is_killed(own_redis: Redis, fleet: list[Process], trials: Trials) -> None:
     """Killed, and started again."""
     async with Traffic(fleet) as traffic:
         own_redis.kill()
@@ -123,10 +126,11 @@ async def test_a_store_that_is_killed(own_redis: Redis, fleet: list[Process]) ->
         own_redis.start()
         await until(lambda: all(each.is_up for each in fleet), "coming back")
         traffic.judge()
+        trials("G22", len(traffic.times), "redis")
     assert all([await is_used(each) for each in fleet])
 
 
-async def test_a_store_that_stops_answering(own_redis: Redis, fleet: list[Process]) -> None:
+async def test_a_store_that_stops_answering(own_redis: Redis, fleet: list[Process], trials: Trials) -> None:
     """Stopped: connections stay open and swallow what is sent, like a network that drops packets."""
     async with Traffic(fleet) as traffic:
         with own_redis.paused():
@@ -134,10 +138,11 @@ async def test_a_store_that_stops_answering(own_redis: Redis, fleet: list[Proces
             await asyncio.sleep(2)
         await until(lambda: all(each.is_up for each in fleet), "coming back")
         traffic.judge()
+        trials("G22", len(traffic.times), "redis")
     assert all([await is_used(each) for each in fleet])
 
 
-async def test_a_memcached_that_stops_answering() -> None:
+async def test_a_memcached_that_stops_answering(trials: Trials) -> None:
     """The same, with the other store."""
     with running(Memcached()) as server:
         async with processes(server.url, 2, near_ttl_s=0.2) as fleet, Traffic(fleet) as traffic:
@@ -146,6 +151,56 @@ async def test_a_memcached_that_stops_answering() -> None:
                 await asyncio.sleep(2)
             await until(lambda: all(each.is_up for each in fleet), "coming back")
             traffic.judge()
+            trials("G22", len(traffic.times), "memcached")
+
+
+async def test_the_judge_convicts_a_store_whose_loss_is_passed_on(
+    own_redis: Redis, fleet: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache that asks its store without a way out fails its readers."""
+
+    async def asks_only_the_store(self: Cache, key: str, load: Any, **_: Any) -> Any:
+        await fleet[0].backend.store.link.call("GET", key)  # type: ignore[attr-defined]
+        return await load()
+
+    monkeypatch.setattr(Cache, "get_or_load", asks_only_the_store)
+    async with Traffic(fleet) as traffic:
+        own_redis.kill()
+        await until(lambda: bool(traffic.failed), "failing")
+        own_redis.start()
+        with pytest.raises(AssertionError):
+            traffic.judge()
+
+
+async def trouble(server: Redis, rng: random.Random) -> None:
+    """One of those above, for up to a second."""
+    kind, seconds = rng.choice(["kill", "pause", "empty", "full"]), rng.uniform(0.1, 1.0)
+    if kind == "kill":
+        await asyncio.to_thread(server.kill)
+        await asyncio.sleep(seconds)
+        server.start()
+    elif kind == "pause":
+        with server.paused():
+            await asyncio.sleep(seconds)
+    elif kind == "empty":
+        await asyncio.to_thread(command, server, "FLUSHALL")
+    else:
+        await asyncio.to_thread(command, server, "CONFIG SET maxmemory 1")
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(command, server, "CONFIG SET maxmemory 0")
+
+
+@pytest.mark.soak
+async def test_a_thousand_troubles(own_redis: Redis, fleet: list[Process], trials: Trials) -> None:
+    """One after the other, while readers go on."""
+    rng = random.Random(22)
+    async with Traffic(fleet) as traffic:
+        for _ in range(soak(1_000)):
+            await trouble(own_redis, rng)
+            await asyncio.sleep(rng.uniform(0, 2))
+        await until(lambda: all(each.is_up for each in fleet), "coming back")
+        traffic.judge()
+        trials("G22", len(traffic.times), "redis")
 
 
 async def test_a_store_that_is_emptied(own_redis: Redis, fleet: list[Process]) -> None:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from support.orders_db import opened
 from support.servers import MariaDB, running
+from support.trials import Trials, soak
 from tenfold.db import Database
 from tenfold.db.backends._mysql_link import Link
 from tenfold.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown
@@ -95,14 +96,25 @@ async def storm(folder: Path, url: str, cancellations: int = CANCELLATIONS) -> t
 
 
 async def test_a_storm_of_cancellations_leaves_no_half_and_no_wrong_answer(
-    tmp_path: Path, mariadb_url: str
+    tmp_path: Path, mariadb_url: str, trials: Trials
 ) -> None:
-    audit, said, stats = await storm(tmp_path, mariadb_url)
+    trials("G24", await survived(tmp_path, mariadb_url, CANCELLATIONS), mariadb_url)
+
+
+@pytest.mark.soak
+async def test_a_hundred_thousand_cancellations(tmp_path: Path, mariadb_url: str, trials: Trials) -> None:
+    trials("G24", await survived(tmp_path, mariadb_url, soak(100_000)), mariadb_url)
+
+
+async def survived(folder: Path, url: str, cancellations: int) -> int:
+    """How many of so many cancellations hit something."""
+    audit, said, stats = await storm(folder, url, cancellations)
     assert said == []
-    assert audit.cancelled > CANCELLATIONS / 10  # it hit some and missed some
+    assert audit.cancelled > cancellations / 10  # it hit some and missed some
     assert audit.acknowledged
     assert stats["connections"] <= 8
     assert stats["connections_dropped_total"] > 0
+    return audit.cancelled
 
 
 async def test_a_build_that_uses_connections_again_after_a_cancellation_is_found_out(
@@ -122,12 +134,7 @@ async def test_a_build_that_uses_connections_again_after_a_cancellation_is_found
 @pytest.fixture
 def server() -> Iterator[MariaDB]:
     """One that may be killed, and syncs its log at every commit."""
-
-    class Durable(MariaDB):
-        def command(self) -> list[str]:
-            return [*super().command(), "--innodb-flush-log-at-trx-commit=1"]
-
-    with running(Durable()) as made:
+    with running(MariaDB(durable=True)) as made:
         yield made
 
 
@@ -170,11 +177,12 @@ async def under_kills(server: MariaDB, folder: Path, *, trust: bool) -> tuple[Au
 
 
 async def test_a_server_killed_in_mid_transaction_loses_nothing_acknowledged_and_is_found_again(
-    server: MariaDB, tmp_path: Path
+    server: MariaDB, tmp_path: Path, trials: Trials
 ) -> None:
     audit, said = await under_kills(server, tmp_path, trust=False)
     assert said == []
     assert len(audit.acknowledged) > 20
+    trials("G1", len(audit.acknowledged), "mysql")
 
 
 async def test_a_build_that_acknowledges_what_it_does_not_know_is_found_out(
