@@ -88,7 +88,14 @@ def grow(
 async def _move(app: App, to: str, live: list[str] | None, *, resume: bool) -> None:
     view = View()
     async with _growth(app, to, live, view) as growth:
-        if await growth.begun() and not resume:
+        mark = (await growth.source.state()).mark
+        if mark is not None and mark.moved and not resume:
+            raise ConfigError(
+                f"this database has moved to {mark.target}.", where="grow",
+                remedy="Set database.url to it. --resume finishes what was interrupted after that; --rollback --discard-changes "
+                "takes the old file back as it was then.",
+            )  # fmt: skip
+        if mark is not None and not resume:
             raise ConfigError(
                 "a move of this database was begun already.", where="grow",
                 remedy="Go on with it (--resume), or give it up (--rollback).",

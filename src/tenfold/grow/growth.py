@@ -94,10 +94,6 @@ class Growth:
         self._copier.totals = {size.table: size.rows for size in sizes}
         return sizes
 
-    async def begun(self) -> bool:
-        """Whether a move is under way, or has happened."""
-        return (await self.source.state()).mark is not None
-
     async def run(self) -> Report:
         """Every step that is left. Raises what is in the way; then nothing was switched, and it can be resumed."""
         try:

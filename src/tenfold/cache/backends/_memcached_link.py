@@ -105,7 +105,7 @@ class MemcachedLink:
             self.trips += 1
             self.is_up = False
             self._away.set()
-            log.warning("memcached cannot be used, the app goes on without it: %s", why)
+            log.warning("memcached (cache.url) cannot be used for now: %s", why)
 
     async def _probing(self) -> None:
         while True:

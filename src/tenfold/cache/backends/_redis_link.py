@@ -22,8 +22,6 @@ from tenfold._core.clock import Clock
 from tenfold.cache.backends._store import StoreAway
 from tenfold.errors import ConfigError
 
-log = logging.getLogger("tenfold.cache")
-
 CONNECT_S = 1.0
 PENDING_MAX = 10_000
 """Commands that wait for their reply; more would mean that the server does not keep up."""
@@ -187,7 +185,10 @@ class RedisLink:
         heartbeat_s: float,
         on_push: Callable[[Any], None],
         on_up: Callable[[], None],
+        serves: str,
     ) -> None:
+        """``serves`` is the group of the setting that names the server: what the log is to speak of."""
+        self._log, self._named = logging.getLogger(f"tenfold.{serves}"), f"redis {address} ({serves}.url)"
         self._address, self._clock, self._timeout_s = address, clock, timeout_s
         self._greeting, self._optional, self._heartbeat_s = greeting, optional, heartbeat_s
         self._on_push, self._on_up = on_push, on_up
@@ -243,7 +244,7 @@ class RedisLink:
         why = str(error) or type(error).__name__
         if why != self._why:
             self._why = why
-            log.warning("redis %s cannot be used, the app goes on without it: %s", self._address, why)
+            self._log.warning("%s cannot be used for now: %s", self._named, why)
 
     async def _connect(self) -> None:
         self._lost.clear()
@@ -262,7 +263,7 @@ class RedisLink:
         self._wire, self.state, self._why = wire, "up", ""
         self.connections += 1
         if self.connections > 1:
-            log.info("redis %s is back", address)
+            self._log.info("%s is back", self._named)
         self._on_up()
 
     async def _greet(self, wire: _Wire) -> None:
@@ -344,7 +345,7 @@ class RedisLink:
         if self.state == "up":
             self.state, self._why = "stalled", f"it did not answer within {self._timeout_s:g} s"
             self.stalls += 1
-            log.warning("redis %s %s; nobody waits for it until it does", self._address, self._why)
+            self._log.warning("%s: %s; nobody waits for it until it does", self._named, self._why)
             wire.fail_all(self._why)
         elif self._waited_s(wire) > max(CONNECT_S, 4 * self._timeout_s):
             wire.abort(self._why)

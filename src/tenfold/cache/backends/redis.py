@@ -90,6 +90,7 @@ class RedisStore(Store):
             heartbeat_s=settings.near_ttl_s / 4,
             on_push=self._pushed,
             on_up=self._up,
+            serves="cache",
         )
 
     # ── life ──

@@ -32,6 +32,7 @@ class Connection:
             heartbeat_s=HEARTBEAT_S,
             on_push=_nothing,
             on_up=_nothing,
+            serves="guard",
         )
 
     async def start(self) -> None:
