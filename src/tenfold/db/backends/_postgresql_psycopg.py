@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import datetime as dt
 import decimal
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql as compose
@@ -28,6 +27,9 @@ from tenfold.db.plan import Plan
 from tenfold.errors import ConfigError, DatabaseError, StatementError, StatementTimeout
 
 _DISCARD_S = 1.0
+_CANCEL_AGAIN_S = 0.1
+_CANCELS_MAX = 50
+T = TypeVar("T")
 _NUMERIC_OID = 1700
 _BY_WORDS = {"28P01": "authentication failed", "3D000": "does not exist", "53300": "too many"}
 """A pooler refuses in its own words, and without an SQLSTATE."""
@@ -38,6 +40,7 @@ class PsycopgLink(PgLink):
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self.connection = connection
+        self._stopping: asyncio.Task[None] | None = None
 
     # ── statements ──
 
@@ -51,17 +54,21 @@ class PsycopgLink(PgLink):
     async def result(
         self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()
     ) -> tuple[Rows, int, Sequence[str]]:
-        async with self._cursor(timeout_s, prefix) as cursor:
+        async def work(cursor: Any) -> tuple[Rows, int, Sequence[str]]:
             await cursor.execute(plan.sql, args)
             names = [column.name for column in cursor.description or ()]
             rows = await cursor.fetchall() if cursor.description is not None else []
             self._learn(plan, cursor)
             return rows, _changed(cursor), names
 
+        return await self._do(work, timeout_s, prefix)
+
     async def run_many(self, plan: Plan, many: Sequence[Args], timeout_s: float, prefix: Prefix = ()) -> int:
-        async with self._cursor(timeout_s, prefix) as cursor:
+        async def work(cursor: Any) -> int:
             await cursor.executemany(plan.sql, many)
             return int(max(cursor.rowcount, 0))
+
+        return await self._do(work, timeout_s, prefix)
 
     async def load(
         self, plan: Plan, columns: Sequence[str], many: Sequence[Args], timeout_s: float, prefix: Prefix = ()
@@ -72,48 +79,96 @@ class PsycopgLink(PgLink):
             compose.Identifier(*filter(None, (table.schema, table.name))),
             compose.SQL(", ").join(map(compose.Identifier, columns)),
         )
-        async with self._cursor(timeout_s, prefix) as cursor:
+
+        async def work(cursor: Any) -> int:
             async with cursor.copy(into) as copy:
                 for args in many:
                     await copy.write_row(args)
             return len(many)
 
+        return await self._do(work, timeout_s, prefix)
+
     async def command(self, sql: str, timeout_s: float) -> str:
-        async with self._cursor(timeout_s, ()) as cursor:
+        async def work(cursor: Any) -> str:
             await cursor.execute(sql.encode())
             while cursor.nextset():
                 pass
             return cursor.statusmessage or ""
+
+        return await self._do(work, timeout_s)
 
     # ── portals, for streams ──
 
     async def open_portal(
         self, name: str, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()
     ) -> Any:
-        if prefix:
-            await self.command("; ".join(prefix), timeout_s)
-        cursor = psycopg.AsyncRawServerCursor(self.connection, name)
-        async with asyncio.timeout(timeout_s):
-            await cursor.execute(plan.sql.encode(), args)
-        self._learn(plan, cursor)
-        return cursor
+        portal = psycopg.AsyncRawServerCursor(self.connection, name)
+
+        async def work(_: Any) -> None:
+            await portal.execute(plan.sql.encode(), args)
+            self._learn(plan, portal)
+
+        await self._do(work, timeout_s, prefix)
+        return portal
 
     async def piece(self, name: str, portal: Any, count: int, timeout_s: float) -> Rows:
-        async with asyncio.timeout(timeout_s):
+        async def work(_: Any) -> Rows:
             rows: Rows = await portal.fetchmany(count)
             return rows
+
+        return await self._do(work, timeout_s)
 
     async def close_portal(self, name: str, timeout_s: float) -> None:
         await self.command(f"CLOSE {name}", timeout_s)
 
     # ── inside ──
 
-    @asynccontextmanager
-    async def _cursor(self, timeout_s: float, prefix: Prefix) -> AsyncGenerator[Any]:
+    async def _do(self, work: Callable[[Any], Awaitable[T]], timeout_s: float, prefix: Prefix = ()) -> T:
+        """``work(cursor)`` in a task of its own: psycopg makes who is cancelled wait for the server, and asks it to
+        stop only once, which a pooler forgets when the statement has not reached a server yet."""
         if prefix:
             await self.command("; ".join(prefix), timeout_s)
-        async with asyncio.timeout(timeout_s), psycopg.AsyncRawCursor(self.connection) as cursor:
-            yield cursor
+        await self._at_rest()
+
+        async def run() -> T:
+            async with psycopg.AsyncRawCursor(self.connection) as cursor:
+                return await work(cursor)
+
+        running = asyncio.get_running_loop().create_task(run())
+        try:
+            await asyncio.wait([running], timeout=timeout_s)
+        except asyncio.CancelledError:
+            self._stop(running)
+            raise
+        if not running.done():
+            self._stop(running)
+            raise TimeoutError
+        return running.result()
+
+    def _stop(self, running: asyncio.Task[Any]) -> None:
+        self.doubtful = True
+        self._stopping = asyncio.get_running_loop().create_task(self._keep_cancelling(running))
+
+    async def _keep_cancelling(self, running: asyncio.Task[Any]) -> None:
+        """Until the statement has ended; a connection on which it does not is closed."""
+        for _ in range(_CANCELS_MAX):
+            if running.done():
+                break
+            with contextlib.suppress(Exception):
+                await self.connection.cancel_safe(timeout=_DISCARD_S)
+            await asyncio.wait([running], timeout=_CANCEL_AGAIN_S)
+        else:
+            self.connection.pgconn.finish()
+            running.cancel()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # seen: whoever waited for it has gone
+
+    async def _at_rest(self) -> None:
+        """A statement that was given up has ended."""
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+            self._stopping = None
 
     @staticmethod
     def _learn(plan: Plan, cursor: Any) -> None:
@@ -153,9 +208,7 @@ class PsycopgLink(PgLink):
         return not self.closed and self.connection.info.transaction_status != idle
 
     async def discard(self) -> None:
-        with contextlib.suppress(Exception):
-            if self.connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
-                await self.connection.cancel_safe(timeout=_DISCARD_S)
+        await self._at_rest()
         await self.close()
 
     async def close(self) -> None:
