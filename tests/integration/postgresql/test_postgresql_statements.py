@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import uuid
+from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from support.orders_db import Order, add_order, count_orders, order_by_id, orders
+from support.orders_db import Order, add_order, count_orders, opened, order_by_id, orders
 from tenfold import errors
 from tenfold.db import Database
 
@@ -138,3 +140,32 @@ async def test_a_load_is_a_copy_and_quick(db: Database) -> None:
     async with db.tx() as tx:
         assert await tx.load(orders, ({"customer": f"c{n}", "total": n} for n in range(20_000))) == 20_000
     assert await db.read().scalar(count_orders) == 20_000
+
+
+@pytest.mark.parametrize("value", [2**40, "text"])
+async def test_a_value_that_cannot_be_sent_by_a_reader_does_not_fail_the_next_transaction(
+    single: Database, value: Any
+) -> None:
+    """On the only connection there is, with a statement that it has not prepared yet."""
+    with pytest.raises(errors.StatementError, match="do not fit"):
+        await single.read().all(order_by_id, id=value)
+    async with single.tx() as tx:
+        await tx.one(add_order, customer="next", total=1)
+    assert await single.read().scalar(count_orders) == 1
+
+
+async def test_statements_that_somebody_discarded_are_prepared_again_on_another_connection(
+    single: Database,
+) -> None:
+    await single.read().scalar(count_orders)
+    with pytest.raises(errors.StatementError):
+        async with single.tx() as tx:
+            await tx.execute(sa.text("DEALLOCATE ALL"))
+            await tx.scalar(count_orders)
+    assert await single.read().scalar(count_orders) == 0
+
+
+@pytest.fixture
+async def single(tmp_path: Path, postgres_url: str) -> AsyncIterator[Database]:
+    async with opened(tmp_path, url=postgres_url, pool_max=1) as db:
+        yield db

@@ -53,8 +53,8 @@ def stale_plan(report: Report) -> bool:
 
 
 def lost(state: str) -> bool:
-    """The connection is of no use any more."""
-    return state.startswith(("08", "57P0"))
+    """The connection is of no use any more. (26000: somebody's DISCARD or a pooler took its prepared statements.)"""
+    return state.startswith(("08", "57P0")) or state == "26000"
 
 
 def translate(report: Report, plan: Plan | None = None, *, read_only: bool = False) -> DatabaseError:

@@ -154,8 +154,9 @@ class AsyncpgLink(PgLink):
         try:
             return await self._protocol.bind_execute(state._state, args, "", limit, True, timeout_s)
         except (PostgresError, asyncpg.InterfaceError, ValueError, TypeError) as error:
-            if prefix and getattr(error, "severity", None) is None and not self.closed:
-                # The arguments could not be encoded, so nothing followed the prefix: a Sync has to.
+            if getattr(error, "severity", None) is None and not self.closed:
+                # The arguments could not be encoded, so nothing followed the prefix, or what asyncpg sent to prepare:
+                # a Sync has to, or the server waits in a transaction which the next BEGIN comes too late for.
                 await self.close_portal("", timeout_s)
             raise
 
