@@ -26,6 +26,8 @@ log = logging.getLogger("tenfold.db")
 
 CHANNEL = "tenfold"
 GAP_MIN_S, GAP_MAX_S = 0.001, 0.02
+CROWD = 4
+"""So many hints between two that are sent make the gap longer."""
 PING_S = 10.0
 _TIMEOUT_S = 5.0
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
@@ -48,6 +50,8 @@ class Wire:
         self._self = f"{clock.random.getrandbits(48):x}"
         """Marks our own notifications, which have woken everybody here already."""
         self._topics: set[str] = set()
+        self._given = 0
+        """Hints since the last one was sent."""
         self._sender: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
 
@@ -56,12 +60,14 @@ class Wire:
     def give(self, topic: str) -> None:
         """Tell the other processes soon."""
         self._topics.add(topic)
+        self._given += 1
         if self._sender is None or self._sender.done():
             self._sender = asyncio.get_running_loop().create_task(self._send())
 
     async def _send(self) -> None:
         gap_s = GAP_MIN_S
         while self._topics:
+            self._given = 0
             topics, self._topics = [f"{self._self}:{topic}" for topic in self._topics], set()
             try:
                 async with self._pool.link() as link:
@@ -69,7 +75,8 @@ class Wire:
             except Exception as error:
                 log.debug("a hint was lost: %s", error)
             await asyncio.sleep(gap_s)
-            gap_s = min(2 * gap_s, GAP_MAX_S)  # they come faster than that: whoever is told is busy anyway
+            # Where many come in a gap, whoever is told is busy anyway; where few do, each is waited for.
+            gap_s = min(2 * gap_s, GAP_MAX_S) if self._given >= CROWD else GAP_MIN_S
 
     # ── getting ──
 
