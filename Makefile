@@ -36,7 +36,7 @@ bench: ## our figures beside the peers', in one run; ARGS go to bench/run.py
 	@scripts/bootstrap.sh test
 	@$(BIN)/python bench/run.py $(ARGS)
 
-soak: ## the long settings of every suite (hours)
+soak: ## the long settings of every suite (hours); SOAK_SHARE=0.05 runs a twentieth of each
 	@scripts/bootstrap.sh test
 	@$(BIN)/pytest -m soak --timeout 0 $(ARGS)
 
