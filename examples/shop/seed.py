@@ -76,11 +76,13 @@ async def sow(clock: Clock) -> None:
 @demo.job(timeout=300)
 async def draw_pictures(settings: Settings = injected()) -> None:
     """Draw pictures of some products and have their thumbnails made."""
+    digests = {}
     for made in products()[:PICTURES]:
         drawing = await draw_picture.enqueue(
             catalog.db, name=made.name, originals=str(pictures.originals(settings))
         )
-        await pictures.replace(made.sku, await drawing.result(timeout=60))
+        digests[made.sku] = await drawing.result(timeout=60)
+    await pictures.replace(digests)
 
 
 @demo.job(cpu=True, result_ttl=3600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -69,7 +70,8 @@ async def put_picture(sku: Sku, picture: Upload, settings: Settings) -> Picture:
     if not head.startswith(SIGNATURES):
         raise UnsupportedMedia("picture: the file is neither PNG nor JPEG nor WebP.")
     await picture.save(originals(settings) / digest.hexdigest())
-    return await replace(sku, digest.hexdigest())
+    (noted,) = await replace({sku: digest.hexdigest()})
+    return noted
 
 
 @uploads.get("/pictures/{sku}", auth=public, errors=(NotFound,))
@@ -109,13 +111,13 @@ def make_thumbnails(source: str, target: str) -> str:
     return thumbnails.make(Path(source), Path(target))
 
 
-async def replace(sku: str, digest: str) -> Picture:
-    """Note the new picture and have it prepared; its file is among the originals already."""
-    new = Picture(sku, digest, "processing", "")
+async def replace(digests: Mapping[str, str]) -> list[Picture]:
+    """Note new pictures of products, by sku, and have them prepared; their files are among the originals already."""
+    new = [Picture(sku, digest, "processing", "") for sku, digest in digests.items()]
     async with db.tx() as tx:
-        await tx.execute(_drop, sku=sku)
-        await tx.execute(_add, msgspec.structs.asdict(new))
-        await prepare_picture.enqueue(tx, sku=sku, digest=digest)
+        await tx.execute(_drop, [{"sku": picture.sku} for picture in new])
+        await tx.execute(_add, [msgspec.structs.asdict(picture) for picture in new])
+        await prepare_picture.enqueue_many(tx, [{"sku": p.sku, "digest": p.digest} for p in new])
     return new
 
 
