@@ -160,9 +160,22 @@ async def test_statements_that_somebody_discarded_are_prepared_again_on_another_
     await single.read().scalar(count_orders)
     with pytest.raises(errors.StatementError):
         async with single.tx() as tx:
-            await tx.execute(sa.text("DEALLOCATE ALL"))
+            await tx.channel.raw(lambda connection: connection.execute("DEALLOCATE ALL"))
             await tx.scalar(count_orders)
     assert await single.read().scalar(count_orders) == 0
+
+
+@pytest.mark.parametrize(
+    "sql", ["COMMIT", "/* so */ end", "-- x\n rollback and chain", "BEGIN", "discard all"]
+)
+async def test_a_textual_end_of_the_transaction_is_refused_and_nothing_is_written(
+    db: Database, sql: str
+) -> None:
+    with pytest.raises(errors.TransactionMisuse, match=r"db\.tx\(\)"):
+        async with db.tx() as tx:
+            await tx.one(add_order, customer="kept?", total=1)
+            await tx.execute(sa.text(sql))
+    assert await db.read().scalar(count_orders) == 0
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isawaitable
@@ -46,6 +47,11 @@ END_S = 5.0
 """What ends a transaction may take so long, also past its deadline: until then its locks are held."""
 
 _NEW, _OPEN, _FAILED, _DONE = range(4)
+_CONTROL = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:begin|start|commit|end|rollback|abort|savepoint|release|discard|deallocate"
+    r"|prepare\s+transaction)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class Work(Channel):
@@ -128,6 +134,11 @@ class Work(Channel):
         elif self._state != _OPEN:
             raise self._unusable()
         assert self._link is not None
+        if plan is not None and plan.textual and _CONTROL.match(plan.sql):
+            raise TransactionMisuse(
+                "the statement begins or ends a transaction by itself. The `async with db.tx()` block does that; use "
+                f"tx.savepoint() for parts. The statement: {plan.describe()}"
+            )
         timeout_s = self._time.statement_s()
         if timeout_s <= 0:
             self._state, self._error = _FAILED, StatementTimeout("the deadline had passed.")
