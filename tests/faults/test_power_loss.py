@@ -20,6 +20,7 @@ from support.servers import MariaDB, Postgres, running
 from support.trials import Trials, soak
 
 FILE = "sqlite:///bank.db"
+NAMES = {Postgres: "postgresql", MariaDB: "mysql"}
 Losses = tuple[list[str], list[str], int]
 """What is lost, what is half there, and how much was acknowledged."""
 
@@ -85,7 +86,7 @@ def test_a_server_loses_nothing_acknowledged_with_its_power(
     lost, torn, n = server_loss(kind, tmp_path, durable=True, seed=1)
     assert (lost, torn) == ([], [])
     assert n > 100
-    trials("G2", n, kind.__name__.lower())
+    trials("G2", n, NAMES[kind])
 
 
 @pytest.mark.soak
@@ -112,4 +113,4 @@ def test_a_server_loses_nothing_in_twenty_losses_of_power(
     for seed in range(soak(20)):
         lost, torn, n = server_loss(kind, tmp_path, durable=True, seed=seed)
         assert (lost, torn) == ([], [])
-        trials("G2", n, kind.__name__.lower())
+        trials("G2", n, NAMES[kind])
