@@ -142,6 +142,7 @@ def test_the_line_is_written_and_going_back_is_refused_until_it_is_insisted_on(
     done = stopped.grow("--to", postgres_url, "--config", str(config), "--write")
     assert done.returncode == 0, done
     assert tomllib.loads(config.read_text()) == {"database": {"readers": 2, "url": postgres_url}}
+    refused(stopped.grow("--to", postgres_url), "has moved to postgresql://", "--discard-changes")
     refused(stopped.grow("--to", postgres_url, "--rollback"), "only there", "--discard-changes")
     back = stopped.grow("--rollback", "--discard-changes")
     assert back.returncode == 0, back

@@ -3,11 +3,12 @@ process on SQLite, are run by tests/docs."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +27,7 @@ MUG = {"lines": [{"sku": "MUG-001", "quantity": 1}]}
 def test_two_instances_sell_a_ledger_to_the_penny_while_redis_and_one_of_them_are_killed(
     fleet: Fleet,
 ) -> None:
+    says_where_its_data_is(fleet.a)
     reads_what_it_wrote_from_a_replica_that_is_behind(fleet)
     ledger = write_ledger(fleet.folder / "ledger.csv")
     with replay(ledger, fleet.b) as selling:
@@ -45,6 +47,15 @@ def test_two_instances_sell_a_ledger_to_the_penny_while_redis_and_one_of_them_ar
         orders = client.get("/orders", params={"size": 100}).json()
     assert orders["total"] == len(buyer.placed) + 1, "one for each key, however often it was sent"
     assert {order["id"] for order in orders["items"]} >= set(buyer.placed)
+
+
+def says_where_its_data_is(instance: Instance) -> None:
+    assert re.search(
+        r"Database +postgresql://tenfold:••••••@.*\n.*Replicas +1\n.*Cache +redis:.*\n.*Guards +redis:",
+        instance.process.output,
+    )
+    health = httpx2.get(f"{instance.ops_url}/health/ready", timeout=10.0).json()
+    assert health["checks"][0]["sentence"] == "The database answers; replicas in use: 1 of 1."
 
 
 def reads_what_it_wrote_from_a_replica_that_is_behind(fleet: Fleet) -> None:
@@ -136,7 +147,7 @@ class Buyer:
 
 
 @contextmanager
-def replay(ledger: Path, at: Instance) -> Iterator[subprocess.Popen[str]]:
+def replay(ledger: Path, at: Instance) -> Generator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "shop.replay", str(ledger), "--url", at.url, "--concurrency", "4"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=EXAMPLES, **pipes) as process:
