@@ -26,8 +26,8 @@ log = logging.getLogger("tenfold.db")
 
 CHANNEL = "tenfold"
 GAP_MIN_S, GAP_MAX_S = 0.001, 0.02
-CROWD = 4
-"""So many hints between two that are sent make the gap longer."""
+CROWD_PER_S = 1000
+"""So many hints make the gap between two that are sent longer."""
 PING_S = 10.0
 _TIMEOUT_S = 5.0
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
@@ -67,7 +67,7 @@ class Wire:
     async def _send(self) -> None:
         gap_s = GAP_MIN_S
         while self._topics:
-            self._given = 0
+            begun, self._given = self._clock.monotonic(), 0
             topics, self._topics = [f"{self._self}:{topic}" for topic in self._topics], set()
             try:
                 async with self._pool.link() as link:
@@ -75,8 +75,9 @@ class Wire:
             except Exception as error:
                 log.debug("a hint was lost: %s", error)
             await asyncio.sleep(gap_s)
-            # Where many come in a gap, whoever is told is busy anyway; where few do, each is waited for.
-            gap_s = min(2 * gap_s, GAP_MAX_S) if self._given >= CROWD else GAP_MIN_S
+            # Where many come, whoever is told is busy anyway; where few do, each is waited for.
+            crowd = (self._clock.monotonic() - begun) * CROWD_PER_S
+            gap_s = min(2 * gap_s, GAP_MAX_S) if self._given > crowd else GAP_MIN_S
 
     # ── getting ──
 
