@@ -182,3 +182,34 @@ async def test_a_textual_end_of_the_transaction_is_refused_and_nothing_is_writte
 async def single(tmp_path: Path, postgres_url: str) -> AsyncIterator[Database]:
     async with opened(tmp_path, url=postgres_url, pool_max=1) as db:
         yield db
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET search_path = pg_catalog",
+        "-- a comment first\nset time zone 'Asia/Tokyo'",
+        "SELECT set_config('search_path', 'pg_catalog', false)",
+        "SELECT pg_advisory_lock(4711)",
+        "CREATE TEMP TABLE orders (id int)",
+        "SELECT 1 AS id INTO TEMPORARY orders",
+    ],
+)
+async def test_what_one_user_sets_in_a_session_no_other_finds(db: Database, sql: str) -> None:
+    state = sa.text(
+        "SELECT current_setting('search_path') || current_setting('TimeZone') || (SELECT count(*) FROM pg_locks "
+        "WHERE locktype = 'advisory') || 'orders'::regclass::oid"
+    )
+    before = await db.read().scalar(state)
+    for _ in range(2):
+        async with db.tx() as tx:
+            await tx.execute(sa.text(sql))
+    assert {await db.read().scalar(state) for _ in range(4)} == {before}
+
+
+async def test_what_ends_with_the_transaction_costs_no_connection(db: Database) -> None:
+    async with db.tx() as tx:
+        await tx.execute(sa.text("SET LOCAL search_path = pg_catalog"))
+        await tx.execute(sa.text("SELECT pg_advisory_xact_lock(4711)"))
+        await tx.execute(sa.text("SELECT set_config('synchronous_commit', 'off', true)"))
+    assert db.stats()["connections_dropped_total"] == 0

@@ -30,6 +30,7 @@ from tenfold.db.backends._mysql_values import (
     refuse_ends,
 )
 from tenfold.db.backends._pool import Link as PoolLink
+from tenfold.db.backends._session_state import leaves_state
 from tenfold.db.contract import Args, Rows
 from tenfold.db.plan import Plan
 from tenfold.errors import DatabaseError, DatabaseUnavailable, StatementError, StatementTimeout
@@ -146,6 +147,8 @@ class Link(PoolLink):
     async def _prepare(self, sql: str) -> Any:
         """A prepared statement that is kept; None where the server prepares no such statements."""
         refuse_ends(sql)
+        if leaves_state(sql):
+            self.stained = True
         while len(self._statements) >= STATEMENTS_MAX:
             await self._statements.popitem(last=False)[1].close()
         try:

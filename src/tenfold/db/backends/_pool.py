@@ -37,6 +37,8 @@ class Link(ABC):
 
     doubtful: bool = False
     """Something went wrong, or on, that its user does not know the end of: it must not be used again."""
+    stained: bool = False
+    """Its session was changed by what somebody ran on it: it serves until it is given back, and nobody after that."""
     opened_at: float = 0.0
     idle_since: float = 0.0
     generation: int = 0
@@ -126,7 +128,7 @@ class Pool(Generic[L]):
         """Take a connection back: for who waits longest, or to be idle; it is dropped when in doubt or old."""
         self._uses += 1
         now = self._time.clock.monotonic()
-        if link.doubtful or self._is_old(link, now) or self._closed or link.closed:
+        if link.doubtful or link.stained or self._is_old(link, now) or self._closed or link.closed:
             self.drop(link)
             return
         while self._waiting:

@@ -21,6 +21,7 @@ from tenfold.db.backends import _postgresql_errors as errors
 from tenfold.db.backends._postgresql_driver import PgLink, Prefix
 from tenfold.db.backends._postgresql_errors import Report
 from tenfold.db.backends._postgresql_url import Address
+from tenfold.db.backends._session_state import leaves_state
 from tenfold.db.contract import Args, Rows
 from tenfold.db.plan import Plan
 from tenfold.errors import ConfigError, DatabaseError, DatabaseUnavailable, StatementError, StatementTimeout
@@ -137,6 +138,8 @@ class AsyncpgLink(PgLink):
     async def _prepare(self, plan: Plan, timeout_s: float, prefix: Prefix) -> tuple[Any, Prefix]:
         if prefix:  # now: preparing takes a snapshot, after which the isolation level cannot be set any more
             await self.command("; ".join(prefix), timeout_s)
+        if plan.textual and leaves_state(plan.sql):
+            self.stained = True
         if len(self._prepared) >= PREPARED_MAX:
             self._prepared.pop(next(iter(self._prepared)))
         self._names += 1  # without a name of ours, asyncpg would send the text with every execution
