@@ -15,6 +15,7 @@ from tenfold.errors import DeclarationError, NotBound
 from tenfold.jobs.handle import JobHandle, queue_of
 from tenfold.queue.arguments import Codec, Signature
 from tenfold.queue.handler import Handler, plan_for
+from tenfold.queue.message import alike
 from tenfold.queue.queue import Queue, Ticket, check_priority
 from tenfold.queue.retry import Retry
 
@@ -147,7 +148,7 @@ class Job(Generic[P, R]):
         """
         bound = self._bound("enqueue")
         queue = queue_of(target, bound.queues.of)
-        message = self._message(queue, bound, args, kwargs)
+        message = self._message(queue, bound, bound.signature.encode(args, kwargs))
         tickets = await self._put(target, queue, [message])
         return self._handle(queue, tickets[0])
 
@@ -157,8 +158,15 @@ class Job(Generic[P, R]):
         """Enqueue one job per mapping of keyword arguments, by few statements."""
         bound = self._bound("enqueue_many")
         queue = queue_of(target, bound.queues.of)
-        messages = [self._message(queue, bound, (), kwargs) for kwargs in arguments]
-        return [self._handle(queue, ticket) for ticket in await self._put(target, queue, messages)]
+        encode = bound.signature.encode
+        payloads = [encode((), kwargs) for kwargs in arguments]
+        if self._options.unique is False and payloads:
+            messages = alike(self._message(queue, bound, payloads[0]), payloads)
+        else:
+            messages = [self._message(queue, bound, payload) for payload in payloads]
+        tickets = await self._put(target, queue, messages)
+        decode = bound.result.decode if bound.result is not None else None
+        return [JobHandle(self.name, queue, ticket, decode) for ticket in tickets]
 
     def handle(self, id_: int, database: Database | None = None) -> JobHandle[R]:
         """The handle of a job enqueued earlier, in the service's database or the one given."""
@@ -178,11 +186,8 @@ class Job(Generic[P, R]):
         async with target.tx() as tx:
             return queue.put_all(tx, messages)
 
-    def _message(
-        self, queue: Queue, bound: _Bound, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> NewMessage:
+    def _message(self, queue: Queue, bound: _Bound, payload: str) -> NewMessage:
         options = self._options
-        payload = bound.signature.encode(args, kwargs)
         run_at = options.at
         if options.delay_s:
             run_at = (queue.clock.now() if run_at is None else run_at) + options.delay_s

@@ -13,6 +13,7 @@ lost the lease cannot commit anything.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -50,6 +51,18 @@ class NewMessage(msgspec.Struct, array_like=True):
     event_id: str | None = None
     """The same for every subscription of one published event."""
     state: State = "ready"
+
+
+def alike(first: NewMessage, payloads: Iterable[str]) -> list[NewMessage]:
+    """One message per payload; all else is that of ``first``, which has no unique key."""
+    m = first
+    return [
+        NewMessage(
+            m.kind, m.handler, payload, m.context, m.queue, m.lane, m.priority, m.run_at, m.created_at, m.order_key,
+            None, m.event_id, m.state,
+        )
+        for payload in payloads
+    ]  # fmt: skip
 
 
 class Message(NamedTuple):
