@@ -33,6 +33,7 @@
     │   ├── ManyRows             `one` or `maybe` found more than one
     │   ├── RowMismatch          the columns of a statement do not fit the type asked for
     │   ├── StatementError       the engine refuses the statement, or its parameters do not fit
+    │   │   └── ValueRefused     too long, out of range, NUL                        (422)
     │   ├── IntegrityError                                               (409 when it reaches the client)
     │   │   ├── UniqueViolation
     │   │   ├── ForeignKeyViolation
@@ -308,6 +309,12 @@ class RowMismatch(DatabaseError):
 
 class StatementError(DatabaseError):
     """The engine refuses the statement (syntax, unknown table), or its parameters do not fit."""
+
+
+class ValueRefused(StatementError):
+    """A value that its column cannot keep: too long, out of range, or with the character NUL in a text."""
+
+    status = 422
 
 
 class IntegrityError(DatabaseError):

@@ -23,10 +23,12 @@ PROBLEM_JSON = (b"content-type", b"application/problem+json")
 _TITLES = {
     404: ("Not Found", "not-found"),
     409: ("Conflict", "conflict"),
+    422: ("Unprocessable Content", "invalid-input"),
     503: ("Service Unavailable", "unavailable"),
     504: ("Gateway Timeout", "deadline-exceeded"),
 }
 _SENTENCES = {
+    422: "A value is too long, out of range, or has a character that cannot be kept.",
     404: "What was asked for does not exist.",
     503: "A part that this operation needs is not available now; try again later.",
     504: "A part that this operation needs did not answer in time.",

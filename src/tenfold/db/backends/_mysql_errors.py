@@ -25,6 +25,7 @@ from tenfold.errors import (
     StatementTimeout,
     TransactionMisuse,
     UniqueViolation,
+    ValueRefused,
 )
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _refusal(code: int, said: str, statement: str) -> DatabaseError:
             f"the user of database.url may not do this ({said}). Grant it the right, or use another user.{statement}"
         )
     if code in (1406, 1264, 1366, 1292, 1411, 22003, 1690, 1265):
-        return StatementError(f"a value does not fit its column: {_without_values(said)}.{statement}")
+        return ValueRefused(f"a value does not fit its column: {_without_values(said)}.{statement}")
     if code == 1170:
         return StatementError(
             f"{said}. On MySQL and MariaDB text in a key needs a length: write sa.String(255) instead of sa.Text."

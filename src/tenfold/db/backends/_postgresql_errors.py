@@ -19,6 +19,7 @@ from tenfold.errors import (
     StatementTimeout,
     TransactionMisuse,
     UniqueViolation,
+    ValueRefused,
 )
 
 _KEY = re.compile(r"\((?P<columns>.+?)\)=")
@@ -78,7 +79,12 @@ def translate(report: Report, plan: Plan | None = None, *, read_only: bool = Fal
         return known
     if report.state == "57014":
         return StatementTimeout(f"the statement ran past its deadline and was stopped.{statement}")
-    return StatementError(f"PostgreSQL refuses the statement: {report.message}.{statement}")
+    kind = ValueRefused if report.state in _VALUES else StatementError
+    return kind(f"PostgreSQL refuses the statement: {report.message}.{statement}")
+
+
+_VALUES = frozenset({"22001", "22003", "22008", "22021", "22P05"})
+"""Too long, out of range, a date out of range, NUL, a character that the server's encoding has not."""
 
 
 def _by_state(report: Report) -> DatabaseError | None:

@@ -24,7 +24,14 @@ from tenfold.db.backends._postgresql_url import Address
 from tenfold.db.backends._session_state import leaves_state
 from tenfold.db.contract import Args, Rows
 from tenfold.db.plan import Plan
-from tenfold.errors import ConfigError, DatabaseError, DatabaseUnavailable, StatementError, StatementTimeout
+from tenfold.errors import (
+    ConfigError,
+    DatabaseError,
+    DatabaseUnavailable,
+    StatementError,
+    StatementTimeout,
+    ValueRefused,
+)
 
 PREPARED_MAX = 500
 """Statements that one connection keeps prepared; each costs the server some kilobytes."""
@@ -182,6 +189,8 @@ class AsyncpgLink(PgLink):
             self.doubtful = True
             return errors.broken(error)
         said = f" The statement: {plan.describe()}" if plan is not None else ""
+        if isinstance(error.__cause__, OverflowError | UnicodeEncodeError):
+            return ValueRefused(f"a parameter does not fit its column: {error.__cause__}.{said}")
         return StatementError(f"the parameters do not fit: {error}.{said}")
 
     @property

@@ -19,6 +19,7 @@ from tenfold.errors import (
     StatementTimeout,
     TransactionMisuse,
     UniqueViolation,
+    ValueRefused,
 )
 
 _COLUMNS = re.compile(r"constraint failed: (.+)$")
@@ -54,7 +55,7 @@ def translate(error: Exception, plan: Plan | None = None) -> DatabaseError:
     if isinstance(error, TypeError):
         return StatementError(f"a parameter has a type that SQLite cannot store: {error}.{statement}")
     if isinstance(error, OverflowError):
-        return StatementError(f"a parameter is an integer of more than 64 bits.{statement}")
+        return ValueRefused(f"a parameter is an integer of more than 64 bits.{statement}")
     return StatementError(f"SQLite refuses the statement: {error}.{statement}")
 
 

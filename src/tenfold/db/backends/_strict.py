@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.util import memoized_property
 
-from tenfold.errors import StatementError
+from tenfold.errors import StatementError, ValueRefused
 
 Check = Callable[[Any], Any]
 """Returns the value, as it goes to the driver, or raises StatementError."""
@@ -85,11 +85,9 @@ def _text(length: int | None, name: str) -> Check:
         if not isinstance(value, str):
             raise _misfit(name, "text", value)
         if "\0" in value:
-            raise StatementError(
-                f"the text for {name!r} contains the character NUL, which no database keeps."
-            )
+            raise ValueRefused(f"the text for {name!r} contains the character NUL, which no database keeps.")
         if length is not None and len(value) > length:
-            raise StatementError(
+            raise ValueRefused(
                 f"the text for {name!r} has {len(value)} characters; its column takes {length}."
             )
         return value
@@ -107,7 +105,7 @@ def _integer(bits: int, name: str) -> Check:
             raise _misfit(name, "an integer", value)
         if not -end <= value < end:
             wider = "" if bits == 64 else " Declare the column as sa.BigInteger."
-            raise StatementError(f"the integer for {name!r} does not fit into {bits} bits.{wider}")
+            raise ValueRefused(f"the integer for {name!r} does not fit into {bits} bits.{wider}")
         return value
 
     return check
@@ -120,9 +118,9 @@ def _number(whole: int | None, name: str) -> Check:
         if not isinstance(value, float | int):
             raise _misfit(name, "a number", value)
         if value != value:  # NaN, for which not every database has a value
-            raise StatementError(f"the number for {name!r} is NaN, which the database does not keep.")
+            raise ValueRefused(f"the number for {name!r} is NaN, which the database does not keep.")
         if whole is not None and not -whole < value < whole:
-            raise StatementError(f"the number for {name!r} has more digits than its column takes.")
+            raise ValueRefused(f"the number for {name!r} has more digits than its column takes.")
         return value
 
     return check
@@ -150,7 +148,7 @@ def _member(names: frozenset[str], name: str) -> Check:
     def check(value: Any) -> Any:
         if value is None or value in names:
             return value
-        raise StatementError(f"the value for {name!r} is none of the members of its column's enum.")
+        raise ValueRefused(f"the value for {name!r} is none of the members of its column's enum.")
 
     return check
 
