@@ -19,6 +19,8 @@ from support.power import disk, family
 from support.servers import MariaDB, Postgres, running
 from support.trials import Trials, soak
 
+pytestmark = pytest.mark.mounts
+
 FILE = "sqlite:///bank.db"
 NAMES = {Postgres: "postgresql", MariaDB: "mysql"}
 Losses = tuple[list[str], list[str], int]

@@ -65,7 +65,7 @@ def test_a_foreign_key_is_named(said: str) -> None:
         (1364, "Field 'name' doesn't have a default value", errors.NotNullViolation, "name"),
         (4025, "CONSTRAINT `positive` failed for `d`.`t`", errors.CheckViolation, "'positive'"),
         (3819, "Check constraint 'positive' is violated.", errors.CheckViolation, "'positive'"),
-        (1406, "Data too long for column 'name' at row 1", errors.StatementError, "name"),
+        (1406, "Data too long for column 'name' at row 1", errors.ValueRefused, "name"),
         (1213, "Deadlock found", errors.SerializationFailure, "tried again"),
         (1205, "Lock wait timeout exceeded", errors.DatabaseUnavailable, "lock_timeout_s"),
         (1317, "Query execution was interrupted", errors.StatementTimeout, "deadline"),
