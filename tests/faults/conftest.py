@@ -20,6 +20,12 @@ def server_database(request: pytest.FixtureRequest) -> str:
     return url_of(request)
 
 
+@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.soak) for name in FIXTURES)])
+def broken_on(request: pytest.FixtureRequest) -> str:
+    """For builds that are broken whatever the database: embedded, and on servers in the long settings."""
+    return url_of(request)
+
+
 def url_of(request: pytest.FixtureRequest) -> str:
     if request.param == "sqlite":
         return "sqlite:///app.db"

@@ -22,7 +22,7 @@ from tenfold.queue.tables import archive, message
 
 pytestmark = pytest.mark.anyio
 
-STUCK_S = 6.0
+STUCK_S = 4.0
 """After so long without an end, a broken build is held to be stuck. (Leases are one second.)"""
 
 
@@ -98,9 +98,9 @@ async def test_many_effects_happen_once_however_often_a_message_is_delivered(
 
 @pytest.mark.parametrize("mode", ["unfenced", "no-inbox"])
 async def test_the_checker_finds_a_build_whose_effects_happen_twice(
-    tmp_path: Path, database: str, mode: str
+    tmp_path: Path, broken_on: str, mode: str
 ) -> None:
-    assert 2 in await redelivered(tmp_path, database, mode, 20)
+    assert 2 in await redelivered(tmp_path, broken_on, mode, 20)
 
 
 # ── G6: a message exists if and only if its transaction committed ──
@@ -170,8 +170,10 @@ async def test_many_jobs_run_if_and_only_if_their_transaction_committed(
     trials("G6", n, database)
 
 
-async def test_the_checker_finds_jobs_of_transactions_that_were_undone(tmp_path: Path, database: str) -> None:
-    assert (await committed(tmp_path, database, "outside", 40))["phantom"] > 0
+async def test_the_checker_finds_jobs_of_transactions_that_were_undone(
+    tmp_path: Path, broken_on: str
+) -> None:
+    assert (await committed(tmp_path, broken_on, "outside", 40))["phantom"] > 0
 
 
 async def test_the_checker_finds_a_build_that_skips_what_commits_late(

@@ -72,15 +72,15 @@ async def test_with_many_workers_killed_in_mid_job_every_effect_happens_exactly_
 
 
 async def test_the_checker_finds_a_build_that_acknowledges_before_the_effect(
-    tmp_path: Path, database: str
+    tmp_path: Path, broken_on: str
 ) -> None:
-    assert (await under_fire(tmp_path, database, "ack-first", jobs=60, kills=1))["missing"]
+    assert (await under_fire(tmp_path, broken_on, "ack-first", jobs=60, kills=1))["missing"]
 
 
 async def test_the_checker_finds_a_build_that_acknowledges_outside_of_the_effects_transaction(
-    tmp_path: Path, database: str
+    tmp_path: Path, broken_on: str
 ) -> None:
-    assert (await under_fire(tmp_path, database, "ack-later", jobs=60, kills=1))["doubled"]
+    assert (await under_fire(tmp_path, broken_on, "ack-later", jobs=60, kills=1))["doubled"]
 
 
 async def stopped_past_its_lease(
@@ -134,8 +134,8 @@ async def test_ten_thousand_runs_stopped_past_their_leases_cannot_commit(
     trials("G8", rounds * WIDE, database)
 
 
-async def test_without_the_fence_it_can(tmp_path: Path, database: str) -> None:
-    did, _ = await stopped_past_its_lease(tmp_path, database, "unfenced")
+async def test_without_the_fence_it_can(tmp_path: Path, broken_on: str) -> None:
+    did, _ = await stopped_past_its_lease(tmp_path, broken_on, "unfenced")
     assert did == sorted(f"{i} by attempt {a}" for i in range(CONCURRENCY) for a in (1, 2))
 
 
