@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from tenfold import App, Reply, Request, Response, Service, Stream, public
 from tenfold.http.stream import EventStream
 from tenfold.runtime import listeners
 from tenfold.runtime.listeners import UvicornListener
+from tenfold.runtime.protocol import Exchange
 
 pytestmark = pytest.mark.anyio
 
@@ -408,3 +410,23 @@ async def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(tmp_path:
         client = Client(reader, writer)
         for _ in range(many):
             assert (await client.answer())[0] == 200
+
+
+async def test_an_answered_request_leaves_nothing_to_the_collector(tmp_path: Path) -> None:
+    """A circle of references per request costs a third of the throughput in collections."""
+    async with served(tmp_path) as port:
+        client = await Client.to(port)
+        gc.collect()
+        gc.disable()
+        try:
+            for path in (b"/plain", b"/things/a", b"/pieces") * 10:
+                client.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+                assert (await client.answer())[0] == 200
+            client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok")
+            assert (await client.answer())[2] == b"ok"
+            alive = [
+                type(found).__name__ for found in gc.get_objects() if isinstance(found, Exchange | Request)
+            ]
+        finally:
+            gc.enable()
+        assert len(alive) <= 1, alive  # the connection keeps its last exchange

@@ -386,6 +386,8 @@ class Exchange(RequestResponseCycle):
             await self._failed(error)
         finally:
             self._protocol.tasks.discard(self._task)
+            # The request knows us (its ``receive``), and the task does: circles, which only the collector would free.
+            del self.request, self._task
 
     def finish(self, answer: Answer) -> None:
         """Send a whole answer in one piece."""
