@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -208,6 +208,13 @@ class DatabaseBackend(ABC):
     @abstractmethod
     def transaction(self, *, isolation: Isolation = "default") -> TxChannel:
         """A new transaction; it holds nothing before its first statement."""
+
+    @cached_property
+    def compiled_for_sessions(self) -> MutableMapping[Any, Any]:
+        """What SQLAlchemy has compiled for ORM sessions, shared by all of them; the 500 used last are kept."""
+        from sqlalchemy.util import LRUCache
+
+        return LRUCache(500)
 
     @cached_property
     def ambients(self) -> set[Ambient]:

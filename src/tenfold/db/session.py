@@ -18,7 +18,10 @@ class TxSession:
 
     def __init__(self, channel: TxChannel, backend: DatabaseBackend) -> None:
         self.session = AsyncSession(sync_session_class=_Session)
-        self.session.sync_session.bind = backend.session_engine(channel)
+        engine = backend.session_engine(channel)
+        # Every transaction has an engine of its own; compiling its statements anew each time would cost more than all else.
+        engine.update_execution_options(compiled_cache=backend.compiled_for_sessions)
+        self.session.sync_session.bind = engine
 
     async def flush(self) -> None:
         """Write what the session has pending."""

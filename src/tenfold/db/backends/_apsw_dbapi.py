@@ -36,6 +36,8 @@ Perform = Callable[[Callable[[apsw.Connection], Any]], Any]
 _DIGITS_EXACT = 15
 """Decimal digits that a double keeps."""
 
+_URL = sa.make_url("sqlite://")
+
 
 class Error(Exception):
     """PEP 249."""
@@ -337,4 +339,4 @@ def session_engine(channel: TxChannel, dialect: SessionDialect) -> sa.Engine:
 def _engine(dialect: ApswDialect, connect: Callable[[], Connection]) -> sa.Engine:
     made: Any = connect
     pool = NullPool(made, dialect=dialect)
-    return sa.Engine(pool, dialect, sa.make_url("sqlite://"))
+    return sa.Engine(pool, dialect, _URL)

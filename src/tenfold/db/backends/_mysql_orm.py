@@ -12,6 +12,8 @@ from sqlalchemy.util import await_only
 from tenfold.db.backends._mysql_dialect import Dialect
 from tenfold.db.backends._mysql_tx import MysqlTx
 
+_URL = sa.make_url("mysql://")
+
 
 class Error(Exception):
     """PEP 249. Never raised: the channel's errors are Tenfold's."""
@@ -126,4 +128,4 @@ def _channel(connection: Any) -> MysqlTx:
 def session_engine(channel: MysqlTx, dialect: SessionDialect) -> sa.Engine:
     """An engine for ORM sessions on a transaction that somebody else begins and ends."""
     made: Any = lambda: Connection(channel)  # noqa: E731
-    return sa.Engine(NullPool(made, dialect=dialect), dialect, sa.make_url("mysql://"))
+    return sa.Engine(NullPool(made, dialect=dialect), dialect, _URL)

@@ -22,6 +22,8 @@ _STATEMENTS_MAX = 500
 _MIGRATION_LOCK = 0x7E9F01D
 """Key of the advisory lock that a migration holds: any number that nobody else uses."""
 
+_URL = sa.make_url("postgresql://")
+
 
 class Error(Exception):
     """PEP 249."""
@@ -149,7 +151,7 @@ class SessionDialect(Dialect):
 def session_engine(channel: PgTx, dialect: SessionDialect) -> sa.Engine:
     """An engine for ORM sessions on a transaction that somebody else begins and ends."""
     made: Any = lambda: Connection(channel, dialect.statement)  # noqa: E731
-    return sa.Engine(NullPool(made, dialect=dialect), dialect, sa.make_url("postgresql://"))
+    return sa.Engine(NullPool(made, dialect=dialect), dialect, _URL)
 
 
 def sync_engine(dsn: str, timeout_s: float, *, several: bool, write: bool) -> sa.Engine:
