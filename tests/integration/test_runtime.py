@@ -101,7 +101,10 @@ class Server:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=5):
                 return False
-        except ConnectionRefusedError:
+        except (
+            ConnectionRefusedError,
+            ConnectionResetError,
+        ):  # reset: the listener closed while it was in its queue
             return True
 
     def wait_until_refused(self) -> None:

@@ -29,7 +29,8 @@ AGREED = "replay: orders=236 lines=4688 receipts=236 revenue=93029.47 ledger=930
 def books(url: str) -> dict[str, Any]:
     """What the new database says about the traffic's orders."""
     engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.connect() as connection:
+    # One state: between two others, the last receipt is sent.
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
 
         def one(sql: str) -> object:
             return connection.execute(sa.text(sql)).scalar_one()
