@@ -257,7 +257,11 @@ async def connect(
         raise errors.too_old(f"{version.major}.{version.minor}")
     if version.major >= 14:
         # A statement ends when its client is gone, also one that was killed and could not cancel it.
-        await connection.execute("SET client_connection_check_interval = 1000", timeout=timeout_s)
+        try:
+            await connection.execute("SET client_connection_check_interval = 1000", timeout=timeout_s)
+        except (PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            connection.terminate()
+            raise errors.unreachable(address.hosts, error) from error
     return AsyncpgLink(connection)
 
 
