@@ -101,10 +101,9 @@ class Server:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=5):
                 return False
-        except (
-            ConnectionRefusedError,
-            ConnectionResetError,
-        ):  # reset: the listener closed while it was in its queue
+        except ConnectionResetError:  # it was in the queue of a listener that closed: ask once more
+            return False
+        except ConnectionRefusedError:
             return True
 
     def wait_until_refused(self) -> None:

@@ -138,15 +138,13 @@ class ErrorClaims(DatabaseCase):
 class TimeoutClaims(DatabaseCase):
     async def test_a_statement_stops_at_the_deadline(self, db: Database) -> None:
         """A statement that outlives the deadline of its context is interrupted and raises StatementTimeout."""
-        await works(db)  # a connection is there, whose making would count
-        with use(Context(deadline=db.backend.clock.monotonic() + 0.3)):
+        with use(Context(deadline=db.backend.clock.monotonic() + 0.1)):
             with pytest.raises(errors.StatementTimeout, match="deadline"):
                 await db.read().scalar(endless)
-            with pytest.raises((errors.StatementTimeout, errors.DatabaseUnavailable)):
+            with pytest.raises(errors.StatementTimeout):
                 async with db.tx() as tx:
                     await tx.scalar(endless)
-        await works(db)
-        soon = Context(deadline=db.backend.clock.monotonic() + 0.3)
+        soon = Context(deadline=db.backend.clock.monotonic() + 0.1)
         with use(soon), pytest.raises(errors.StatementTimeout):
             await attempt(db, endless_write)
         await works(db)

@@ -147,7 +147,7 @@ async def test_a_value_that_cannot_be_sent_by_a_reader_does_not_fail_the_next_tr
     single: Database, value: Any
 ) -> None:
     """On the only connection there is, with a statement that it has not prepared yet."""
-    with pytest.raises(errors.StatementError, match="not fit"):
+    with pytest.raises(errors.StatementError, match="do not fit"):
         await single.read().all(order_by_id, id=value)
     async with single.tx() as tx:
         await tx.one(add_order, customer="next", total=1)

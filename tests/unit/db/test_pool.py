@@ -12,7 +12,7 @@ from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, use
 from tenfold.db.backends._pool import AGE_S, IDLE_S, Link, Pool
 from tenfold.db.backends._time import Time
-from tenfold.errors import DatabaseUnavailable
+from tenfold.errors import DatabaseUnavailable, StatementTimeout
 
 pytestmark = pytest.mark.anyio
 
@@ -212,3 +212,24 @@ async def test_no_connection_leaks_or_has_two_users_whatever_is_cancelled(seed: 
     await asyncio.sleep(0.01)
     assert len({await server.pool.take() for _ in range(3)}) == 3, "every place can be taken again"
     assert server.pool.stats()["connections"] == 3
+
+
+async def silent(server: Server, seconds: float) -> FakeLink:
+    """A server that did not answer for so long."""
+    await server.clock.advance(seconds)
+    raise DatabaseUnavailable("it cannot be reached") from TimeoutError()
+
+
+@pytest.mark.parametrize(
+    ("left_s", "error"), [(0.1, StatementTimeout), (60.0, DatabaseUnavailable), (None, DatabaseUnavailable)]
+)
+async def test_a_deadline_that_passes_while_connecting_is_the_deadlines_fault(
+    left_s: float | None, error: type[Exception]
+) -> None:
+    server = Server(1)
+    server.pool._connect = lambda: silent(server, min(5.0, left_s or 5.0))
+    deadline = None if left_s is None else server.clock.monotonic() + left_s
+    for _ in range(2):  # the place is free again
+        with use(Context(deadline=deadline)), pytest.raises(error) as raised:
+            await server.pool.take()
+        assert raised.type is error

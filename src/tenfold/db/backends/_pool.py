@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 from tenfold.db.backends._time import Time
-from tenfold.errors import DatabaseUnavailable, PoolExhausted
+from tenfold.errors import DatabaseUnavailable, PoolExhausted, StatementTimeout
 
 log = logging.getLogger("tenfold.db")
 
@@ -216,10 +216,15 @@ class Pool(Generic[L]):
             raise
 
     async def _opened_link(self) -> L:
+        began, left_s = self._time.clock.monotonic(), self._time.statement_s()
         try:
             link = await self._connect()
-        except BaseException:
+        except BaseException as error:
             self._free_place()
+            if isinstance(error.__cause__, TimeoutError) and self._time.spent(began, left_s):
+                raise StatementTimeout(
+                    "the deadline left no time to make a connection to the database."
+                ) from error
             raise
         self._opened += 1
         link.opened_at = self._time.clock.monotonic()

@@ -190,7 +190,7 @@ class AsyncpgLink(PgLink):
             return errors.broken(error)
         said = f" The statement: {plan.describe()}" if plan is not None else ""
         if isinstance(error.__cause__, OverflowError | UnicodeEncodeError):
-            return ValueRefused(f"a parameter does not fit its column: {error.__cause__}.{said}")
+            return ValueRefused(f"the parameters do not fit: {error.__cause__}.{said}")
         return StatementError(f"the parameters do not fit: {error}.{said}")
 
     @property

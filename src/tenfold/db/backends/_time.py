@@ -34,3 +34,7 @@ class Time:
         if deadline is None:
             return most_s
         return min(most_s, max((deadline - self.clock.monotonic()) * _SHARE, 0.0))
+
+    def spent(self, began: float, left_s: float) -> bool:
+        """Whether waiting since ``began`` has taken what the deadline had left for it: it, and nothing else, ended it."""
+        return self.clock.monotonic() - began >= left_s * _SHARE
