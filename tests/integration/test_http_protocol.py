@@ -16,8 +16,8 @@ import pytest
 from tenfold import App, Reply, Request, Response, Service, Stream, public
 from tenfold.http.stream import EventStream
 from tenfold.runtime import listeners
+from tenfold.runtime.exchange import Exchange
 from tenfold.runtime.listeners import UvicornListener
-from tenfold.runtime.protocol import Exchange
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,173 @@
+"""One request to an operation and its answer, on a connection of :mod:`tenfold.runtime.protocol`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from tenfold.http.encoding import PLAIN_TYPE
+from tenfold.http.streaming import run_stream
+from tenfold.runtime.rendering import closes, rendered
+
+if TYPE_CHECKING:
+    from tenfold.http.compiler import Endpoint
+    from tenfold.http.mounts import Send
+    from tenfold.http.reply import Answer
+    from tenfold.http.request import Request
+    from tenfold.runtime.protocol import Protocol
+
+log = logging.getLogger("tenfold.http")
+
+
+class Exchange(RequestResponseCycle):
+    """One request and its answer. What few requests change stands on the class, not in each of them."""
+
+    access_log = False
+    disconnected = False
+    waiting_for_100_continue = False
+    more_body = True
+    body: Any = b""
+    response_started = False
+    response_complete = False
+    chunked_encoding = None
+    expected_content_length = 0
+    event: asyncio.Event | None = None
+    """Somebody waits for news of the client."""
+    request: Request
+    _told_end = False
+    _task: asyncio.Task[None]
+
+    def __init__(self, protocol: Protocol, endpoint: Endpoint, method: str) -> None:
+        self._protocol = protocol
+        self._endpoint = endpoint
+        self._method = method
+
+    # What uvicorn's half asks for, when a stream is sent.
+
+    @property
+    def transport(self) -> Any:  # type: ignore[override]
+        return self._protocol.transport
+
+    @property
+    def flow(self) -> Any:  # type: ignore[override]
+        return self._protocol.flow
+
+    @property
+    def default_headers(self) -> Any:  # type: ignore[override]
+        return self._protocol.server_state.default_headers
+
+    @property
+    def logger(self) -> Any:  # type: ignore[override]
+        return log
+
+    @property
+    def scope(self) -> Any:  # type: ignore[override]
+        return {"method": self._method}
+
+    @property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override]
+        if self.event is None:
+            self.event = asyncio.Event()
+        return self.event
+
+    def on_response(self) -> None:
+        self._protocol.on_response_complete()
+
+    # ── its course ──
+
+    def start(self) -> None:
+        """Answer in a task of its own."""
+        protocol = self._protocol
+        task = self._task = protocol.loop.create_task(self._run())
+        protocol.tasks.add(task)
+
+    async def _run(self) -> None:
+        try:
+            answer = await self._endpoint.call(self.request)
+            if answer[3] is not None:
+                await run_stream(answer[3], self.request, cast("Send", self.send))
+            else:
+                if self._protocol.flow.write_paused:
+                    await self._protocol.flow.drain()
+                self.finish(answer)
+        except BaseException as error:
+            await self._failed(error)
+        finally:
+            self._protocol.tasks.discard(self._task)
+            # The request knows us (its ``receive``), and the task does: circles, which only the collector would free.
+            del self.request, self._task
+
+    def finish(self, answer: Answer) -> None:
+        """Send a whole answer in one piece."""
+        protocol = self._protocol
+        entry = protocol.entry
+        status, headers, body, _ = answer
+        if self.disconnected:
+            return
+        dated = protocol.server_state.default_headers
+        if (
+            entry is not None
+            and headers
+            and headers[0] is PLAIN_TYPE
+            and len(headers) == entry.plain_count
+            and self.keep_alive
+            and self._method != "HEAD"
+        ):
+            known = dated is entry.dated and status in entry.heads
+            head = entry.heads[status] if known else entry.head(status, dated)
+            protocol.transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+        else:
+            if closes(headers):
+                self.keep_alive = False
+            protocol.transport.write(rendered(answer, self._method, dated, keep_alive=self.keep_alive))
+        self.response_started = self.response_complete = True
+        if self.event is not None:
+            self.event.set()
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+    async def _failed(self, error: BaseException) -> None:
+        """Operations turn their errors into answers; what comes here is an answer that could not be sent."""
+        if not self.disconnected:
+            log.error("an answer of %s %s failed", self._method, self.request.path, exc_info=error)
+            if self.response_started:
+                self.transport.close()
+            else:
+                await self.send_500_response()
+        if not isinstance(error, Exception):
+            raise error
+
+    # ── its body ──
+
+    def add(self, body: bytes) -> None:
+        """A piece of the body arrived."""
+        if not self.body:
+            self.body = body
+        else:
+            if type(self.body) is bytes:
+                self.body = bytearray(self.body)
+            self.body += body
+        if len(self.body) > HIGH_WATER_LIMIT:
+            self._protocol.flow.pause_reading()
+        if self.event is not None:
+            self.event.set()
+
+    async def receive(self) -> Any:
+        """ASGI's next message: a piece of the body, its end, or the client's disconnection."""
+        while not (self.body or self.disconnected or self.response_complete):
+            if not self.more_body and not self._told_end:
+                break
+            self._protocol.flow.resume_reading()
+            event = self.message_event
+            await event.wait()
+            event.clear()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = bytes(self.body), b""
+        self._told_end = not self.more_body
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
