@@ -25,16 +25,10 @@ from tenfold.db.backends._postgresql_errors import SETTING
 from tenfold.db.backends._postgresql_hints import Wire
 from tenfold.db.backends._postgresql_link import connect
 from tenfold.db.backends._postgresql_positions import PgWatch
+from tenfold.db.backends._postgresql_reads import BEGIN_SNAPSHOT, Auto, reading
 from tenfold.db.backends._postgresql_sandbox import Sandbox
 from tenfold.db.backends._postgresql_session import SessionDialect, session_engine, sync_engine
-from tenfold.db.backends._postgresql_tx import (
-    BEGIN,
-    BEGIN_SERIALIZABLE,
-    BEGIN_SNAPSHOT,
-    Auto,
-    PgTx,
-    reading,
-)
+from tenfold.db.backends._postgresql_tx import BEGIN, BEGIN_SERIALIZABLE, PgTx
 from tenfold.db.backends._postgresql_url import Address, parse
 from tenfold.db.backends._time import Time
 from tenfold.db.contract import Capabilities, Channel, DatabaseBackend, HasChannel, Isolation, TxChannel

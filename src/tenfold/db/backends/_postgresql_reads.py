@@ -1,0 +1,114 @@
+"""Reads on the connections of the pool: by itself, a statement makes one round trip."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from tenfold.db.backends._postgresql_errors import too_late
+from tenfold.db.backends._postgresql_work import Work
+from tenfold.db.contract import Args, Channel, Rows
+from tenfold.db.plan import Plan, refuse_writes
+from tenfold.errors import (
+    DatabaseUnavailable,
+    SerializationFailure,
+)
+
+if TYPE_CHECKING:
+    from tenfold.db.backends._pool import Pool
+    from tenfold.db.backends._postgresql_driver import Manner, PgLink
+    from tenfold.db.backends._time import Time
+
+
+BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+BEGIN_READ = "BEGIN READ ONLY"
+
+
+class Auto(Channel):
+    """Each statement by itself: one round trip."""
+
+    __slots__ = ("_manner", "_pool", "_time", "detour")
+
+    def __init__(self, pool: Pool[PgLink], time: Time, manner: Manner) -> None:
+        self._pool = pool
+        self._time = time
+        self._manner = manner
+        self.detour: Callable[[Plan, Args, int], Awaitable[Rows]] | None = None
+        """In a sandbox, reads have to see what is not committed."""
+
+    async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        if plan.writes:
+            refuse_writes(plan)
+        if self.detour is not None:
+            return await self.detour(plan, args, limit)
+        if plan.textual and self._manner.pooled:  # nothing else keeps the statement from writing
+            async with self._reading() as work:
+                return await work.fetch(plan, args, limit)
+        link = self._pool.take_now()
+        again = link is not None
+        if link is None:
+            link = await self._pool.take()
+        timeout_s = self._time.statement_s()
+        if timeout_s <= 0:
+            self._pool.give(link)
+            raise too_late(plan)
+        try:
+            rows = await link.fetch(plan, args, limit, timeout_s)
+        except BaseException as error:
+            translated = self._failed(link, error, plan)
+            # One that was idle may be dead, or have prepared what is outdated: another can do it.
+            if not again or not isinstance(translated, DatabaseUnavailable | SerializationFailure):
+                raise translated from error
+        else:
+            self._pool.give(link)
+            return rows
+        return await self._once(plan, args, limit)
+
+    async def _once(self, plan: Plan, args: Args, limit: int) -> Rows:
+        link = await self._pool.take()
+        try:
+            rows = await link.fetch(plan, args, limit, max(self._time.statement_s(), 0.001))
+        except BaseException as error:
+            raise self._failed(link, error, plan) from error
+        self._pool.give(link)
+        return rows
+
+    def _failed(self, link: PgLink, error: BaseException, plan: Plan) -> BaseException:
+        """Gives the connection back."""
+        if isinstance(error, Exception):
+            translated: BaseException = link.failed(error, plan, read_only=True)
+            link.doubtful |= link.in_transaction
+        else:
+            translated, link.doubtful = error, True  # cancelled: the server has been asked to stop
+        self._pool.give(link)
+        return translated
+
+    async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
+        if self.detour is not None:
+            refuse_writes(plan)
+            rows = await self.detour(plan, args, 0)
+            for start in range(0, len(rows), chunk):
+                yield rows[start : start + chunk]
+            return
+        async with self._reading() as channel:
+            source = channel.stream(plan, args, chunk)
+            async with contextlib.aclosing(source):  # type: ignore[type-var] # an async generator
+                async for rows in source:
+                    yield rows
+
+    def _reading(self) -> AbstractAsyncContextManager[Work]:
+        return reading(self._pool, self._time, self._manner.begin(BEGIN_READ))
+
+
+@asynccontextmanager
+async def reading(pool: Pool[PgLink], time: Time, begin: list[str]) -> AsyncGenerator[Work]:
+    """A transaction that reads, for the length of the block."""
+    work = Work(pool, time, begin, read_only=True)
+    try:
+        yield work
+    finally:
+        if await work.rollback():
+            raise asyncio.CancelledError

@@ -1,0 +1,205 @@
+"""Statements in one transaction of PostgreSQL, which takes a connection with the first of them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tenfold._core.failpoints import failpoints
+from tenfold.db.backends._postgresql_errors import too_late
+from tenfold.db.contract import Args, Channel, Rows
+from tenfold.db.plan import Plan, refuse_writes
+from tenfold.errors import (
+    DatabaseError,
+    DatabaseUnavailable,
+    StatementTimeout,
+    TransactionMisuse,
+)
+
+if TYPE_CHECKING:
+    from tenfold.db.backends._pool import Pool
+    from tenfold.db.backends._postgresql_driver import PgLink
+    from tenfold.db.backends._time import Time
+
+END_S = 5.0
+"""What ends a transaction may take so long, also past its deadline: until then its locks are held."""
+
+NEW, OPEN, FAILED, DONE = range(4)
+_CONTROL = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:begin|start|commit|end|rollback|abort|savepoint|release|discard|deallocate"
+    r"|prepare\s+transaction)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Work(Channel):
+    """Statements in one transaction; the base of what reads only and of what writes."""
+
+    __slots__ = (
+        "_depth",
+        "_error",
+        "_link",
+        "_lock",
+        "_pending",
+        "_pool",
+        "_portals",
+        "_read_only",
+        "_state",
+        "_time",
+    )
+
+    def __init__(self, pool: Pool[PgLink], time: Time, begin: list[str], *, read_only: bool = False) -> None:
+        self._pool = pool
+        self._time = time
+        self._link: PgLink | None = None
+        self._state = NEW
+        self._pending = begin
+        """Sent in front of the next statement."""
+        self._read_only = read_only
+        self._lock = asyncio.Lock()
+        self._error: DatabaseError | None = None
+        self._depth = 0
+        self._portals = 0
+
+    # ── statements ──
+
+    async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        if self._read_only:
+            refuse_writes(plan)
+        async with self._lock:
+            link, timeout_s = await self._ready(plan)
+            prefix, self._pending = self._pending, []
+            try:
+                return await link.fetch(plan, args, limit, timeout_s, prefix)
+            except BaseException as error:
+                raise self._failed(error, plan) from error
+
+    async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
+        if self._read_only:
+            refuse_writes(plan)
+        self._portals += 1
+        name = f"tenfold_{self._portals}"
+
+        async def opened(link: PgLink, timeout_s: float, prefix: Sequence[str]) -> Any:
+            return await link.open_portal(name, plan, args, timeout_s, prefix)
+
+        portal = await self._do(plan, opened)
+        try:
+            while rows := await self._do(plan, lambda link, s, _: link.piece(name, portal, chunk, s)):
+                yield rows
+                if len(rows) < chunk:
+                    break
+        finally:
+            link = self._link
+            if self._state == OPEN and link is not None and not link.closed:
+                await self._do(plan, lambda link, s, _: link.close_portal(name, s))
+
+    async def _do(self, plan: Plan | None, act: Callable[..., Awaitable[Any]]) -> Any:
+        """``act(link, timeout_s, prefix)``, alone."""
+        async with self._lock:
+            link, timeout_s = await self._ready(plan)
+            prefix, self._pending = self._pending, []
+            try:
+                return await act(link, timeout_s, prefix)
+            except BaseException as error:
+                raise self._failed(error, plan) from error
+
+    async def _ready(self, plan: Plan | None) -> tuple[PgLink, float]:
+        """The connection, taken if this is the first statement, and the seconds that there are."""
+        if self._state == NEW:
+            self._link = self._pool.take_now() or await self._pool.take()
+            self._state = OPEN
+        elif self._state != OPEN:
+            raise self._unusable()
+        assert self._link is not None
+        if plan is not None and plan.textual and _CONTROL.match(plan.sql):
+            raise TransactionMisuse(
+                "the statement begins or ends a transaction by itself. The `async with db.tx()` block does that; use "
+                f"tx.savepoint() for parts. The statement: {plan.describe()}"
+            )
+        timeout_s = self._time.statement_s()
+        if timeout_s <= 0:
+            self._state, self._error = FAILED, StatementTimeout("the deadline had passed.")
+            raise too_late(plan) if plan is not None else self._error
+        return self._link, timeout_s
+
+    # ── failures ──
+
+    def _failed(self, error: BaseException, plan: Plan | None) -> BaseException:
+        link = self._link
+        assert link is not None
+        if isinstance(error, Exception):
+            translated = link.failed(error, plan, read_only=self._read_only)
+            if link.doubtful and isinstance(translated, DatabaseUnavailable) and not link.closed:
+                self._pool.flush()  # a standby now: all the other connections lead there too
+            self._state, self._error = FAILED, translated
+            return translated
+        link.doubtful = True  # cancelled: the server has been asked to stop, and may do so later
+        self._state, self._error = FAILED, StatementTimeout("the statement was cancelled.")
+        return error
+
+    def ended(self) -> TransactionMisuse:
+        """What is raised for a statement after the end."""
+        return TransactionMisuse("the transaction has ended. Use it only inside its `async with` block.")
+
+    def _unusable(self) -> TransactionMisuse:
+        if self._state == FAILED:
+            return TransactionMisuse(
+                f"a statement of this transaction failed before: {self._error} Nothing more can be done in it. Put "
+                "what may fail into `async with tx.savepoint()`."
+            )
+        return self.ended()
+
+    def _let_go(self) -> None:
+        self._state = DONE
+        link, self._link = self._link, None
+        if link is not None:
+            link.doubtful |= link.in_transaction
+            self._pool.give(link)
+
+    async def _end(self, sql: str) -> bool:
+        """Send what ends the transaction, and wait for it through cancellations; True when there was one."""
+        assert self._link is not None
+        link = self._link
+        ending = asyncio.ensure_future(self._send_end(link, sql))
+        cancelled = False
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                cancelled = True
+            except Exception:  # noqa: S110 - looked at below
+                pass
+        try:
+            ending.result()
+        finally:
+            self._let_go()
+        return cancelled
+
+    async def _send_end(self, link: PgLink, sql: str) -> None:
+        if failpoints.on and sql != "ROLLBACK":
+            failpoints.visit("db.commit.before")
+        async with self._lock:
+            tag = await link.command(sql, max(self._time.statement_s(), END_S))
+        if failpoints.on and sql != "ROLLBACK":
+            failpoints.visit("db.commit.after")
+        if sql == "COMMIT" and tag != "COMMIT":
+            raise self._unusable()
+
+    async def rollback(self) -> bool:
+        """Undo everything and let go. Never raises; True when it was cancelled meanwhile."""
+        if self._state == DONE or self._link is None:
+            self._state = DONE
+            return False
+        link = self._link
+        unsaid = bool(self._pending) and self._pending[0].startswith("BEGIN")
+        if link.doubtful or link.closed or unsaid:
+            self._let_go()  # nothing was begun, or the connection is destroyed, and the transaction with it
+            return False
+        try:
+            return await self._end("ROLLBACK")
+        except Exception:
+            link.doubtful = True
+            return False
