@@ -26,7 +26,7 @@ async def make(kind: str) -> tuple[Any, Any, Any]:
     """
     from tenfold._core.clock import SystemClock
     from tenfold._core.resolve import backend_class
-    from tenfold._core.settings import CacheSettings
+    from tenfold._core.sections import CacheSettings
     from tenfold.cache.cache import Cache
 
     redis = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:6379")

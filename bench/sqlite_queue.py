@@ -22,7 +22,7 @@ import uvloop
 
 from tenfold._core.clock import SystemClock
 from tenfold._core.container import Container
-from tenfold._core.settings import DatabaseSettings, WorkerSettings
+from tenfold._core.sections import DatabaseSettings, WorkerSettings
 from tenfold.db import Database, Tx
 from tenfold.db.backends.sqlite import Backend
 from tenfold.db.schema import framework

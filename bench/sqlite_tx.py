@@ -23,7 +23,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tenfold._core.clock import SystemClock
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db import Database
 from tenfold.db.backends.sqlite import Backend
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold._core.container import Depends, injected
     from tenfold._core.context import Context, Priority, current
-    from tenfold._core.settings import Settings
+    from tenfold._core.sections import Settings
     from tenfold.app import App
     from tenfold.cache.cache import Cache
     from tenfold.db.database import Database, Reader, Tx

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from tenfold._core import settings as settings_module
 from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.container import Container
-from tenfold._core.settings import Loaded, Settings
+from tenfold._core.sections import Settings
+from tenfold._core.settings import Loaded
 from tenfold._core.text import nearest
 from tenfold.assembly import Assembly
 from tenfold.errors import DeclarationError, NotBound

@@ -18,7 +18,7 @@ from tenfold._core.container import Container, Plan, describe
 from tenfold._core.context import Context, use
 from tenfold._core.lifecycle import Lifecycle
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import Settings
+from tenfold._core.sections import Settings
 from tenfold.background import Background
 from tenfold.cache.cache import Cache
 from tenfold.cache.commits import follow

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from tenfold._core.clock import SystemClock
 from tenfold._core.context import Context, enter
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db.backends.sqlite import Backend
 from tenfold.db.database import Database
 from tenfold.errors import RequestInProgress

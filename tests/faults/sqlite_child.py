@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from tenfold._core.clock import SystemClock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db import Database, Tx
 from tenfold.db.backends.sqlite import Backend as SQLite
 from tenfold.db.contract import DatabaseBackend

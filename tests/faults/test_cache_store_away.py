@@ -20,7 +20,7 @@ from support.servers import Memcached, Redis, free_port, running
 from support.trials import Trials, soak
 from tenfold._core.clock import SystemClock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import CacheSettings
+from tenfold._core.sections import CacheSettings
 from tenfold.cache.cache import Cache
 from tenfold.conformance.kit import until
 from tenfold.errors import ConfigError, Unavailable

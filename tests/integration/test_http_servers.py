@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from tenfold._core.settings import HttpSettings
+from tenfold._core.sections import HttpSettings
 from tenfold.http.asgi import HttpApp
 from tenfold.http.operation import Operation, Policies
 from tenfold.http.stream import Stream

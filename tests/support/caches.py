@@ -8,7 +8,7 @@ from typing import Any
 
 from tenfold._core.clock import SystemClock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import CacheSettings
+from tenfold._core.sections import CacheSettings
 from tenfold.cache.backends._tiers import TieredBackend
 from tenfold.cache.cache import Cache
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from tenfold._core.clock import SystemClock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import DatabaseSettings, GuardSettings
+from tenfold._core.sections import DatabaseSettings, GuardSettings
 from tenfold.db.contract import DatabaseBackend
 from tenfold.db.database import Database
 from tenfold.db.schema import framework

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from tenfold import App, Depends, Mailer, Principal, Service, Tx, authenticated, injected, public
 from tenfold._core.clock import Clock
-from tenfold._core.settings import Settings
+from tenfold._core.sections import Settings
 from tenfold.db.database import Database
 from tenfold.security.authenticator import Authenticator
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db import Database
 from tenfold.db.contract import DatabaseBackend
 

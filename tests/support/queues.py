@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from tenfold._core.clock import Clock, ManualClock
 from tenfold._core.container import Container
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import DatabaseSettings, WorkerSettings
+from tenfold._core.sections import DatabaseSettings, WorkerSettings
 from tenfold.db import Database
 from tenfold.db.contract import DatabaseBackend
 from tenfold.db.schema import framework

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from tenfold._core.clock import Clock
-from tenfold._core.settings import CacheSettings
+from tenfold._core.sections import CacheSettings
 from tenfold.cache.policy import Entry, Fill, Purpose
 
 Ended = Callable[[bool], Awaitable[None] | None]

@@ -16,7 +16,7 @@ import pytest
 
 from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import CacheSettings
+from tenfold._core.sections import CacheSettings
 from tenfold.cache.cache import Cache
 from tenfold.cache.contract import CacheBackend, Capabilities
 from tenfold.conformance.kit import Conformance

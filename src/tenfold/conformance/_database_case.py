@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.conformance.kit import Conformance
 from tenfold.db.contract import Capabilities, DatabaseBackend
 from tenfold.db.database import Database, Tx

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenfold import errors
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.conformance._database_case import (
     DatabaseCase,
     OpenDatabase,

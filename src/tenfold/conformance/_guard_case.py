@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tenfold._core.clock import ManualClock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import DatabaseSettings, GuardSettings
+from tenfold._core.sections import DatabaseSettings, GuardSettings
 from tenfold.conformance.kit import Conformance
 from tenfold.db.backends.sqlite import Backend as Sqlite
 from tenfold.db.contract import DatabaseBackend

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tenfold._core.causal import Position
     from tenfold._core.clock import Clock
-    from tenfold._core.settings import DatabaseSettings
+    from tenfold._core.sections import DatabaseSettings
     from tenfold.db.ambient import Ambient
     from tenfold.db.plan import Plan, PlanCache
     from tenfold.db.watch import Watch

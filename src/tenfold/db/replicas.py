@@ -32,7 +32,7 @@ from tenfold.errors import (
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
-    from tenfold._core.settings import DatabaseSettings
+    from tenfold._core.sections import DatabaseSettings
     from tenfold.db.contract import DatabaseBackend
     from tenfold.db.watch import Look
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
-    from tenfold._core.settings import GuardSettings
+    from tenfold._core.sections import GuardSettings
     from tenfold.db.database import Database
     from tenfold.guard.idempotency import IdempotencyStore
     from tenfold.guard.lease import LeaseStore

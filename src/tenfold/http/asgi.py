@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.container import Container
-from tenfold._core.settings import HttpSettings
+from tenfold._core.sections import HttpSettings
 from tenfold.errors import Problem
 from tenfold.http.blocking import LoopWatchdog
 from tenfold.http.compiler import Endpoint, compile_operation

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
-from tenfold._core.settings import Settings
+from tenfold._core.sections import Settings
 from tenfold.errors import ConfigError
 from tenfold.http.reply import Headers
 

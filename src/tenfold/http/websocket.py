@@ -25,7 +25,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from tenfold._core.clock import Clock
 from tenfold._core.container import Container, Plan, dependency_of, describe, hints_of
 from tenfold._core.context import Context, use
-from tenfold._core.settings import HttpSettings
+from tenfold._core.sections import HttpSettings
 from tenfold.errors import DeclarationError, Forbidden, MalformedBody, NotFound, PayloadTooLarge, Problem
 from tenfold.http.access import admitted, optional, policy_of
 from tenfold.http.adapters import encode_json

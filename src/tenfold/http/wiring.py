@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tenfold._core.clock import Clock
 from tenfold._core.container import Container
-from tenfold._core.settings import HttpSettings
+from tenfold._core.sections import HttpSettings
 from tenfold.guard.admission import Admission
 
 if TYPE_CHECKING:

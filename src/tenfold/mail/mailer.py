@@ -17,7 +17,7 @@ from tenfold.mail.contract import Envelope
 from tenfold.mail.message import Attachment, compose, encode
 
 if TYPE_CHECKING:
-    from tenfold._core.settings import MailSettings
+    from tenfold._core.sections import MailSettings
     from tenfold.mail.contract import MailBackend
 
 log = logging.getLogger("tenfold.mail")

@@ -27,7 +27,7 @@ from tenfold.queue.runs import Observer, Runs
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
-    from tenfold._core.settings import WorkerSettings
+    from tenfold._core.sections import WorkerSettings
     from tenfold.db.database import Tx
     from tenfold.queue.handler import Executor, Handler
     from tenfold.queue.message import Message, Settlement

@@ -23,7 +23,7 @@ import msgspec
 
 from tenfold._core.clock import Clock
 from tenfold._core.context import current
-from tenfold._core.settings import Settings
+from tenfold._core.sections import Settings
 from tenfold.db.ambient import AMBIENT
 from tenfold.errors import (
     Conflict,

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from tenfold._core.clock import Clock
-from tenfold._core.settings import AppSettings
+from tenfold._core.sections import AppSettings
 from tenfold.errors import ConfigError
 
 SECRET_BYTES_MIN = 32

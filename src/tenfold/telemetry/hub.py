@@ -7,7 +7,7 @@ from typing import Any
 
 from tenfold._core.clock import Clock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import Settings
+from tenfold._core.sections import Settings
 from tenfold.telemetry.access import Access
 from tenfold.telemetry.health import Check, Checks
 from tenfold.telemetry.log import Logging

@@ -20,7 +20,7 @@ from structlog.stdlib import BoundLogger
 
 from tenfold._core.clock import Clock
 from tenfold._core.context import current
-from tenfold._core.settings import LogSettings
+from tenfold._core.sections import LogSettings
 from tenfold.telemetry import names
 from tenfold.telemetry.access import AccessLog
 from tenfold.telemetry.metrics import Registry

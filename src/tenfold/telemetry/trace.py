@@ -19,7 +19,7 @@ import msgspec
 
 from tenfold._core.clock import Clock
 from tenfold._core.context import Context, current, use
-from tenfold._core.settings import TraceSettings
+from tenfold._core.sections import TraceSettings
 from tenfold.telemetry import names
 from tenfold.telemetry.contract import Span, SpanExporter
 from tenfold.telemetry.log import get_logger

@@ -17,7 +17,7 @@ from support.growing import Commands, Done, Growing, Writer, grow_commands, grow
 from support.servers import Postgres
 from tenfold._core.clock import SystemClock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db.database import Database
 
 __all__ = ["grow_commands", "growing"]  # fixtures

@@ -18,7 +18,7 @@ from support.standby import Standby
 from tenfold import errors
 from tenfold._core.clock import SystemClock
 from tenfold._core.context import Context, use
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db import Database, migrations
 from tenfold.db.backends import _postgresql_errors as pg_errors
 from tenfold.db.backends._postgresql_errors import Report

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tenfold import errors
 from tenfold._core.clock import SystemClock
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db import Database, migrations
 from tenfold.db.backends.postgresql import Backend
 

@@ -23,7 +23,7 @@ from tenfold import (
     current,
     public,
 )
-from tenfold._core.settings import Settings
+from tenfold._core.sections import Settings
 from tenfold.errors import ConfigError, DeclarationError, NotBound, UnknownSetting
 
 pytestmark = pytest.mark.anyio

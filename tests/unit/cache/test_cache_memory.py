@@ -6,7 +6,7 @@ import pytest
 
 from tenfold._core.clock import ManualClock
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import CacheSettings
+from tenfold._core.sections import CacheSettings
 from tenfold.cache.backends.memory import Backend, MemoryRegion
 from tenfold.cache.contract import CacheStats
 from tenfold.cache.policy import Entry

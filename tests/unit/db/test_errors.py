@@ -23,7 +23,7 @@ from support.orders_db import (
 from tenfold import errors
 from tenfold._core.clock import SystemClock
 from tenfold._core.context import Context, use
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db import Database
 from tenfold.db.backends.sqlite import Backend
 

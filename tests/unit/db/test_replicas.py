@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from tenfold._core.causal import BEYOND, NEWEST, Position, position_of
 from tenfold._core.clock import SystemClock
 from tenfold._core.context import Context, use
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db import _replica_node
 from tenfold.db.contract import Channel
 from tenfold.db.database import Database

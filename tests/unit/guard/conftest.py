@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenfold._core.clock import ManualClock
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db.backends.sqlite import Backend
 from tenfold.db.database import Database
 from tenfold.guard.backends._memory_idempotency import MemoryIdempotencyStore

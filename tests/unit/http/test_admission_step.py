@@ -8,7 +8,7 @@ from collections.abc import Callable
 from http_calls import Answer, acall, app_of, operation, run
 
 from tenfold._core.context import Priority
-from tenfold._core.settings import HttpSettings
+from tenfold._core.sections import HttpSettings
 from tenfold.http.asgi import HttpApp
 
 

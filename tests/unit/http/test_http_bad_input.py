@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from tenfold._core.settings import HttpSettings
+from tenfold._core.sections import HttpSettings
 from tenfold.http.params import Cookie, Header, Query
 
 

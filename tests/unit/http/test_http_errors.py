@@ -10,7 +10,7 @@ import pytest
 from http_calls import Client, acall, app_of, call, operation, run, scope_of
 
 from tenfold import errors
-from tenfold._core.settings import HttpSettings
+from tenfold._core.sections import HttpSettings
 from tenfold.http.asgi import HttpApp
 from tenfold.http.stream import Stream
 

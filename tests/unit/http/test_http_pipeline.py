@@ -13,7 +13,7 @@ from http_calls import JSON, Answer, Client, acall, app_of, call, operation, run
 
 from tenfold._core.clock import ManualClock
 from tenfold._core.context import current
-from tenfold._core.settings import AppSettings, HttpSettings, Settings
+from tenfold._core.sections import AppSettings, HttpSettings, Settings
 from tenfold.cache.backends.memory import Backend
 from tenfold.cache.cache import Cache
 from tenfold.cache.response import ResponseStore

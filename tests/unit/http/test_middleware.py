@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tenfold._core.settings import AppSettings, HttpSettings, Settings
+from tenfold._core.sections import AppSettings, HttpSettings, Settings
 from tenfold.errors import ConfigError
 from tenfold.http.asgi import HttpApp
 from tenfold.http.middleware import (

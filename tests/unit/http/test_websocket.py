@@ -12,7 +12,7 @@ import pytest
 from tenfold._core.clock import ManualClock
 from tenfold._core.container import Container, Depends
 from tenfold._core.context import current
-from tenfold._core.settings import HttpSettings
+from tenfold._core.sections import HttpSettings
 from tenfold.errors import DeclarationError, InvalidToken
 from tenfold.http.asgi import HttpApp
 from tenfold.http.params import Header, Query

@@ -16,7 +16,7 @@ from tests.support.smtp import SmtpSink, self_signed
 
 from tenfold._core.clock import ManualClock, SystemClock
 from tenfold._core.context import Context, use
-from tenfold._core.settings import MailSettings
+from tenfold._core.sections import MailSettings
 from tenfold.errors import ConfigError, InvalidInput, MailRefused, MailUnavailable, NotBound, NotFound
 from tenfold.mail import mailbox
 from tenfold.mail.backends.smtp import Backend, Server, parse_server

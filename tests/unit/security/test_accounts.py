@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tenfold._core.clock import ManualClock, SystemClock
 from tenfold._core.context import Context, use
-from tenfold._core.settings import AppSettings, AuthSettings, DatabaseSettings, Settings
+from tenfold._core.sections import AppSettings, AuthSettings, DatabaseSettings, Settings
 from tenfold.db.ambient import Ambient
 from tenfold.db.backends.sqlite import Backend
 from tenfold.db.database import Database

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tenfold._core.clock import SystemClock
-from tenfold._core.settings import AppSettings
+from tenfold._core.sections import AppSettings
 from tenfold.errors import ConfigError
 from tenfold.security.keys import SecretKey, secret_key
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tenfold._core.clock import ManualClock
-from tenfold._core.settings import Settings
+from tenfold._core.sections import Settings
 from tenfold.telemetry.hub import Hub
 from tenfold.telemetry.metrics import Family
 

@@ -12,7 +12,7 @@ import pytest
 
 from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, use
-from tenfold._core.settings import LogSettings
+from tenfold._core.sections import LogSettings
 from tenfold.telemetry import names
 from tenfold.telemetry.access import Access, AccessLog
 from tenfold.telemetry.log import Logging, configure, get_logger

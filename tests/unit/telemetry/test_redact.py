@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold._core.clock import ManualClock
-from tenfold._core.settings import LogSettings
+from tenfold._core.sections import LogSettings
 from tenfold.telemetry.log import configure, get_logger
 from tenfold.telemetry.redact import MASK, TEXT_MAX_CHARS, Redactor, Secret, is_sensitive
 

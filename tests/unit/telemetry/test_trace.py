@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tenfold._core.clock import Clock, ManualClock
 from tenfold._core.context import Context, current, use
 from tenfold._core.resolve import backend_class
-from tenfold._core.settings import TraceSettings
+from tenfold._core.sections import TraceSettings
 from tenfold.telemetry.backends.console import Backend as Console
 from tenfold.telemetry.contract import Span, SpanExporter
 from tenfold.telemetry.propagation import Parent, clean_tracestate, format_traceparent, parse_traceparent

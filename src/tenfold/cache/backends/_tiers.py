@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from tenfold._core.clock import Clock
-from tenfold._core.settings import CacheSettings
+from tenfold._core.sections import CacheSettings
 from tenfold.cache.backends._copies import TieredRegion
 from tenfold.cache.backends._store import REGION, Right, Store, StoreAway
 from tenfold.cache.codec import Codec

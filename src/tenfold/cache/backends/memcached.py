@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import msgspec
 
 from tenfold._core.clock import Clock
-from tenfold._core.settings import CacheSettings
+from tenfold._core.sections import CacheSettings
 from tenfold.cache.backends._memcached_link import MemcachedLink
 from tenfold.cache.backends._store import (
     BUSY,

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import cachebox
 
 from tenfold._core.clock import Clock
-from tenfold._core.settings import CacheSettings
+from tenfold._core.sections import CacheSettings
 from tenfold.cache.contract import CacheBackend, CacheRegion, CacheStats, Capabilities
 from tenfold.cache.policy import Entry, Fences, Fill, Purpose
 from tenfold.errors import ConfigError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tenfold._core.clock import Clock
-from tenfold._core.settings import CacheSettings
+from tenfold._core.sections import CacheSettings
 from tenfold.cache.backends import _redis_scripts as scripts
 from tenfold.cache.backends._redis_link import Address, RedisLink, Refused
 from tenfold.cache.backends._store import (

@@ -28,7 +28,7 @@ from tenfold.errors import (
 )
 
 if TYPE_CHECKING:
-    from tenfold._core.settings import DatabaseSettings
+    from tenfold._core.sections import DatabaseSettings
     from tenfold.db.backends._time import Time
 
 log = logging.getLogger("tenfold.db")

@@ -11,7 +11,7 @@ from tenfold.db.backends._mysql_target import Target
 from tenfold.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tenfold._core.settings import DatabaseSettings
+    from tenfold._core.sections import DatabaseSettings
 
 _PORT = 3306
 _OPTIONS = ("ssl", "ssl_ca")

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from tenfold._core.clock import Clock
-    from tenfold._core.settings import DatabaseSettings
+    from tenfold._core.sections import DatabaseSettings
     from tenfold.db.backends._mysql_link import Link
     from tenfold.db.backends._mysql_orm import SessionDialect
     from tenfold.db.backends._mysql_target import Target

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from tenfold._core.clock import Clock
-    from tenfold._core.settings import DatabaseSettings
+    from tenfold._core.sections import DatabaseSettings
     from tenfold.db.hints import Callback
     from tenfold.db.watch import Watch
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from tenfold._core.clock import Clock
-    from tenfold._core.settings import DatabaseSettings
+    from tenfold._core.sections import DatabaseSettings
 
 SQLITE_MIN = (3, 51, 3)
 WAL_PAGES = 4_000

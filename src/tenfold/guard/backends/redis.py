@@ -25,7 +25,7 @@ from tenfold.guard.contract import GuardBackend
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
-    from tenfold._core.settings import GuardSettings
+    from tenfold._core.sections import GuardSettings
     from tenfold.db.database import Database
 
 log = logging.getLogger("tenfold.guard")

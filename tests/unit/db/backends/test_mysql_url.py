@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tenfold._core.settings import DatabaseSettings
+from tenfold._core.sections import DatabaseSettings
 from tenfold.db.backends._mysql_target import version_of
 from tenfold.db.backends._mysql_url import targets_of
 from tenfold.errors import ConfigError
