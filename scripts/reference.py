@@ -24,7 +24,7 @@ import msgspec
 import tenfold
 import tenfold.errors
 import tenfold.testing
-from tenfold._core import settings
+from tenfold._core import sections
 from tenfold.errors import Problem, TenfoldError
 from tenfold.http.operation import Policies
 
@@ -234,7 +234,7 @@ def setting_table() -> str:
         "`TENFOLD_HTTP_PORT`. `tenfold config` prints the values of an app and where each came from.\n"
         "[The guide](../guides/settings.md).\n",
     ]
-    for field in msgspec.structs.fields(settings.Settings):
+    for field in msgspec.structs.fields(sections.Settings):
         if not (isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)):
             continue
         head = inspect.getdoc(field.type) or ""
@@ -269,9 +269,9 @@ def _type(type_: Any) -> str:
 
 
 _NAMED: dict[Any, str] = {
-    settings.Port: "port",
-    settings.Seconds: "seconds",
-    settings.Count: "integer from 1",
+    sections.Port: "port",
+    sections.Seconds: "seconds",
+    sections.Count: "integer from 1",
 }
 
 

@@ -1,0 +1,218 @@
+"""The sections of ``tenfold.toml``, with the default of every setting."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Seconds = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[app]"""
+
+    target: str = ""
+    """What the commands run when they name none: "shop.app:app"."""
+    env: Literal["development", "production", "test"] = "development"
+    data_dir: str = "data"
+    """Folder of everything the embedded backends keep."""
+    secret_key: str = ""
+    """Signs tokens. Required in production; made and kept in data_dir in development."""
+    stop_timeout_s: Seconds = 15.0
+    """How long running work may take to end after SIGTERM."""
+
+
+class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[http]: the public listener and its limits"""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    server: Literal["uvicorn", "granian"] = "uvicorn"
+    timeout_s: Seconds = 30.0
+    """Deadline of an operation that declares none."""
+    body_timeout_s: Seconds = 20.0
+    """How long a client may take to send its body."""
+    body_max_bytes: Count = 1_048_576
+    upload_max_bytes: Count = 33_554_432
+    """The same for multipart bodies, which are spooled to disk."""
+    header_max_bytes: Count = 16_384
+    query_max_params: Count = 200
+    json_max_depth: Count = 32
+    concurrency_max: Annotated[int, Meta(ge=0)] = 1000
+    """Requests in progress at a time in this process; 0 for no bound. Beyond it, ``waiting_max`` wait up to half a
+    second for a place, and the rest are refused at once (503 with Retry-After)."""
+    waiting_max: Annotated[int, Meta(ge=0)] = 100
+    threads: Count = 16
+    """Handlers that are plain functions run in a pool of this size."""
+    blocked_loop_warn_s: Seconds = 0.1
+    """A handler that holds the event loop longer is named in the log."""
+    cors_origins: list[str] = []
+    """Origins that browsers may call from; ["*"] for any."""
+    trusted_proxies: list[str] = []
+    """Networks whose X-Forwarded-… headers are believed."""
+    compress_min_bytes: int = 1024
+    """Bodies of at least this size are compressed with gzip; 0 turns it off."""
+    docs: bool | None = None
+    """Serve /openapi.json and the API explorer at /docs. Default: yes, but not in production."""
+
+
+class OpsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[ops]: the operations listener (metrics, health, mailbox)"""
+
+    host: str = "127.0.0.1"
+    port: Port = 8001
+    token: str = ""
+    """Bearer token asked of every page but the health checks; required when host is not loopback."""
+
+
+class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[database]"""
+
+    url: str = "sqlite:///app.db"
+    """Relative SQLite paths are below app.data_dir."""
+    readers: Count = 4
+    """SQLite: connections that read at the same time as the writer."""
+    pool_max: Count = 10
+    """Servers: connections of one process at most."""
+    pool_wait_s: Seconds = 5.0
+    """Servers: how long work waits for a connection when all are taken; then 503 with Retry-After. Work with an
+    earlier deadline waits until shortly before it."""
+    connect_timeout_s: Seconds = 5.0
+    """Servers: how long making a connection may take."""
+    replicas: list[str] = []
+    """Servers: URLs of copies of the database at ``url``, which answer reads. The same in every process of the app."""
+    lag_max_s: Seconds = 10.0
+    """A replica that is further behind is left out until it has caught up."""
+    replica_wait_s: Annotated[float, Meta(ge=0)] = 0.0
+    """How long a read waits for a replica to have its caller's last write before it goes to the primary."""
+    statement_timeout_s: Seconds = 30.0
+    """For work without a deadline."""
+    lock_timeout_s: Seconds = 10.0
+    """How long a transaction waits for the writer (SQLite), or for a row that another one holds."""
+    watch: bool = True
+    """Find slow and repeated statements and missing indexes: in the log, and at /database of the operations listener."""
+    slow_s: Seconds = 0.2
+    """A statement that takes longer is called slow."""
+    migrate: Literal["auto", "check"] | None = None
+    """Apply migrations at start, or refuse to start when behind. Default: auto in development, check in production."""
+
+
+class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[cache]"""
+
+    url: str = "memory:"
+    """"memory:" (this process), "redis://…" or "memcached://host:port,host2:port" (shared by all)."""
+    entries_max: Count = 100_000
+    """Entries kept in this process by each cache of the memory backend."""
+    ttl_max_s: Seconds = 86_400.0
+    """Ceiling on any entry's life."""
+    loads_max: Count = 64
+    """Values loaded at a time in this process; more wait for a place. Spares the database after a cold start."""
+    prefix: str = "tenfold"
+    """First part of every key in a shared store; apps that share one must differ in it."""
+    timeout_s: Seconds = 0.05
+    """How long a read waits for a shared store. After that, nobody waits until it answers again."""
+    near_entries: Annotated[int, Meta(ge=0)] = 10_000
+    """Copies kept in this process by each cache of a shared store; 0 for none."""
+    near_ttl_s: Seconds = 1.0
+    """How stale such a copy may be at most, whatever is lost between the processes and the store."""
+    lease_s: Seconds = 2.0
+    """A process that died while it loaded a value is waited for so long at most; then another loads it."""
+    busy_s: Seconds = 60.0
+    """Longest time from the end of a transaction's work to the end of its commit. Until then, what it invalidates
+    is read from the source, also when its process died."""
+
+
+class GuardSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[guard]: rate limits, idempotency keys, leases, sessions"""
+
+    url: str = ""
+    """Where they are kept: "redis://…", or "memory:" (this process only). Empty: the service's database."""
+    away: Literal["open", "closed", "local"] = "local"
+    """What a rate limit does while its store is away: admit all, refuse all (503), or count in each process by itself."""
+    timeout_s: Seconds = 0.25
+    """How long a rate limit waits for the store before it counts as away; other work waits eight times as long."""
+    prefix: str = "tenfold"
+    """Begins the names of keys in Redis; apps that share a server need different ones."""
+
+
+class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[worker]: runs jobs, subscribers and schedules"""
+
+    enabled: bool = True
+    concurrency: Count = 64
+    batch: Count = 200
+    """Messages claimed at a time."""
+    lease_s: Seconds = 15.0
+    """A worker that is silent for so long loses its messages to another."""
+    poll_s: Seconds = 1.0
+    """Longest time between two looks at the queue when no notification came."""
+    processes: Count = 2
+    """Size of the pool for CPU-bound jobs."""
+    retention_s: Seconds = 604_800.0
+    """How long finished messages and inbox rows are kept."""
+
+
+class AuthSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[auth]"""
+
+    access_ttl_s: Seconds = 900.0
+    refresh_ttl_s: Seconds = 2_592_000.0
+    session_ttl_s: Seconds = 1_209_600.0
+    hash_threads: Count = 2
+    """Passwords are hashed in a pool of this size."""
+
+
+class MailSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[mail]"""
+
+    url: str = ""
+    """smtp://user:password@host:port; empty writes mails to data_dir/mailbox."""
+    sender: str = "no-reply@localhost"
+
+
+class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[log]"""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] | None = None
+    """Default: text on a terminal, JSON elsewhere."""
+    access: bool = True
+    """One line per request."""
+
+
+class TraceSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[trace]"""
+
+    ratio: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Share of the traces that start here which are recorded; a caller's decision is followed."""
+    exporter: str = "none:"
+    """Where finished spans go: "none:" or "console:"."""
+    ring: Count = 1000
+    """Finished spans kept in memory."""
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a running app reads, checked once at start."""
+
+    app: AppSettings = AppSettings()
+    http: HttpSettings = HttpSettings()
+    ops: OpsSettings = OpsSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    cache: CacheSettings = CacheSettings()
+    guard: GuardSettings = GuardSettings()
+    worker: WorkerSettings = WorkerSettings()
+    auth: AuthSettings = AuthSettings()
+    mail: MailSettings = MailSettings()
+    log: LogSettings = LogSettings()
+    trace: TraceSettings = TraceSettings()
+    services: dict[str, Any] = {}
+    """Per service, an instance of the class it declared."""
+
+    @property
+    def shows_docs(self) -> bool:
+        """Whether the public listener serves the API's documentation."""
+        return self.app.env != "production" if self.http.docs is None else self.http.docs
