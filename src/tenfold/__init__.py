@@ -78,7 +78,7 @@ _HOMES = {
     "ResponseCache": "http.operation",
     "Retry": "queue.retry",
     "Service": "service",
-    "Settings": "_core.settings",
+    "Settings": "_core.sections",
     "Stream": "http.stream",
     "Tick": "schedules.schedule",
     "Topic": "events.topic",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from tenfold._core.failpoints import failpoints
+from tenfold.assembly.switch import Status
 from tenfold.errors import DatabaseError
 from tenfold.grow.copier import Copier, checksum
 from tenfold.grow.live import Live
 from tenfold.grow.source import Lock, Source
 from tenfold.grow.target import Target
-from tenfold.switch import Status
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock

@@ -1,4 +1,4 @@
-"""The running processes of an app, through their operations listeners (:mod:`tenfold.switch_page`)."""
+"""The running processes of an app, through their operations listeners (:mod:`tenfold.assembly.switch_page`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from tenfold.assembly.switch import Status
 from tenfold.errors import ConfigError, Conflict, DatabaseUnavailable
-from tenfold.switch import Status
 
 TIMEOUT_S = 30.0
 

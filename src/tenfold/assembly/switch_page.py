@@ -1,4 +1,4 @@
-"""The operations listener's ``/grow``: how ``tenfold grow`` speaks to a running process (:mod:`tenfold.switch`).
+"""The operations listener's ``/grow``: how ``tenfold grow`` speaks to a running process (:mod:`tenfold.assembly.switch`).
 
 ``GET`` answers the status. ``POST /grow/prepare``, ``/hold``, ``/resume`` and ``/forget`` take JSON with the id of the
 move, which only who can read the database's file knows; so no web page can send one, with or without ``ops.token``.
@@ -14,7 +14,7 @@ import msgspec
 from tenfold.errors import BadRequest, ConfigError, DatabaseError, Problem, TenfoldError
 
 if TYPE_CHECKING:
-    from tenfold.switch import Status, Switch
+    from tenfold.assembly.switch import Status, Switch
     from tenfold.telemetry.ops import Receive, Scope, Send
 
 BODY_MAX_BYTES = 65_536

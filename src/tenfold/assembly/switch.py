@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tenfold.db.contract import DatabaseBackend
     from tenfold.queue.queue import Queues
 
-log = logging.getLogger("tenfold.switch")
+log = logging.getLogger("tenfold.assembly.switch")
 
 HOLD_MAX_S = 5.0
 """No hold is longer, whatever is asked for."""

@@ -1,0 +1,61 @@
+"""The caches of an app as one part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tenfold._core.clock import Clock
+from tenfold._core.resolve import backend_class
+from tenfold._core.sections import Settings
+from tenfold.cache.cache import Cache
+from tenfold.cache.commits import follow
+from tenfold.cache.flight import LoadGate
+from tenfold.telemetry import names
+from tenfold.telemetry.hub import Hub
+
+if TYPE_CHECKING:
+    from tenfold.db.database import Database
+
+
+class CachesPart:
+    """One backend for every cache; a commit's invalidations reach them all."""
+
+    def __init__(
+        self,
+        caches: list[Cache],
+        databases: list[Database],
+        settings: Settings,
+        clock: Clock,
+        telemetry: Hub,
+    ) -> None:
+        self._caches, self._databases = caches, databases
+        self._settings, self._clock, self._telemetry = settings, clock, telemetry
+        self._backend: Any = None
+        self._listening: list[Callable[[], None]] = []
+
+    async def start(self) -> None:
+        settings = self._settings.cache
+        self._backend = backend_class("cache", settings.url, where="cache.url").from_url(
+            settings.url, settings, self._clock
+        )
+        await self._backend.start()
+        gate = LoadGate(settings.loads_max)
+        for cache in self._caches:
+            cache.bind(self._backend, self._clock, ttl_max_s=settings.ttl_max_s, gate=gate)
+        self._listening = [follow(database, self._backend, self._caches) for database in self._databases]
+        sources = [({"cache": cache.name}, cache.stats.numbers) for cache in self._caches]
+        self._telemetry.numbers(names.CACHE_NUMBERS, "The caches of this process.", *sources)
+        self._telemetry.numbers(
+            names.CACHE_STORE, "The store that caches share.", ({}, lambda: self._store(gate))
+        )
+
+    def _store(self, gate: LoadGate) -> Mapping[str, int | float]:
+        return {"loads_waiting": gate.waiting, **self._backend.numbers()}
+
+    async def stop(self) -> None:
+        while self._listening:
+            self._listening.pop()()
+        for cache in self._caches:
+            await cache.unbind()
+        await self._backend.stop()
