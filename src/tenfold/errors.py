@@ -55,6 +55,8 @@
     │   ├── JobFailed            awaited the result of a job that died
     │   ├── RetryLater           raise it to be run again after a time of your choice
     │   ├── WrongArguments       what was enqueued or published does not fit the handler's signature
+    │   │   ├── UndecodableEvent an event whose data is not what its version says
+    │   │   └── UnknownVersion   an event of a version that the running code cannot read
     │   └── UnknownHandler       a message for a job or subscriber that the code no longer has
     ├── MailError
     │   ├── MailUnavailable      try again later: unreachable, time-out, a temporary answer      (503)
@@ -432,6 +434,14 @@ class RetryLater(QueueError):
 
 class WrongArguments(QueueError):
     """The arguments of a job, or the body of an event, do not fit the declared types."""
+
+
+class UndecodableEvent(WrongArguments):
+    """The data of an event is not what its version says, or an upcaster failed: running it again cannot help."""
+
+
+class UnknownVersion(WrongArguments):
+    """An event of a version that the running code cannot read; another deploy can."""
 
 
 class UnknownHandler(QueueError):

@@ -7,7 +7,7 @@ collects services, checks them, and gives their databases, caches and queues som
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from tenfold._core.context import Priority
 from tenfold.cache.cache import Cache
 from tenfold.db.database import Database
 from tenfold.errors import DeclarationError, Problem
+from tenfold.events.schema import Upcaster
 from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
 from tenfold.guard.rates import Limit, as_limit
@@ -195,9 +196,19 @@ class Service:
         self.caches.append(cache)
         return cache
 
-    def topic(self, name: str, type_: type[T]) -> Topic[T]:
-        """A topic: facts of type ``type_`` that this service publishes and others subscribe to with ``on``."""
-        topic = Topic(self.name, name, type_)
+    def topic(
+        self,
+        name: str,
+        type_: type[T],
+        *,
+        version: int = 1,
+        upcast: Mapping[int, Upcaster] | None = None,
+    ) -> Topic[T]:
+        """A topic: facts of type ``type_`` that this service publishes and others subscribe to with ``on``.
+
+        ``version`` and ``upcast`` are described in :class:`~tenfold.events.topic.Topic`.
+        """
+        topic = Topic(self.name, name, type_, version=version, upcast=upcast)
         self.topics.append(topic)
         return topic
 

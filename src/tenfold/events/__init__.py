@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from tenfold.events.schema import EventSchema
 from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
 
-__all__ = ["Subscription", "Topic"]
+__all__ = ["EventSchema", "Subscription", "Topic"]

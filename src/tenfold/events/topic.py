@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tenfold.db.database import Tx
 from tenfold.errors import NotBound, WrongArguments
-from tenfold.queue.arguments import Codec
+from tenfold.events.schema import EventSchema, Upcaster
 
 if TYPE_CHECKING:
     from tenfold.queue.queue import Queues
@@ -27,17 +27,28 @@ class Route:
 
 
 class Topic(Generic[T]):
-    """``orders.topic("order-placed", OrderPlaced)``. ``type_`` is the type of its events.
+    """``orders.topic("order-placed", OrderPlaced)``. ``type_`` is the type of its events in ``version``.
+
+    When the type changes in a way that old events do not fit, raise ``version`` and say in ``upcast`` how the data
+    of the version before becomes that of the next: ``version=2, upcast={1: from_v1}``.
 
     One message per subscription is written in the publisher's transaction, so the deliveries exist if and only
     if it commits, each subscription goes at its own pace, and one that fails holds up no other.
     """
 
-    def __init__(self, service: str, name: str, type_: type[T]) -> None:
+    def __init__(
+        self,
+        service: str,
+        name: str,
+        type_: type[T],
+        *,
+        version: int = 1,
+        upcast: Mapping[int, Upcaster] | None = None,
+    ) -> None:
         self.service = service
         self.name = f"{service}.{name}"
         self.type = type_
-        self.codec = Codec(type_, f"topic {self.name}")
+        self.schema = EventSchema(self.name, type_, version, upcast)
         self._queues: Queues | None = None
         self._routes: Sequence[Route] = ()
 
@@ -60,7 +71,7 @@ class Topic(Generic[T]):
                 f"topic {self.name}: publish takes an open transaction first, not {type(tx).__name__}: "
                 "`async with db.tx() as tx: await topic.publish(tx, event)`."
             )
-        payload = self.codec.encode(event)
+        payload = self.schema.encode(event)
         queue = self._queues.of(tx.database)
         if queue.watcher is not None:
             queue.watcher.published(tx, self.name, event, key)
@@ -90,6 +101,7 @@ class Topic(Generic[T]):
         """Back to the state before :meth:`bind`."""
         self._queues, self._routes = None, ()
 
-    def decode(self, payload: str) -> Any:
-        """The event of a message; raises WrongArguments when its type has changed incompatibly."""
-        return self.codec.decode(payload)
+    def decode(self, payload: str) -> T:
+        """The event of a message, whatever version it was published in; raises :class:`UnknownVersion` and
+        :class:`UndecodableEvent`."""
+        return self.schema.decode(payload)

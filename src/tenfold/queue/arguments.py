@@ -54,11 +54,11 @@ class Codec:
         self._decode(data)
         return data.decode()
 
-    def decode(self, text: str) -> Any:
+    def decode(self, text: str | bytes | msgspec.Raw) -> Any:
         """The value of ``text``; raises :class:`WrongArguments` with the path of what does not fit."""
         return self._decode(text)
 
-    def _decode(self, data: bytes | str) -> Any:
+    def _decode(self, data: str | bytes | msgspec.Raw) -> Any:
         try:
             return self._decoder.decode(data)
         except (msgspec.DecodeError, ValueError) as error:  # Pydantic's errors are ValueErrors

@@ -29,6 +29,11 @@ def parked(message: Message, reason: str) -> Settlement:
     return Settlement(message.id, message.fence, "park", error=reason)
 
 
+def undecodable(message: Message, reason: str) -> Settlement:
+    """Nothing can be made of it: kept among the dead, with a sentence, for somebody to retry."""
+    return Settlement(message.id, message.fence, "dead", error=reason)
+
+
 def released(message: Message) -> Settlement:
     """The worker stops before the run ended: ready again at once, nothing counted."""
     return Settlement(message.id, message.fence, "release")

@@ -17,7 +17,7 @@ from tenfold._core.causal import merged
 from tenfold._core.context import Context, enter
 from tenfold.db.ambient import Ambient
 from tenfold.db.database import Tx
-from tenfold.errors import LeaseLost, WrongArguments
+from tenfold.errors import LeaseLost, UndecodableEvent, WrongArguments
 from tenfold.queue import outcome
 from tenfold.queue.context import JobContext, enter_job
 from tenfold.queue.contract import Expired, Inbox, Keep
@@ -71,7 +71,7 @@ class Runner:
         try:
             kwargs = handler.decode(message.payload)
         except WrongArguments as error:
-            return outcome.parked(message, f"its arguments do not fit the code that is running: {error}")
+            return self._misfit(message, error)
         context = self._enter(run)
         try:
             if handler.simple:
@@ -92,6 +92,23 @@ class Runner:
             return outcome.crashed(Expired(message.id, message.fence, message.crashes, cancel=False))
         except (Exception, SystemExit) as error:
             return self._failed(run, error)
+
+    def _misfit(self, message: Message, error: WrongArguments) -> Settlement:
+        """Kept: another deploy may know what to do with it. Data that nothing can be made of is dead at once, so
+        that it does not hold up its key."""
+        if isinstance(error, UndecodableEvent):
+            settlement = outcome.undecodable(message, str(error))
+        else:
+            settlement = outcome.parked(message, f"it does not fit the code that is running: {error}")
+        log.warning(
+            "%s %d is %s: %s",
+            message.handler,
+            message.id,
+            "dead" if settlement.verdict == "dead" else "parked",
+            settlement.error,
+            extra={"event": "queue.misfit", "handler": message.handler, "message_id": message.id},
+        )
+        return settlement
 
     def _enter(self, run: Run) -> Context:
         message, handler = run.message, run.handler

@@ -50,8 +50,8 @@ async def test_every_subscription_handles_an_event_of_a_committed_transaction(tm
         async with r.db.tx() as tx:
             await topic.publish(tx, Placed(2))
         assert [(i.handler, i.payload) for i in await captured(r.queue)] == [
-            ("reserve.reserve", '{"order":2}'),
-            ("notify.notify", '{"order":2}'),
+            ("reserve.reserve", '{"version":1,"data":{"order":2}}'),
+            ("notify.notify", '{"version":1,"data":{"order":2}}'),
         ]
         assert await run_pending(r.worker()) == 2
         assert sorted(await r.did()) == ["notify 2", "reserve 2"]
