@@ -45,6 +45,8 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
     principal: Any = None
     tenant: str | None = None
     priority: Priority = Priority.DEFAULT
+    own: bool = False
+    """The framework's own short work, on which requests and jobs depend: it has connections in reserve."""
     causal: str = ""
     service: str = ""
     operation: str = ""
@@ -98,6 +100,13 @@ For entries that own their task, such as one request: nothing to reset, and a C 
 
 leave: Callable[[Token[Context | None]], None] = _current.reset
 """Give back what :data:`enter` has replaced: ``leave(token)``. :func:`use` where speed does not matter."""
+
+
+@contextmanager
+def owned() -> Generator[Context]:
+    """Inside the block the work is the framework's own, with the deadline of the context as it was."""
+    with use(current().child(own=True, priority=Priority.CRITICAL)) as context:
+        yield context
 
 
 @contextmanager

@@ -76,7 +76,8 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     readers: Count = 4
     """SQLite: connections that read at the same time as the writer."""
     pool_max: Count = 10
-    """Servers: connections of one process at most."""
+    """Servers: connections of one process at most for requests and jobs. Heartbeats, settling and health checks have up
+    to 2 more when all of these are taken."""
     pool_wait_s: Seconds = 5.0
     """Servers: how long work waits for a connection when all are taken; then 503 with Retry-After. Work with an
     earlier deadline waits until shortly before it."""

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenfold import errors
-from tenfold._core.context import Context, use
+from tenfold._core.context import Context, owned, use
 from tenfold.conformance._database_case import (
     DatabaseCase,
     OpenDatabase,
@@ -187,7 +187,8 @@ class TimeoutClaims(DatabaseCase):
     async def test_a_full_pool_refuses_in_time_and_recovers(
         self, db: Database, open_db: OpenDatabase, declared: Capabilities
     ) -> None:
-        """When all connections are taken, work waits `pool_wait_s` and then gets DatabaseUnavailable."""
+        """When all connections are taken, work waits `pool_wait_s` and then gets DatabaseUnavailable; the framework's
+        own (health, heartbeats) still gets through."""
         if not declared.parallel_writers:
             return  # one writer: it is waited for, which is a claim of its own
         await open_accounts(db, a=0, b=0)
@@ -208,6 +209,9 @@ class TimeoutClaims(DatabaseCase):
                 with pytest.raises(errors.DatabaseUnavailable, match="pool_max"):
                     async with asyncio.timeout(5):
                         await work
+            await narrow.health()
+            with owned():
+                await place(narrow, "own")
             release.set()
             await together(holders)
             await works(narrow)

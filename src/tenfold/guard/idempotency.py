@@ -33,6 +33,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tenfold._core.clock import Clock
+from tenfold._core.context import owned
 from tenfold.errors import (
     BadRequest,
     DatabaseError,
@@ -342,7 +343,8 @@ class IdempotencyGuard:
     async def renew(self) -> None:
         """Let the leases of all that runs begin again."""
         if self.running:
-            await self.store.renew(sorted(self.running), self.lease_s)
+            with owned():
+                await self.store.renew(sorted(self.running), self.lease_s)
 
     async def begin(self, key: str, scope: str, fingerprint: str) -> Replay | Claim:
         """The stored reply, or the claim to run the request.

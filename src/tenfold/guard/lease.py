@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from tenfold._core.context import owned
 from tenfold.errors import LeaseEnded, LeaseTaken, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -175,7 +176,8 @@ class Leases:
 
     async def _renew_in_time(self, lease: Lease) -> bool:
         async with asyncio.timeout(lease.remaining_s):
-            return await self.renew(lease)
+            with owned():
+                return await self.renew(lease)
 
     async def _let_go(self, lease: Lease, keeper: asyncio.Task[None]) -> None:
         await asyncio.wait([keeper])

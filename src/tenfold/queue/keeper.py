@@ -67,7 +67,7 @@ class Keeper:
         return pruned
 
     async def _keep_leases(self) -> None:
-        enter(Context(operation="queue.keep", priority=Priority.CRITICAL))
+        enter(Context(operation="queue.keep", priority=Priority.CRITICAL, own=True))
         every_s = policy.heartbeat_s(self._lease_s)
         due = self._clock.monotonic() + every_s
         while True:

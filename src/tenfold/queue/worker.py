@@ -264,14 +264,14 @@ class Worker:
     # ── loops ──
 
     async def _dispatch(self) -> None:
-        enter(Context(operation="queue.claim", priority=Priority.CRITICAL))
+        enter(Context(operation="queue.claim", priority=Priority.CRITICAL, own=True))
         while not self._closing:
             if await self._wait() and not self._hungry and not self._stopping:
                 await self._try(self.poll)
             await self._try(self.claim if self._is_apart() else self._settle_and_claim)
 
     async def _record(self) -> None:
-        enter(Context(operation="queue.settle", priority=Priority.CRITICAL))
+        enter(Context(operation="queue.settle", priority=Priority.CRITICAL, own=True))
         while not self._closing:
             await self._ended.wait()
             self._ended.clear()

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from tenfold._core.clock import ManualClock
-from tenfold._core.context import Context, use
-from tenfold.db.backends._pool import AGE_S, IDLE_S, Link, Pool
+from tenfold._core.context import Context, Priority, owned, use
+from tenfold.db.backends._pool import AGE_S, IDLE_S, RESERVE, Link, Pool
 from tenfold.db.backends._time import Time
-from tenfold.errors import DatabaseUnavailable, StatementTimeout
+from tenfold.errors import DatabaseUnavailable, PoolExhausted, StatementTimeout
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +41,7 @@ class Server:
     def __init__(self, size: int, wait_s: float = 5.0) -> None:
         self.clock = ManualClock()
         self.links: list[FakeLink] = []
+        self.reserve = 0
         self.fail: Callable[[], bool] = lambda: False
         self.pool: Pool[FakeLink] = Pool(
             self.connect, size=size, wait_s=wait_s, time=Time(self.clock, 30.0, 10.0)
@@ -51,7 +52,7 @@ class Server:
         if self.fail():
             raise DatabaseUnavailable("refused")
         self.links.append(FakeLink())
-        assert len(self.alive) <= self.pool.size
+        assert len(self.alive) <= self.pool.size + self.reserve
         return self.links[-1]
 
     @property
@@ -79,6 +80,65 @@ async def test_who_waits_is_served_in_the_order_of_arrival() -> None:
     await asyncio.gather(*(work(n) for n in range(20)))
     assert served == list(range(20))
     assert len(server.links) == 1
+
+
+async def test_of_those_who_wait_the_critical_are_served_first_and_equals_in_the_order_of_arrival() -> None:
+    server, served = Server(1), list[str]()
+    held = await server.pool.take()
+
+    async def work(name: str, priority: Priority) -> None:
+        with use(Context(priority=priority)):
+            async with server.pool.link():
+                served.append(name)
+
+    arrivals = [
+        ("background", Priority.BACKGROUND), ("first", Priority.DEFAULT), ("second", Priority.DEFAULT),
+        ("critical", Priority.CRITICAL), ("third", Priority.DEFAULT),
+    ]  # fmt: skip
+    tasks = list[asyncio.Task[None]]()
+    for name, priority in arrivals:
+        tasks.append(asyncio.create_task(work(name, priority)))
+        await asyncio.sleep(0)
+    server.pool.give(held)
+    await asyncio.gather(*tasks)
+    assert served == ["critical", "first", "second", "third", "background"]
+
+
+async def test_the_frameworks_own_work_does_not_queue_behind_anybody() -> None:
+    server = Server(1, wait_s=0.01)
+    server.reserve = RESERVE
+    held = await server.pool.take()
+    waiting = asyncio.create_task(server.pool.take())
+    await asyncio.sleep(0)
+    with owned():
+        async with server.pool.link(), server.pool.link():
+            assert len(server.alive) == 1 + RESERVE
+            with pytest.raises(PoolExhausted):
+                await server.pool.take()
+        again = await server.pool.take()
+        assert again is not held
+        server.pool.give(again)
+    assert len(server.alive) == 1 + RESERVE, "those in reserve are kept, and used again"
+    with pytest.raises(PoolExhausted):
+        await waiting  # the reserve is not for others
+    server.pool.give(held)
+    with owned():
+        assert await server.pool.take() is held, "the reserve is used last"
+
+
+async def test_without_room_for_the_reserve_the_frameworks_own_work_is_next_in_the_line() -> None:
+    server = Server(1)
+    held = await server.pool.take()
+    server.fail = lambda: True
+    others = [asyncio.create_task(server.pool.take()) for _ in range(3)]
+    with owned():
+        mine = asyncio.create_task(server.pool.take())
+    await asyncio.sleep(0.01)
+    assert server.pool.stats()["waiting"] == 4
+    server.pool.give(held)
+    assert await mine is held
+    for other in others:
+        other.cancel()
 
 
 async def test_nobody_overtakes_who_waits() -> None:
@@ -182,13 +242,45 @@ async def test_closing_waits_for_what_is_in_use_and_ends_everything() -> None:
         await server.pool.take()
 
 
+async def test_who_waits_while_it_is_closed_is_told_and_not_cancelled() -> None:
+    server = Server(1)
+    held = await server.pool.take()
+    waiting = asyncio.create_task(server.pool.take())
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(server.pool.close())
+    with pytest.raises(DatabaseUnavailable, match="the process stops"):
+        await waiting
+    server.pool.give(held)
+    await closing
+    assert server.alive == []
+
+
+async def test_closing_and_flushing_end_the_reserve_too() -> None:
+    server = Server(1)
+    server.reserve = RESERVE
+    held = await server.pool.take()
+    with owned():
+        async with server.pool.link() as spare:
+            pass
+        server.pool.flush()
+        await asyncio.sleep(0.01)
+        assert spare.closed
+        async with server.pool.link():
+            pass
+    server.pool.give(held)
+    await server.pool.close()
+    assert server.alive == []
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_no_connection_leaks_or_has_two_users_whatever_is_cancelled(seed: int) -> None:
     rng, server = random.Random(seed), Server(3, wait_s=0.02)
+    server.reserve = RESERVE
     server.fail = lambda: rng.random() < 0.2
 
-    async def work() -> None:
-        link = await server.pool.take()
+    async def work(own: bool) -> None:
+        with use(Context(own=own)):
+            link = await server.pool.take()
         link.users += 1
         assert link.users == 1
         try:
@@ -201,7 +293,7 @@ async def test_no_connection_leaks_or_has_two_users_whatever_is_cancelled(seed: 
 
     tasks: list[asyncio.Task[None]] = []
     for _ in range(300):
-        tasks.append(asyncio.create_task(work()))
+        tasks.append(asyncio.create_task(work(own=rng.random() < 0.2)))
         if rng.random() < 0.5:
             await asyncio.sleep(0)
         if rng.random() < 0.3:
@@ -210,8 +302,10 @@ async def test_no_connection_leaks_or_has_two_users_whatever_is_cancelled(seed: 
         assert outcome is None or isinstance(outcome, DatabaseUnavailable | asyncio.CancelledError)
     server.fail = lambda: False
     await asyncio.sleep(0.01)
-    assert len({await server.pool.take() for _ in range(3)}) == 3, "every place can be taken again"
-    assert server.pool.stats()["connections"] == 3
+    with owned():
+        everything = {await server.pool.take() for _ in range(3 + RESERVE)}
+    assert len(everything) == 3 + RESERVE, "every place can be taken again"
+    assert server.pool.stats()["connections"] == 3 + RESERVE
 
 
 async def silent(server: Server, seconds: float) -> FakeLink:

@@ -1,8 +1,12 @@
 """A pool of connections to a server, of whatever driver: capped, fair, and quick to say that it is exhausted.
 
 * At most ``size`` connections, opened when they are first needed; one that is being closed still counts.
-* Who waits is served in the order of arrival. Nobody waits longer than ``wait_s``, or than the deadline of the
-  context allows for an answer in time: PoolExhausted (503 with Retry-After) says which setting to raise.
+* Who waits is served by the priority of its context, within one priority in the order of arrival. Nobody waits longer
+  than ``wait_s``, or than the deadline of the context allows for an answer in time: PoolExhausted (503 with
+  Retry-After) says which setting to raise.
+* While all of them are taken, the framework's own work (``Context.own``: heartbeats, settling, health) has up to
+  ``RESERVE`` more, which are opened for it only: it is what requests and jobs themselves depend on, so it must not
+  stand behind them.
 * A connection that somebody left in doubt is destroyed, never handed on. The others come back as they are: the
   statements of this package leave no state in the session, so nothing has to be reset.
 * The connection used last is used next, so that those which a quieter time does not need grow idle and are closed.
@@ -12,13 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import logging
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, Generic, TypeVar
 
+from tenfold._core.context import current
 from tenfold.db.backends._time import Time
 from tenfold.errors import DatabaseUnavailable, PoolExhausted, StatementTimeout
 
@@ -26,6 +32,8 @@ log = logging.getLogger("tenfold.db")
 
 IDLE_S = 300.0
 """A connection that nobody needed for so long is closed."""
+RESERVE = 2
+"""Connections beside a pool's own for what the framework does: a heartbeat goes on while a look hangs."""
 AGE_S = 3600.0
 """An older connection is replaced when it comes back: balancers, passwords and servers change."""
 _SWEEP_S = 30.0
@@ -39,6 +47,8 @@ class Link(ABC):
     """Something went wrong, or on, that its user does not know the end of: it must not be used again."""
     stained: bool = False
     """Its session was changed by what somebody ran on it: it serves until it is given back, and nobody after that."""
+    spare: bool = False
+    """It belongs to the reserve of its pool."""
     opened_at: float = 0.0
     idle_since: float = 0.0
     generation: int = 0
@@ -63,15 +73,28 @@ L = TypeVar("L", bound=Link)
 class Pool(Generic[L]):
     """The connections of one backend. Used from one event loop only."""
 
-    def __init__(self, connect: Callable[[], Awaitable[L]], *, size: int, wait_s: float, time: Time) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[L]],
+        *,
+        size: int,
+        wait_s: float,
+        time: Time,
+        spare: bool = False,
+    ) -> None:
         self.size = size
+        self._spare = spare
+        self._reserve: Pool[L] | None = (
+            None if spare else Pool(connect, size=RESERVE, wait_s=wait_s, time=time, spare=True)
+        )
         self._connect = connect
         self._wait_s = wait_s
         self._time = time
         self._idle: list[L] = []
         self._taken: set[L] = set()
-        self._waiting: deque[asyncio.Future[L | None]] = deque()
-        """Each gets a connection, or None: the right to open one."""
+        self._waiting: list[tuple[int, int, asyncio.Future[L | None]]] = []
+        """A heap by priority and arrival. Each gets a connection, or None: the right to open one."""
+        self._arrivals = count()
         self._places = 0
         """Connections that exist, are being opened or are being closed."""
         self._generation = 0
@@ -83,11 +106,13 @@ class Pool(Generic[L]):
 
     def stats(self) -> dict[str, int | float]:
         """Gauges of now and counters since the start."""
-        return {
+        own: dict[str, int | float] = {
             "uses_total": self._uses, "connections": self._places, "connections_idle": len(self._idle), "waiting": len(self._waiting),
             "connections_opened_total": self._opened, "connections_dropped_total": self._dropped,
             "waits_total": self._waited, "exhausted_total": self._refused,
         }  # fmt: skip
+        spare = {} if self._reserve is None else self._reserve.stats()
+        return {name: value + spare.get(name, 0) for name, value in own.items()}
 
     # ── taking and giving back ──
 
@@ -108,10 +133,24 @@ class Pool(Generic[L]):
         if link is not None:
             return link
         if self._closed:
-            raise DatabaseUnavailable("the database is being disconnected: the process stops.")
+            raise _closing()
         if self._places < self.size and not self._waiting:
             self._places += 1
             return await self._open()
+        return await self._take_spare() or await self._take_in_turn()
+
+    async def _take_spare(self) -> L | None:
+        """One of the reserve, for who may have it; None where the server has no room for it."""
+        if self._reserve is None or not current().own:
+            return None
+        try:
+            return await self._reserve.take()
+        except PoolExhausted:
+            raise
+        except DatabaseUnavailable:
+            return None
+
+    async def _take_in_turn(self) -> L:
         patience_s = self._time.patience_s(self._wait_s)
         try:
             async with asyncio.timeout(patience_s):
@@ -125,17 +164,17 @@ class Pool(Generic[L]):
         return link if link is not None else await self._open()
 
     def give(self, link: L) -> None:
-        """Take a connection back: for who waits longest, or to be idle; it is dropped when in doubt or old."""
+        """Take a connection back: for who is next, or to be idle; it is dropped when in doubt or old."""
+        if link.spare and self._reserve is not None:
+            self._reserve.give(link)
+            return
         self._uses += 1
         now = self._time.clock.monotonic()
         if link.doubtful or link.stained or self._is_old(link, now) or self._closed or link.closed:
             self.drop(link)
             return
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(link)
-                return
+        if self._serve(link):
+            return
         self._taken.discard(link)
         link.idle_since = now
         self._idle.append(link)
@@ -144,6 +183,9 @@ class Pool(Generic[L]):
 
     def drop(self, link: L) -> None:
         """Destroy a connection; its place is free as soon as the server has been told."""
+        if link.spare and self._reserve is not None:
+            self._reserve.drop(link)
+            return
         self._dropped += 1
         self._taken.discard(link)
         self._came_back.set()
@@ -158,6 +200,8 @@ class Pool(Generic[L]):
         while self._idle:
             link = self._idle.pop()
             self._end(link, link.close())
+        if self._reserve is not None:
+            self._reserve.flush()
 
     @asynccontextmanager
     async def link(self) -> AsyncGenerator[L]:
@@ -171,10 +215,21 @@ class Pool(Generic[L]):
         self.give(link)
 
     async def close(self) -> None:
-        """Let what is in use come back for a while, then end every connection."""
+        """Refuse who waits, let what is in use come back for a while, then end every connection."""
+        pools = [self] if self._reserve is None else [self, self._reserve]
+        for pool in pools:
+            pool._refuse()
+        for pool in pools:
+            await pool._end_all()
+
+    def _refuse(self) -> None:
         self._closed = True
-        for waiter in self._waiting:
-            waiter.cancel()
+        while self._waiting:
+            _, _, waiter = heapq.heappop(self._waiting)
+            if not waiter.done():
+                waiter.set_exception(_closing())
+
+    async def _end_all(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
                 while self._taken:
@@ -193,15 +248,25 @@ class Pool(Generic[L]):
     async def _wait(self) -> L | None:
         self._waited += 1
         waiter: asyncio.Future[L | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        place = (int(current().priority), next(self._arrivals), waiter)
+        heapq.heappush(self._waiting, place)
         try:
             return await waiter
         except BaseException:
-            if waiter.done() and not waiter.cancelled():  # served and cancelled in the same round
+            if not waiter.done() or waiter.cancelled():
+                self._stop_waiting(place)
+            elif waiter.exception() is None:  # served and cancelled in the same round
                 self._hand_on(waiter.result())
-            else:
-                self._stop_waiting(waiter)
             raise
+
+    def _serve(self, given: L | None) -> bool:
+        """Give a connection, or the right to open one, to who is next; False when nobody waits."""
+        while self._waiting:
+            _, _, waiter = heapq.heappop(self._waiting)
+            if not waiter.done():
+                waiter.set_result(given)
+                return True
+        return False
 
     async def _open(self) -> L:
         """With a place taken. Who is cancelled meanwhile leaves a connection for the next: half-open ones are
@@ -229,6 +294,7 @@ class Pool(Generic[L]):
         self._opened += 1
         link.opened_at = self._time.clock.monotonic()
         link.generation = self._generation
+        link.spare = self._spare
         self._taken.add(link)
         return link
 
@@ -242,18 +308,15 @@ class Pool(Generic[L]):
         else:
             self.give(given)
 
-    def _stop_waiting(self, waiter: asyncio.Future[L | None]) -> None:
+    def _stop_waiting(self, place: tuple[int, int, asyncio.Future[L | None]]) -> None:
         with contextlib.suppress(ValueError):
-            self._waiting.remove(waiter)
+            self._waiting.remove(place)
+            heapq.heapify(self._waiting)
 
     def _free_place(self) -> None:
-        """One connection less: who waits longest may open another."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)  # the place goes with it
-                return
-        self._places -= 1
+        """One connection less: who is next may open another, and the place goes with that."""
+        if not self._serve(None):
+            self._places -= 1
 
     def _forget(self, link: L) -> None:
         """A connection that is closed already."""
@@ -292,3 +355,7 @@ class Pool(Generic[L]):
         self._sweeper = None
         if stay and not self._closed:
             self._sweep_later()
+
+
+def _closing() -> DatabaseUnavailable:
+    return DatabaseUnavailable("the database is being disconnected: the process stops.")

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tenfold._core.context import current
+from tenfold._core.context import current, owned
 from tenfold.db.ambient import holding
 from tenfold.db.backends._mysql_channels import AutoChannel, snapshot
 from tenfold.db.backends._mysql_dialect import Dialect
@@ -114,7 +114,8 @@ class Backend(DatabaseBackend):
     async def health(self) -> None:
         if self._links is None:
             raise DatabaseUnavailable("the database is not connected.")
-        await self._links.read(lambda link: link.perform("SELECT 1", (), self._time.statement_s()))
+        with owned():
+            await self._links.read(lambda link: link.perform("SELECT 1", (), self._time.statement_s()))
 
     def stats(self) -> Mapping[str, int | float]:
         if self._links is None:

@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tenfold._core.context import owned
 from tenfold.db.backends._pool import Pool
 from tenfold.db.backends._postgresql_dialect import Dialect, PooledDialect
 from tenfold.db.backends._postgresql_driver import Manner, PgLink
@@ -141,7 +142,11 @@ class Backend(DatabaseBackend):
     async def health(self) -> None:
         if self._pool is None:
             raise DatabaseUnavailable("the database is not connected.")
-        async with self._pool.link() as link:
+        with owned():
+            await self._look(self._pool)
+
+    async def _look(self, pool: Pool[PgLink]) -> None:
+        async with pool.link() as link:
             try:
                 standby = await link.fetch(_HEALTHY, (), 0, _HEALTH_S)
             except Exception as error:
@@ -149,7 +154,7 @@ class Backend(DatabaseBackend):
                     f"the database does not answer: {link.failed(error, None)}"
                 ) from error
         if standby[0][0] and not self.copy:
-            self._pool.flush()
+            pool.flush()
             raise DatabaseUnavailable("the server is a read-only standby now: a fail-over goes on.")
 
     def stats(self) -> Mapping[str, int | float]:
