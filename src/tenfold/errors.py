@@ -58,6 +58,9 @@
     │   │   ├── UndecodableEvent an event whose data is not what its version says
     │   │   └── UnknownVersion   an event of a version that the running code cannot read
     │   └── UnknownHandler       a message for a job or subscriber that the code no longer has
+    ├── EventsError
+    │   ├── BrokerUnavailable    the broker is away, full, slow, or does not let us          (503)
+    │   └── PublishFailed        the broker took only some of the events
     ├── MailError
     │   ├── MailUnavailable      try again later: unreachable, time-out, a temporary answer      (503)
     │   └── MailRefused          for good: no such mailbox, refused content
@@ -446,6 +449,31 @@ class UnknownVersion(WrongArguments):
 
 class UnknownHandler(QueueError):
     """A message for a job or subscriber that the code does not have (any more)."""
+
+
+# ── events through a broker ───────────────────────────────────────────────────────────────────────
+
+
+class EventsError(TenfoldError):
+    """Events could not be carried to or from the broker of ``[events] url``; the outbox keeps them."""
+
+
+class BrokerUnavailable(EventsError):
+    """The broker cannot be reached, is full, does not answer in time, or does not let us."""
+
+    status = 503
+
+
+class PublishFailed(EventsError):
+    """The broker took some events of a batch and not others.
+
+    ``failed`` maps positions in the batch to sentences; every event that is not in it is confirmed.
+    """
+
+    def __init__(self, failed: Mapping[int, str]) -> None:
+        self.failed = dict(failed)
+        first = next(iter(self.failed.values()), "")
+        super().__init__(f"{len(self.failed)} events were not published; the first: {first}")
 
 
 # ── mail and calls ────────────────────────────────────────────────────────────────────────────────

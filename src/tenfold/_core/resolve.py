@@ -24,6 +24,9 @@ ALIASES = {
     "rediss": "redis",
     "valkey": "redis",
     "valkeys": "redis",
+    "amqp": "rabbitmq",
+    "amqps": "rabbitmq",
+    "rabbitmqs": "rabbitmq",
 }
 """Schemes that another one's backend speaks too."""
 

@@ -157,6 +157,33 @@ class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How long finished messages and inbox rows are kept."""
 
 
+class EventsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[events]: what carries events from topics to subscriptions"""
+
+    url: str = ""
+    """A broker: "rabbitmq://…", "kafka://h1:9092,h2:9092", "nats://…", "redis://…" (streams) or "sqs://…". Empty: the
+    app's own database carries them."""
+    prefix: str = "tenfold"
+    """Begins every name that is made at the broker; apps that share one and are not to share events differ in it."""
+    batch: Count = 500
+    """Events that are published, or taken in, at a time."""
+    timeout_s: Seconds = 10.0
+    """How long the broker may take to confirm a batch, or to answer anything else."""
+    poll_s: Seconds = 1.0
+    """Longest time between two looks at the outbox when nobody told of something new."""
+    lease_s: Seconds = 15.0
+    """A process that publishes or takes in alone, and is silent for so long, is replaced by another."""
+    redeliver_s: Seconds = 60.0
+    """What was handed to a process that then fell silent is handed to another after so long."""
+    outbox_keep_s: Seconds = 604_800.0
+    """How long published events are kept, so that they can be published again to a broker that lost them."""
+    inbox_keep_s: Seconds = 1_209_600.0
+    """How long is remembered which events were handled. Longer than ``outbox_keep_s``, and than the broker keeps
+    messages, or an old one that comes again would be handled again."""
+    retry_max_s: Seconds = 30.0
+    """Longest pause before the broker is tried again after it failed; the first ones are shorter."""
+
+
 class AuthSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[auth]"""
 
@@ -206,6 +233,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     cache: CacheSettings = CacheSettings()
     guard: GuardSettings = GuardSettings()
     worker: WorkerSettings = WorkerSettings()
+    events: EventsSettings = EventsSettings()
     auth: AuthSettings = AuthSettings()
     mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()

@@ -1,0 +1,1 @@
+"""Brokers, one file each; the file's name is the scheme of ``events.url``."""
