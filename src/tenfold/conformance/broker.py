@@ -10,6 +10,8 @@ from tenfold.events.contract import Broker, Capabilities, Feed
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 
+TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
+
 
 class BrokerConformance(BrokerCase):
     # ── publishing and taking in ──
@@ -18,10 +20,10 @@ class BrokerConformance(BrokerCase):
         self, broker: Broker, topic: str, subscriber: Subscriber
     ) -> None:
         """Body, key, id and attributes come back as they were, whatever characters they have."""
-        sent = event(topic, 1, key="Zoë/№ 1 ", body='{"text":"näive \\u0000 ☃"}'.encode())
-        sent.attributes.update(
-            tenfoldtenant="Ünicorn & Söhne", traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-        )  # type: ignore[attr-defined]
+        plain = event(topic, 1, key="Zoë/№ 1 ", body='{"text":"näive \\u0000 ☃"}'.encode())
+        sent = plain._replace(
+            attributes={**plain.attributes, "tenfoldtenant": "Ünicorn & Söhne", "traceparent": TRACE}
+        )
         await broker.publish([sent])
         (got,) = await subscriber.take(1)
         assert (got.topic, got.key, got.event_id, got.body) == (topic, sent.key, sent.event_id, sent.body)

@@ -6,7 +6,7 @@ rows that were sent, and are kept for a replay, costs it nothing.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -36,7 +36,7 @@ _sent = sa.Index("tenfold_outbox_sent", outbox.c.sent_at, outbox.c.id)
 
 PARTIAL = ("sqlite", "postgresql")
 """Databases whose indexes can be partial; on the others the index of sent rows, which begins with NULL, serves both."""
-_unsent.ddl_if(dialect=PARTIAL)
+_unsent.ddl_if(dialect=cast("Any", PARTIAL))
 
 
 def _in_this_dialect(table: sa.Table, connection: sa.Connection, **_: Any) -> None:
