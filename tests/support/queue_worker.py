@@ -171,8 +171,7 @@ def break_build(r: Rig, mode: str) -> None:
     elif mode == "cursor":
         r.queue.backend.claim = only_newer(r.queue.backend.claim)  # type: ignore[method-assign]
     elif mode == "no-hold":
-        module = sys.modules[type(r.queue.backend).__module__]
-        module._hold = hold_nothing  # type: ignore[attr-defined]
+        r.queue.backend._hold = hold_nothing  # type: ignore[attr-defined]
 
 
 async def unfenced(self: Runner, tx: Tx, settlement: Any) -> bool:
@@ -209,7 +208,7 @@ def only_newer(claim: Callable[..., Awaitable[list[Message]]]) -> Any:
     return claim_newer
 
 
-async def hold_nothing(tx: Tx, space: int, names: Any) -> str:
+async def hold_nothing(tx: Tx, space: str, names: Any) -> str:
     """In place of a backend's ``_hold``: nobody waits for anybody."""
     return "read committed"
 

@@ -95,6 +95,7 @@ QUEUE = [
            _inserted_as(state="ready")),
     Broken("what is due is woken early", "test_a_delayed_message_is_ready_when_its_time_has_come",
            _with(wake_due=_wake_early)),
+    Broken("who is woken sleeps on", "test_delayed_messages_are_woken_by_name", _with(wake=answer(0))),
     Broken("a claimed message can be claimed again", "test_no_message_is_claimed_twice",
            _claimed_and(state="ready")),
     Broken("a claim does not lease", "test_a_claim_raises_the_fence_and_leases", _claimed_and(lease_until=None)),

@@ -170,6 +170,25 @@ class ClaimClaims(QueueCase):
         assert await one.wake(NOW + 5) == 1
         assert (await one.queue.look(one.db.read())).due_at == NOW + 30
 
+    async def test_delayed_messages_are_woken_by_name(self, one: Worker) -> None:
+        """`wake` makes ready those of its ids that are delayed, at once and with its transaction, and no others."""
+        early, late, left = await one.put_ids(
+            *(new(state="delayed", run_at=NOW + s) for s in (1.0, 9.0, 9.0))
+        )
+        (ready,) = await one.put_ids(new(priority=-1))
+        (held,) = await one.claim(1)
+        ids = [early, late, ready, 10**9]
+        with suppress(ZeroDivisionError):
+            async with one.db.tx() as tx:
+                assert await one.queue.wake(tx, ids, NOW) == 2
+                raise ZeroDivisionError
+        async with one.db.tx() as tx:
+            assert await one.queue.wake(tx, [], NOW) == 0
+            assert await one.queue.wake(tx, ids, NOW) == 2
+            assert await one.queue.wake(tx, ids, NOW) == 0
+        assert await one.states() == {early: "ready", late: "ready", left: "delayed", held.id: "running"}
+        assert [(m.id, m.run_at) for m in await one.claim()] == [(early, NOW), (late, NOW)]
+
     async def test_running_messages_of_limited_handlers_are_counted(self, one: Worker, two: Worker) -> None:
         """`running` counts what all workers run of the handlers asked for."""
         await one.put(*(new("s.a", lane="s.a") for _ in range(3)), new("s.b", lane="s.b"), new("s.c"))

@@ -64,7 +64,7 @@ class Keep(NamedTuple):
 class QueueBackend(ABC):
     """See the module's docstring for the guarantees; :class:`Inbox` is the other half.
 
-    It has eleven methods, one per kind of statement: each is a round trip that the worker counts on.
+    It has twelve methods, one per kind of statement: each is a round trip that the worker counts on.
     """
 
     insert_max: int = 1_000
@@ -95,6 +95,11 @@ class QueueBackend(ABC):
     @abstractmethod
     async def wake_due(self, tx: Tx, now: float, limit: int) -> int:
         """Make delayed messages ready whose time has come; answers how many."""
+
+    @abstractmethod
+    async def wake(self, tx: Tx, ids: Collection[int], now: float) -> int:
+        """Make these of the delayed messages ready now, whatever they were waiting for; answers how many were
+        delayed. Others are left as they are: one that is running, for one, will not hear of it."""
 
     @abstractmethod
     async def expired(self, tx: Tx, now: float, limit: int) -> list[Expired]:

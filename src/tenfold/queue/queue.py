@@ -6,7 +6,7 @@ exist if and only if it does. The notification after the commit only wakes; poll
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -159,6 +159,14 @@ class Queue:
         tickets = [Ticket() for _ in messages]
         buffer.extend(zip(messages, tickets, strict=True))
         return tickets
+
+    async def make_ready(self, tx: Tx, ids: Collection[int]) -> int:
+        """Have these delayed messages run as soon as ``tx`` commits, by one statement; answers how many were
+        delayed. One that is running, or has finished, is left as it is."""
+        woken = await self.backend.wake(tx, ids, self.clock.now())
+        if woken:
+            tx.on_commit(self.wake)
+        return woken
 
     async def flush(self, tx: Tx) -> None:
         """Write what is buffered now; called before the commit (and around savepoints) anyway."""

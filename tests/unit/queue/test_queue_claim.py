@@ -24,6 +24,7 @@ PLANS = {
     "LOOK": {},
     "RUNNING": {"handlers": "[]"},
     "WAKE_DUE": {"now": 0, "limit": 1},
+    "WAKE": {"ids": "[]", "now": 0},
     "EXPIRED": {"now": 0, "limit": 1},
     "EXTEND": {"held": "[]", "lease_until": 0},
     "ARCHIVE": {"items": "[]", "now": 0},

@@ -112,7 +112,10 @@ DUE = sa.text(f"""
 SELECT id FROM tenfold_message FORCE INDEX (tenfold_message_due)
 WHERE state = 'delayed' AND run_at <= :now ORDER BY run_at LIMIT :limit {_SKIP}
 """)
-WAKE = sa.text(f"UPDATE {_IDS} ON m.id = j.id SET m.state = 'ready'")
+WAKE_DUE = sa.text(f"UPDATE {_IDS} ON m.id = j.id SET m.state = 'ready'")
+WAKE = sa.text(f"""
+UPDATE {_IDS} ON m.id = j.id SET m.state = 'ready', m.run_at = :now WHERE m.state = 'delayed'
+""")
 
 EXPIRED = sa.text(f"""
 SELECT id, fence, crashes, cancel FROM tenfold_message FORCE INDEX (tenfold_message_lease)

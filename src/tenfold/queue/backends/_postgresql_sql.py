@@ -111,6 +111,11 @@ WHERE ctid = ANY(ARRAY(
   ORDER BY run_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED))
 """)
 
+WAKE = sa.text("""
+UPDATE tenfold_message SET state = 'ready', run_at = :now
+WHERE id = ANY(CAST(:ids AS bigint[])) AND state = 'delayed'
+""")
+
 EXPIRED = sa.text("""
 SELECT id, fence, crashes, cancel FROM tenfold_message
 WHERE lease_until < :now AND state = 'running'

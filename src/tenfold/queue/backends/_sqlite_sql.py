@@ -65,6 +65,11 @@ UPDATE tenfold_message SET state = 'ready'
 WHERE id IN (SELECT id FROM tenfold_message WHERE state = 'delayed' AND run_at <= :now ORDER BY run_at LIMIT :limit)
 """)
 
+WAKE = sa.text("""
+UPDATE tenfold_message SET state = 'ready', run_at = :now
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'delayed'
+""")
+
 EXPIRED = sa.text("""
 SELECT id, fence, crashes, cancel FROM tenfold_message
 WHERE lease_until < :now AND state = 'running' ORDER BY lease_until LIMIT :limit
