@@ -202,6 +202,23 @@ class MailSettings(Struct, frozen=True, forbid_unknown_fields=True):
     sender: str = "no-reply@localhost"
 
 
+class WebhookSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[webhooks]: events sent to other people's servers, and theirs taken in"""
+
+    allow: list[str] = []
+    """Networks that webhooks may be sent to although they are not public: ["10.1.0.0/16", "127.0.0.1"]."""
+    plain_http: bool | None = None
+    """Whether endpoints may begin with http://. Default: yes, but not in production."""
+    timeout_s: Annotated[float, Meta(gt=0, le=45)] = 15.0
+    """How long one attempt may take, from the look-up of the name to the end of the answer."""
+    answer_max_bytes: Count = 65_536
+    """So much of an answer is read, and the connection closed when there is more."""
+    keep_s: Seconds = 2_592_000.0
+    """How long events and the log of their deliveries are kept, so that they can be replayed."""
+    tolerance_s: Seconds = 300.0
+    """How far the signed time of an incoming webhook may be from now."""
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[log]"""
 
@@ -236,6 +253,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     events: EventsSettings = EventsSettings()
     auth: AuthSettings = AuthSettings()
     mail: MailSettings = MailSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
     services: dict[str, Any] = {}
