@@ -16,6 +16,7 @@ from tenfold._core.sections import EventsSettings
 from tenfold.conformance.kit import PATIENCE_S, Conformance
 from tenfold.errors import BrokerUnavailable
 from tenfold.events.contract import Broker, Capabilities, Consumer, Feed, Incoming, Outgoing
+from tenfold.events.envelope import JSON
 
 TIMEOUT_S = 5.0
 WAIT_S = 0.05
@@ -49,10 +50,16 @@ class Pair(NamedTuple):
 
 def event(topic: str, n: int, key: str | None = None, **changes: Any) -> Outgoing:
     """An event that tells its number."""
+    id_ = f"{topic}-{n}"
+    envelope = {
+        "specversion": "1.0",
+        "id": id_,
+        "type": f"{topic}.v1",
+        "source": "/conf",
+        "datacontenttype": JSON,
+    }
     fields: dict[str, Any] = {
-        "topic": topic, "key": key, "event_id": f"{topic}-{n}", "body": b'{"n":%d}' % n,
-        "attributes": {"specversion": "1.0", "type": topic, "source": "/conformance", "datacontenttype": "application/json"},
-        **changes,
+        "topic": topic, "key": key, "event_id": id_, "body": b'{"n":%d}' % n, "attributes": envelope, **changes
     }  # fmt: skip
     return Outgoing(**fields)
 

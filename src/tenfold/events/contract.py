@@ -64,8 +64,9 @@ class Outgoing(NamedTuple):
     body: bytes
     """The event's data."""
     attributes: Mapping[str, str] = {}
-    """CloudEvents attributes by their names, without a prefix: all but ``id`` and ``partitionkey``, which the backend
-    adds from ``event_id`` and ``key``. ``datacontenttype`` is the protocol's own header where it has one."""
+    """The CloudEvents envelope, ``id`` included, as :mod:`tenfold.events.envelope` makes it; a backend writes it into the
+    protocol's headers by :mod:`tenfold.events.bindings`. The key travels besides: where the protocol has a key of its
+    own it is that, whatever the envelope says."""
 
 
 class Incoming(NamedTuple):
@@ -74,11 +75,11 @@ class Incoming(NamedTuple):
     topic: str
     key: str | None
     event_id: str
-    """For a message without a CloudEvents id, as other producers send: made of its place at the broker, the same in
-    every delivery."""
+    """The envelope's ``id``. For a message without one, as other producers send: made of its place at the broker, the
+    same in every delivery."""
     body: bytes
     attributes: Mapping[str, str] = {}
-    """Names without their prefix, ``id`` and ``partitionkey`` left out."""
+    """The envelope, as far as the headers carry one (:meth:`Binding.attributes <tenfold.events.bindings.Binding>`)."""
     token: Any = None
 
 
