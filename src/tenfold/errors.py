@@ -53,6 +53,11 @@
     │   ├── LeaseLost            another worker holds the message now
     │   ├── JobCancelled         somebody cancelled the job that is running
     │   ├── JobFailed            awaited the result of a job that died
+    │   ├── FlowError            a flow cannot go on; running it again would not help
+    │   │   ├── StepFailed       the attempts of one of its steps are used up
+    │   │   ├── WaitTimedOut     what it waited for did not come in time      (also a TimeoutError)
+    │   │   ├── CallsFailed      jobs that it waited for died or were cancelled  (also a JobFailed)
+    │   │   └── FlowChanged      the code that is running does not follow its recorded steps
     │   ├── RetryLater           raise it to be run again after a time of your choice
     │   ├── WrongArguments       what was enqueued or published does not fit the handler's signature
     │   │   ├── UndecodableEvent an event whose data is not what its version says
@@ -425,6 +430,39 @@ class JobCancelled(QueueError):
 
 class JobFailed(QueueError):
     """The result was awaited of a job that is dead; the message carries its last error."""
+
+
+class FlowError(QueueError):
+    """A flow cannot go on, and running it again would not help: unless the flow handles it, it is dead. Retrying the
+    dead flow tries again what failed, and repeats nothing that is recorded. ``step`` is the recorded name."""
+
+    def __init__(self, message: str, *, step: str = "") -> None:
+        self.step = step
+        super().__init__(message)
+
+
+class StepFailed(FlowError):
+    """The attempts of a step are used up. ``kind`` is the class name of its last error, ``reason`` its text."""
+
+    def __init__(self, message: str, *, step: str, kind: str, reason: str) -> None:
+        self.kind, self.reason = kind, reason
+        super().__init__(message, step=step)
+
+
+class WaitTimedOut(FlowError, TimeoutError):
+    """The signal or event that a flow waited for did not come in time."""
+
+
+class CallsFailed(FlowError, JobFailed):
+    """Jobs that a flow waited for died or were cancelled. ``failures`` maps their positions to their errors."""
+
+    def __init__(self, message: str, *, step: str, failures: Mapping[int, str]) -> None:
+        self.failures = dict(failures)
+        super().__init__(message, step=step)
+
+
+class FlowChanged(FlowError):
+    """The code that is running does not follow the steps that are recorded."""
 
 
 class RetryLater(QueueError):

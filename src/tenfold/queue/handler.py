@@ -14,12 +14,14 @@ from tenfold._core.threads import contained
 from tenfold.db.database import Tx
 from tenfold.errors import DeclarationError
 from tenfold.queue.context import JobContext
+from tenfold.queue.message import GROUP_WITH_RESULTS
 from tenfold.queue.retry import Retry
 
 if TYPE_CHECKING:
     from tenfold._core.container import Container, Plan
     from tenfold.db.database import Database
-    from tenfold.queue.message import Kind, Message
+    from tenfold.queue.message import Kind, Message, Settlement
+    from tenfold.queue.runner import Run, Runner
 
 GIVEN: frozenset[Any] = frozenset({Tx, Context, JobContext})
 """Types that the worker hands to any handler that names them."""
@@ -35,6 +37,16 @@ class Executor(Protocol):
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
+
+
+class Driver(Protocol):
+    """Runs a handler in a way of its own (flows)."""
+
+    async def __call__(
+        self, runner: Runner, run: Run, kwargs: dict[str, Any], context: Context
+    ) -> Settlement | None:
+        """What becomes of the message; None when that is committed already (``run.recorded``)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,8 @@ class Handler:
     transaction: Literal["none", "given", "around"] = "none"
     """``given``: it takes a Tx, which commits together with the acknowledgement; ``around``: so do the
     transactions that it opens itself."""
+    drive: Driver | None = None
+    """Runs it, instead of a plain call."""
 
     is_async: bool = field(init=False)
     simple: bool = field(init=False)
@@ -68,7 +82,8 @@ class Handler:
 
     def __post_init__(self) -> None:
         is_async = inspect.iscoroutinefunction(self.fn)
-        simple = is_async and not self.plan and not self.cpu and self.transaction == "none"
+        plain = self.transaction == "none" and self.drive is None
+        simple = is_async and not self.plan and not self.cpu and plain
         object.__setattr__(self, "is_async", is_async)
         object.__setattr__(self, "simple", simple)
         object.__setattr__(self, "service", self.name.partition(".")[0])
@@ -77,6 +92,12 @@ class Handler:
     def lane(self) -> str:
         """See :mod:`tenfold.queue.policy`."""
         return self.name if self.concurrency is not None else ""
+
+    def keeps(self, message: Message) -> bool:
+        """Whether what the function returns is kept with the finished message."""
+        if self.result_ttl_s is not None:
+            return True
+        return message.kind == "job" and (message.event_id or "").startswith(GROUP_WITH_RESULTS)
 
     async def call(self, kwargs: dict[str, Any], given: Mapping[Any, Any]) -> Any:
         """Run the function with its dependencies; a plain function runs in a thread, context kept."""

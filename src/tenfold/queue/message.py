@@ -4,7 +4,8 @@ The life of a message (one row of ``tenfold_message`` until it is finished, then
 
     put ─→ delayed ──due──→ ready ──claim──→ running ─→ done | dead | cancelled   (archive)
        ├─→ waiting ─first of its key─→ ready    ├─→ delayed     failed, will be retried
-       └─→ ready                                ├─→ ready       worker stopped or died
+       └─→ ready                                ├─→ delayed     a flow waits, holding no worker
+                                                ├─→ ready       worker stopped or died
                                                 └─→ parked      nobody knows how to run it
 
 Every claim raises the row's ``fence``. A worker may only settle the row with the fence it claimed, so whoever
@@ -20,10 +21,13 @@ import msgspec
 
 Kind = Literal["job", "event", "tick"]
 State = Literal["ready", "delayed", "waiting", "running", "parked", "done", "dead", "cancelled"]
-Verdict = Literal["done", "dead", "cancelled", "retry", "park", "release", "crash"]
+Verdict = Literal["done", "dead", "cancelled", "retry", "wait", "park", "release", "crash"]
 
 PENDING: tuple[State, ...] = ("ready", "delayed", "waiting", "parked")
 FINISHED: tuple[State, ...] = ("done", "dead", "cancelled")
+
+GROUP, GROUP_WITH_RESULTS = "b:", "r:"
+"""How the ``event_id`` of a job begins that belongs to a group; the second keeps what each member returns."""
 
 PRIORITY_MIN, PRIORITY_MAX = -32_768, 32_767
 
@@ -49,8 +53,10 @@ class NewMessage(msgspec.Struct, array_like=True):
     unique_key: str | None = None
     """At most one message with this key is pending at a time."""
     event_id: str | None = None
-    """The same for every subscription of one published event."""
+    """The same for every subscription of one published event, or for every job of one group."""
     state: State = "ready"
+    share: str = ""
+    """In a fair queue the tenant: shares of one lane are claimed in turn."""
 
 
 def alike(first: NewMessage, payloads: Iterable[str]) -> list[NewMessage]:
@@ -59,7 +65,7 @@ def alike(first: NewMessage, payloads: Iterable[str]) -> list[NewMessage]:
     return [
         NewMessage(
             m.kind, m.handler, payload, m.context, m.queue, m.lane, m.priority, m.run_at, m.created_at, m.order_key,
-            None, m.event_id, m.state,
+            None, m.event_id, m.state, m.share,
         )
         for payload in payloads
     ]  # fmt: skip
@@ -84,11 +90,17 @@ class Message(NamedTuple):
     order_key: str | None
     event_id: str | None
     progress: str | None
+    share: str = ""
 
     @property
     def attempt(self) -> int:
         """Number of this run, starting at 1."""
         return self.failures + self.crashes + 1
+
+    @property
+    def group(self) -> str | None:
+        """The group that a job belongs to (a batch, or the jobs that a flow waits for)."""
+        return self.event_id if self.kind == "job" else None
 
 
 class Settlement(msgspec.Struct, array_like=True):
@@ -98,20 +110,22 @@ class Settlement(msgspec.Struct, array_like=True):
     fence: int
     verdict: Verdict
     run_at: float = 0.0
-    """For ``retry``: when it runs again."""
+    """For ``retry`` and ``wait``: when it runs again."""
     failures: int = 0
-    """For ``retry`` and ``dead``: failures counted by this run (0 or 1)."""
+    """For ``retry`` and ``dead``: failures counted by this run (0 or 1); negative to forget earlier ones."""
     error: str | None = None
     result: str | None = None
     """JSON text, only for handlers that keep results."""
     result_until: float | None = None
     progress: str | None = None
     crashes: int = 0
-    """For ``crash`` and ``dead``: crashes counted by this run (0 or 1)."""
+    """For ``crash`` and ``dead``: crashes counted by this run (0 or 1); negative to forget earlier ones."""
     suspect: bool = False
     """For ``crash``: it died often enough to be run apart from other suspects."""
     lane: str | None = None
     """For ``release``: the lane where it is to stand from now on."""
+    queue: str = ""
+    """The message's, by which it is known how long it is kept."""
 
 
 class Claim(NamedTuple):
@@ -123,10 +137,10 @@ class Claim(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """Answer to a heartbeat: fences that were lost, and messages somebody wants cancelled."""
+    """Answer to a heartbeat: fences that were lost, and messages somebody wants cancelled, with who and why."""
 
     lost: set[int]
-    cancelled: set[int]
+    cancelled: dict[int, str]
 
 
 class Progress(msgspec.Struct, frozen=True):

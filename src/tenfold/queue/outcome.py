@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from tenfold.errors import JobCancelled, LeaseLost, RetryLater
+from tenfold.errors import FlowError, JobCancelled, LeaseLost, RetryLater
 from tenfold.queue.message import Message, Settlement
 from tenfold.queue.policy import CRASHES_MAX, CRASHES_UNTIL_SUSPECT, QUARANTINED
 
@@ -61,7 +61,7 @@ def failed(
     if isinstance(error, RetryLater):
         return Settlement(message.id, message.fence, "retry", now + error.delay_s, 0, text)
     delay_s = retry.delay_s(message.failures + 1, random)
-    if delay_s is None:
+    if delay_s is None or isinstance(error, FlowError):
         return Settlement(message.id, message.fence, "dead", 0.0, 1, text)
     return Settlement(message.id, message.fence, "retry", now + delay_s, 1, text)
 

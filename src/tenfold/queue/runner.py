@@ -27,6 +27,7 @@ from tenfold.security.principal import service_principal
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold.queue.handler import Executor, Handler
+    from tenfold.queue.message import Verdict
     from tenfold.queue.queue import Queue
 
 log = logging.getLogger("tenfold.queue")
@@ -39,7 +40,7 @@ class WorkerProcessDied(Exception):
 class Run:
     """One claimed message in this worker."""
 
-    __slots__ = ("begun_at", "causal", "committed", "context", "handler", "message", "stop", "task")
+    __slots__ = ("begun_at", "causal", "context", "handler", "message", "recorded", "stop", "task")
 
     def __init__(self, message: Message, handler: Handler, context: JobContext, causal: str) -> None:
         self.message = message
@@ -52,8 +53,8 @@ class Run:
         """Monotonic; None until its first step."""
         self.stop = ""
         """Why it was told to stop: ``cancelled``, ``lost``, ``late`` or ``drain``."""
-        self.committed = False
-        """Its acknowledgement is committed already, with its effect."""
+        self.recorded: Verdict | None = None
+        """What became of it, when that is committed already, with its effect."""
 
 
 class Runner:
@@ -62,7 +63,7 @@ class Runner:
     def __init__(self, queue: Queue, clock: Clock, keep: Keep, executor: Executor | None) -> None:
         self._queue = queue
         self._clock = clock
-        self._keep = keep
+        self.keep = keep
         self._executor = executor
 
     async def run(self, run: Run) -> Settlement | None:
@@ -74,6 +75,8 @@ class Runner:
             return self._misfit(message, error)
         context = self._enter(run)
         try:
+            if handler.drive is not None:
+                return await handler.drive(self, run, kwargs, context)
             if handler.simple:
                 return self._done(run, self._result(run, await handler.fn(**kwargs)))
             if handler.transaction == "given":
@@ -127,17 +130,27 @@ class Runner:
         if handler.cpu:
             assert self._executor is not None
             result = await self._executor.run(handler, message, run.context)
-            return self._done(run, result if handler.result_ttl_s is not None else None)
+            return self._done(run, result if handler.keeps(message) else None)
         value = await handler.call(kwargs, {Context: context, JobContext: run.context})
         return self._done(run, self._result(run, value))
 
     def _result(self, run: Run, value: Any) -> str | None:
-        return run.handler.encode_result(value) if run.handler.encode_result is not None else None
+        handler = run.handler
+        if handler.encode_result is None or not handler.keeps(run.message):
+            return None
+        return handler.encode_result(value)
+
+    def done(self, run: Run, value: Any) -> Settlement:
+        """The run returned ``value``."""
+        return self._done(run, self._result(run, value))
 
     def _done(self, run: Run, result: str | None) -> Settlement:
         if result is None:
             return outcome.done(run.message)
-        return outcome.done(run.message, result, self._clock.now() + (run.handler.result_ttl_s or 0.0))
+        kept_s = run.handler.result_ttl_s
+        return outcome.done(
+            run.message, result, self._clock.now() + (self.keep.done_s if kept_s is None else kept_s)
+        )
 
     async def _in_transaction(self, run: Run, kwargs: dict[str, Any], context: Context) -> Settlement | None:
         """The handler takes a Tx: inbox, effect and acknowledgement in this order, in that transaction."""
@@ -149,8 +162,7 @@ class Runner:
                 value = await run.handler.call(kwargs, {Tx: tx, Context: context, JobContext: run.context})
                 settlement = self._done(run, self._result(run, value))
             ours = await self._acknowledge(tx, settlement)
-        run.committed = ours
-        return None if ours else settlement
+        return self._recorded(run, settlement, ours)
 
     async def _around(self, run: Run, kwargs: dict[str, Any], context: Context) -> Settlement | None:
         """The subscriber opens transactions itself: they join one that the inbox row and the acknowledgement
@@ -173,15 +185,20 @@ class Runner:
             ambient.remove(context)
             if not finished:
                 await ambient.finish(commit=False)
-        run.committed = ours
-        return None if ours else settlement
+        return self._recorded(run, settlement, ours)
+
+    def _recorded(self, run: Run, settlement: Settlement, ours: bool) -> Settlement | None:
+        if not ours:
+            return settlement
+        run.recorded = settlement.verdict
+        return None
 
     async def _is_new(self, run: Run, tx: Tx) -> bool:
         """Whether the event of a subscription was not handled before; from now on it was."""
         event_id = run.message.event_id
         if not run.handler.inbox or event_id is None:
             return True
-        until = self._clock.now() + self._keep.done_s
+        until = self._clock.now() + self.keep.done_s
         return await self._queues_inbox().remember(tx, run.handler.name, event_id, until)
 
     def _queues_inbox(self) -> Inbox:
@@ -193,7 +210,7 @@ class Runner:
         """Settle in ``tx`` when the message lies in its database; answers whether it does."""
         if tx.database.backend is not self._queue.database.backend:
             return False
-        if await self._queue.backend.settle(tx, (settlement,), self._clock.now(), self._keep):
+        if await self._queue.backend.settle(tx, (settlement,), self._clock.now(), self.keep):
             raise LeaseLost(f"message {settlement.id}: another worker holds it now")
         return True
 

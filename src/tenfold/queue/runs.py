@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from tenfold.queue import outcome, policy
 from tenfold.queue.context import Holder, JobContext
 from tenfold.queue.limits import TimeLimits
+from tenfold.queue.message import FINISHED
 from tenfold.queue.runner import Run, Runner, stopped
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Observer(Protocol):
 
 class Runs:
     """See the module's docstring. ``changed`` is called when something has ended; ``blocking`` says whether it
-    may have been in the way of other messages (a concurrency limit, a key)."""
+    may have been in the way of other messages (a concurrency limit, a key). ``ended`` is called with the group of a
+    job that has an end, once that is committed."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Runs:
         concurrency: int,
         changed: Callable[[bool], None],
         observer: Observer | None,
+        ended: Callable[[str], None] | None = None,
     ) -> None:
         self._runner = runner
         self._handlers = handlers
@@ -50,6 +53,9 @@ class Runs:
         self._concurrency = concurrency
         self._changed = changed
         self._observer = observer
+        self._ended = ended
+        self._groups: dict[int, str] = {}
+        """Of the messages whose end is not recorded yet."""
         self.held: dict[int, Run] = {}
         """Waiting and running, by message id."""
         self.waiting: deque[Run] = deque()
@@ -59,7 +65,7 @@ class Runs:
         """Reported since the last heartbeat."""
         self.average_s = 2 * policy.FAST_S
         self.counts = dict.fromkeys(
-            ("claimed", "done", "retry", "dead", "cancelled", "park", "release", "crash", "lost"), 0
+            ("claimed", "done", "retry", "wait", "dead", "cancelled", "park", "release", "crash", "lost"), 0
         )
         self.lag_s = 0.0
         self._limits: TimeLimits[Run] = TimeLimits(lambda run: self.interrupt(run, "late"))
@@ -129,9 +135,13 @@ class Runs:
         self.outbox += [outcome.released(run.message) for run in self.held.values()]
 
     def count(self, settlements: Sequence[Settlement], lost: set[int]) -> None:
-        """Count what was recorded."""
+        """Count what was recorded, and tell of members of groups that have ended."""
         for settlement in settlements:
             self.counts["lost" if settlement.id in lost else settlement.verdict] += 1
+        if self._groups and self._ended is not None:
+            groups = (self._groups.pop(settlement.id, None) for settlement in settlements)
+            for group in {group for group in groups if group is not None}:
+                self._ended(group)
 
     async def _run(self, run: Run) -> None:
         run.begun_at = self._clock.monotonic()
@@ -152,9 +162,13 @@ class Runs:
             settlement.progress = progress
             verdict: str = settlement.verdict
             self.outbox.append(settlement)
+            if (group := run.message.group) is not None and verdict in FINISHED:
+                self._groups[settlement.id] = group
         else:
-            verdict = "done" if run.committed else "lost"
+            verdict = run.recorded or "lost"
             self.counts[verdict] += 1
+            if (group := run.message.group) is not None and verdict in FINISHED and self._ended is not None:
+                self._ended(group)
         if self._observer is not None:
             self._observer.settled(run.message, verdict, seconds)
         self.begin()

@@ -52,7 +52,8 @@ class Worker:
 
     ``handlers`` maps names to handlers; messages of other names are parked. ``queues`` limits the worker to
     some queues (default: all). ``drain_s`` bounds the time that runs may take to end after ``stop``; those
-    that do not are released and run again elsewhere at once, without counting an attempt.
+    that do not are released and run again elsewhere at once, without counting an attempt. ``ended`` is told the
+    group of each job of one that has an end.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Worker:
         executor: Executor | None = None,
         sources: Sequence[Source] = (),
         observer: Observer | None = None,
+        ended: Callable[[str], None] | None = None,
         drain_s: float = 10.0,
     ) -> None:
         if executor is None and (cpu := [h.name for h in handlers.values() if h.cpu]):
@@ -80,7 +82,7 @@ class Worker:
         self._keep = Keep(settings.retention_s, max(settings.retention_s, DEAD_KEEP_S))
         limits = {h.name: h.concurrency for h in handlers.values() if h.concurrency is not None}
         runner = Runner(queue, clock, self._keep, executor)
-        self.runs = Runs(runner, handlers, clock, settings.concurrency, self._changed, observer)
+        self.runs = Runs(runner, handlers, clock, settings.concurrency, self._changed, observer, ended)
         self.keeper = Keeper(queue, self.runs, clock, settings.lease_s)
         self._claimer = Claimer(
             queue, self.name, clock, self._keep, settings.lease_s, limits, queues, sources, self.runs.count

@@ -13,7 +13,7 @@ FINISHING = frozenset({"done", "dead", "cancelled"})
 
 SUPERSEDED = "superseded by a newer message with the same unique key"
 
-_STATE_AFTER = {"retry": "delayed", "park": "parked", "release": "ready", "crash": "ready"}
+_STATE_AFTER = {"retry": "delayed", "wait": "delayed", "park": "parked", "release": "ready", "crash": "ready"}
 
 
 def line_up(rows: Sequence[NewMessage]) -> list[str]:
@@ -65,7 +65,7 @@ def finished(s: Settlement, now: float, keep: Keep) -> tuple[Any, ...]:
 def returned(s: Settlement, now: float) -> tuple[Any, ...]:
     """A settlement that gives the message back: id, fence, state, run_at, failures, crashes, error, progress,
     suspect, lane."""
-    run_at = s.run_at if s.verdict == "retry" else None
+    run_at = s.run_at if s.verdict in ("retry", "wait") else None
     state = "ready" if run_at is not None and run_at <= now else _STATE_AFTER[s.verdict]
     return (s.id, s.fence, state, run_at, s.failures, s.crashes, s.error, s.progress, s.suspect, s.lane)
 
