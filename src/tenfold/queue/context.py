@@ -62,6 +62,17 @@ class JobContext:
         return f"{self._message.handler}:{self._message.id}:{int(self._message.created_at * 1000):x}"
 
     @property
+    def event_id(self) -> str | None:
+        """Of an event delivery: the event's id, the same for every subscription; else None."""
+        return self._message.event_id
+
+    @property
+    def key(self) -> str | None:
+        """The key whose messages run one after another, as it was given when this one was put in; None without."""
+        key = self._message.order_key
+        return None if key is None else key.removeprefix(f"{self.name}:")
+
+    @property
     def enqueued_at(self) -> float:
         """Seconds since the epoch."""
         return self._message.created_at
