@@ -35,6 +35,12 @@ from tenfold.schedules.schedule import Schedule
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from tenfold.webhooks.incoming import IncomingWebhook
+    from tenfold.webhooks.outgoing import Webhooks
+    from tenfold.webhooks.policy import Patience
+    from tenfold.webhooks.providers import Provider as WebhookProvider
+    from tenfold.webhooks.providers import ProviderName
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -150,6 +156,8 @@ class Service:
         self.subscriptions: list[Subscription] = []
         self.schedules: list[Schedule] = []
         self.websockets: list[WebSocketOperation] = []
+        self.webhooks_in: list[IncomingWebhook] = []
+        self.webhooks_out: list[Webhooks] = []
         self.databases: list[Database] = []
         self.caches: list[Cache] = []
         self.mounts: list[Mount] = []
@@ -375,6 +383,78 @@ class Service:
             return fn
 
         return declare
+
+    # ── webhooks ──
+
+    def webhook(
+        self,
+        path: str,
+        *,
+        secret: str | Callable[..., Any],
+        provider: ProviderName | WebhookProvider = "standard",
+        retry: Retry | None = None,
+        timeout: float | None = 60.0,
+        queue: str = "default",
+        priority: int = 0,
+        concurrency: int | None = None,
+        body_max_bytes: int = 1_048_576,
+        limit: str | Limit | None = None,
+        name: str | None = None,
+    ) -> Callable[[F], F]:
+        """Take in webhooks at ``POST path``: verified, kept, answered with 202, and handled once by a worker.
+
+        The function takes the body, or a :class:`~tenfold.webhooks.Received` of it, and what is injected; with
+        ``tx: Tx``, its effect commits together with the note that this webhook was handled. ``secret`` is a text
+        (several separated by blanks are all good), or a function that makes one of what is injected, such as
+        the service's settings. The other options are those of :meth:`on`; what is promised stands in
+        :mod:`tenfold.webhooks.incoming`.
+        """
+
+        def declare(fn: F) -> F:
+            from tenfold.webhooks.incoming import IncomingWebhook
+
+            hook = IncomingWebhook(
+                self.name,
+                self.prefix + path,
+                fn,
+                secret=secret,
+                provider=provider,
+                name=name,
+                retry=retry,
+                timeout=timeout,
+                queue=queue,
+                priority=priority,
+                concurrency=concurrency,
+                body_max_bytes=body_max_bytes,
+                limit=limit,
+                tags=self.tags,
+            )
+            self.webhooks_in.append(hook)
+            self.operations.append(hook.operation)
+            return fn
+
+        return declare
+
+    def webhooks(self, *topics: Topic[Any], patience: Patience | None = None) -> Webhooks:
+        """Send the events of ``topics`` to endpoints that are added at run time; see
+        :class:`~tenfold.webhooks.outgoing.Webhooks`. They are kept in the service's database."""
+        from tenfold.webhooks.outgoing import Webhooks
+        from tenfold.webhooks.policy import Patience
+
+        if not self.databases:
+            raise DeclarationError(
+                "its endpoints are kept in a database, and it has none yet.",
+                where=f"service {self.name}, webhooks",
+                remedy="Declare one before: db = service.database(metadata).",
+            )
+        hooks = Webhooks(self.name, self.databases[0], topics, patience or Patience())
+        self.topics.append(hooks.disabled)
+        self.jobs += hooks.work.jobs
+        self.subscriptions += hooks.work.subscriptions
+        self.schedules += hooks.work.schedules
+        self.start_hooks.append(hooks.start)
+        self.webhooks_out.append(hooks)
+        return hooks
 
     # ── lifecycle ──
 

@@ -55,6 +55,9 @@ class Background:
             job.unbind()
         for topic in self._topics():
             topic.unbind()
+        for service in self._app.services:
+            for hook in service.webhooks_in:
+                hook.unbind()
         self.workers.clear()
         self.handlers.clear()
 
@@ -66,6 +69,7 @@ class Background:
             found += [job.bind(self.queues, container, database) for job in service.jobs]
             found += [subscription.bind(container, database) for subscription in service.subscriptions]
             found += [schedule.bind(container, database) for schedule in service.schedules]
+            found += [hook.bind(self.queues, container, database) for hook in service.webhooks_in]
         for topic in self._topics():
             topic.bind(self.queues, [s.route for s in self._subscriptions() if s.topic is topic])
         self.handlers.update({handler.name: handler for handler in found})
@@ -112,6 +116,7 @@ class Background:
             declared += [job.name for job in service.jobs]
             declared += [subscription.name for subscription in service.subscriptions]
             declared += [schedule.name for schedule in service.schedules]
+            declared += [hook.name for hook in service.webhooks_in]
         for name in declared:
             if declared.count(name) > 1:
                 raise DeclarationError(
