@@ -256,6 +256,13 @@ class DatabaseBackend(ABC):
         """An SQLAlchemy engine for an ORM session on ``channel``: its savepoints are the channel's, and it neither
         begins nor ends the transaction."""
 
+    def missing_rights(
+        self, connection: sa.Connection, written: Sequence[sa.Table], read: Sequence[sa.Table]
+    ) -> TenfoldError | None:
+        """What is to be granted to the user of the URL so that it may read and write the tables ``written`` (the
+        framework's) and see the tables ``read``; None when it may. ``connection`` is of :meth:`sync_engine`."""
+        return None
+
     def explain(self, error: BaseException | None) -> TenfoldError | None:
         """What a driver's error under :meth:`sync_engine` asks to be changed; None when it speaks for itself."""
         return None

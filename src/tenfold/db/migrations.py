@@ -68,7 +68,7 @@ async def prepare(databases: Sequence[Database], mode: Literal["auto", "check"])
     """
     if mode == "auto":
         return await upgrade(databases, create_without_scripts=True)
-    behind = [s for s in await status(databases) if s.behind]
+    behind = [s for s in await _statuses(databases, rights=True) if s.behind]
     if behind:
         said = "; ".join(f"{s.service}: {_what(s)}" for s in behind)
         raise SchemaBehind(
@@ -79,9 +79,13 @@ async def prepare(databases: Sequence[Database], mode: Literal["auto", "check"])
 
 async def status(databases: Sequence[Database]) -> list[Status]:
     """Where the framework's tables and every service stand. Changes nothing."""
+    return await _statuses(databases, rights=False)
+
+
+async def _statuses(databases: Sequence[Database], *, rights: bool) -> list[Status]:
     found: list[Status] = []
     for backend, group in _by_backend(databases):
-        found += await asyncio.to_thread(_status_of, backend, group)
+        found += await asyncio.to_thread(_status_of, backend, group, rights=rights)
     return found
 
 
@@ -172,9 +176,18 @@ def _check_foreign_keys(connection: sa.Connection) -> None:
         )
 
 
-def _status_of(backend: DatabaseBackend, group: Sequence[Database]) -> list[Status]:
+def _status_of(backend: DatabaseBackend, group: Sequence[Database], *, rights: bool) -> list[Status]:
+    """``rights``: also whether the tables may be used; raises ConfigError if not."""
     with _connection(backend, write=False) as connection:
         existing = set(sa.inspect(connection).get_table_names())
+        if rights:
+            declared = [t for database in group for t in database.metadata.tables.values()]
+            ours, theirs = (
+                [t for t in tables if t.name in existing and t.schema is None]
+                for tables in (schema.framework.tables.values(), declared)
+            )
+            if (missing := backend.missing_rights(connection, ours, theirs)) is not None:
+                raise missing
         return [_framework_status(connection, existing)] + [
             _service_status(connection, database, existing) for database in group
         ]
@@ -230,7 +243,7 @@ def _pending(script: ScriptDirectory, current: str, database: Database) -> list[
 
 
 def _upgrade(backend: DatabaseBackend, group: Sequence[Database], create: bool) -> list[str]:
-    if not any(s.behind for s in _status_of(backend, group)):
+    if not any(s.behind for s in _status_of(backend, group, rights=True)):
         return []  # the ordinary start: no lock is taken
     progress = _Progress()
     with _connection(backend, write=True, progress=progress) as connection:

@@ -37,6 +37,16 @@ class Part:
         return [step for n in range(current + 1, self.version + 1) for step in self.steps.get(n, ())]
 
 
+FEW = 3
+"""Tables that a message names one by one."""
+
+
+def some(names: Sequence[str]) -> str:
+    """The tables ``names``, for a message; of many the first ones."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return f"the table{'s'[: len(names) - 1]} {', '.join(names[:FEW])}{more}"
+
+
 def framework_part(name: str, *, version: int = 1, steps: Mapping[int, Sequence[str]] | None = None) -> Part:
     """Declare the version of a package's framework tables; kept with the MetaData that they are defined on."""
     declared = Part(name, version, steps or {})

@@ -199,9 +199,7 @@ async def test_a_missing_right_names_the_setting(db: Database, postgres_url: str
     guest.bind(backend)
     with pytest.raises(errors.DatabaseUnavailable, match=r"the user of database\.url may not do this"):
         await guest.read().scalar(count_orders)
-    with pytest.raises(
-        errors.ConfigError, match=r"database\.url: its user 'guest' .* GRANT CREATE ON SCHEMA"
-    ):
+    with pytest.raises(errors.ConfigError, match=r"database\.url: its user 'guest' .* run: GRANT SELECT"):
         await migrations.upgrade([guest])
     await backend.stop()
 

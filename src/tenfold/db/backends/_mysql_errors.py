@@ -7,6 +7,7 @@ a row, which belong in no log.
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,8 @@ _TOO_MANY = {
     1226: "its user has used up a limit of the server",
     TOO_MANY_PREPARED: "the server's limit of prepared statements (max_prepared_stmt_count) is reached",
 }
-_DENIED = frozenset({1044, 1045, 1142, 1143, 1227, 1370, 1698})
+DENIED = frozenset({1044, 1045, 1142, 1143, 1227, 1370, 1698})
+"""The user may not do it."""
 _DUPLICATE = re.compile(r"for key '(?P<key>.*?)'$")
 _COLUMN = re.compile(r"(?:[Cc]olumn|[Ff]ield) '(?P<column>[^']*)'")
 # Names are quoted by ` or, with ANSI_QUOTES, by ".
@@ -122,7 +124,7 @@ def _refusal(code: int, said: str, statement: str) -> DatabaseError:
         return TransactionMisuse(
             f"the statement writes, but it was given to a reader. Use db.tx().{statement}"
         )
-    if code in _DENIED:
+    if code in DENIED:
         return StatementError(
             f"the user of database.url may not do this ({said}). Grant it the right, or use another user.{statement}"
         )
@@ -148,15 +150,32 @@ def refused_at_start(error: BaseException) -> ConfigError | DatabaseUnavailable:
             f"the database does not exist ({said}).", where="database.url",
             remedy="Create it (CREATE DATABASE … CHARACTER SET utf8mb4), or correct the name.",
         )  # fmt: skip
-    if code in _DENIED:
+    if code in DENIED:
         return ConfigError(
-            f"the user may not use the database ({said}).",
-            where="database.url",
-            remedy="Grant it the rights.",
-        )
+            f"the user may not use the database ({said}).", where="database.url",
+            remedy="Let an administrator run: GRANT ALL ON <the database>.* TO <that user>",
+        )  # fmt: skip
     if code in _TOO_MANY:
-        return DatabaseUnavailable(f"{_TOO_MANY[code]} ({said}).")
-    return DatabaseUnavailable(f"the database server cannot be reached ({said}); see database.url.")
+        return DatabaseUnavailable(
+            f"{_TOO_MANY[code]} ({said}). Raise the limit there, or lower database.pool_max of the processes that use "
+            "the server of database.url."
+        )
+    if _is_unknown_host(error):
+        return DatabaseUnavailable(
+            f"no address is known for its name ({said}). Correct the host in database.url, or mend the name service."
+        )
+    return DatabaseUnavailable(
+        f"the database server cannot be reached ({said}). Start it, or correct database.url"
+        + (" (its option ssl asks for encryption)." if "SSL" in said else ".")
+    )
+
+
+def _is_unknown_host(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _said(error: BaseException) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 
+from tenfold.db.backends._postgresql_url import Address
 from tenfold.db.plan import Plan
 from tenfold.errors import (
     CheckViolation,
@@ -25,6 +27,11 @@ from tenfold.errors import (
 _KEY = re.compile(r"\((?P<columns>.+?)\)=")
 SETTING = "database.url"
 SERVER_MIN = 13
+_STATE_BY_WORDS = {
+    "authentication failed": "28P01", "does not exist": "3D000", "too many": "53300",
+    "connection slots are reserved": "53300",
+}  # fmt: skip
+"""A pooler refuses in words of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +109,8 @@ def _by_state(report: Report) -> DatabaseError | None:
         )
     if state == "53300":
         return DatabaseUnavailable(
-            "the server has no connection left for us. Raise its max_connections, or lower database.pool_max of the "
-            "processes that share it."
+            f"the server of {SETTING} has no connection left for us ({said}). Raise the limit there (max_connections, "
+            "or CONNECTION LIMIT of the role or database), or lower database.pool_max of the processes that share it."
         )
     if state == "42501":
         return DatabaseUnavailable(
@@ -127,6 +134,11 @@ def broken(error: object) -> DatabaseUnavailable:
 def unreachable(where: str, error: object) -> DatabaseUnavailable:
     """No connection could be made."""
     said = (str(error) or type(error).__name__).strip().rstrip("?.")
+    if isinstance(error, socket.gaierror) or "resolve host" in said:
+        return DatabaseUnavailable(
+            f"no address is known for the database server {where} ({said}). Correct the host in {SETTING}, or mend the "
+            "name service."
+        )
     if "SSL" in said:
         said += " (sslmode in the URL asks for it, or forbids it)"
     return DatabaseUnavailable(
@@ -167,6 +179,16 @@ def refusal(report: Report, *, user: str, database: str) -> ConfigError | Databa
     return DatabaseUnavailable(
         f"the database server accepts no connections now: {report.message}. Try again."
     )
+
+
+def refused_in_words(text: str, address: Address) -> ConfigError | DatabaseUnavailable:
+    """The same of psycopg, which tells no SQLSTATE of a connection that was not made."""
+    said = text.strip().rpartition("\n")[2]
+    for words, state in _STATE_BY_WORDS.items():
+        if words in said:
+            report = Report(state, said.rpartition("FATAL:")[2].strip().rstrip("."))
+            return refusal(report, user=address.user, database=address.database)
+    return unreachable(address.hosts, said)
 
 
 # ── constraints ──

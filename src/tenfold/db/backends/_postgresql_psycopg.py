@@ -31,8 +31,6 @@ _CANCEL_AGAIN_S = 0.1
 _CANCELS_MAX = 50
 T = TypeVar("T")
 _NUMERIC_OID = 1700
-_BY_WORDS = {"28P01": "authentication failed", "3D000": "does not exist", "53300": "too many"}
-"""A pooler refuses in its own words, and without an SQLSTATE."""
 
 
 class PsycopgLink(PgLink):
@@ -232,13 +230,7 @@ async def connect(address: Address, timeout_s: float) -> PsycopgLink:
                 address.dsn, autocommit=True, prepare_threshold=None
             )
     except psycopg.OperationalError as error:
-        said = str(error).strip().rpartition("\n")[2]
-        for state, words in _BY_WORDS.items():
-            if words in said:
-                raise errors.refusal(
-                    Report(state, said), user=address.user, database=address.database
-                ) from error
-        raise errors.unreachable(address.hosts, said) from error
+        raise errors.refused_in_words(str(error), address) from error
     except (OSError, TimeoutError) as error:
         raise errors.unreachable(address.hosts, error) from error
     except psycopg.Error as error:

@@ -13,10 +13,12 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from tenfold.db.backends._postgresql_dialect import Dialect
+from tenfold.db.backends._postgresql_errors import refused_in_words
 from tenfold.db.plan import Plan
 
 if TYPE_CHECKING:
     from tenfold.db.backends._postgresql_tx import PgTx
+    from tenfold.db.backends._postgresql_url import Address
 
 _STATEMENTS_MAX = 500
 _MIGRATION_LOCK = 0x7E9F01D
@@ -154,15 +156,19 @@ def session_engine(channel: PgTx, dialect: SessionDialect) -> sa.Engine:
     return sa.Engine(NullPool(made, dialect=dialect), dialect, _URL)
 
 
-def sync_engine(dsn: str, timeout_s: float, *, several: bool, write: bool) -> sa.Engine:
-    """A blocking engine on psycopg; each of its connections is a new one."""
+def sync_engine(address: Address, timeout_s: float, *, write: bool) -> sa.Engine:
+    """A blocking engine on psycopg; each of its connections is a new one. Connecting raises ConfigError or
+    DatabaseUnavailable."""
     import psycopg
 
     def connect() -> Any:
-        return psycopg.connect(
-            dsn, connect_timeout=max(int(timeout_s), 2), prepare_threshold=None,
-            target_session_attrs="primary" if several else "any",
-        )  # fmt: skip
+        try:
+            return psycopg.connect(
+                address.dsn, connect_timeout=max(int(timeout_s), 2), prepare_threshold=None,
+                target_session_attrs="primary" if address.several else "any",
+            )  # fmt: skip
+        except psycopg.OperationalError as error:
+            raise refused_in_words(str(error), address) from error
 
     engine = sa.create_engine(
         "postgresql+psycopg://", creator=connect, poolclass=NullPool,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tenfold._core.text import nearest
@@ -10,6 +12,7 @@ from tenfold.errors import ConfigError
 
 OPTIONS = frozenset({"host", "sslmode", "sslrootcert", "sslcert", "sslkey", "application_name"})
 """What may stand after the ``?``; everything else has a setting or is not needed."""
+_FILES = frozenset({"sslrootcert", "sslcert", "sslkey"})
 _EXAMPLE = "postgresql://user:password@host:5432/database"
 
 
@@ -48,6 +51,7 @@ def parse(url: str) -> Address:
         if name not in OPTIONS:
             raise _wrong(f"it has an unknown option {name!r}.{nearest(name, OPTIONS)}")
         hosts = hosts or (value if name == "host" else "")
+        _check_file(name, value)
     database = unquote(parts.path[1:])
     if not database or "/" in database:
         raise _wrong("it names no database.")
@@ -63,6 +67,22 @@ def _check_ports(hosts: str) -> None:
         port = "" if host.endswith("]") or host.startswith("/") else host.rpartition(":")[2]
         if ":" in host and port and not (port.isdecimal() and 0 < int(port) < 65_536):
             raise _wrong("its port is no number from 1 to 65535.")
+
+
+def _check_file(option: str, path: str) -> None:
+    """Certificates and keys: drivers say of one that is missing that the server cannot be reached."""
+    if option not in _FILES or (option == "sslrootcert" and path == "system"):
+        return
+    try:
+        if option == "sslrootcert":
+            ssl.create_default_context(cafile=path)
+        else:
+            Path(path).read_bytes()
+    except OSError as error:  # of which ssl.SSLError is one
+        raise ConfigError(
+            f"the file of its {option} ({path}) cannot be used: {error.strerror or error}.", where="database.url",
+            remedy="Correct the path, or put the file there, readable for the user that runs the app.",
+        ) from None  # fmt: skip
 
 
 def _wrong(what: str) -> ConfigError:

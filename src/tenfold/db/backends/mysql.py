@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Self
 
 from tenfold._core.context import current, owned
 from tenfold.db.ambient import holding
+from tenfold.db.backends import _mysql_errors as errors
+from tenfold.db.backends import _mysql_rights as rights
 from tenfold.db.backends._mysql_channels import AutoChannel, snapshot
 from tenfold.db.backends._mysql_dialect import Dialect
 from tenfold.db.backends._mysql_links import Links, OneLink
@@ -41,7 +43,7 @@ from tenfold.db.contract import (
     TxChannel,
 )
 from tenfold.db.plan import Plan
-from tenfold.errors import DatabaseUnavailable, NotBound
+from tenfold.errors import DatabaseUnavailable, NotBound, TenfoldError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -182,6 +184,16 @@ class Backend(DatabaseBackend):
             self._session_dialect.learn(self._mysql.server_version_info, mariadb=self._mysql.is_mariadb)
         assert isinstance(channel, MysqlTx)
         return orm.session_engine(channel, self._session_dialect)
+
+    def explain(self, error: BaseException | None) -> TenfoldError | None:
+        if error is None or errors.number(error) not in errors.DENIED:
+            return None
+        return rights.refused_change(str(error.args[-1]), self._started()[0].target)
+
+    def missing_rights(
+        self, connection: sa.Connection, written: Sequence[sa.Table], read: Sequence[sa.Table]
+    ) -> TenfoldError | None:
+        return rights.missing_rights(connection, self._started()[0].target, written, read)
 
     def sync_engine(self, *, write: bool = True) -> sa.Engine:
         from tenfold.db.backends import _mysql_sync as sync

@@ -13,12 +13,13 @@ read outside of transactions (``default_transaction_read_only``), as everywhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tenfold._core.context import owned
+from tenfold.db.backends import _postgresql_rights as rights
 from tenfold.db.backends._pool import Pool
 from tenfold.db.backends._postgresql_dialect import Dialect, PooledDialect
 from tenfold.db.backends._postgresql_driver import Manner, PgLink
@@ -49,6 +50,12 @@ STATEMENT_MAX_S = 3600
 IDLE_IN_TX_MAX_S = 600
 """The server ends a transaction whose process is silent for so long: it is frozen, and holds locks."""
 _HEALTHY = Plan("SELECT pg_is_in_recovery()", (), None, named=False)
+_ROLE = Plan(
+    "SELECT pg_is_in_recovery(), current_schema()::text, current_setting('search_path')",
+    (),
+    None,
+    named=False,
+)
 _HEALTH_S = 5.0
 
 
@@ -123,8 +130,10 @@ class Backend(DatabaseBackend):
         }  # fmt: skip
 
     async def _check_role(self, link: PgLink) -> None:
-        rows = await link.fetch(_HEALTHY, (), 0, self._settings.connect_timeout_s)
-        if rows[0][0] and not self.copy:
+        ((standby, schema, search_path),) = await link.fetch(_ROLE, (), 0, self._settings.connect_timeout_s)
+        if schema is None and not self.copy:
+            raise rights.no_schema(self._address, search_path)
+        if standby and not self.copy:
             raise ConfigError(
                 f"the server at {self.address} is a read-only standby.", where=SETTING,
                 remedy="Name the primary, or all hosts separated by commas; a standby belongs into database.replicas.",
@@ -208,18 +217,20 @@ class Backend(DatabaseBackend):
         return session_engine(pg, self._session_dialect)
 
     def sync_engine(self, *, write: bool = True) -> sa.Engine:
-        return sync_engine(
-            self._address.dsn, self._settings.connect_timeout_s, several=self._address.several, write=write
-        )
+        return sync_engine(self._address, self._settings.connect_timeout_s, write=write)
 
     def explain(self, error: BaseException | None) -> TenfoldError | None:
-        if getattr(error, "sqlstate", None) != "42501":
-            return None
-        said = str(error).partition("\n")[0]
-        return ConfigError(
-            f"its user {self._address.user!r} may not change tables: {said}.", where=SETTING,
-            remedy=f"Let the owner of the database run: GRANT CREATE ON SCHEMA public TO {self._address.user}",
-        )  # fmt: skip
+        state = getattr(error, "sqlstate", None)
+        if state == "3F000":
+            return rights.no_schema(self._address)
+        if state == "42501":
+            return rights.refused_change(str(error).partition("\n")[0], self._address)
+        return None
+
+    def missing_rights(
+        self, connection: sa.Connection, written: Sequence[sa.Table], read: Sequence[sa.Table]
+    ) -> TenfoldError | None:
+        return rights.missing_rights(connection, self._address, written, read)
 
     # ── hints ──
 
