@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tenfold._core.lifecycle import Part
 from tenfold._core.text import nearest
+from tenfold.assembly.events import Events
 from tenfold.errors import DeclarationError
 from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
@@ -31,15 +33,17 @@ class Background:
         self._telemetry = telemetry
         self._databases: dict[str, Database] = {d.name: d for d in app.databases}
         self.queues = Queues(app.clock)
+        self.events = Events(app, telemetry, self.queues)
         self.handlers: dict[str, Handler] = {}
         self.workers: list[Worker] = []
-        self.worker = _Workers(self.workers)
+        self.worker = _Workers(self.workers, self.events)
         self._depths: list[DepthMetrics] = []
         self._check()
 
     async def start(self) -> None:
         if not self._databases:
             return
+        self.events.bind()
         self._bind()
         handled = HandledMetrics(self._telemetry.registry)
         for queue in self._all_queues():
@@ -55,6 +59,7 @@ class Background:
             job.unbind()
         for topic in self._topics():
             topic.unbind()
+        self.events.unbind()
         for service in self._app.services:
             for hook in service.webhooks_in:
                 hook.unbind()
@@ -70,8 +75,9 @@ class Background:
             found += [subscription.bind(container, database) for subscription in service.subscriptions]
             found += [schedule.bind(container, database) for schedule in service.schedules]
             found += [hook.bind(self.queues, container, database) for hook in service.webhooks_in]
+        outbox = self.events.outbox if self.events.broker is not None else None
         for topic in self._topics():
-            topic.bind(self.queues, [s.route for s in self._subscriptions() if s.topic is topic])
+            topic.bind(self.queues, [s.route for s in self._subscriptions() if s.topic is topic], outbox)
         self.handlers.update({handler.name: handler for handler in found})
 
     def _worker(self, queue: Queue, handled: HandledMetrics) -> Worker:
@@ -130,6 +136,8 @@ class Background:
                 where=declared[0],
                 remedy="Declare one: db = service.database(metadata).",
             )
+        if self.events.broker is not None:
+            return  # a broker also brings events of topics whose service runs elsewhere
         topics: list[Topic[Any]] = self._topics()
         for subscription in self._subscriptions():
             if subscription.topic not in topics:
@@ -143,16 +151,16 @@ class Background:
 
 
 class _Workers:
-    """The workers of one process as one part; stopping again is harmless."""
+    """The workers of one process as one part, and what brings them events; stopping again is harmless."""
 
-    def __init__(self, workers: list[Worker]) -> None:
-        self._workers = workers
-        self._started: list[Worker] = []
+    def __init__(self, workers: list[Worker], events: Events) -> None:
+        self._workers, self._events = workers, events
+        self._started: list[Part] = []
 
     async def start(self) -> None:
-        for worker in self._workers:
-            await worker.start()
-            self._started.append(worker)
+        for part in (*self._workers, *self._events.parts):
+            await part.start()
+            self._started.append(part)
 
     async def stop(self) -> None:
         while self._started:

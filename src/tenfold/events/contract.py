@@ -123,6 +123,8 @@ class Broker(ABC):
     """One app's connection to the server or cluster that ``events.url`` names. See the module for the guarantees."""
 
     capabilities: Capabilities
+    keep_s: float | None = None
+    """How long it keeps events, taken in or not; None: until they are acknowledged, and no longer."""
 
     @classmethod
     @abstractmethod

@@ -6,8 +6,10 @@ its line is held up and nothing else; when the broker fails, everything is.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import random
@@ -16,6 +18,30 @@ if TYPE_CHECKING:
 
 RETRY_FIRST_S = 0.1
 """Bound of the first pause after a failure; it doubles with each further one."""
+LINES_HELD_MAX = 100
+"""Lines of one topic that are held up one by one; with more of them, the topic is held up as a whole."""
+
+
+class Keyed(Protocol):
+    """What has a place in a line."""
+
+    @property
+    def topic(self) -> str: ...
+
+    @property
+    def key(self) -> str | None: ...
+
+
+class Stored(Keyed, Protocol):
+    """A row of the outbox."""
+
+    @property
+    def id(self) -> int: ...
+
+
+def line_of(row: Stored) -> str:
+    """The name of a row's line. No topic has a slash, or begins with ``#``."""
+    return f"#{row.id}" if row.key is None else f"{row.topic}/{row.key}"
 
 
 def backoff_s(failures: int, most_s: float, random: random.Random) -> float:
@@ -23,6 +49,61 @@ def backoff_s(failures: int, most_s: float, random: random.Random) -> float:
     *Exponential Backoff and Jitter*, 2015), so that many who failed together do not come back together."""
     bound = min(most_s, RETRY_FIRST_S * 2.0 ** min(failures - 1, 32))
     return random.uniform(0.0, bound)
+
+
+class Around(NamedTuple):
+    """What the next batch leaves out."""
+
+    topics: list[str]
+    lines: list[str]
+
+
+@dataclass(slots=True)
+class _Hold:
+    topic: str
+    failures: int
+    until: float
+
+
+class Holds:
+    """The lines that are held up, in the memory of who publishes: a new leader learns of them by trying once."""
+
+    def __init__(self, retry_max_s: float, random: random.Random) -> None:
+        self._retry_max_s, self._random = retry_max_s, random
+        self._lines: dict[str, _Hold] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def failed(self, rows: Iterable[Stored], now: float) -> None:
+        """The first of a line that failed counts; those behind it were not tried."""
+        for line, row in _heads(rows).items():
+            hold = self._lines.setdefault(line, _Hold(row.topic, 0, now))
+            hold.failures += 1
+            hold.until = now + backoff_s(hold.failures, self._retry_max_s, self._random)
+
+    def published(self, rows: Iterable[Stored]) -> None:
+        """Their lines are free again."""
+        if self._lines:
+            for row in rows:
+                self._lines.pop(line_of(row), None)
+
+    def around(self, now: float) -> Around:
+        """What is not to be tried now."""
+        held = {line: hold.topic for line, hold in self._lines.items() if hold.until > now}
+        many = {topic for topic, count in Counter(held.values()).items() if count > LINES_HELD_MAX}
+        return Around(sorted(many), [line for line, topic in held.items() if topic not in many])
+
+    def next_at(self) -> float | None:
+        """When the first of them is to be tried again."""
+        return min((hold.until for hold in self._lines.values()), default=None)
+
+
+def _heads(rows: Iterable[Stored]) -> dict[str, Stored]:
+    heads: dict[str, Stored] = {}
+    for row in rows:
+        heads.setdefault(line_of(row), row)
+    return heads
 
 
 def refuse_large(events: Sequence[Outgoing], most_bytes: int) -> dict[int, str]:
@@ -36,7 +117,7 @@ def refuse_large(events: Sequence[Outgoing], most_bytes: int) -> dict[int, str]:
     return failed | behind(events, failed)
 
 
-def behind(events: Sequence[Outgoing], failed: Iterable[int]) -> dict[int, str]:
+def behind(events: Sequence[Keyed], failed: Iterable[int]) -> dict[int, str]:
     """Positions of the events that must not be published because one before them in their key failed."""
     first: dict[tuple[str, str], int] = {}
     for n in sorted(failed, reverse=True):
@@ -45,7 +126,26 @@ def behind(events: Sequence[Outgoing], failed: Iterable[int]) -> dict[int, str]:
     if not first:
         return {}
     return {
-        n: f"it follows event {events[head].event_id} of its key, which failed"
+        n: "it waits behind an event of its key that was not published"
         for n, event in enumerate(events)
-        if event.key is not None and (head := first.get((event.topic, event.key), n)) < n
+        if event.key is not None and first.get((event.topic, event.key), n) < n
     }
+
+
+@dataclass(slots=True)
+class Failures:
+    """Failures in a row of something that is tried again as a whole."""
+
+    most_s: float
+    random: random.Random
+    count: int = 0
+
+    def pause_s(self) -> float:
+        """It failed once more: how long to wait."""
+        self.count += 1
+        return backoff_s(self.count, self.most_s, self.random)
+
+    def over(self) -> bool:
+        """It worked; answers whether it had failed before."""
+        was, self.count = self.count, 0
+        return was > 0

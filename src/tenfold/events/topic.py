@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -11,6 +11,8 @@ from tenfold.errors import NotBound, WrongArguments
 from tenfold.events.schema import EventSchema, Upcaster
 
 if TYPE_CHECKING:
+    from tenfold.db.database import Database
+    from tenfold.events.outbox import Outbox
     from tenfold.queue.queue import Queues
 
 T = TypeVar("T")
@@ -33,7 +35,8 @@ class Topic(Generic[T]):
     of the version before becomes that of the next: ``version=2, upcast={1: from_v1}``.
 
     One message per subscription is written in the publisher's transaction, so the deliveries exist if and only
-    if it commits, each subscription goes at its own pace, and one that fails holds up no other.
+    if it commits, each subscription goes at its own pace, and one that fails holds up no other. With a broker
+    (``events.url``) it is one row of the outbox instead, and the broker brings it to the subscriptions.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Topic(Generic[T]):
         self.schema = EventSchema(self.name, type_, version, upcast)
         self._queues: Queues | None = None
         self._routes: Sequence[Route] = ()
+        self._outbox: Callable[[Database], Outbox] | None = None
 
     def __repr__(self) -> str:
         return f"Topic({self.name!r})"
@@ -75,6 +79,9 @@ class Topic(Generic[T]):
         queue = self._queues.of(tx.database)
         if queue.watcher is not None:
             queue.watcher.published(tx, self.name, event, key)
+        if self._outbox is not None:
+            self._outbox(tx.database).put(tx, self.name, key, payload)
+            return
         if not self._routes:
             return
         event_id = queue.clock.uuid()
@@ -93,13 +100,18 @@ class Topic(Generic[T]):
         ]
         queue.put_all(tx, messages)
 
-    def bind(self, queues: Queues, routes: Sequence[Route]) -> None:
-        """For the app: where events go from now on."""
-        self._queues, self._routes = queues, tuple(routes)
+    def bind(
+        self,
+        queues: Queues,
+        routes: Sequence[Route],
+        outbox: Callable[[Database], Outbox] | None = None,
+    ) -> None:
+        """For the app: where events go from now on. With an ``outbox`` they go to a broker, else to ``routes``."""
+        self._queues, self._routes, self._outbox = queues, tuple(routes), outbox
 
     def unbind(self) -> None:
         """Back to the state before :meth:`bind`."""
-        self._queues, self._routes = None, ()
+        self._queues, self._routes, self._outbox = None, (), None
 
     def decode(self, payload: str) -> T:
         """The event of a message, whatever version it was published in; raises :class:`UnknownVersion` and
