@@ -89,6 +89,9 @@ if [ "$level" = test ]; then
   command -v redis-server >/dev/null || missing+=(redis-server)
   command -v memcached >/dev/null || missing+=(memcached)
   command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
+  command -v rabbitmq-server >/dev/null || [ -x /usr/sbin/rabbitmq-server ] || missing+=(rabbitmq-server)
+  command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || missing+=(nats-server)
+  command -v java >/dev/null || missing+=(default-jre-headless)
   if [ ${#missing[@]} -gt 0 ]; then system_packages "${missing[@]}"; fi
   # Only the tests marked `browser` need it, so that they alone fail without it.
   command -v chromium >/dev/null || command -v google-chrome >/dev/null || (system_packages chromium) ||
@@ -96,7 +99,7 @@ if [ "$level" = test ]; then
 fi
 
 group=shop project=.
-if [ "$level" = test ]; then group=dev project='.[granian,pydantic,test,postgresql,mysql,redis,memcached]'; fi
+if [ "$level" = test ]; then group=dev project='.[granian,pydantic,test,postgresql,mysql,redis,memcached,rabbitmq,kafka,nats,sqs]'; fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
 # Dependency groups (PEP 735) need pip 25.1.
 if ! "${pip[@]}" install --help 2>/dev/null | grep -q -- --group; then
@@ -107,5 +110,7 @@ if [ "$level" = test ]; then step "installing what the tests need (once, a minut
 else step "installing Tenfold and its libraries (once, under a minute)"
 fi
 quietly "${pip[@]}" install --editable "$project" --group "$group"
+# Kafka and an SQS, kept outside of the checkout: Debian has no packages of them.
+if [ "$level" = test ]; then "$venv/bin/python" scripts/brokers.py || fail "the tests' brokers are missing"; fi
 printf '%s' "$wanted" >"$venv/.tenfold-$level"
 step "ready"

@@ -27,7 +27,7 @@ import pytest
 
 S = TypeVar("S", bound="Server")
 
-START_S = 30.0
+START_S = 60.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,7 +53,7 @@ def program(name: str, *folders: str) -> str:
 
 
 class Server:
-    """One process. ``user`` is who runs it when we are root (databases refuse to)."""
+    """One process. ``user`` is who runs it when we are root (databases refuse to); empty where root may."""
 
     user: ClassVar[str] = "nobody"
     orphaned: ClassVar[signal.Signals] = signal.SIGKILL
@@ -82,8 +82,17 @@ class Server:
         self._own(folder)
         return self
 
+    @property
+    def ended(self) -> bool:
+        """Whether it does not run, as far as we know."""
+        return self._process is None
+
     def prepare(self) -> None:
         """Files that the server needs, once."""
+
+    def environment(self) -> dict[str, str] | None:
+        """The variables that it is started with; None: ours."""
+        return None
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -98,7 +107,7 @@ class Server:
         if not any(self.folder.iterdir()):
             self.prepare()
         self._process = subprocess.Popen(
-            self.command(), cwd=self.folder, stdin=subprocess.DEVNULL,
+            self.command(), cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL,
             stdout=self._log(), stderr=subprocess.STDOUT, preexec_fn=self._die_with_parent, **self._as_user(),  # noqa: PLW1509 (no other way to die with us)
         )  # fmt: skip
         until = time.monotonic() + START_S
@@ -162,12 +171,12 @@ class Server:
         return (self.folder / "server.log").open("ab")
 
     def _own(self, path: Path) -> None:
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 and self.user:
             entry = pwd.getpwnam(self.user)
             os.chown(path, entry.pw_uid, entry.pw_gid)
 
     def _as_user(self) -> dict[str, Any]:
-        if os.geteuid() != 0:
+        if os.geteuid() != 0 or not self.user:
             return {}
         entry = pwd.getpwnam(self.user)
         return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
