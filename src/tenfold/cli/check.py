@@ -23,19 +23,23 @@ Live = Annotated[
 
 
 def check(app: Target = None, /, *, live: Live = None, config: Config = None) -> int:
-    """Import the app, read its settings, plan its dependencies, compile its operations; exit with 1 for problems."""
+    """Import the app, read its settings, plan its dependencies, compile its operations, compare its topics with what
+    was released of them; exit with 1 for problems."""
     loaded = target.load(app, config)
     loaded.configure(config)
     if live is not None:
         from tenfold.cli import findings
 
         return findings.show(live, loaded.settings.ops.token)
-    problems = loaded.check()
+    from tenfold.cli import event_schemas
+
+    events = event_schemas.judged(loaded)
+    problems = [*loaded.check(), *events.problems]
     for problem in problems:
         console.note(f"{console.paint('✗', console.RED)} {problem}")
     if problems:
         return 1
-    for finding in _dangers(loaded):
+    for finding in [*_dangers(loaded), *events.notes]:
         console.say(f"{console.paint('!', console.YELLOW)} {finding}")
     console.say(f"{console.paint('✓', console.GREEN)} {loaded.name}: {_made_of(loaded)}. Nothing is wrong.")
     return 0

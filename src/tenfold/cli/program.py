@@ -20,12 +20,16 @@ COMMANDS = {
     "migrate": "Bring the database's tables to what the code says.",
     "grow": "Move an embedded installation to a database server while it runs.",
     "jobs": "Look at messages of the queue, and retry, cancel or discard them.",
+    "events": "Look at topics, and release their schemas.",
     "routes": "List the operations.",
     "config": "Show every setting with where it came from.",
     "check": "Find what is wrong, without starting anything or in a running process.",
     "shell": "A Python prompt inside the running app, with await.",
     "openapi": "Print the OpenAPI document.",
 }
+
+GROUPS = frozenset({"jobs", "events"})
+"""Those with commands of their own."""
 
 
 def program() -> App:
@@ -40,7 +44,7 @@ def program() -> App:
         help_format="plaintext",
     )
     for name, about in COMMANDS.items():
-        target = "commands" if name == "jobs" else name
+        target = "commands" if name in GROUPS else name
         app.command(f"tenfold.cli.{name}:{target}", name=name, help=about)
     return app
 

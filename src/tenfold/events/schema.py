@@ -9,6 +9,7 @@ a second or a year ago.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 Upcaster = Callable[[Any], Any]
 """From the data of one version (a dict, or what its parameter is annotated with) to that of the next."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 Json = bytes | msgspec.Raw
 """JSON text."""
@@ -50,6 +53,12 @@ class EventSchema(Generic[T]):
         upcast: Mapping[int, Upcaster] | None = None,
     ) -> None:
         self.where = f"topic {topic}"
+        if not _NAME.fullmatch(topic):
+            raise DeclarationError(
+                f"{topic!r} is no name of a topic.",
+                where=self.where,
+                remedy="Use up to 100 letters, digits, '-', '_' and '.': brokers and files are named after it.",
+            )
         self.type = type_
         self.version = version
         self._codec = Codec(type_, self.where)

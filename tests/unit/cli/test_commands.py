@@ -19,7 +19,7 @@ Command = Callable[..., str]
 
 def test_help_lists_every_command_with_a_sentence(tenfold: Command) -> None:
     said = tenfold("--help")
-    for name in ("new", "run", "worker", "migrate", "jobs", "routes", "config", "check", "shell", "openapi"):
+    for name in ("new", "run", "worker", "migrate", "jobs", "events", "routes", "config", "check", "shell", "openapi"):
         assert f"│ {name} " in said
 
 

@@ -48,7 +48,8 @@ def assert_allowed(attributes: dict[str, str]) -> None:
     """§ 3.1 and § 3.2 of the specification: required attributes, names, and characters of values."""
     assert {"id", "source", "specversion", "type"} <= attributes.keys()
     for name, value in attributes.items():
-        assert re.fullmatch("[a-z0-9]{1,20}", name) and name != "data"
+        assert re.fullmatch("[a-z0-9]{1,20}", name)
+        assert name != "data"
         assert value
         assert not any(unicodedata.category(char) in ("Cc", "Cs") for char in value)
 
