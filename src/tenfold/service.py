@@ -390,7 +390,7 @@ class Service:
         self,
         path: str,
         *,
-        secret: str | Callable[..., Any],
+        secret: str | Sequence[str] | Callable[..., Any],
         provider: ProviderName | WebhookProvider = "standard",
         retry: Retry | None = None,
         timeout: float | None = 60.0,
@@ -404,9 +404,9 @@ class Service:
         """Take in webhooks at ``POST path``: verified, kept, answered with 202, and handled once by a worker.
 
         The function takes the body, or a :class:`~tenfold.webhooks.Received` of it, and what is injected; with
-        ``tx: Tx``, its effect commits together with the note that this webhook was handled. ``secret`` is a text
-        (several separated by blanks are all good), or a function that makes one of what is injected, such as
-        the service's settings. The other options are those of :meth:`on`; what is promised stands in
+        ``tx: Tx``, its effect commits together with the note that this webhook was handled. ``secret`` is a text,
+        several that are all good (while one is replaced), or a function that makes either of what is injected,
+        such as the service's settings. The other options are those of :meth:`on`; what is promised stands in
         :mod:`tenfold.webhooks.incoming`.
         """
 

@@ -22,6 +22,8 @@ URL_MAX = 2000
 
 _TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
 """NAT64, its local prefix, and the IPv4-compatible addresses of old: the last four bytes say where they lead."""
+_MORE = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10")))
+"""Protocol assignments, relays of 6to4 and site-local addresses, which not every Python counts as not public."""
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
@@ -116,7 +118,7 @@ def _what_is_wrong(address: IPAddress) -> str:
         (address.is_link_local, "link-local"),
         (address.is_multicast, "a multicast address"),
         (address.is_private, "private"),
-        (address.is_reserved or not address.is_global, "not public"),
+        (address.is_reserved or not address.is_global or _is_in(address, _MORE), "not public"),
     ):
         if wrong:
             return name

@@ -123,6 +123,7 @@ class Delivering:
                     "endpoint_id": one.id,
                     "event_id": event_id,
                     "state": "pending" if one.state == "enabled" else "held",
+                    "position": job.id,
                     "attempts": 0,
                     "round": 0,
                     "said": "",
@@ -229,16 +230,16 @@ class Delivering:
         self, endpoint: Endpoint, since: float, until: float, states: Sequence[DeliveryState]
     ) -> int:
         """Begin a new round for each delivery in one of ``states``; how many."""
-        count, after = 0, ""
+        count, after = 0, -1
         while found := await self._replay_some(endpoint, since, until, states, after):
             count += len(found)
-            after = found[-1]
+            after = found[-1].position
         return count
 
     async def _replay_some(
-        self, endpoint: Endpoint, since: float, until: float, states: Sequence[DeliveryState], after: str
-    ) -> list[str]:
-        """The ids of those that were begun, in their order."""
+        self, endpoint: Endpoint, since: float, until: float, states: Sequence[DeliveryState], after: int
+    ) -> list[Replayed]:
+        """Those that were begun, in their order."""
         where = {"service_": self._hooks.service, "endpoint_id_": endpoint.id, "since": since, "until": until}
         async with self._hooks.database.tx() as tx:
             found = await tx.all(
@@ -249,7 +250,7 @@ class Delivering:
                 await self._stand_in_line(
                     tx, _first_step(endpoint, one.event_id, one.order_key, one.round + 1)
                 )
-        return [one.event_id for one in found]
+        return found
 
     async def sweep(self, tx: Tx, settings: Settings, clock: Clock) -> None:
         """Forget events and deliveries whose time is over."""

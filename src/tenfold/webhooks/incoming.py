@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from tenfold.db.database import Database
     from tenfold.queue.queue import Queues
 
-Secret = str | Callable[..., str] | Callable[..., Awaitable[str]]
+Secret = str | Sequence[str] | Callable[..., Any]
+"""One, several that are all good, or a function that makes either of what is injected."""
 
 EVENT_ID_MAX = 64
 BODY_MAX_BYTES = 1_048_576
@@ -139,22 +140,20 @@ class IncomingWebhook:
         return receive
 
     def _secrets_factory(self) -> Callable[..., Any]:
-        secret, path = self._secret, self.name
-        if isinstance(secret, str):
-            self._checked(secret)
-            return lambda: self._checked(secret)
-        made: Any = secret
+        made = self._secret
+        if not callable(made):
+            known = self._checked(made)
+            return lambda: known
 
-        async def secrets(value: Any) -> list[str]:
+        async def secrets(value: Any) -> Sequence[str]:
             return self._checked(value)
 
-        secrets.__name__ = f"secrets of {path}"
         secrets.__annotations__ = {"value": Annotated[Any, Depends(made, "singleton")]}
         return secrets
 
-    def _checked(self, text: str) -> list[str]:
-        """The secrets in a text, separated by blanks. Raises :class:`ConfigError` without repeating them."""
-        secrets = text.split()
+    def _checked(self, given: str | Sequence[str]) -> Sequence[str]:
+        """The secrets. Raises :class:`ConfigError` without repeating one that cannot be."""
+        secrets = [given] if isinstance(given, str) else list(given)
         try:
             for one in secrets or [""]:
                 self.provider.check(one)
@@ -163,7 +162,7 @@ class IncomingWebhook:
         return secrets
 
     async def _receive(
-        self, request: Request, secrets: list[str], tolerance_s: float, clock: Clock
+        self, request: Request, secrets: Sequence[str], tolerance_s: float, clock: Clock
     ) -> Accepted:
         body = await request.body()
         arrived = Arrived(request.headers, body, clock.now())

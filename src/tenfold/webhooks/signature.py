@@ -1,8 +1,8 @@
 """Signatures of the Standard Webhooks specification 1.0: HMAC-SHA256 over id, time and body.
 
 Secrets are text: ``whsec_`` and base64. What has no such prefix is taken as base64 too, as the specification's
-libraries do. Several secrets separated by blanks are all good: the first signs with the others, so that a secret
-can be replaced without a moment in which deliveries fail.
+libraries do. A request may carry one signature per secret, so that a secret can be replaced without a moment in which
+deliveries fail.
 """
 
 from __future__ import annotations

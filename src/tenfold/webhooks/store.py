@@ -100,6 +100,7 @@ class Replayed(Struct, frozen=True):
     """A delivery that begins anew."""
 
     event_id: str
+    position: int
     round: int
     order_key: str | None
 
@@ -180,7 +181,7 @@ hold = sa.update(delivery).where(*_this).values(state="held", next_at=None)
 log = (
     sa.select(*_SHOWN_DELIVERY)
     .where(delivery.c.endpoint_id == sa.bindparam("endpoint_id_"))
-    .order_by(delivery.c.created_at.desc(), delivery.c.event_id.desc())
+    .order_by(delivery.c.position.desc())
     .limit(sa.bindparam("limit_"))
 )
 remove_log = sa.delete(delivery).where(delivery.c.endpoint_id == sa.bindparam("id_"))
@@ -188,7 +189,7 @@ expired_events = sa.delete(event).where(event.c.created_at < sa.bindparam("befor
 expired_deliveries = sa.delete(delivery).where(delivery.c.created_at < sa.bindparam("before"))
 
 to_replay = (
-    sa.select(delivery.c.event_id, delivery.c.round, event.c.order_key)
+    sa.select(delivery.c.event_id, delivery.c.position, delivery.c.round, event.c.order_key)
     .join(event, event.c.id == delivery.c.event_id)
     .where(
         event.c.service == sa.bindparam("service_"),
@@ -196,9 +197,9 @@ to_replay = (
         delivery.c.state.in_(sa.bindparam("states", expanding=True)),
         delivery.c.created_at >= sa.bindparam("since"),
         delivery.c.created_at <= sa.bindparam("until"),
-        delivery.c.event_id > sa.bindparam("after"),
+        delivery.c.position > sa.bindparam("after"),
     )
-    .order_by(delivery.c.event_id)
+    .order_by(delivery.c.position)
     .limit(sa.bindparam("limit_"))
 )
 begin_round = (

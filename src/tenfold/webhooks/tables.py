@@ -51,6 +51,8 @@ delivery = sa.Table(
     sa.Column("event_id", sa.String(64), primary_key=True),
     sa.Column("topic", sa.String(255), nullable=False),
     sa.Column("state", sa.String(12), nullable=False),
+    # The id of the message that began it: in the order of publication, for each key.
+    sa.Column("position", sa.BigInteger, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     # Raised by each replay: what was planned for the round before is void.
     sa.Column("round", sa.Integer, nullable=False),
@@ -62,6 +64,6 @@ delivery = sa.Table(
     sa.Column("created_at", _seconds, nullable=False),
 )
 sa.Index("tenfold_webhook_delivery_age", delivery.c.created_at)
-sa.Index("tenfold_webhook_delivery_endpoint", delivery.c.endpoint_id, delivery.c.created_at)
+sa.Index("tenfold_webhook_delivery_endpoint", delivery.c.endpoint_id, delivery.c.position)
 
 framework_part("webhooks")
