@@ -19,7 +19,6 @@ from tenfold.conformance._database_case import (
     add_to,
     balance_of,
     count_orders,
-    customers,
     line,
     open_accounts,
     order,
@@ -127,51 +126,6 @@ class AtomicityClaims(DatabaseCase):
 
 async def _placed(db: Database) -> None:
     await place(db, "c")
-
-
-class SavepointClaims(DatabaseCase):
-    async def test_a_savepoint_that_raises_undoes_its_part_only(self, db: Database) -> None:
-        """What fails inside a savepoint is undone, nested ones included; the rest commits."""
-        async with db.tx() as tx:
-            outer = await tx.one(add_order, Order, customer="outer")
-            with suppress(errors.UniqueViolation):
-                async with tx.savepoint():
-                    await tx.one(add_order, Order, customer="inner")
-                    async with tx.savepoint():
-                        await tx.execute(sa.insert(order), {"id": outer.id, "customer": "again"})
-            async with tx.savepoint():
-                await tx.one(add_order, Order, customer="second")
-                with suppress(ZeroDivisionError):
-                    async with tx.savepoint():
-                        await tx.one(add_order, Order, customer="undone")
-                        raise ZeroDivisionError
-                await tx.one(add_order, Order, customer="third")
-        assert await db.read().all(customers, str) == ["outer", "second", "third"]
-
-    async def test_a_kept_savepoint_is_undone_with_its_transaction(self, db: Database) -> None:
-        """A savepoint that ended well is not durable before its transaction is."""
-        with suppress(ZeroDivisionError):
-            async with db.tx() as tx:
-                async with tx.savepoint():
-                    await tx.one(add_order, Order, customer="inner")
-                raise ZeroDivisionError
-        assert await db.read().scalar(count_orders) == 0
-
-    async def test_a_transaction_may_begin_with_a_savepoint_and_hold_many(self, db: Database) -> None:
-        """Savepoints can be the first thing in a transaction, follow one another, and nest deeply."""
-        async with db.tx() as tx:
-            for n in range(20):
-                async with tx.savepoint():
-                    await tx.one(add_order, Order, customer=f"c{n}")
-
-            async def nest(depth: int) -> None:
-                async with tx.savepoint():
-                    await tx.one(add_order, Order, customer=f"n{depth}")
-                    if depth:
-                        await nest(depth - 1)
-
-            await nest(10)
-        assert await db.read().scalar(count_orders) == 31
 
 
 class IsolationClaims(DatabaseCase):

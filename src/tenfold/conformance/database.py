@@ -20,10 +20,10 @@ from tenfold.conformance._database_failures import CancelClaims, ErrorClaims, Ti
 from tenfold.conformance._database_hooks import HookClaims, OrmClaims
 from tenfold.conformance._database_life import HintClaims, LifeClaims, SandboxClaims, UrlClaims
 from tenfold.conformance._database_reading import ReadClaims, TypeClaims
+from tenfold.conformance._database_savepoints import SavepointClaims
 from tenfold.conformance._database_transactions import (
     AtomicityClaims,
     IsolationClaims,
-    SavepointClaims,
     WriteClaims,
 )
 

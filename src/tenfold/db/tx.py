@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.causal import BEYOND
@@ -30,6 +31,10 @@ BeforeCommit = Callable[["Tx"], Awaitable[None]]
 AfterCommit = Callable[[], object]
 
 
+_inside: ContextVar[object | None] = ContextVar("tenfold_savepoint", default=None)
+"""The savepoint in which the running code is, or what started its task was."""
+
+
 class Tx(Reader):
     """One transaction; use it as ``async with db.tx() as tx``.
 
@@ -38,7 +43,9 @@ class Tx(Reader):
     transaction unusable, on every backend; put what may fail into :meth:`savepoint`.
     """
 
-    __slots__ = ("_after", "_before", "_channel", "_db", "_ended", "_orm", "_tags", "_task", "alone", "state")
+    __slots__ = (
+        "_after", "_before", "_channel", "_db", "_ended", "_innermost", "_orm", "_tags", "_task", "alone", "state",
+    )  # fmt: skip
     _channel: TxChannel
 
     def __init__(self, db: Database, channel: TxChannel) -> None:
@@ -51,6 +58,8 @@ class Tx(Reader):
         self._tags: list[str] = []
         self._ended: tuple[Ended, ...] = ()
         self._orm: TxSession | None = None
+        self._innermost: object | None = None
+        """The savepoint that is open, of several the last one."""
         self.state: dict[str, Any] = {}
         """Other layers keep here what they write in :meth:`before_commit`. Inside a savepoint it is another one."""
         self.alone = False
@@ -128,18 +137,40 @@ class Tx(Reader):
     @asynccontextmanager
     async def savepoint(self) -> AsyncGenerator[Tx]:
         """A part that can fail by itself: when the block raises, what was done inside is undone (statements,
-        enqueued messages, invalidations), the error goes on, and the transaction can still commit."""
-        await self._flush()
-        mark = self._enter_part()
-        part = self._part() if self._orm is None else self._orm.session.begin_nested()
+        enqueued messages, invalidations), the error goes on, and the transaction can still commit.
+
+        Parts lie within each other, never side by side: raises TransactionMisuse while one is open in another task.
+        What other tasks do in the transaction meanwhile belongs to the part that is open."""
+        with self._nested():
+            await self._flush()
+            mark = self._enter_part()
+            part = self._part() if self._orm is None else self._orm.session.begin_nested()
+            try:
+                async with part:
+                    yield self
+                    await self._flush()
+            except BaseException:
+                self._leave_part(mark, keep=False)
+                raise
+            self._leave_part(mark, keep=True)
+
+    @contextmanager
+    def _nested(self) -> Generator[None]:
+        """Refuse a part that would undo, or be undone with, one that it knows nothing of: savepoints are a stack."""
+        outer, around = self._innermost, _inside.get()
+        if outer is not None and around is not outer:
+            raise TransactionMisuse(
+                "two savepoints of one transaction at the same time: another task has one open, and would undo what "
+                "this one does, or the other way round. Await one part before the next, or give each task a "
+                "transaction of its own (db.tx())."
+            )
+        self._innermost = mine = object()
+        _inside.set(mine)
         try:
-            async with part:
-                yield self
-                await self._flush()
-        except BaseException:
-            self._leave_part(mark, keep=False)
-            raise
-        self._leave_part(mark, keep=True)
+            yield
+        finally:
+            self._innermost = outer
+            _inside.set(around)
 
     @asynccontextmanager
     async def _part(self) -> AsyncGenerator[None]:

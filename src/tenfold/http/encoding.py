@@ -12,7 +12,7 @@ import msgspec
 from tenfold._core.container import hints_of
 from tenfold.errors import DeclarationError
 from tenfold.http.adapters import encode_json
-from tenfold.http.reply import Headers, Reply, Response, StreamingResponse
+from tenfold.http.reply import Headers, Reply, Response, StreamingResponse, final
 from tenfold.http.types import is_pydantic, members
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 def write(build: Build) -> None:
     """The step: turns ``result`` into ``answer``."""
     code, operation = build.code, build.operation
-    status = success_status(operation)
+    status = _checked(success_status(operation), operation.where)
     result = return_type(operation)
     if model := operation.policies.response_model:
         code.use(to_model=converter(model))
@@ -54,6 +54,13 @@ def write(build: Build) -> None:
     if operation.policies.etag and operation.policies.cache is None:
         code.use(with_etag=with_etag)
         code.line("answer = with_etag(request, answer)")
+
+
+def _checked(status: int, where: str) -> int:
+    try:
+        return final(status)
+    except ValueError as error:
+        raise DeclarationError(f"status={error}", where=where) from None
 
 
 def success_status(operation: Operation[..., Any]) -> int:

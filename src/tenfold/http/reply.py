@@ -107,6 +107,13 @@ def cookie_header(
     return b"set-cookie", "; ".join(parts).encode("ascii")
 
 
+def final(status: int) -> int:
+    """``status`` when an answer may have it: 1xx only announce one (RFC 9110 § 15). Raises ValueError."""
+    if 200 <= status <= 599:
+        return status
+    raise ValueError(f"{status} is not the status of an answer: those are from 200 to 599.")
+
+
 class _Cookies:
     """Setting cookies, shared by both kinds of reply."""
 
@@ -153,7 +160,7 @@ class Reply(_Cookies, Generic[T]):
         async def place(order: NewOrder) -> Reply[Order]:
             return Reply(created, 201, headers={"Location": f"/orders/{created.id}"})
 
-    ``status`` defaults to the operation's.
+    ``status`` defaults to the operation's; raises ValueError unless it is from 200 to 599.
     """
 
     __slots__ = ("headers", "status", "value")
@@ -165,7 +172,7 @@ class Reply(_Cookies, Generic[T]):
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> None:
         self.value = value
-        self.status = status
+        self.status = None if status is None else final(status)
         self.headers = header_list(headers)
 
 
@@ -174,7 +181,7 @@ class Response(_Cookies):
 
     ``content``: bytes as they are, text as UTF-8, None for no body, anything else as JSON. ``media_type``
     defaults accordingly (``text/plain; charset=utf-8``, ``application/octet-stream`` for bytes).
-    ``body`` is None only in a :class:`StreamingResponse`.
+    ``body`` is None only in a :class:`StreamingResponse`. Raises ValueError for a status below 200 or above 599.
     """
 
     __slots__ = ("body", "headers", "status")
@@ -188,7 +195,7 @@ class Response(_Cookies):
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         media_type: str | None = None,
     ) -> None:
-        self.status = status
+        self.status = final(status)
         self.headers = header_list(headers)
         self.body, default = _encode(content)
         if media_type is not None:

@@ -69,6 +69,24 @@ async def test_constraints_name_their_table_and_columns(db: Database) -> None:
     assert (key.value.table, key.value.columns) == ("lines", ("order_id",))
 
 
+@pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg"])
+@pytest.mark.parametrize("value", ["'0044-03-15 BC'::date", "'20000-01-01'::timestamptz", "'24:00'::time"])
+async def test_a_value_that_python_has_none_for_is_a_sentence(
+    tmp_path: Path, postgres_url: str, driver: str, value: str
+) -> None:
+    """And the connection that it came over serves on."""
+    url = postgres_url.replace("postgresql", driver, 1)
+    async with opened(tmp_path, url=url, pool_max=1) as db:
+        with pytest.raises(errors.ValueRefused, match="the answer has a value that Python has none for"):
+            await db.read().scalar(sa.text(f"SELECT {value}"))
+        with pytest.raises(errors.ValueRefused, match="Select it as text"):
+            async with db.tx() as tx:
+                await tx.one(add_order, Order, customer="undone")
+                await tx.all(sa.text(f"SELECT 1, {value}"))
+        assert await orders_in(db) == 0
+        assert db.stats()["connections_opened_total"] == 1
+
+
 async def test_a_statement_is_cancelled_in_the_server_soon_after_the_deadline(db: Database) -> None:
     clock = db.backend.clock
     with use(Context(deadline=clock.monotonic() + 0.2)), pytest.raises(errors.StatementTimeout):

@@ -18,7 +18,7 @@ from tenfold._core.clock import SystemClock
 from tenfold._core.sections import DatabaseSettings
 from tenfold.db import Database, migrations
 from tenfold.db.backends.postgresql import Backend
-from tenfold.queue import tables as _queue  # noqa: F401 # the framework's tables of an ordinary app
+from tenfold.queue.tables import message
 
 pytestmark = pytest.mark.anyio
 
@@ -95,8 +95,8 @@ async def test_missing_rights_are_named_with_the_grants_that_mend_them(url: str)
     )
     said = await refusal(as_guest(url))
     assert said.endswith(
-        "the table tenfold_message of the app. Let their owner run: GRANT INSERT ON tenfold_message TO guest; "
-        "GRANT USAGE ON SEQUENCE tenfold_message_id_seq TO guest"
+        f"the table {message.name} of the app. Let their owner run: GRANT INSERT ON {message.name} TO guest; "
+        f"GRANT USAGE ON SEQUENCE {message.name}_id_seq TO guest"
     )
 
 

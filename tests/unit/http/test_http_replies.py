@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pydantic
 import pytest
 from http_calls import app_of, call, operation
 
+from tenfold.errors import DeclarationError
 from tenfold.http.files import File
-from tenfold.http.reply import Redirect, Reply, Response
+from tenfold.http.reply import Redirect, Reply, Response, StreamingResponse
 from tenfold.http.stream import Stream
 
 
@@ -140,3 +142,13 @@ def test_an_etag_saves_sending_what_the_client_has() -> None:
 def test_a_result_that_cannot_be_encoded_is_a_500_that_says_nothing() -> None:
     answer = answer_of(object(), Any)
     assert (answer.status, "object" in answer.json["detail"]) == (500, False)
+
+
+@pytest.mark.parametrize("status", [100, 199, 600, 700, -1])
+def test_only_what_ends_an_exchange_is_the_status_of_an_answer(status: int) -> None:
+    """1xx only announces an answer, and a client waits on for it."""
+    for made in (Response, StreamingResponse, partial(Reply, 1)):
+        with pytest.raises(ValueError, match=rf"{status} is not the status of an answer"):
+            made(status=status)
+    with pytest.raises(DeclarationError, match=rf"status={status} is not"):
+        answer_of(1, status=status)

@@ -146,6 +146,15 @@ def unreachable(where: str, error: object) -> DatabaseUnavailable:
     )
 
 
+def unreadable(error: object, plan: Plan | None) -> ValueRefused:
+    """The driver cannot make a value of Python of what the server sent: dates before Christ, the time 24:00."""
+    statement = f" The statement: {plan.describe()}" if plan is not None else ""
+    return ValueRefused(
+        f"the answer has a value that Python has none for ({error}): dates are in the years 1 to 9999, times before "
+        f"24:00. Select it as text, or leave such rows out.{statement}"
+    )
+
+
 def too_late(plan: Plan) -> StatementTimeout:
     """The deadline had passed before anything was sent."""
     return StatementTimeout(

@@ -190,6 +190,8 @@ class PsycopgLink(PgLink):
         if self.closed or isinstance(error, OSError | psycopg.OperationalError):
             self.doubtful = True
             return errors.broken(error)
+        if isinstance(error, psycopg.DataError):
+            return errors.unreadable(error, plan)
         return StatementError(f"the parameters do not fit: {error}.{said}")
 
     @property
