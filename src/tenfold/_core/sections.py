@@ -184,6 +184,23 @@ class EventsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Longest pause before the broker is tried again after it failed; the first ones are shorter."""
 
 
+class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[queues.NAME]: one queue; what is not said here is as declared with ``service.queue``"""
+
+    rate: str | None = None
+    """How many messages may start: "100/minute", or "100/minute burst 10"; empty for no limit."""
+    concurrency: Count | None = None
+    """How many messages may run at a time, in the whole fleet."""
+    fair: bool | None = None
+    """Whether tenants take turns. Default: yes."""
+    keep_done_s: Seconds | None = None
+    """How long messages that are done are kept. Default: worker.retention_s."""
+    keep_dead_s: Seconds | None = None
+    """How long dead ones are kept. Default: 90 days, or worker.retention_s where that is longer."""
+    keep_cancelled_s: Seconds | None = None
+    """How long cancelled ones are kept. Default: worker.retention_s."""
+
+
 class AuthSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[auth]"""
 
@@ -250,6 +267,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     cache: CacheSettings = CacheSettings()
     guard: GuardSettings = GuardSettings()
     worker: WorkerSettings = WorkerSettings()
+    queues: dict[str, QueueSettings] = {}
+    """Per queue, what differs from its declaration."""
     events: EventsSettings = EventsSettings()
     auth: AuthSettings = AuthSettings()
     mail: MailSettings = MailSettings()

@@ -115,7 +115,7 @@ QUEUE = [
     Broken("a lease ends early", "test_a_lease_that_ran_out_shows_and_the_message_is_handed_out_again",
            _with(expired=_expired_early)),
     Broken("a heartbeat holds nothing", "test_a_heartbeat_prolongs_tells_and_keeps_progress",
-           _with(extend=answer(Beat(set(), set())))),
+           _with(extend=answer(Beat(set(), {})))),
     Broken("what runs is not counted", "test_two_who_ask_what_runs_never_exceed_a_limit", _with(running=answer({}))),
     Broken("what is parked stays so", "test_parked_messages_are_taken_up_by_who_knows_them", _with(adopt=answer(0))),
     Broken("what is kept is pruned early", "test_pruning_removes_what_has_expired_and_no_more_than_it_may",

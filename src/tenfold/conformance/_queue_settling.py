@@ -124,7 +124,7 @@ class LeaseClaims(QueueCase):
         async with two.db.tx() as tx:
             assert await two.queue.expired(tx, NOW + LEASE_S - 0.001, 10) == []
             (found,) = await two.queue.expired(tx, NOW + LEASE_S + 0.001, 10)
-        assert (found.id, found.fence, found.crashes, found.cancel) == (id_, first.fence, 0, False)
+        assert (found.id, found.fence, found.crashes, found.cancel) == (id_, first.fence, 0, None)
         await two.settle(Settlement(found.id, found.fence, "crash", crashes=1))
         (second,) = await two.claim(now=NOW + LEASE_S + 1)
         assert (second.fence > first.fence, second.attempt) == (True, 2)
@@ -145,11 +145,12 @@ class LeaseClaims(QueueCase):
         await two.claim()
         await one.done(d)
         async with one.db.tx() as tx:
-            await tx.execute(sa.update(message).where(message.c.id == c.id).values(cancel=1))
+            await tx.execute(sa.update(message).where(message.c.id == c.id).values(cancel="by anna"))
         async with one.db.tx() as tx:
             held = [(m.id, m.fence) for m in (a, b, c, d)]
             beat = await one.queue.extend(tx, held, NOW + 99, {a.id: '{"done":1}', b.id: '{"done":9}'})
-        assert (beat.lost, beat.cancelled) == ({b.id, d.id}, {c.id})
+        assert (beat.lost, beat.cancelled) == ({b.id, d.id}, {c.id: "by anna"})
+        assert await two.queue.asked_to_stop(two.db.read(), [m.id for m in (a, b, c, d)]) == {c.id: "by anna"}
         kept, lost = await one.row(a.id), await one.row(b.id)
         assert (kept["lease_until"], kept["progress"]) == (NOW + 99, '{"done":1}')
         assert (lost["lease_until"], lost["progress"]) == (NOW + LEASE_S, None)
@@ -158,7 +159,7 @@ class LeaseClaims(QueueCase):
         assert (await one.row(a.id))["progress"] == '{"done":1}'
         async with one.db.tx() as tx:
             expired = await one.queue.expired(tx, NOW + 100, 10)
-        assert {e.id: e.cancel for e in expired} == {b.id: False, c.id: True}
+        assert {e.id: e.cancel for e in expired} == {b.id: None, c.id: "by anna"}
 
 
 class KeepingClaims(QueueCase):

@@ -1,4 +1,4 @@
-"""What people do with the queue: count, list, show, retry, discard, cancel. For the CLI, metrics, dashboards.
+"""What people do with the queue: count, list, show, retry, discard, cancel, pause. For the CLI, metrics, dashboards.
 
 Everything here is portable SQL, off the hot path. Each change runs in a transaction of its own, or in one that
 is handed in.
@@ -6,88 +6,33 @@ is handed in.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-import msgspec
 import sqlalchemy as sa
 
+from tenfold._core.context import current
 from tenfold.errors import NotFound, QueueError
-from tenfold.queue.contract import Keep
-from tenfold.queue.message import FINISHED, PENDING, Progress, Settlement, State
+from tenfold.queue import gates
+from tenfold.queue.bulk import Bulk, Tell, nobody
+from tenfold.queue.changes import Changes
+from tenfold.queue.info import Count, Filter, MessageInfo, QueueInfo, cold, hot
+from tenfold.queue.message import State
+from tenfold.queue.options import QueueOptions
 from tenfold.queue.tables import archive, message
+from tenfold.queue.tables import queue as queues
 
 if TYPE_CHECKING:
     from tenfold.db.database import Reader, Tx
     from tenfold.queue.queue import Queue
 
+__all__ = ["Admin", "Count", "Filter", "MessageInfo", "QueueInfo"]
+
 LIST_MAX = 500
 
-
-class MessageInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One message as people see it. Times are seconds since the epoch."""
-
-    id: int
-    kind: str
-    handler: str
-    state: State
-    queue: str
-    priority: int
-    payload: str
-    created_at: float
-    failures: int
-    crashes: int
-    run_at: float | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-    lease_until: float | None = None
-    worker: str | None = None
-    cancel: int = 0
-    """1 when it runs and somebody asked it to stop."""
-    order_key: str | None = None
-    unique_key: str | None = None
-    event_id: str | None = None
-    context: str | None = None
-    progress: str | None = None
-    error: str | None = None
-    result: str | None = None
-    result_until: float | None = None
-
-    @property
-    def attempts(self) -> int:
-        """Runs so far that failed or died."""
-        return self.failures + self.crashes
-
-    @property
-    def how_far(self) -> Progress | None:
-        """The job's last word about its progress."""
-        return msgspec.json.decode(self.progress, type=Progress) if self.progress else None
-
-    @property
-    def first_error_line(self) -> str:
-        return (self.error or "").split("\n", 1)[0]
-
-
-class Count(NamedTuple):
-    """How many messages of one queue are in one state."""
-
-    queue: str
-    state: str
-    messages: int
-
-
-_SHARED = (
-    "id", "kind", "handler", "state", "queue", "priority", "payload", "created_at", "failures", "crashes",
-    "started_at", "order_key", "unique_key", "event_id", "context", "progress", "error",
-)  # fmt: skip
-_HOT = (*_SHARED, "run_at", "lease_until", "worker", "cancel")
-_COLD = (*_SHARED, "finished_at", "result", "result_until")
-
-_hot = sa.select(*(message.c[name] for name in _HOT))
-_cold = sa.select(*(archive.c[name] for name in _COLD))
-_hot_by_id = _hot.where(message.c.id == sa.bindparam("id"))
-_cold_by_id = _cold.where(archive.c.id == sa.bindparam("id"))
+_hot_by_id = hot.where(message.c.id == sa.bindparam("id"))
+_cold_by_id = cold.where(archive.c.id == sa.bindparam("id"))
 
 _counts = sa.select(message.c.queue, message.c.state, sa.func.count()).group_by(
     message.c.queue, message.c.state
@@ -98,43 +43,16 @@ _dead = (
     .group_by(archive.c.queue, archive.c.state)
 )
 _oldest = sa.select(sa.func.min(message.c.run_at)).where(message.c.state == "ready")
-
-# A pending message that is taken off is marked as running, so that the ordinary settlement finishes it.
-_take_off = (
-    sa.update(message)
-    .where(message.c.id == sa.bindparam("taken"), message.c.state.in_(PENDING))
-    .values(state="running", pending_key=None)
-    .returning(message.c.fence)
+_paused = sa.select(queues.c.name, queues.c.paused_at, queues.c.paused_by)
+_pause = (
+    sa.update(queues)
+    .where(queues.c.name == sa.bindparam("queue"), queues.c.paused_at.is_(None))
+    .values(paused_at=sa.bindparam("at"), paused_by=sa.bindparam("by"))
 )
-_ask_to_stop = (
-    sa.update(message)
-    .where(message.c.id == sa.bindparam("running"), message.c.state == "running")
-    .values(cancel=1)
-)
-_run_now = (
-    sa.update(message)
-    .where(message.c.id == sa.bindparam("pending"), message.c.state.in_(("delayed", "parked")))
-    .values(state="ready", run_at=sa.bindparam("now"), error=None)
-)
-_remove = sa.delete(archive).where(archive.c.id == sa.bindparam("id"))
-_busy_key = sa.select(message.c.id).where(message.c.pending_key == sa.bindparam("key"))
-_head = sa.select(message.c.id).where(message.c.head_key == sa.bindparam("key"))
-_BACK = (
-    "id", "kind", "handler", "queue", "lane", "priority", "created_at", "payload", "context", "order_key",
-    "unique_key", "event_id", "fence",
-)  # fmt: skip
-_bring_back = sa.insert(message).from_select(
-    [*_BACK, "pending_key", "head_key", "state", "run_at", "failures", "crashes", "cancel"],
-    sa.select(
-        *(archive.c[name] for name in _BACK),
-        archive.c.unique_key,
-        sa.bindparam("head_key", type_=sa.String),
-        sa.bindparam("state", type_=sa.String),
-        sa.bindparam("now", type_=sa.Double),
-        sa.literal_column("0"),
-        sa.literal_column("0"),
-        sa.literal_column("0"),
-    ).where(archive.c.id == sa.bindparam("id")),
+_resume = (
+    sa.update(queues)
+    .where(queues.c.name == sa.bindparam("queue"), queues.c.paused_at.is_not(None))
+    .values(paused_at=None, paused_by=None)
 )
 
 
@@ -143,6 +61,7 @@ class Admin:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+        self._changes = Changes(queue)
 
     # ── reading ──
 
@@ -155,10 +74,11 @@ class Admin:
     async def lag_s(self) -> float:
         """For how long the oldest ready message has been due."""
         oldest = await self._queue.database.read(consistency="strong").scalar(_oldest)
-        return 0.0 if oldest is None else max(0.0, self._queue.clock.now() - oldest)
+        return 0.0 if oldest is None else max(0.0, self._queue.now() - oldest)
 
     async def list(
         self,
+        where: Filter | None = None,
         *,
         state: State | None = None,
         handler: str | None = None,
@@ -166,18 +86,18 @@ class Admin:
         before: int | None = None,
         limit: int = 50,
     ) -> list[MessageInfo]:
-        """The newest messages that fit, newest first; ``before`` an id continues a list."""
+        """The newest messages that fit ``where`` (or what is named), newest first; ``before`` an id continues a
+        list."""
+        where = where or Filter(state=state, handler=handler, queue=queue)
         limit = max(1, min(limit, LIST_MAX))
         found: list[MessageInfo] = []
         async with self._queue.database.read(consistency="strong") as reader:
-            if state is None or state not in FINISHED:
-                found += await reader.all(
-                    _filtered(_hot, message, state, handler, queue, before, limit), MessageInfo
-                )
-            if state is None or state in FINISHED:
-                found += await reader.all(
-                    _filtered(_cold, archive, state, handler, queue, before, limit), MessageInfo
-                )
+            for wanted, of_all, table in ((where.hot, hot, message), (where.cold, cold, archive)):
+                conditions = where.conditions(table, self._queue.now())
+                if before is not None:
+                    conditions.append(table.c.id < before)
+                newest = of_all.where(*conditions).order_by(table.c.id.desc()).limit(limit)
+                found += await reader.all(newest, MessageInfo) if wanted else []
         return sorted(found, key=lambda info: -info.id)[:limit]
 
     async def show(self, id_: int, reader: Reader | None = None) -> MessageInfo:
@@ -197,73 +117,104 @@ class Admin:
         """Run a dead or cancelled message again, as if new; a delayed or parked one now."""
         async with self._transaction(tx) as tx:
             info = await self.show(id_, tx)
-            now = self._queue.clock.now()
             if info.state in ("dead", "cancelled"):
-                await self._bring_back(tx, info, now)
-            elif not await tx.execute(_run_now, pending=id_, now=now):
+                other = (await self._changes.bring_back(tx, [id_])).get(id_)
+                if other is not None:
+                    raise QueueError(
+                        f"Message {other} with the same unique key is pending; {id_} would repeat it."
+                    )
+            elif not await self._changes.run_now(tx, [id_]):
                 raise QueueError(
                     f"Message {id_} is {info.state}; only dead, cancelled, delayed and parked ones can be retried."
                 )
-            tx.on_commit(self._queue.wake)
 
-    async def _bring_back(self, tx: Tx, info: MessageInfo, now: float) -> None:
-        if info.unique_key is not None:
-            other = await tx.maybe(_busy_key, int, key=info.unique_key)
-            if other is not None:
-                raise QueueError(
-                    f"Message {other} with the same unique key is pending; {info.id} would repeat it."
-                )
-        state, head_key = "ready", info.order_key
-        if info.order_key is not None:
-            await self._queue.backend.hold_keys(tx, [info.order_key])
-            if await tx.maybe(_head, int, key=info.order_key) is not None:
-                state, head_key = "waiting", None
-        await tx.execute(_bring_back, id=info.id, state=state, head_key=head_key, now=now)
-        await tx.execute(_remove, id=info.id)
-
-    async def retry_dead(self, handler: str | None = None, limit: int = LIST_MAX) -> int:
-        """Retry up to ``limit`` dead messages, of one handler or of all; answers how many."""
-        retried = 0
-        for info in await self.list(state="dead", handler=handler, limit=limit):
-            try:
-                await self.retry(info.id)
-                retried += 1
-            except QueueError:
-                continue  # one that would repeat a pending message stays dead
-        return retried
-
-    async def cancel(self, id_: int, tx: Tx | None = None) -> bool:
+    async def cancel(self, id_: int, tx: Tx | None = None, *, by: str | None = None, why: str = "") -> bool:
         """Take a pending message off, or ask a running one to stop; False when it had finished already.
 
-        A running job learns of it at its worker's next heartbeat (a third of the lease).
+        Who (default: the principal, or the operation, that asks) and why are kept with the message. Its worker hears
+        of it at once where the database gives hints, else within half a second; see docs/guides/jobs-and-events.md for
+        what that does to code that runs.
         """
         async with self._transaction(tx) as tx:
-            await self._queue.flush(tx)
-            fence = await tx.maybe(_take_off, int, taken=id_)
-            if fence is not None:
-                await self._finish(tx, id_, fence)
-                tx.on_commit(self._queue.wake)  # another of its key may be ready now
+            if await self._changes.cancel(tx, [id_], reason(by, why)):
                 return True
-            if await tx.execute(_ask_to_stop, running=id_):
-                return True
-            await self.show(id_, tx)
-            return False
-
-    async def _finish(self, tx: Tx, id_: int, fence: int) -> None:
-        settlement = Settlement(id_, fence, "cancelled", error="cancelled before it ran")
-        keep = Keep(_CANCELLED_KEEP_S, _CANCELLED_KEEP_S)
-        await self._queue.backend.settle(tx, (settlement,), self._queue.clock.now(), keep)
+            info = await self.show(id_, tx)
+            return info.state == "running"  # somebody has asked it before
 
     async def discard(self, id_: int, tx: Tx | None = None) -> None:
         """Remove a finished message for good; one that is pending is cancelled first."""
         async with self._transaction(tx) as tx:
-            if await tx.execute(_remove, id=id_):
+            if await self._changes.remove(tx, [id_]):
                 return
             info = await self.show(id_, tx)
             if info.state == "running":
                 raise QueueError(f"Message {id_} is running; cancel it first.")
-            await self.cancel(id_, tx)
-            await tx.execute(_remove, id=id_)
+            await self._changes.cancel(tx, [id_], reason(None, "discarded"))
+            await self._changes.remove(tx, [id_])
+
+    # ── changing many ──
+
+    async def retry_all(self, where: Filter, tell: Tell = nobody) -> int:
+        """:meth:`retry` for every message that fits, in batches; answers how many will run again. Those that would
+        repeat a pending message, and those that run, wait or are done, are passed over."""
+        return await Bulk(self._queue, tell).retry(where)
+
+    async def cancel_all(
+        self, where: Filter, tell: Tell = nobody, *, by: str | None = None, why: str = ""
+    ) -> int:
+        """:meth:`cancel` for every message that fits, in batches; answers how many were taken off or asked."""
+        return await Bulk(self._queue, tell).cancel(where, reason(by, why))
+
+    async def discard_all(self, where: Filter, tell: Tell = nobody) -> int:
+        """:meth:`discard` for every message that fits and does not run, in batches; answers how many."""
+        return await Bulk(self._queue, tell).discard(where, reason(None, "discarded"))
+
+    # ── queues ──
+
+    async def queues(self) -> Sequence[QueueInfo]:
+        """Every queue that has messages, is paused, or of which something is declared."""
+        by_name: dict[str, dict[str, int]] = {name: {} for name in ("default", *self._queue.options)}
+        for count in await self.counts():
+            by_name.setdefault(count.queue, {})[count.state] = count.messages
+        rows = await self._queue.database.read(consistency="strong").all(_paused, tuple)
+        paused = {name: (at, by) for name, at, by in rows if at is not None}
+        return [self._queue_info(name, by_name.get(name, {}), paused) for name in sorted({*by_name, *paused})]
+
+    def _queue_info(
+        self, name: str, messages: dict[str, int], paused: dict[str, tuple[float, str]]
+    ) -> QueueInfo:
+        said = self._queue.options.get(name) or QueueOptions(name)
+        at, by = paused.get(name, (None, None))
+        return QueueInfo(
+            name=name,
+            messages=messages,
+            paused_at=at,
+            paused_by=by,
+            rate=said.rate,
+            concurrency=said.concurrency,
+            fair=said.fair,
+        )
+
+    async def pause(self, queue: str, tx: Tx | None = None, *, by: str | None = None, why: str = "") -> bool:
+        """Start no more messages of ``queue``, whatever is put in or comes due, until :meth:`resume`; False when it was
+        paused before. What runs goes on. No claim that begins after the commit takes any."""
+        QueueOptions(queue)  # its name is one that a message can have
+        async with self._transaction(tx) as tx:
+            at, who = self._queue.now(), reason(by, why, "paused")
+            if await tx.execute(_pause, queue=queue, at=at, by=who):
+                paused = True
+            else:
+                await gates.ensure(tx, queue)
+                paused = bool(await tx.execute(_pause, queue=queue, at=at, by=who))
+            tx.on_commit(self._queue.wake)  # they look, and see it
+            return paused
+
+    async def resume(self, queue: str, tx: Tx | None = None) -> bool:
+        """Start messages of ``queue`` again, in their order; False when it was not paused."""
+        async with self._transaction(tx) as tx:
+            resumed = bool(await tx.execute(_resume, queue=queue))
+            tx.on_commit(self._queue.wake)
+            return resumed
 
     @asynccontextmanager
     async def _transaction(self, tx: Tx | None) -> AsyncGenerator[Tx]:
@@ -274,22 +225,8 @@ class Admin:
             yield own
 
 
-_CANCELLED_KEEP_S = 604_800.0
-
-
-def _filtered(
-    select: sa.Select[Any],
-    table: sa.Table,
-    state: State | None,
-    handler: str | None,
-    queue: str | None,
-    before: int | None,
-    limit: int,
-) -> sa.Select[Any]:
-    wanted: Mapping[str, Any] = {"state": state, "handler": handler, "queue": queue}
-    for name, value in wanted.items():
-        if value is not None:
-            select = select.where(table.c[name] == value)
-    if before is not None:
-        select = select.where(table.c.id < before)
-    return select.order_by(table.c.id.desc()).limit(limit)
+def reason(by: str | None, why: str, what: str = "cancelled") -> str:
+    """The sentence that is kept: who did it, and why. Without ``by`` it is who asks now."""
+    context = current()
+    who = by or getattr(context.principal, "id", "") or context.operation
+    return what + (f" by {who}" if who else "") + (f": {why}" if why else "")

@@ -43,6 +43,10 @@ class Look(NamedTuple):
     """Earliest time of a delayed message."""
     lease_until: float | None
     """Earliest end of a lease."""
+    server_at: float | None = None
+    """The server's clock; None where it is that of this machine."""
+    paused: frozenset[str] = frozenset()
+    """Queues of which nothing is claimed."""
 
 
 class Expired(NamedTuple):
@@ -51,20 +55,36 @@ class Expired(NamedTuple):
     id: int
     fence: int
     crashes: int
-    cancel: bool
+    cancel: str | None
+    """Who wants it stopped and why, if anybody does."""
+    queue: str = ""
 
 
 class Keep(NamedTuple):
-    """How long finished messages are kept, in seconds."""
+    """How long finished messages are kept, in seconds; ``queues`` differ."""
 
     done_s: float
     dead_s: float
+    cancelled_s: float | None = None
+    """Default: as long as done ones."""
+    queues: Mapping[str, Keep] | None = None
+
+    def seconds(self, queue: str, state: str) -> float:
+        """For one message."""
+        said = self.queues.get(queue, self) if self.queues else self
+        if state == "cancelled" and said.cancelled_s is not None:
+            return said.cancelled_s
+        return said.dead_s if state == "dead" else said.done_s
+
+
+USUAL_KEEP = Keep(done_s=7 * 86_400.0, dead_s=90 * 86_400.0, cancelled_s=7 * 86_400.0)
+"""Dead letters wait so long for somebody to look at them, unless they are told to wait longer."""
 
 
 class QueueBackend(ABC):
     """See the module's docstring for the guarantees; :class:`Inbox` is the other half.
 
-    It has twelve methods, one per kind of statement: each is a round trip that the worker counts on.
+    It has fourteen methods, one per kind of statement: each is a round trip that the worker counts on.
     """
 
     insert_max: int = 1_000
@@ -107,13 +127,26 @@ class QueueBackend(ABC):
 
     @abstractmethod
     async def claim(self, tx: Tx, claim: Claim, worker: str, now: float, lease_until: float) -> list[Message]:
-        """Take ready messages of one lane, by priority, then id; their fence is raised."""
+        """Take ready messages of nobody's share of one lane, by priority, then id; their fence is raised. A queue
+        that was paused when this began gives none."""
+
+    @abstractmethod
+    async def claim_in_turn(
+        self, tx: Tx, claim: Claim, after: str, worker: str, now: float, lease_until: float
+    ) -> list[Message]:
+        """Like :meth:`claim` for a lane with shares: from those that follow the share ``after``, in a ring, equally
+        many of each (rounded down), and of each by priority, then id. In time proportional to the messages taken,
+        however many shares there are and however many messages stand in one."""
 
     @abstractmethod
     async def extend(
         self, tx: Tx, held: Sequence[tuple[int, int]], lease_until: float, progress: Mapping[int, str]
     ) -> Beat:
         """Heartbeat of ``(id, fence)`` pairs: prolongs their leases and keeps the progress given."""
+
+    @abstractmethod
+    async def asked_to_stop(self, reader: Reader, ids: Collection[int]) -> dict[int, str]:
+        """Which of these messages somebody wants stopped, with who and why; a read, by their ids."""
 
     @abstractmethod
     async def settle(self, tx: Tx, settlements: Sequence[Settlement], now: float, keep: Keep) -> set[int]:

@@ -1,4 +1,5 @@
-"""What a worker does beside its messages: prolong their leases, keep their progress, remove what has expired."""
+"""What a worker does beside its messages: prolong their leases, keep their progress, hear who is to stop, remove what
+has expired."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from tenfold._core.context import Context, Priority, enter
 from tenfold.queue import policy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tenfold._core.clock import Clock
     from tenfold.queue.queue import Queue
     from tenfold.queue.runs import Runs
@@ -22,47 +25,79 @@ PRUNE_PAUSE_S = 30.0
 PROGRESS_S = 1.0
 """Progress is kept at most so often, and a heartbeat that failed is tried again after so long."""
 
+LISTEN_S = 0.5
+"""How long a cancellation goes unheard at most where there are no hints. What runs for less is not asked about."""
+
 
 class Keeper:
-    """Two loops over the runs of one worker. What a heartbeat finds lost or cancelled is interrupted."""
+    """Four loops over the runs of one worker. What they find lost or cancelled is interrupted."""
 
     def __init__(self, queue: Queue, runs: Runs, clock: Clock, lease_s: float) -> None:
         self._queue = queue
         self._runs = runs
         self._clock = clock
         self._lease_s = lease_s
+        self._called = asyncio.Event()
+        self._end_calls: Callable[[], None] | None = None
         self.pruned = 0
 
     def start(self) -> list[asyncio.Task[None]]:
         """The loops, which run until they are cancelled."""
-        loops = {"keep": self._keep_leases, "prune": self._prune}
+        loops = {
+            "keep": self._keep_leases, "hear": self._hear_calls, "listen": self._listen, "prune": self._prune,
+        }  # fmt: skip
+        self._end_calls = self._queue.cancellations.listen(self._called.set)
         return [asyncio.create_task(loop(), name=f"tenfold-{name}") for name, loop in loops.items()]
+
+    def end(self) -> None:
+        """The loops have been cancelled."""
+        if self._end_calls is not None:
+            self._end_calls()
+            self._end_calls = None
 
     async def beat(self) -> None:
         """One heartbeat: prolong every lease, keep progress, hear of cancellations and lost leases."""
         runs = self._runs
-        held = [(run.message.id, run.message.fence) for run in runs.held.values()]
+        held = {run.message.id: run.message.fence for run in runs.held.values()}
         if not held:
             return
         progress, runs.progress = runs.progress, {}
-        until = self._clock.now() + self._lease_s
+        until = self._queue.now() + self._lease_s
         try:
             async with self._queue.database.tx() as tx:
-                beat = await self._queue.backend.extend(tx, held, until, progress)
+                beat = await self._queue.backend.extend(tx, list(held.items()), until, progress)
         except BaseException:
             runs.progress = progress | runs.progress
             raise
-        fences = dict(held)
-        for reason, ids in (("lost", beat.lost), ("cancelled", beat.cancelled)):
-            for id_ in ids:
-                run = runs.held.get(id_)
-                if run is not None and run.message.fence == fences[id_]:
-                    runs.interrupt(run, reason)
+        for id_ in beat.lost:
+            self._interrupt(id_, held[id_], "lost", "")
+        for id_, reason in beat.cancelled.items():
+            self._interrupt(id_, held[id_], "cancelled", reason)
+
+    async def hear(self, longer_than_s: float = 0.0) -> None:
+        """Ask who is to stop of those that have run for longer."""
+        since = self._clock.monotonic() - longer_than_s
+        held = {
+            run.message.id: run.message.fence
+            for run in self._runs.held.values()
+            if not run.stop and (longer_than_s == 0.0 or (run.begun_at is not None and run.begun_at <= since))
+        }
+        if not held:
+            return
+        reader = self._queue.database.read(consistency="strong")
+        asked = await self._queue.backend.asked_to_stop(reader, list(held))
+        for id_, reason in asked.items():
+            self._interrupt(id_, held[id_], "cancelled", reason)
+
+    def _interrupt(self, id_: int, fence: int, what: str, reason: str) -> None:
+        run = self._runs.held.get(id_)
+        if run is not None and run.message.fence == fence:
+            self._runs.interrupt(run, what, reason)
 
     async def prune(self) -> int:
         """Remove one small batch of what has expired; answers how many rows."""
         async with self._queue.database.tx() as tx:
-            pruned = await self._queue.backend.prune(tx, self._clock.now(), PRUNE_BATCH)
+            pruned = await self._queue.backend.prune(tx, self._queue.now(), PRUNE_BATCH)
         self.pruned += pruned
         return pruned
 
@@ -80,6 +115,25 @@ class Keeper:
                 due = begun + every_s
             except Exception as error:  # it stays due, and is tried again in a moment
                 log.warning("a heartbeat failed: %s", error, extra={"event": "queue.beat_failed"})
+
+    async def _hear_calls(self) -> None:
+        enter(Context(operation="queue.hear", priority=Priority.CRITICAL, own=True))
+        while True:
+            await self._called.wait()
+            self._called.clear()
+            await self._try_to_hear(0.0)
+
+    async def _listen(self) -> None:
+        enter(Context(operation="queue.hear", priority=Priority.CRITICAL, own=True))
+        while True:
+            await self._clock.sleep(LISTEN_S)
+            await self._try_to_hear(LISTEN_S)
+
+    async def _try_to_hear(self, longer_than_s: float) -> None:
+        try:
+            await self.hear(longer_than_s)
+        except Exception as error:  # the next one, or the next heartbeat, tells it again
+            log.warning("who is to stop was not heard: %s", error, extra={"event": "queue.hear_failed"})
 
     async def _prune(self) -> None:
         while True:

@@ -21,7 +21,9 @@ ERROR_MAX_CHARS = 4_000
 
 def done(message: Message, result: str | None = None, result_until: float | None = None) -> Settlement:
     """The run returned."""
-    return Settlement(message.id, message.fence, "done", 0.0, 0, None, result, result_until)
+    return Settlement(
+        message.id, message.fence, "done", 0.0, 0, None, result, result_until, queue=message.queue
+    )
 
 
 def parked(message: Message, reason: str) -> Settlement:
@@ -46,7 +48,7 @@ def moved(message: Message, lane: str) -> Settlement:
 
 def cancelled(message: Message, reason: str) -> Settlement:
     """Somebody cancelled it while it ran."""
-    return Settlement(message.id, message.fence, "cancelled", error=reason)
+    return Settlement(message.id, message.fence, "cancelled", error=reason, queue=message.queue)
 
 
 def failed(
@@ -62,7 +64,7 @@ def failed(
         return Settlement(message.id, message.fence, "retry", now + error.delay_s, 0, text)
     delay_s = retry.delay_s(message.failures + 1, random)
     if delay_s is None or isinstance(error, FlowError):
-        return Settlement(message.id, message.fence, "dead", 0.0, 1, text)
+        return Settlement(message.id, message.fence, "dead", 0.0, 1, text, queue=message.queue)
     return Settlement(message.id, message.fence, "retry", now + delay_s, 1, text)
 
 
@@ -82,14 +84,10 @@ def describe_error(error: BaseException) -> str:
 def crashed(expired: Expired) -> Settlement:
     """Its lease ran out: the worker died, or was silent for too long."""
     crashes = expired.crashes + 1
-    if expired.cancel:
-        return Settlement(
-            expired.id,
-            expired.fence,
-            "cancelled",
-            error="cancelled; its worker died before it could stop",
-            crashes=1,
-        )
+    id_, fence, queue = expired.id, expired.fence, expired.queue
+    if expired.cancel is not None:
+        reason = f"{expired.cancel}; its worker died before it could stop"
+        return Settlement(id_, fence, "cancelled", error=reason, crashes=1, queue=queue)
     if crashes >= CRASHES_MAX:
-        return Settlement(expired.id, expired.fence, "dead", error=QUARANTINED, crashes=1)
-    return Settlement(expired.id, expired.fence, "crash", crashes=1, suspect=crashes >= CRASHES_UNTIL_SUSPECT)
+        return Settlement(id_, fence, "dead", error=QUARANTINED, crashes=1, queue=queue)
+    return Settlement(id_, fence, "crash", crashes=1, suspect=crashes >= CRASHES_UNTIL_SUSPECT)

@@ -10,9 +10,10 @@ found without convicting those that merely ran beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
-from tenfold.queue.message import Claim
+from tenfold.queue.message import Claim, Message
 
 SUSPECT = "!"
 """Stands before the lane of a message whose worker died twice."""
@@ -22,6 +23,9 @@ CRASHES_MAX = 3
 
 FAST_S = 0.05
 """Messages that take less on average are claimed ahead of the free slots, others are not."""
+AHEAD_S, AHEAD_IN_TURN_S = 0.05, 0.01
+"""No more is claimed ahead than is worked off in this time. Where tenants take turns it is less, for who comes anew
+waits so long for its first turn."""
 
 POLL_MIN_S = 0.02
 
@@ -31,6 +35,8 @@ class Lane(NamedTuple):
 
     queue: str
     name: str
+    shared: bool = False
+    """Somebody has a share of its messages: they are claimed in turn."""
 
     @property
     def suspect(self) -> bool:
@@ -52,6 +58,7 @@ class Slots(NamedTuple):
     """Claimed, not started."""
     average_s: float
     """Moving average of the time a message takes."""
+    ahead_s: float = AHEAD_S
 
 
 def room(slots: Slots) -> int:
@@ -63,8 +70,11 @@ def room(slots: Slots) -> int:
     """
     free = slots.concurrency - slots.running - slots.waiting
     ahead = 0
-    if slots.average_s < FAST_S and slots.waiting <= slots.batch // 2:  # in large bites, not one by one
-        ahead = slots.batch - slots.waiting
+    if slots.average_s < FAST_S:
+        worked_off = slots.concurrency * slots.ahead_s / max(slots.average_s, 1e-6)
+        most = min(slots.batch, int(worked_off))
+        if slots.waiting <= most // 2:  # in large bites, not one by one
+            ahead = most - slots.waiting
     return max(0, min(max(free, ahead), slots.batch))
 
 
@@ -74,19 +84,22 @@ def shares(
     limits: Mapping[str, int],
     running: Mapping[str, int],
     *,
+    open_to: Mapping[str, int] | None = None,
     turn: int = 0,
     suspects_held: int = 0,
 ) -> list[Claim]:
     """Divide ``capacity`` among lanes with work, so that no busy lane starves another.
 
-    ``limits`` maps handlers to their concurrency limit, ``running`` to what all workers run of them now.
+    ``limits`` maps handlers to their concurrency limit, ``running`` to what all workers run of them now;
+    ``open_to`` maps limited queues to how many messages they may start.
     ``turn`` rotates who is first when there is less capacity than lanes. What a limited lane cannot use goes
     to the others.
     """
-    taken = dict(running)
+    taken, room_of = dict(running), dict(open_to or {})
 
     def allowed(lane: Lane) -> int:
         most = limits.get(lane.handler, taken.get(lane.handler, 0) + capacity) - taken.get(lane.handler, 0)
+        most = min(most, room_of.get(lane.queue, most))
         return min(most, 1 - suspects_held) if lane.suspect else most
 
     ordered = sorted(
@@ -100,8 +113,25 @@ def shares(
             claims.append(Claim(lane.queue, lane.name, count))
             left -= count
             taken[lane.handler] = taken.get(lane.handler, 0) + count
+            if lane.queue in room_of:
+                room_of[lane.queue] -= count
             suspects_held += lane.suspect
     return claims
+
+
+def in_turn(messages: Sequence[Message], after: str) -> list[Message]:
+    """The order in which messages of several shares start: one of each share, those that follow ``after`` first, then
+    again one of each. Of one share they stay in their order."""
+    lines: dict[str, list[Message]] = {}
+    for message in messages:
+        lines.setdefault(message.share, []).append(message)
+    ring = sorted(lines, key=lambda share: (share <= after, share))
+    return [m for row in zip_longest(*(lines[share] for share in ring)) for m in row if m is not None]
+
+
+def last_in_turn(messages: Iterable[Message], after: str) -> str:
+    """The share that was the last to have its turn."""
+    return max((m.share for m in messages), key=lambda share: (share <= after, share), default=after)
 
 
 def _rotated(lanes: list[Lane], turn: int) -> Sequence[Lane]:

@@ -6,14 +6,17 @@ exist if and only if it does. The notification after the commit only wakes; poll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from tenfold._core.clock import ManualClock
 from tenfold._core.context import current
 from tenfold._core.resolve import backend_class
 from tenfold.errors import DeclarationError, QueueError
+from tenfold.queue.calls import Calls
+from tenfold.queue.contract import USUAL_KEEP
 from tenfold.queue.message import PRIORITY_MAX, PRIORITY_MIN, Kind, NewMessage
 
 if TYPE_CHECKING:
@@ -21,8 +24,12 @@ if TYPE_CHECKING:
     from tenfold.db.contract import DatabaseBackend
     from tenfold.db.database import Database, Tx
     from tenfold.queue.contract import QueueBackend
+    from tenfold.queue.options import QueueOptions
 
 _BUFFER = "tenfold.queue"
+SHARE_MAX_CHARS = 255
+SKEW_MIN_S = 0.5
+"""A smaller difference to the database's clock may be the time that its answer took."""
 TOPIC = "queue"
 """Of the hints (see :meth:`DatabaseBackend.hint`)."""
 _encode = msgspec.json.Encoder().encode
@@ -71,42 +78,41 @@ class Queue:
         self.database = database
         self.clock = clock
         self.watcher: Watcher | None = None
-        self._listeners: list[Callable[[], None]] = []
-        self._end_hints: Callable[[], None] | None = None
+        self.options: Mapping[str, QueueOptions] = {}
+        """Of the queues of which something is said."""
+        self.keep = USUAL_KEEP
+        self.skew_s = 0.0
+        """How far the database's clock is ahead of this machine's, if that is worth speaking of."""
+        self._wakes = Calls(TOPIC, lambda: self.database.backend)
+        self.cancellations = Calls(f"{TOPIC}.cancel", lambda: self.database.backend)
+        """Given after a message that runs was asked to stop."""
+
+    def now(self) -> float:
+        """The time that counts between the processes of a fleet: the database's, seconds since the epoch."""
+        return self.clock.now() + self.skew_s
+
+    def heard(self, server_at: float | None) -> None:
+        """For the worker: what the database's clock says now. A clock that a test moves is the time itself."""
+        if server_at is None or isinstance(self.clock, ManualClock):
+            return
+        skew_s = server_at - self.clock.now()
+        self.skew_s = skew_s if abs(skew_s) >= SKEW_MIN_S else 0.0
 
     def on_wake(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` after each commit that put messages in, also other processes' where there are hints;
         returns the function that ends this."""
-        self._listeners.append(listener)
-        if self._end_hints is None:
-            self._end_hints = self.database.backend.on_hint(TOPIC, self._tell)
-
-        def end() -> None:
-            self._listeners.remove(listener)
-            if not self._listeners and self._end_hints is not None:
-                self._end_hints()
-                self._end_hints = None
-
-        return end
+        return self._wakes.listen(listener)
 
     def rebind(self, backend: QueueBackend, database: DatabaseBackend) -> None:
         """Go on in another database: ``backend`` speaks its SQL, ``database`` gives its hints."""
         self.backend = backend
-        if self._end_hints is not None:
-            self._end_hints()
-            self._end_hints = database.on_hint(TOPIC, self._tell)
+        self._wakes.moved(database)
+        self.cancellations.moved(database)
 
     def wake(self) -> None:
         """Tell the workers that there may be something to do: that of this process at once, the others by a hint
         where the database gives such. Not inside the transaction: what is not committed is not there."""
-        self._tell()
-        backend = self.database.backend
-        if backend.capabilities.listen:
-            backend.hint(TOPIC)
-
-    def _tell(self) -> None:
-        for listener in self._listeners:
-            listener()
+        self._wakes.give()
 
     def message(
         self,
@@ -124,8 +130,12 @@ class Queue:
     ) -> NewMessage:
         """A message of now, with the current context."""
         now = self.clock.now()
-        wire = current().to_wire()
+        context = current()
+        wire = context.to_wire()
         delayed = run_at is not None and run_at > now
+        share = context.tenant or ""
+        if (said := self.options.get(queue)) is not None:
+            lane, share = lane or said.lane, share if said.fair else ""
         return NewMessage(
             kind,
             handler,
@@ -140,6 +150,7 @@ class Queue:
             unique_key,
             event_id,
             "delayed" if delayed else "ready",
+            share and share.replace("\0", "")[:SHARE_MAX_CHARS],
         )
 
     def put(self, tx: Tx, message: NewMessage) -> Ticket:

@@ -40,7 +40,7 @@ class WorkerProcessDied(Exception):
 class Run:
     """One claimed message in this worker."""
 
-    __slots__ = ("begun_at", "causal", "context", "handler", "message", "recorded", "stop", "task")
+    __slots__ = ("begun_at", "causal", "context", "handler", "message", "reason", "recorded", "stop", "task")
 
     def __init__(self, message: Message, handler: Handler, context: JobContext, causal: str) -> None:
         self.message = message
@@ -53,6 +53,8 @@ class Run:
         """Monotonic; None until its first step."""
         self.stop = ""
         """Why it was told to stop: ``cancelled``, ``lost``, ``late`` or ``drain``."""
+        self.reason = "cancelled"
+        """Who told it so, and why."""
         self.recorded: Verdict | None = None
         """What became of it, when that is committed already, with its effect."""
 
@@ -92,7 +94,7 @@ class Runner:
             return stopped(run)
         except WorkerProcessDied as error:
             log.warning("%s", error)
-            return outcome.crashed(Expired(message.id, message.fence, message.crashes, cancel=False))
+            return outcome.crashed(Expired(message.id, message.fence, message.crashes, None, message.queue))
         except (Exception, SystemExit) as error:
             return self._failed(run, error)
 
@@ -244,5 +246,5 @@ def stopped(run: Run) -> Settlement | None:
     if run.stop == "lost":
         return None
     if run.stop == "cancelled":
-        return outcome.cancelled(run.message, "cancelled while it ran")
+        return outcome.cancelled(run.message, f"{run.reason}, while it ran")
     return outcome.released(run.message)

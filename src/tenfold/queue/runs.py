@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tenfold.queue import outcome, policy
@@ -35,7 +35,7 @@ class Observer(Protocol):
 class Runs:
     """See the module's docstring. ``changed`` is called when something has ended; ``blocking`` says whether it
     may have been in the way of other messages (a concurrency limit, a key). ``ended`` is called with the group of a
-    job that has an end, once that is committed."""
+    job that has an end, once that is committed. ``lanes`` are those of queues with a limit."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Runs:
         changed: Callable[[bool], None],
         observer: Observer | None,
         ended: Callable[[str], None] | None = None,
+        lanes: Mapping[str, str] | None = None,
     ) -> None:
         self._runner = runner
         self._handlers = handlers
@@ -54,6 +55,7 @@ class Runs:
         self._changed = changed
         self._observer = observer
         self._ended = ended
+        self._lanes = lanes or {}
         self._groups: dict[int, str] = {}
         """Of the messages whose end is not recorded yet."""
         self.held: dict[int, Run] = {}
@@ -91,8 +93,8 @@ class Runs:
             )
             self._post(outcome.parked(message, reason))
             return
-        if handler.lane and not message.lane:
-            self._post(outcome.moved(message, handler.lane))  # its limit is younger than the message
+        if not message.lane and (lane := handler.lane or self._lanes.get(message.queue)):
+            self._post(outcome.moved(message, lane))  # its limit is younger than the message
             return
         if (older := self.held.get(message.id)) is not None:
             self.interrupt(older, "lost")  # this process was stopped until its own lease ran out
@@ -108,12 +110,13 @@ class Runs:
                 self.running += 1
                 run.task = asyncio.create_task(self._run(run))
 
-    def interrupt(self, run: Run, reason: str) -> None:
-        """Tell a run to stop; one that has not begun is concluded here."""
+    def interrupt(self, run: Run, stop: str, reason: str = "") -> None:
+        """Tell a run to stop; one that has not begun is concluded here. ``reason`` is who wants it, and why."""
         if run.stop:
             return
-        run.stop = reason
-        if reason == "cancelled":
+        run.stop = stop
+        run.reason = reason or run.reason
+        if stop == "cancelled":
             run.context.mark_cancelled()
         if run.task is not None:
             run.task.cancel()
@@ -124,11 +127,14 @@ class Runs:
         if (settlement := stopped(run)) is not None:
             self._post(settlement)
 
-    def give_back_waiting(self) -> None:
-        """Release what was claimed and has not begun."""
+    def give_back_waiting(self, queues: Collection[str] | None = None) -> None:
+        """Release what was claimed and has not begun: all of it, or that of some queues."""
+        if queues is not None and not queues:
+            return
         for run in list(self.waiting):
-            self.interrupt(run, "drain")
-        self.waiting.clear()
+            if queues is None or run.message.queue in queues:
+                self.interrupt(run, "drain")
+                self.waiting.remove(run)
 
     def abandon(self) -> None:
         """Release what does not end although it was cancelled; its fence keeps it from committing."""

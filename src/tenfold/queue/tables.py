@@ -42,6 +42,8 @@ message = sa.Table(
     sa.Column("state", sa.String(12), nullable=False),
     sa.Column("queue", sa.String(64), nullable=False),
     sa.Column("lane", sa.String(255), nullable=False),
+    # Whose turn it is: the tenant in a fair queue, else nobody's.
+    sa.Column("share", sa.String(255), nullable=False, server_default=""),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("run_at", _seconds, nullable=False),
     sa.Column("created_at", _seconds, nullable=False),
@@ -63,19 +65,20 @@ message = sa.Table(
     sa.Column("worker", sa.String(128)),
     sa.Column("lease_until", _seconds),
     sa.Column("started_at", _seconds),
-    sa.Column("cancel", sa.Integer, nullable=False, server_default="0"),
+    # NULL, or the sentence of who wants it stopped, and why.
+    sa.Column("cancel", _text),
     sa.Column("progress", _text),
     sa.Column("error", _text),
     sqlite_autoincrement=True,  # an id is never used again: the archive and handles keep it
 )
 _c = message.c
-_partial("tenfold_message_ready", "state = 'ready'", _c.queue, _c.lane, _c.priority, _c.id)
+_partial("tenfold_message_ready", "state = 'ready'", _c.queue, _c.lane, _c.share, _c.priority, _c.id)
 _partial("tenfold_message_due", "state = 'delayed'", _c.run_at)
 # By the lease, not by the state: who settles messages by id must not be led to walk over all that run.
 _partial("tenfold_message_lease", "lease_until IS NOT NULL", _c.lease_until)
-_partial("tenfold_message_limited", "state = 'running' AND lane <> ''", _c.handler)
+_partial("tenfold_message_limited", "state = 'running' AND lane <> ''", _c.handler, _c.queue)
 _limited = next(index for index in message.indexes if index.name == "tenfold_message_limited")
-_limited.ddl_if(dialect=cast("Any", ("sqlite", "postgresql")))  # elsewhere it would be the same as the next
+_limited.ddl_if(dialect=cast("Any", ("sqlite", "postgresql")))  # elsewhere it would be much like the next
 _partial("tenfold_message_parked", "state = 'parked'", _c.handler)
 _partial("tenfold_message_line", "state = 'waiting'", _c.order_key, _c.id)
 _partial("tenfold_message_head", "head_key IS NOT NULL", _c.head_key, unique=True)
@@ -90,6 +93,7 @@ archive = sa.Table(
     sa.Column("state", sa.String(12), nullable=False),
     sa.Column("queue", sa.String(64), nullable=False),
     sa.Column("lane", sa.String(255), nullable=False),
+    sa.Column("share", sa.String(255), nullable=False, server_default=""),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("created_at", _seconds, nullable=False),
     sa.Column("started_at", _seconds),
@@ -129,7 +133,22 @@ schedule = sa.Table(
     sa.Column("spec", sa.String(255), nullable=False),
     sa.Column("next_at", _seconds, nullable=False),
     sa.Column("last_at", _seconds),
+    # Ticks that were not made because nobody was there for them, and the last time that happened.
+    sa.Column("missed", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("missed_at", _seconds),
 )
+
+queue = sa.Table(
+    "tenfold_queue",
+    framework,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("paused_at", _seconds),
+    # Who paused it, and why.
+    sa.Column("paused_by", _text),
+    # Of a queue with a rate: see guard/gcra.py. Microseconds on the database's clock.
+    sa.Column("tat_us", sa.BigInteger, nullable=False, server_default="0"),
+)
+"""Queues that are paused, were so once, or have a limit. All others are in the names of their messages only."""
 
 
 def _in_this_dialect(table: sa.Table, connection: sa.Connection, **_: Any) -> None:

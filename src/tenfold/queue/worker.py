@@ -20,8 +20,8 @@ from tenfold._core.context import Context, Priority, current, enter
 from tenfold.errors import DatabaseError, DeclarationError
 from tenfold.queue import policy
 from tenfold.queue.claimer import Claimed, Claimer, Source
-from tenfold.queue.contract import Keep
 from tenfold.queue.keeper import Keeper
+from tenfold.queue.options import retention
 from tenfold.queue.runner import Runner
 from tenfold.queue.runs import Observer, Runs
 
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Observer", "Source", "Worker"]
 
 log = logging.getLogger("tenfold.queue")
-
-DEAD_KEEP_S = 90 * 86_400.0
-"""Dead letters wait so long for somebody to look at them."""
 
 REFUSED_PAUSE_S = 0.5
 """After a turn that failed."""
@@ -79,13 +76,14 @@ class Worker:
         self._clock = clock
         self._executor = executor
         self._drain_s = drain_s
-        self._keep = Keep(settings.retention_s, max(settings.retention_s, DEAD_KEEP_S))
+        self._keep = queue.keep = retention(settings, queue.options)
         limits = {h.name: h.concurrency for h in handlers.values() if h.concurrency is not None}
         runner = Runner(queue, clock, self._keep, executor)
-        self.runs = Runs(runner, handlers, clock, settings.concurrency, self._changed, observer, ended)
+        lanes = {name: said.lane for name, said in queue.options.items() if said.limited}
+        self.runs = Runs(runner, handlers, clock, settings.concurrency, self._changed, observer, ended, lanes)
         self.keeper = Keeper(queue, self.runs, clock, settings.lease_s)
         self._claimer = Claimer(
-            queue, self.name, clock, self._keep, settings.lease_s, limits, queues, sources, self.runs.count
+            queue, self.name, self._keep, settings.lease_s, limits, queues, sources, self.runs.count
         )
         self._apart = False
         """Claims and settlements have a transaction each."""
@@ -109,6 +107,7 @@ class Worker:
 
     async def start(self) -> None:
         """Take up what is parked for handlers that exist now, then begin to work."""
+        await self._claimer.gates.open()
         await self.adopt()
         if self._executor is not None:
             await self._executor.start()
@@ -143,13 +142,14 @@ class Worker:
         for task in self._kept:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._kept, return_exceptions=True)
+        self.keeper.end()
         self._tasks, self._kept = [], []
 
     async def adopt(self) -> int:
         """Unpark the messages of handlers that exist in the code that is running; answers how many."""
         lanes = {name: handler.lane for name, handler in self.handlers.items()}
         async with self.queue.database.tx() as tx:
-            return await self.queue.backend.adopt(tx, lanes, self._clock.now())
+            return await self.queue.backend.adopt(tx, lanes, self.queue.now())
 
     def stats(self) -> dict[str, float]:
         """Counters since the start; ``running``, ``waiting`` and ``lag_s`` are of now (lag: how long the
@@ -162,7 +162,7 @@ class Worker:
 
     async def prove(self, tx: Tx, message: Message) -> bool:
         """Whether the lease of ``message`` is held, as ``tx`` sees it (and keeps it so)."""
-        until = self._clock.now() + self._settings.lease_s
+        until = self.queue.now() + self._settings.lease_s
         beat = await self.queue.backend.extend(tx, [(message.id, message.fence)], until, {})
         return not beat.lost
 
@@ -199,7 +199,9 @@ class Worker:
                 if settlements:
                     lost = await self._settle(tx, settlements)
                 if capacity:
-                    claimed = await self._claimer.claim(tx, capacity, self._suspects_held())
+                    claimed = await self._claimer.claim(
+                        tx, capacity, self._suspects_held(), free=self._free()
+                    )
         except BaseException:
             runs.outbox[:0] = settlements
             self._hungry = hungry
@@ -237,10 +239,13 @@ class Worker:
         try:
             look = guess or await self._claimer.look()
             if not self._claimer.worthwhile(look):
-                self._due_at = look.due_at
+                self._due_at = self._claimer.due(look)
+                self.runs.give_back_waiting(self._claimer.paused)
                 return 0
             async with self.queue.database.tx() as tx:
-                claimed = await self._claimer.claim(tx, capacity, self._suspects_held(), look)
+                claimed = await self._claimer.claim(
+                    tx, capacity, self._suspects_held(), look, free=self._free()
+                )
         except BaseException:
             self._hungry = True
             raise
@@ -249,17 +254,19 @@ class Worker:
     async def poll(self) -> None:
         """Look whether there is something to claim that nobody has told of."""
         look = await self._claimer.look()
-        self._hungry, self._due_at = self._claimer.worthwhile(look), look.due_at
+        self._hungry, self._due_at = self._claimer.worthwhile(look), self._claimer.due(look)
+        self.runs.give_back_waiting(self._claimer.paused)
         self._idle_polls += 1
 
     async def _settle(self, tx: Tx, settlements: Sequence[Settlement]) -> set[int]:
-        return await self.queue.backend.settle(tx, settlements, self._clock.now(), self._keep)
+        return await self.queue.backend.settle(tx, settlements, self.queue.now(), self._keep)
 
     def _accept(self, claimed: Claimed) -> int:
         self._hungry |= claimed.more
         self._due_at = claimed.due_at
         if claimed.messages:
             self._idle_polls = 0
+        self.runs.give_back_waiting(self._claimer.paused)
         self.runs.accept(claimed.messages, self, current().causal)
         return len(claimed.messages)
 
@@ -310,7 +317,7 @@ class Worker:
         return False
 
     def _poll_s(self) -> float:
-        now = self._clock.now()
+        now = self.queue.now()
         due = [at - now for at in (self._due_at, self._claimer.next_at()) if at is not None]
         return max(0.001, min([policy.next_poll_s(self._idle_polls, self._settings.poll_s), *due]))
 
@@ -320,10 +327,14 @@ class Worker:
 
     def _room(self) -> int:
         runs, settings = self.runs, self._settings
+        ahead_s = policy.AHEAD_IN_TURN_S if self._claimer.takes_turns else policy.AHEAD_S
         slots = policy.Slots(
-            settings.concurrency, settings.batch, runs.running, len(runs.waiting), runs.average_s
+            settings.concurrency, settings.batch, runs.running, len(runs.waiting), runs.average_s, ahead_s
         )
         return policy.room(slots)
+
+    def _free(self) -> int:
+        return max(0, self._settings.concurrency - self.runs.running - len(self.runs.waiting))
 
     def _suspects_held(self) -> int:
         return sum(run.message.lane.startswith(policy.SUSPECT) for run in self.runs.held.values())

@@ -12,6 +12,7 @@ from support.queues import add_effect, effects, rig
 from tenfold.db import Tx
 from tenfold.errors import NotFound, QueueError
 from tenfold.jobs import Job, Retry
+from tenfold.queue.admin import Filter
 from tenfold.queue.testing import captured, run_pending
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +47,7 @@ async def test_admin_counts_lists_retries_and_discards(tmp_path: Path) -> None:
         broken = False
         await admin.retry(ids[1])
         assert (await admin.show(ids[1])).attempts == 0
-        assert await admin.retry_dead() == 1
+        assert await admin.retry_all(Filter(state="dead")) == 1
         await run_pending(worker)
         assert await r.did() == ["1", "2"]
         with pytest.raises(QueueError, match="done"):
@@ -67,7 +68,7 @@ async def test_a_retried_unique_message_does_not_repeat_a_pending_one(tmp_path: 
         await job.enqueue(r.db)
         with pytest.raises(QueueError, match="pending"):
             await r.admin.retry(first.id)
-        assert await r.admin.retry_dead() == 0
+        assert await r.admin.retry_all(Filter(state="dead")) == 0
 
 
 async def test_a_retried_message_takes_its_place_in_its_key_again(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from support.queues import Rig, add_effect, rig
 from tenfold.db import Tx
 from tenfold.errors import RetryLater
 from tenfold.jobs import Job, Retry, current_job
+from tenfold.queue.admin import Filter
 from tenfold.queue.message import Message
 from tenfold.queue.testing import run_pending
 from tenfold.queue.worker import Worker
@@ -159,7 +160,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def somebody_retries_what_is_dead(self) -> None:
-        self.run(self.r.admin.retry_dead())
+        self.run(self.r.admin.retry_all(Filter(state="dead")))
 
     @invariant()
     def every_message_is_in_one_place_and_its_effect_fits_its_state(self) -> None:

@@ -84,7 +84,7 @@ def test_polls_slow_down_to_the_setting() -> None:
 
 
 def test_the_second_crash_makes_a_suspect_and_the_third_a_dead_letter() -> None:
-    fates = [outcome.crashed(Expired(1, 1, crashes, cancel=False)) for crashes in range(3)]
+    fates = [outcome.crashed(Expired(1, 1, crashes, cancel=None)) for crashes in range(3)]
     assert [f.verdict for f in fates] == ["crash", "crash", "dead"]
     assert [f.suspect for f in fates] == [False, True, False]
     assert "3 times" in (fates[2].error or "")

@@ -296,7 +296,7 @@ async def test_a_started_worker_finds_what_others_enqueued_by_polling(tmp_path: 
     async with rig(tmp_path, job, clock=SystemClock()) as r:
         worker = r.worker(settings={"poll_s": 0.05})
         await worker.start()
-        r.queue._listeners.clear()  # as if the commit had been another process's
+        r.queue._wakes._listeners.clear()  # as if the commit had been another process's
         async with asyncio.timeout(2):
             await job.enqueue(r.db)
             await ran.wait()

@@ -38,13 +38,13 @@ _FIELDS = """kind VARCHAR(8) PATH '$[0]', handler VARCHAR(255) PATH '$[1]', payl
     context LONGTEXT PATH '$[3]', queue VARCHAR(64) PATH '$[4]', lane VARCHAR(255) PATH '$[5]',
     priority INT PATH '$[6]', run_at DOUBLE PATH '$[7]', created_at DOUBLE PATH '$[8]',
     order_key VARCHAR(512) PATH '$[9]', unique_key VARCHAR(512) PATH '$[10]', event_id VARCHAR(64) PATH '$[11]',
-    state VARCHAR(12) PATH '$[12]'"""
-_PLAIN = "kind, handler, payload, context, queue, lane, priority, run_at, created_at, event_id, state"
+    state VARCHAR(12) PATH '$[12]', share VARCHAR(255) PATH '$[13]'"""
+_PLAIN = "kind, handler, payload, context, queue, lane, priority, run_at, created_at, event_id, state, share"
 _EACH = f"JSON_TABLE(:rows, '$[*]' COLUMNS (n FOR ORDINALITY, {_FIELDS})) j"
 
 INSERT_ONE = sa.text(f"""
 INSERT INTO tenfold_message ({_PLAIN})
-VALUES (:kind, :handler, :payload, :context, :queue, :lane, :priority, :run_at, :created_at, :event_id, :state)
+VALUES (:kind, :handler, :payload, :context, :queue, :lane, :priority, :run_at, :created_at, :event_id, :state, :share)
 """)
 INSERT_PLAIN = sa.text(
     f"INSERT INTO tenfold_message ({_PLAIN}) SELECT {_PLAIN} FROM {_EACH} ORDER BY n RETURNING id"
@@ -55,10 +55,10 @@ LAST_ID = sa.text("SELECT LAST_INSERT_ID()")
 _INSERT = f"""
 INSERT IGNORE INTO tenfold_message
   (kind, handler, payload, context, queue, lane, priority, run_at, created_at, order_key, head_key, unique_key,
-   pending_key, event_id, state)
+   pending_key, event_id, state, share)
 SELECT kind, handler, payload, context, queue, lane, priority, run_at, created_at, order_key,
        CASE WHEN behind THEN NULL ELSE order_key END, unique_key, unique_key, event_id,
-       CASE WHEN behind THEN 'waiting' ELSE state END
+       CASE WHEN behind THEN 'waiting' ELSE state END, share
 FROM (SELECT j.*, j.state = 'waiting' OR EXISTS
         (SELECT 1 FROM tenfold_message h FORCE INDEX (tenfold_message_head) WHERE h.head_key = j.order_key) AS behind
       FROM {_EACH}) placed
@@ -89,16 +89,19 @@ WHERE m.state = 'waiting'
 # ── looking ──
 
 # The lanes by a loose index scan: one seek per lane, however many messages stand in it. That is done only for a
-# DISTINCT that begins like the index, so state is named in it.
+# GROUP BY that begins like the index, so state is named in it.
 LOOK = sa.text("""
-SELECT queue, lane, NULL, NULL FROM
-  (SELECT DISTINCT state, queue, lane FROM tenfold_message FORCE INDEX (tenfold_message_ready) WHERE state = 'ready') lanes
+SELECT queue, lane, last <> '', NULL, NULL, NULL FROM
+  (SELECT queue, lane, max(share) AS last FROM tenfold_message FORCE INDEX (tenfold_message_ready)
+   WHERE state = 'ready' GROUP BY state, queue, lane) lanes
 UNION ALL
-SELECT NULL, NULL,
+SELECT NULL, NULL, NULL,
   (SELECT run_at FROM tenfold_message FORCE INDEX (tenfold_message_due) WHERE state = 'delayed'
    ORDER BY run_at LIMIT 1),
   (SELECT lease_until FROM tenfold_message FORCE INDEX (tenfold_message_lease) WHERE lease_until IS NOT NULL
-   ORDER BY lease_until LIMIT 1)
+   ORDER BY lease_until LIMIT 1),
+  (SELECT json_array(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1000000,
+                     (SELECT json_arrayagg(name) FROM tenfold_queue WHERE paused_at IS NOT NULL)))
 """)
 
 RUNNING = sa.text("""
@@ -118,7 +121,7 @@ UPDATE {_IDS} ON m.id = j.id SET m.state = 'ready', m.run_at = :now WHERE m.stat
 """)
 
 EXPIRED = sa.text(f"""
-SELECT id, fence, crashes, cancel FROM tenfold_message FORCE INDEX (tenfold_message_lease)
+SELECT id, fence, crashes, cancel, queue FROM tenfold_message FORCE INDEX (tenfold_message_lease)
 WHERE lease_until < :now AND state = 'running' ORDER BY lease_until LIMIT :limit {_SKIP}
 """)
 
@@ -126,10 +129,20 @@ WHERE lease_until < :now AND state = 'running' ORDER BY lease_until LIMIT :limit
 
 READY = sa.text(f"""
 SELECT id, fence + 1, kind, handler, payload, context, queue, lane, priority, run_at, created_at, failures, crashes,
-       order_key, event_id, progress
+       order_key, event_id, progress, share
 FROM tenfold_message FORCE INDEX (tenfold_message_ready)
-WHERE state = 'ready' AND queue = :queue AND lane = :lane ORDER BY priority, id LIMIT :count {_SKIP}
+WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share = :share
+  AND NOT EXISTS (SELECT 1 FROM tenfold_queue WHERE name = :queue AND paused_at IS NOT NULL)
+ORDER BY priority, id LIMIT :count {_SKIP}
 """)
+# The shares after the last one that had its turn, then those from the beginning: each by one seek.
+LATER, EARLIER = (
+    sa.text(f"""
+SELECT DISTINCT state, queue, lane, share FROM tenfold_message FORCE INDEX (tenfold_message_ready)
+WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share {side} :after ORDER BY share LIMIT :count
+""")
+    for side in (">", "<=")
+)
 CLAIM = sa.text(f"""
 UPDATE {_IDS} ON m.id = j.id
 SET m.state = 'running', m.fence = m.fence + 1, m.worker = :worker, m.lease_until = :lease_until,
@@ -150,14 +163,16 @@ UPDATE {_ITEMS.format(more="progress LONGTEXT PATH '$[3]'")}
 SET m.lease_until = :lease_until, m.progress = coalesce(j.progress, m.progress)
 """)
 
+ASKED_TO_STOP = sa.text(f"SELECT m.id, m.cancel FROM {_IDS} ON m.id = j.id WHERE m.cancel IS NOT NULL")
+
 _FINISHED = """failures INT PATH '$[3]', crashes INT PATH '$[4]', progress LONGTEXT PATH '$[5]',
     error LONGTEXT PATH '$[6]', result LONGTEXT PATH '$[7]', result_until DOUBLE PATH '$[8]',
     expires_at DOUBLE PATH '$[9]'"""
 ARCHIVE = sa.text(f"""
 INSERT INTO tenfold_message_archive
-  (id, kind, handler, state, queue, lane, priority, created_at, started_at, finished_at, payload, context,
+  (id, kind, handler, state, queue, lane, share, priority, created_at, started_at, finished_at, payload, context,
    order_key, unique_key, event_id, fence, failures, crashes, progress, error, result, result_until, expires_at)
-SELECT m.id, m.kind, m.handler, j.state, m.queue, m.lane, m.priority, m.created_at, m.started_at, :now,
+SELECT m.id, m.kind, m.handler, j.state, m.queue, m.lane, m.share, m.priority, m.created_at, m.started_at, :now,
        m.payload, m.context, m.order_key, m.unique_key, m.event_id, m.fence, m.failures + j.failures,
        m.crashes + j.crashes, coalesce(j.progress, m.progress), coalesce(j.error, m.error), j.result,
        j.result_until, j.expires_at

@@ -26,18 +26,18 @@ _COLUMNS = """
   CAST(:kind AS text[]), CAST(:handler AS text[]), CAST(:payload AS text[]), CAST(:context AS text[]),
   CAST(:queue AS text[]), CAST(:lane AS text[]), CAST(:priority AS integer[]), CAST(:run_at AS float8[]),
   CAST(:created_at AS float8[]), CAST(:order_key AS text[]), CAST(:unique_key AS text[]),
-  CAST(:event_id AS text[]), CAST(:state AS text[])
+  CAST(:event_id AS text[]), CAST(:state AS text[]), CAST(:share AS text[])
 """
 _NAMES = """kind, handler, payload, context, queue, lane, priority, run_at, created_at, order_key, unique_key,
-  event_id, state"""
+  event_id, state, share"""
 
 # The usual batch: many messages that differ in nothing but their payload and their time.
 INSERT_ALIKE = sa.text("""
 INSERT INTO tenfold_message
-  (kind, handler, payload, context, queue, lane, priority, run_at, created_at, event_id, state)
+  (kind, handler, payload, context, queue, lane, priority, run_at, created_at, event_id, state, share)
 SELECT CAST(:kind AS text), CAST(:handler AS text), r.payload, CAST(:context AS text), CAST(:queue AS text),
        CAST(:lane AS text), CAST(:priority AS integer), r.run_at, r.created_at, CAST(:event_id AS text),
-       CAST(:state AS text)
+       CAST(:state AS text), CAST(:share AS text)
 FROM unnest(CAST(:payload AS text[]), CAST(:run_at AS float8[]), CAST(:created_at AS float8[]))
   AS r(payload, run_at, created_at)
 RETURNING id
@@ -45,8 +45,9 @@ RETURNING id
 
 INSERT_ONE = sa.text("""
 INSERT INTO tenfold_message
-  (kind, handler, payload, context, queue, lane, priority, run_at, created_at, event_id, state)
-VALUES (:kind, :handler, :payload, :context, :queue, :lane, :priority, :run_at, :created_at, :event_id, :state)
+  (kind, handler, payload, context, queue, lane, priority, run_at, created_at, event_id, state, share)
+VALUES (:kind, :handler, :payload, :context, :queue, :lane, :priority, :run_at, :created_at, :event_id, :state,
+        :share)
 RETURNING id
 """)
 
@@ -55,10 +56,10 @@ def _insert(head: str) -> sa.TextClause:
     return sa.text(f"""
 INSERT INTO tenfold_message
   (kind, handler, payload, context, queue, lane, priority, run_at, created_at,
-   order_key, head_key, unique_key, pending_key, event_id, state)
+   order_key, head_key, unique_key, pending_key, event_id, state, share)
 SELECT kind, handler, payload, context, queue, lane, priority, run_at, created_at,
        order_key, CASE WHEN NOT behind THEN order_key END, unique_key, unique_key, event_id,
-       CASE WHEN behind THEN 'waiting' ELSE state END
+       CASE WHEN behind THEN 'waiting' ELSE state END, share
 FROM (SELECT r.*, r.state = 'waiting' OR {head} IS NOT NULL AS behind
       FROM unnest({_COLUMNS}) AS r({_NAMES})) AS placed
 ON CONFLICT DO NOTHING
@@ -95,8 +96,12 @@ WITH RECURSIVE lanes(q, l) AS (
     ORDER BY queue, lane LIMIT 1) AS n
 )
 SELECT ARRAY(SELECT q FROM lanes), ARRAY(SELECT l FROM lanes),
+       ARRAY(SELECT (SELECT share FROM tenfold_message WHERE state = 'ready' AND queue = q AND lane = l
+                     ORDER BY queue DESC, lane DESC, share DESC LIMIT 1) <> '' FROM lanes),
+       ARRAY(SELECT name FROM tenfold_queue WHERE paused_at IS NOT NULL),
        (SELECT run_at FROM tenfold_message WHERE state = 'delayed' ORDER BY run_at LIMIT 1),
-       (SELECT lease_until FROM tenfold_message WHERE lease_until IS NOT NULL ORDER BY lease_until LIMIT 1)
+       (SELECT lease_until FROM tenfold_message WHERE lease_until IS NOT NULL ORDER BY lease_until LIMIT 1),
+       CAST(extract(epoch FROM clock_timestamp()) AS float8)
 """)
 
 RUNNING = sa.text("""
@@ -117,24 +122,57 @@ WHERE id = ANY(CAST(:ids AS bigint[])) AND state = 'delayed'
 """)
 
 EXPIRED = sa.text("""
-SELECT id, fence, crashes, cancel FROM tenfold_message
+SELECT id, fence, crashes, cancel, queue FROM tenfold_message
 WHERE lease_until < :now AND state = 'running'
 ORDER BY lease_until LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
 """)
 
 # The claim need not be on the disk when the work begins: a server that forgets it in a crash hands the message out
 # again. What settles the message is later in the same log, so it never survives without its claim.
-CLAIM = sa.text("""
+_CLAIMED = """
+  AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM tenfold_queue WHERE name = :queue AND paused_at IS NOT NULL)
+RETURNING id, fence, kind, handler, payload, context, queue, lane, priority, run_at, created_at, failures,
+          crashes, order_key, event_id, progress, share
+"""
+_TAKE = """
 UPDATE tenfold_message
 SET state = 'running', fence = fence + 1, worker = :worker, lease_until = :lease_until, started_at = :now,
-    pending_key = NULL
+    pending_key = NULL"""
+
+CLAIM = sa.text(f"""{_TAKE}
 WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM tenfold_message WHERE state = 'ready' AND queue = :queue AND lane = :lane
-  ORDER BY priority, id LIMIT :count FOR NO KEY UPDATE SKIP LOCKED))
-  AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
-RETURNING id, fence, kind, handler, payload, context, queue, lane, priority, run_at, created_at, failures,
-          crashes, order_key, event_id, progress
-""")
+  SELECT ctid FROM tenfold_message WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share = ''
+  ORDER BY priority, id LIMIT :count FOR NO KEY UPDATE SKIP LOCKED)){_CLAIMED}""")
+
+# The shares after the last one that had its turn, then those from the beginning: one seek per share, and no more
+# shares than messages are asked for. Each gives as much of the claim as the others.
+_RING = """
+WITH RECURSIVE later(s, n) AS (
+  (SELECT share, 1 FROM tenfold_message
+   WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share > :after
+   ORDER BY queue, lane, share LIMIT 1)
+  UNION ALL
+  SELECT m.share, n + 1 FROM later, LATERAL (
+    SELECT share FROM tenfold_message WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share > s
+    ORDER BY queue, lane, share LIMIT 1) AS m WHERE n < :count
+), earlier(s, n) AS (
+  (SELECT share, 1 FROM tenfold_message
+   WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share <= :after
+   ORDER BY queue, lane, share LIMIT 1)
+  UNION ALL
+  SELECT m.share, n + 1 FROM earlier, LATERAL (
+    SELECT share FROM tenfold_message
+    WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share > s AND share <= :after
+    ORDER BY queue, lane, share LIMIT 1) AS m WHERE n < :count
+), ring AS MATERIALIZED (
+  SELECT s FROM (SELECT s FROM later UNION ALL SELECT s FROM earlier) AS every LIMIT :count
+)"""
+CLAIM_IN_TURN = sa.text(f"""{_RING}{_TAKE}
+WHERE ctid = ANY(ARRAY(
+  SELECT m.ctid FROM ring, LATERAL (
+    SELECT ctid FROM tenfold_message WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share = s
+    ORDER BY priority, id LIMIT (SELECT :count / count(*) FROM ring) FOR NO KEY UPDATE SKIP LOCKED) AS m)){_CLAIMED}""")
 
 EXTEND = sa.text("""
 UPDATE tenfold_message AS m SET lease_until = :lease_until, progress = coalesce(h.progress, m.progress)
@@ -143,7 +181,11 @@ WHERE m.id = ANY(CAST(:ids AS bigint[])) AND m.id = h.id AND m.fence = h.fence A
 RETURNING m.id, m.cancel
 """)
 
-_ARCHIVED = """id, kind, handler, state, queue, lane, priority, created_at, started_at, finished_at, payload, context,
+ASKED_TO_STOP = sa.text("""
+SELECT id, cancel FROM tenfold_message WHERE id = ANY(CAST(:ids AS bigint[])) AND cancel IS NOT NULL
+""")
+
+_ARCHIVED = """id, kind, handler, state, queue, lane, share, priority, created_at, started_at, finished_at, payload, context,
    order_key, unique_key, event_id, fence, failures, crashes, progress, error, result, result_until, expires_at"""
 
 # The usual end: nothing to say but that it is done, in the first run.
@@ -154,7 +196,7 @@ WITH gone AS (
   RETURNING m.*
 ), kept AS (
   INSERT INTO tenfold_message_archive ({_ARCHIVED})
-  SELECT id, kind, handler, 'done', queue, lane, priority, created_at, started_at, :now, payload, context,
+  SELECT id, kind, handler, 'done', queue, lane, share, priority, created_at, started_at, :now, payload, context,
          order_key, unique_key, event_id, fence, failures, crashes, progress, error, NULL, NULL, :expires_at
   FROM gone
 )
@@ -174,7 +216,7 @@ WITH gone AS (
             i.progress AS end_progress, i.error AS end_error, i.result, i.result_until, i.expires_at
 ), kept AS (
   INSERT INTO tenfold_message_archive ({_ARCHIVED})
-  SELECT id, kind, handler, end_state, queue, lane, priority, created_at, started_at, :now, payload, context,
+  SELECT id, kind, handler, end_state, queue, lane, share, priority, created_at, started_at, :now, payload, context,
          order_key, unique_key, event_id, fence, failures + end_failures, crashes + end_crashes,
          coalesce(end_progress, progress), coalesce(end_error, error), result, result_until, expires_at
   FROM gone

@@ -55,8 +55,7 @@ def by_priority(message: Message) -> tuple[int, int]:
 def finished(s: Settlement, now: float, keep: Keep) -> tuple[Any, ...]:
     """A settlement that ends the message: id, fence, state, failures, crashes, progress, error, result,
     result_until, expires_at."""
-    kept_s = keep.dead_s if s.verdict == "dead" else keep.done_s
-    expires_at = max(now + kept_s, s.result_until or 0.0)
+    expires_at = max(now + keep.seconds(s.queue, s.verdict), s.result_until or 0.0)
     return (
         s.id, s.fence, s.verdict, s.failures, s.crashes, s.progress, s.error, s.result, s.result_until, expires_at
     )  # fmt: skip

@@ -15,7 +15,7 @@ from tenfold.queue.contract import Expired, Inbox, Keep, QueueBackend, Stored
 from tenfold.queue.message import Beat, Claim, Message, NewMessage, Settlement
 
 if TYPE_CHECKING:
-    from tenfold.db.database import Tx
+    from tenfold.db.database import Reader, Tx
 
 KEYS, LIMITS = "keys", "limits"
 """What is locked by names: order keys, and handlers with a concurrency limit."""
@@ -82,7 +82,7 @@ class SqlQueue(QueueBackend, Inbox):
 
     async def expired(self, tx: Tx, now: float, limit: int) -> list[Expired]:
         rows = await tx.all(self.sql.EXPIRED, tuple, now=now, limit=limit)
-        return [Expired(id_, fence, crashes, bool(cancel)) for id_, fence, crashes, cancel in rows]
+        return [Expired._make(row) for row in rows]
 
     # ── moving ──
 
@@ -103,22 +103,41 @@ class SqlQueue(QueueBackend, Inbox):
             now=now,
             lease_until=lease_until,
         )
-        messages = [Message._make(row) for row in rows]
-        messages.sort(key=by_priority)
-        return messages
+        return _messages(rows)
+
+    async def claim_in_turn(
+        self, tx: Tx, claim: Claim, after: str, worker: str, now: float, lease_until: float
+    ) -> list[Message]:
+        rows = await tx.all(
+            self.sql.CLAIM_IN_TURN,
+            tuple,
+            queue=claim.queue,
+            lane=claim.lane,
+            count=claim.limit,
+            after=after,
+            worker=worker,
+            now=now,
+            lease_until=lease_until,
+        )
+        return _messages(rows)
 
     async def extend(
         self, tx: Tx, held: Sequence[tuple[int, int]], lease_until: float, progress: Mapping[int, str]
     ) -> Beat:
         rows = await self._extend(tx, sorted(held), lease_until, progress)
         kept = {id_ for id_, _ in rows}
-        return Beat(lost={id_ for id_, _ in held} - kept, cancelled={id_ for id_, cancel in rows if cancel})
+        return Beat(
+            lost={id_ for id_, _ in held} - kept, cancelled={id_: why for id_, why in rows if why is not None}
+        )
 
     @abstractmethod
     async def _extend(
         self, tx: Tx, held: Sequence[tuple[int, int]], lease_until: float, progress: Mapping[int, str]
     ) -> Sequence[tuple[Any, ...]]:
-        """Id, and whether it is to stop, of each message that is held still."""
+        """Id, and who wants it stopped and why, of each message that is held still."""
+
+    async def asked_to_stop(self, reader: Reader, ids: Collection[int]) -> dict[int, str]:
+        return dict(await reader.all(self.sql.ASKED_TO_STOP, tuple, ids=self._list(ids)))
 
     # ── settling ──
 
@@ -187,6 +206,12 @@ class SqlQueue(QueueBackend, Inbox):
             self.sql.REMEMBER, subscription=subscription, event_id=event_id, expires_at=expires_at
         )
         return added == 1
+
+
+def _messages(rows: Sequence[tuple[Any, ...]]) -> list[Message]:
+    messages = [Message._make(row) for row in rows]
+    messages.sort(key=by_priority)
+    return messages
 
 
 def _by_id(settlement: Settlement) -> int:

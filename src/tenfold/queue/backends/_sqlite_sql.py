@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+# ruff: noqa: S608 - the parts that are put together here are all constants of this file
+
 INSERT = sa.text("""
 INSERT INTO tenfold_message
   (kind, handler, payload, context, queue, lane, priority, run_at, created_at,
-   order_key, head_key, unique_key, pending_key, event_id, state)
+   order_key, head_key, unique_key, pending_key, event_id, state, share)
 SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3, v ->> 4, v ->> 5, v ->> 6, v ->> 7, v ->> 8,
        v ->> 9, CASE WHEN NOT behind THEN v ->> 9 END, v ->> 10, v ->> 10, v ->> 11,
-       CASE WHEN behind THEN 'waiting' ELSE v ->> 12 END
+       CASE WHEN behind THEN 'waiting' ELSE v ->> 12 END, v ->> 13
 FROM (SELECT j.value AS v, j.value ->> 12 = 'waiting' OR EXISTS
         (SELECT 1 FROM tenfold_message h WHERE h.head_key = j.value ->> 9) AS behind
       FROM json_each(:rows) j)
@@ -50,7 +52,9 @@ WITH RECURSIVE queues(q) AS (
   SELECT q, (SELECT min(lane) FROM tenfold_message WHERE state = 'ready' AND queue = q AND lane > l)
   FROM lanes WHERE l IS NOT NULL
 )
-SELECT (SELECT json_group_array(json_array(q, l)) FROM lanes WHERE l IS NOT NULL),
+SELECT (SELECT json_group_array(json_array(q, l, (SELECT max(share) FROM tenfold_message
+          WHERE state = 'ready' AND queue = q AND lane = l) <> '')) FROM lanes WHERE l IS NOT NULL),
+       (SELECT json_group_array(name) FROM tenfold_queue WHERE paused_at IS NOT NULL),
        (SELECT min(run_at) FROM tenfold_message WHERE state = 'delayed'),
        (SELECT min(lease_until) FROM tenfold_message WHERE lease_until IS NOT NULL)
 """)
@@ -71,19 +75,49 @@ WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'delayed'
 """)
 
 EXPIRED = sa.text("""
-SELECT id, fence, crashes, cancel FROM tenfold_message
+SELECT id, fence, crashes, cancel, queue FROM tenfold_message
 WHERE lease_until < :now AND state = 'running' ORDER BY lease_until LIMIT :limit
 """)
 
-CLAIM = sa.text("""
+_TAKE = """
 UPDATE tenfold_message
 SET state = 'running', fence = fence + 1, worker = :worker, lease_until = :lease_until, started_at = :now,
-    pending_key = NULL
-WHERE id IN (SELECT id FROM tenfold_message WHERE state = 'ready' AND queue = :queue AND lane = :lane
-             ORDER BY priority, id LIMIT :count)
+    pending_key = NULL"""
+_CLAIMED = """
+  AND NOT EXISTS (SELECT 1 FROM tenfold_queue WHERE name = :queue AND paused_at IS NOT NULL)
 RETURNING id, fence, kind, handler, payload, context, queue, lane, priority, run_at, created_at, failures,
-          crashes, order_key, event_id, progress
-""")
+          crashes, order_key, event_id, progress, share
+"""
+CLAIM = sa.text(f"""{_TAKE}
+WHERE id IN (SELECT id FROM tenfold_message WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share = ''
+             ORDER BY priority, id LIMIT :count){_CLAIMED}""")
+
+# The shares after the last one that had its turn, then those from the beginning: one seek per share, and no more
+# shares than messages are asked for. Each gives as much of the claim as the others.
+CLAIM_IN_TURN = sa.text(f"""
+WITH RECURSIVE later(s, n) AS (
+  SELECT min(share), 1 FROM tenfold_message
+  WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share > :after
+  UNION ALL
+  SELECT (SELECT min(share) FROM tenfold_message
+          WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share > s), n + 1
+  FROM later WHERE s IS NOT NULL AND n < :count
+), earlier(s, n) AS (
+  SELECT min(share), 1 FROM tenfold_message
+  WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share <= :after
+  UNION ALL
+  SELECT (SELECT min(share) FROM tenfold_message
+          WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share > s AND share <= :after), n + 1
+  FROM earlier WHERE s IS NOT NULL AND n < :count
+), ring(s) AS MATERIALIZED (
+  SELECT s FROM (SELECT s FROM later WHERE s IS NOT NULL UNION ALL SELECT s FROM earlier WHERE s IS NOT NULL)
+  LIMIT :count
+){_TAKE}
+WHERE id IN (
+  SELECT j.value FROM ring CROSS JOIN json_each(
+    (SELECT json_group_array(id) FROM
+      (SELECT id FROM tenfold_message WHERE state = 'ready' AND queue = :queue AND lane = :lane AND share = s
+       ORDER BY priority, id LIMIT (SELECT :count / count(*) FROM ring)))) j){_CLAIMED}""")
 
 EXTEND = sa.text("""
 UPDATE tenfold_message AS m SET lease_until = :lease_until, progress = coalesce(j.value ->> 2, m.progress)
@@ -92,11 +126,15 @@ WHERE m.id = j.value ->> 0 AND m.fence = j.value ->> 1 AND m.state = 'running'
 RETURNING id, cancel
 """)
 
+ASKED_TO_STOP = sa.text("""
+SELECT id, cancel FROM tenfold_message WHERE id IN (SELECT value FROM json_each(:ids)) AND cancel IS NOT NULL
+""")
+
 ARCHIVE = sa.text("""
 INSERT INTO tenfold_message_archive
-  (id, kind, handler, state, queue, lane, priority, created_at, started_at, finished_at, payload, context,
+  (id, kind, handler, state, queue, lane, share, priority, created_at, started_at, finished_at, payload, context,
    order_key, unique_key, event_id, fence, failures, crashes, progress, error, result, result_until, expires_at)
-SELECT m.id, m.kind, m.handler, j.value ->> 2, m.queue, m.lane, m.priority, m.created_at, m.started_at, :now,
+SELECT m.id, m.kind, m.handler, j.value ->> 2, m.queue, m.lane, m.share, m.priority, m.created_at, m.started_at, :now,
        m.payload, m.context, m.order_key, m.unique_key, m.event_id, m.fence, m.failures + (j.value ->> 3),
        m.crashes + (j.value ->> 4), coalesce(j.value ->> 5, m.progress), coalesce(j.value ->> 6, m.error),
        j.value ->> 7, j.value ->> 8, j.value ->> 9

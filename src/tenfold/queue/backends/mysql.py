@@ -32,9 +32,13 @@ SPACES = {KEYS: 0, LIMITS: 1024}
 BUCKETS = 1024
 """Names are held by buckets; two names of one bucket wait for each other for the length of a transaction."""
 
+TURNS = 8
+"""Shares that one claim takes messages from: each is a statement, for there is no LATERAL."""
+
 _encode = msgspec.json.Encoder().encode
 _PLAIN = (
     "kind", "handler", "payload", "context", "queue", "lane", "priority", "run_at", "created_at", "event_id", "state",
+    "share",
 )  # fmt: skip
 
 
@@ -87,8 +91,10 @@ class Backend(SqlQueue):
     # ── looking ──
 
     async def look(self, reader: Reader) -> Look:
-        *lanes, (_, _, due_at, lease_until) = await reader.all(sql.LOOK, tuple)
-        return Look([Lane(queue, lane) for queue, lane, _, _ in lanes], due_at, lease_until)
+        *lanes, (_, _, _, due_at, lease_until, more) = await reader.all(sql.LOOK, tuple)
+        server_at, paused = msgspec.json.decode(more)
+        found = [Lane(queue, lane, bool(shared)) for queue, lane, shared, *_ in lanes]
+        return Look(found, due_at, lease_until, float(server_at), frozenset(paused or ()))
 
     # ── moving ──
 
@@ -97,7 +103,28 @@ class Backend(SqlQueue):
         return await tx.execute(sql.WAKE_DUE, ids=self._ids(due)) if due else 0
 
     async def claim(self, tx: Tx, claim: Claim, worker: str, now: float, lease_until: float) -> list[Message]:
-        rows = await tx.all(sql.READY, tuple, queue=claim.queue, lane=claim.lane, count=claim.limit)
+        return await self._claim_share(tx, claim, "", worker, now, lease_until)
+
+    async def claim_in_turn(
+        self, tx: Tx, claim: Claim, after: str, worker: str, now: float, lease_until: float
+    ) -> list[Message]:
+        most = min(claim.limit, TURNS)
+        where = {"queue": claim.queue, "lane": claim.lane, "after": after}
+        ring = await tx.all(sql.LATER, tuple, **where, count=most)
+        if len(ring) < most:
+            ring = [*ring, *await tx.all(sql.EARLIER, tuple, **where, count=most - len(ring))]
+        messages: list[Message] = []
+        for _, _, _, share in ring:
+            part = claim._replace(limit=claim.limit // len(ring))
+            messages += await self._claim_share(tx, part, share, worker, now, lease_until)
+        return messages
+
+    async def _claim_share(
+        self, tx: Tx, claim: Claim, share: str, worker: str, now: float, lease_until: float
+    ) -> list[Message]:
+        rows = await tx.all(
+            sql.READY, tuple, queue=claim.queue, lane=claim.lane, share=share, count=claim.limit
+        )
         if rows:
             await tx.execute(sql.CLAIM, ids=self._ids(rows), worker=worker, now=now, lease_until=lease_until)
         return [Message._make(row) for row in rows]

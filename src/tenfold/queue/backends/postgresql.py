@@ -32,7 +32,7 @@ BUCKETS = 1024
 
 _INSERTED = (
     "kind", "handler", "payload", "context", "queue", "lane", "priority", "run_at", "created_at", "order_key",
-    "unique_key", "event_id", "state",
+    "unique_key", "event_id", "state", "share",
 )  # fmt: skip
 _FINISHED = (
     "ids", "fences", "states", "failures", "crashes", "progress", "errors", "results", "result_until", "expires_at",
@@ -40,7 +40,7 @@ _FINISHED = (
 _RETURNED = (
     "ids", "fences", "states", "run_at", "failures", "crashes", "errors", "progress", "suspect", "lanes",
 )  # fmt: skip
-_ALIKE = ("kind", "handler", "context", "queue", "lane", "priority", "event_id", "state")
+_ALIKE = ("kind", "handler", "context", "queue", "lane", "priority", "event_id", "state", "share")
 
 
 class Backend(SqlQueue):
@@ -88,8 +88,9 @@ class Backend(SqlQueue):
     # ── looking ──
 
     async def look(self, reader: Reader) -> Look:
-        queues, lanes, due_at, lease_until = await reader.one(sql.LOOK, tuple)
-        return Look([Lane(*lane) for lane in zip(queues, lanes, strict=True)], due_at, lease_until)
+        queues, lanes, shared, paused, due_at, lease_until, server_at = await reader.one(sql.LOOK, tuple)
+        found = [Lane(*lane) for lane in zip(queues, lanes, shared, strict=True)]
+        return Look(found, due_at, lease_until, server_at, frozenset(paused))
 
     # ── settling ──
 
@@ -109,8 +110,11 @@ class Backend(SqlQueue):
     async def _archive(
         self, tx: Tx, items: list[tuple[Any, ...]], now: float
     ) -> Sequence[tuple[int, str | None]]:
-        plain = [item for item in items if item[1:9] == _DONE_AT_ONCE]
-        rest = [item for item in items if item[1:9] != _DONE_AT_ONCE]
+        plain: list[tuple[Any, ...]] = []
+        rest: list[tuple[Any, ...]] = []
+        for item in items:
+            alike = item[1:9] == _DONE_AT_ONCE and (not plain or item[9] == plain[0][9])
+            (plain if alike else rest).append(item)
         gone: list[tuple[int, str | None]] = []
         if plain:
             ids = [item[0] for item in plain]
@@ -169,5 +173,6 @@ def _alike(rows: Sequence[NewMessage]) -> bool:
         and row.lane == first.lane
         and row.event_id == first.event_id
         and row.state == first.state
+        and row.share == first.share
         for row in rows
     )

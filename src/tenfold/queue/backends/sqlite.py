@@ -47,8 +47,9 @@ class Backend(SqlQueue):
     # ── looking ──
 
     async def look(self, reader: Reader) -> Look:
-        lanes, due_at, lease_until = await reader.one(sql.LOOK, tuple)
-        return Look([Lane(queue, lane) for queue, lane in msgspec.json.decode(lanes)], due_at, lease_until)
+        lanes, paused, due_at, lease_until = await reader.one(sql.LOOK, tuple)
+        found = [Lane(queue, lane, bool(shared)) for queue, lane, shared in msgspec.json.decode(lanes)]
+        return Look(found, due_at, lease_until, paused=frozenset(msgspec.json.decode(paused)))
 
     # ── settling ──
 
