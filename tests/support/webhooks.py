@@ -1,9 +1,12 @@
-"""An app with outgoing webhooks and a sender that does what the test says."""
+"""An app with outgoing webhooks, a sender that does what the test says, and a server that receives them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -74,3 +77,42 @@ class Rig:
         async with self.db.tx() as tx:
             for order in orders:
                 await self.placed.publish(tx, Placed(order), key=key)
+
+
+@dataclass
+class Receiver:
+    """Answers each request with the next of ``answers`` (the last one again and again)."""
+
+    answers: list[bytes] = field(default_factory=lambda: [b"HTTP/1.1 204 No Content\r\n\r\n"])
+    requests: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+
+    @contextlib.asynccontextmanager
+    async def running(self, **options: Any) -> AsyncGenerator[Receiver]:
+        server = await asyncio.start_server(self._talk, "127.0.0.1", 0, **options)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+                self.requests.append(head + await reader.readexactly(length))
+                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                if answer == b"HANG":
+                    await asyncio.sleep(60)
+                if answer == b"ENDLESS":
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
+                    while True:
+                        writer.write(b"x" * 65_536)
+                        await writer.drain()
+                writer.write(answer)
+                await writer.drain()
+                if not answer or b"close" in answer:
+                    break
+        writer.close()

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from tenfold.db.schema import framework, framework_part
 
 _seconds: sa.Double[float] = sa.Double()
-_long = sa.Text(1_000_000)
+_long = sa.Text().with_variant(sa.Text(16_777_215), "mysql", "mariadb")
 """MariaDB gives a plain TEXT 64 KiB."""
 
 endpoint = sa.Table(
