@@ -28,6 +28,7 @@ from tenfold.guard.rates import Limit, as_limit
 from tenfold.http.operation import UNSET, Operation, Policies, ResponseCache
 from tenfold.http.websocket import WebSocketOperation
 from tenfold.jobs.job import Job, Unique
+from tenfold.queue.options import QueueOptions
 from tenfold.queue.retry import Retry
 from tenfold.schedules.calendar import Missed
 from tenfold.schedules.schedule import Schedule
@@ -153,6 +154,7 @@ class Service:
         self.operations: list[Operation[..., Any]] = []
         self.jobs: list[Job[..., Any]] = []
         self.topics: list[Topic[Any]] = []
+        self.queues: list[QueueOptions] = []
         self.subscriptions: list[Subscription] = []
         self.schedules: list[Schedule] = []
         self.websockets: list[WebSocketOperation] = []
@@ -352,6 +354,25 @@ class Service:
 
         return declare
 
+    def queue(
+        self,
+        name: str,
+        *,
+        rate: str = "",
+        concurrency: int | None = None,
+        fair: bool = True,
+        keep: Mapping[Literal["done", "dead", "cancelled"], float] | None = None,
+    ) -> QueueOptions:
+        """Say something of a queue; all queues exist anyway. Each can be said differently under ``[queues.NAME]``.
+
+        ``rate`` bounds how many messages start ("100/minute", "100/minute burst 10"), ``concurrency`` how many run at a
+        time, both in the whole fleet. ``fair`` (default): its tenants take turns. ``keep`` says for how many seconds
+        finished messages are kept, by state.
+        """
+        options = QueueOptions(name, rate, concurrency, fair, {**keep} if keep else None)
+        self.queues.append(options)
+        return options
+
     def every(
         self,
         when: str | float | timedelta,
@@ -435,9 +456,14 @@ class Service:
 
         return declare
 
-    def webhooks(self, *topics: Topic[Any], patience: Patience | None = None) -> Webhooks:
+    def webhooks(
+        self, *topics: Topic[Any], path: str = "", auth: Any = UNSET, patience: Patience | None = None
+    ) -> Webhooks:
         """Send the events of ``topics`` to endpoints that are added at run time; see
-        :class:`~tenfold.webhooks.outgoing.Webhooks`. They are kept in the service's database."""
+        :class:`~tenfold.webhooks.outgoing.Webhooks`. They are kept in the service's database.
+
+        With a ``path``, operations below it manage them, for who passes ``auth``.
+        """
         from tenfold.webhooks.outgoing import Webhooks
         from tenfold.webhooks.policy import Patience
 
@@ -454,6 +480,10 @@ class Service:
         self.schedules += hooks.work.schedules
         self.start_hooks.append(hooks.start)
         self.webhooks_out.append(hooks)
+        if path:
+            from tenfold.webhooks import operations
+
+            operations.declare(self, hooks, path, auth)
         return hooks
 
     # ── lifecycle ──

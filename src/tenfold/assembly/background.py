@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from tenfold._core.lifecycle import Part
 from tenfold._core.text import nearest
 from tenfold.assembly.events import Events
+from tenfold.assembly.queues import queues_of
 from tenfold.errors import DeclarationError
 from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
 from tenfold.jobs.cpu import CpuPool
 from tenfold.queue.metrics import DepthMetrics, HandledMetrics
-from tenfold.queue.queue import Queues
 from tenfold.queue.worker import Worker
 from tenfold.schedules.ticker import Ticker
 
@@ -32,7 +32,7 @@ class Background:
         self._app = app
         self._telemetry = telemetry
         self._databases: dict[str, Database] = {d.name: d for d in app.databases}
-        self.queues = Queues(app.clock)
+        self.queues = queues_of(app)
         self.events = Events(app, telemetry, self.queues)
         self.handlers: dict[str, Handler] = {}
         self.workers: list[Worker] = []

@@ -112,9 +112,15 @@ class Handler:
         return await asyncio.to_thread(contained, self.fn, **kwargs)
 
 
-def plan_for(container: Container, fn: Callable[..., Any], where: str, database: Database | None) -> Plan:
+def plan_for(
+    container: Container,
+    fn: Callable[..., Any],
+    where: str,
+    database: Database | None,
+    given: frozenset[Any] = GIVEN,
+) -> Plan:
     """The dependencies of a handler; a sentence when it wants a transaction that its service cannot give."""
-    plan = container.plan(fn, given=GIVEN)
+    plan = container.plan(fn, given=given)
     if plan.uses(Tx) and database is None:
         raise DeclarationError(
             "it takes a Tx, but its service has no database.",

@@ -16,7 +16,7 @@ from tenfold._core.context import current
 from tenfold._core.resolve import backend_class
 from tenfold.errors import DeclarationError, QueueError
 from tenfold.queue.calls import Calls
-from tenfold.queue.contract import USUAL_KEEP
+from tenfold.queue.contract import USUAL_KEEP, Keep
 from tenfold.queue.message import PRIORITY_MAX, PRIORITY_MIN, Kind, NewMessage
 
 if TYPE_CHECKING:
@@ -73,14 +73,22 @@ class Ticket:
 class Queue:
     """See the module's docstring. One per database backend; declarations and the worker share it."""
 
-    def __init__(self, backend: QueueBackend, database: Database, clock: Clock) -> None:
+    def __init__(
+        self,
+        backend: QueueBackend,
+        database: Database,
+        clock: Clock,
+        options: Mapping[str, QueueOptions] | None = None,
+        keep: Keep = USUAL_KEEP,
+    ) -> None:
         self.backend = backend
         self.database = database
         self.clock = clock
-        self.watcher: Watcher | None = None
-        self.options: Mapping[str, QueueOptions] = {}
+        self.options = options or {}
         """Of the queues of which something is said."""
-        self.keep = USUAL_KEEP
+        self.keep = keep
+        """How long finished messages are kept."""
+        self.watcher: Watcher | None = None
         self.skew_s = 0.0
         """How far the database's clock is ahead of this machine's, if that is worth speaking of."""
         self._wakes = Calls(TOPIC, lambda: self.database.backend)
@@ -195,8 +203,14 @@ class Queue:
 class Queues:
     """The queues of an app: one per database backend, made when first asked for."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        options: Mapping[str, QueueOptions] | None = None,
+        keep: Keep = USUAL_KEEP,
+    ) -> None:
         self._clock = clock
+        self._options, self._keep = options, keep
         self._by_backend: dict[DatabaseBackend, Queue] = {}
 
     def of(self, database: Database) -> Queue:
@@ -204,7 +218,9 @@ class Queues:
         found = self._by_backend.get(database.backend)
         if found is None:
             made: QueueBackend = backend_class("queue", database.backend.url, where="database.url")()
-            found = self._by_backend[database.backend] = Queue(made, database, self._clock)
+            found = self._by_backend[database.backend] = Queue(
+                made, database, self._clock, self._options, self._keep
+            )
         return found
 
     def rebind(self, old: DatabaseBackend, new: DatabaseBackend) -> None:

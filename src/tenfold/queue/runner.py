@@ -63,7 +63,7 @@ class Runner:
     """See the module's docstring."""
 
     def __init__(self, queue: Queue, clock: Clock, keep: Keep, executor: Executor | None) -> None:
-        self._queue = queue
+        self.queue = queue
         self._clock = clock
         self.keep = keep
         self._executor = executor
@@ -204,15 +204,15 @@ class Runner:
         return await self._queues_inbox().remember(tx, run.handler.name, event_id, until)
 
     def _queues_inbox(self) -> Inbox:
-        backend = self._queue.backend
+        backend = self.queue.backend
         assert isinstance(backend, Inbox)
         return backend
 
     async def _acknowledge(self, tx: Tx, settlement: Settlement) -> bool:
         """Settle in ``tx`` when the message lies in its database; answers whether it does."""
-        if tx.database.backend is not self._queue.database.backend:
+        if tx.database.backend is not self.queue.database.backend:
             return False
-        if await self._queue.backend.settle(tx, (settlement,), self._clock.now(), self.keep):
+        if await self.queue.backend.settle(tx, (settlement,), self._clock.now(), self.keep):
             raise LeaseLost(f"message {settlement.id}: another worker holds it now")
         return True
 
