@@ -361,15 +361,15 @@ class Service:
         rate: str = "",
         concurrency: int | None = None,
         fair: bool = True,
-        keep: Mapping[Literal["done", "dead", "cancelled"], float] | None = None,
+        keep: Mapping[str, float] | None = None,
     ) -> QueueOptions:
         """Say something of a queue; all queues exist anyway. Each can be said differently under ``[queues.NAME]``.
 
         ``rate`` bounds how many messages start ("100/minute", "100/minute burst 10"), ``concurrency`` how many run at a
         time, both in the whole fleet. ``fair`` (default): its tenants take turns. ``keep`` says for how many seconds
-        finished messages are kept, by state.
+        finished messages are kept: ``{"done": …, "dead": …, "cancelled": …}``.
         """
-        options = QueueOptions(name, rate, concurrency, fair, {**keep} if keep else None)
+        options = QueueOptions(name, rate, concurrency, fair, keep)
         self.queues.append(options)
         return options
 

@@ -14,6 +14,7 @@ from tenfold._core.text import nearest
 from tenfold.errors import DeclarationError
 from tenfold.guard.rates import Window, parse
 from tenfold.queue.contract import USUAL_KEEP, Keep
+from tenfold.queue.message import FINISHED
 
 if TYPE_CHECKING:
     from tenfold._core.sections import QueueSettings, WorkerSettings
@@ -49,6 +50,12 @@ class QueueOptions:
                 f"its concurrency is {self.concurrency}, so nothing would ever run.",
                 where=where,
                 remedy=f"`tenfold queues pause {self.name}` stops it for a while.",
+            )
+        if unknown := [state for state in self.keep or () if state not in FINISHED]:
+            raise DeclarationError(
+                f"messages are not kept as {unknown[0]!r}.",
+                where=where,
+                remedy=f"Finished ones are {', '.join(FINISHED)}.",
             )
         _check_rate(self.rate, where)
 

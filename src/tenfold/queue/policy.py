@@ -72,7 +72,7 @@ def room(slots: Slots) -> int:
     ahead = 0
     if slots.average_s < FAST_S:
         worked_off = slots.concurrency * slots.ahead_s / max(slots.average_s, 1e-6)
-        most = min(slots.batch, int(worked_off))
+        most = int(min(slots.batch, worked_off))
         if slots.waiting <= most // 2:  # in large bites, not one by one
             ahead = most - slots.waiting
     return max(0, min(max(free, ahead), slots.batch))
