@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from tenfold._core.text import nearest
-from tenfold.db.plan import Plan, default_of
+from tenfold.db.blueprint import default_of
+from tenfold.db.plan import Plan
 from tenfold.errors import StatementError
 
 if TYPE_CHECKING:

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import Insert, Update, UpdateBase
 
-from tenfold._core.text import nearest
+from tenfold.db.blueprint import UNFIT, Blueprint, Misfit, Params, check_names, defaults_of, processed
 from tenfold.db.contract import Args
 from tenfold.db.decode import Column, Decoder, decoder
 from tenfold.db.pace import Pace
@@ -26,8 +25,6 @@ from tenfold.errors import StatementError, TransactionMisuse
 PLANS_MAX = 1000
 """Compiled statements kept; the least recently used one goes first."""
 _EXPANSIONS_MAX = 50
-
-Params = Mapping[str, Any]
 
 
 class Plan(Pace):
@@ -138,14 +135,6 @@ class Prepared(NamedTuple):
     """By parameter: what makes the driver's value of the caller's."""
 
 
-_UNFIT = (TypeError, ValueError, AttributeError, LookupError)
-"""What a type raises for a value that it cannot take."""
-
-
-class Misfit(Exception):
-    """The parameters differ in name from those that the generated expression was made for."""
-
-
 class PlanCache:
     """The plans of one backend. Used from the event loop only."""
 
@@ -173,7 +162,7 @@ class PlanCache:
         if prepared is not None:
             try:
                 return prepared.plan, prepared.bind(params, prepared.literals)
-            except (*_UNFIT, Misfit):
+            except (*UNFIT, Misfit):
                 pass  # another set of names than last time, or a mistake that is explained below
         names = tuple(sorted(params))
         prepared = self._variants.get(id(statement), {}).get(names)
@@ -190,10 +179,10 @@ class PlanCache:
         compiled, extracted = self._compile(statement, names)
         if compiled.is_ddl:
             return Plan(compiled.string, (), statement), ()
-        _check_names(compiled, params)
+        check_names(compiled, params)
         if compiled.post_compile_params:
             return self._expand(compiled, extracted, params)
-        blueprint: _Blueprint | None = getattr(compiled, "tenfold_blueprints", {}).get(names)
+        blueprint: Blueprint | None = getattr(compiled, "tenfold_blueprints", {}).get(names)
         if blueprint is None:
             blueprint = self._blueprint(compiled, statement, names)
         literals = blueprint.literals(compiled, extracted)
@@ -222,11 +211,11 @@ class PlanCache:
             raise StatementError(f"the statement cannot be compiled: {error}") from error
         return compiled, extracted
 
-    def _blueprint(self, compiled: Any, statement: Any, names: tuple[str, ...]) -> _Blueprint:
-        by_names: dict[tuple[str, ...], _Blueprint] = compiled.__dict__.setdefault("tenfold_blueprints", {})
+    def _blueprint(self, compiled: Any, statement: Any, names: tuple[str, ...]) -> Blueprint:
+        by_names: dict[tuple[str, ...], Blueprint] = compiled.__dict__.setdefault("tenfold_blueprints", {})
         known = next(iter(by_names.values()), None)
         plan = known.plan if known else self._plan(compiled.string, compiled, statement)
-        blueprint = by_names[names] = _Blueprint(plan, compiled, names)
+        blueprint = by_names[names] = Blueprint(plan, compiled, names)
         return blueprint
 
     def _plan(self, sql: str, compiled: Any, statement: Any) -> Plan:
@@ -249,7 +238,7 @@ class PlanCache:
     def _expand(self, compiled: Any, extracted: Any, params: Params) -> tuple[Plan, Args]:
         """``IN`` over a list: the SQL depends on the number of values, so each number has its own plan."""
         values = compiled.construct_params(params, extracted_parameters=extracted, escape_names=False)
-        for name, make in _defaults(compiled).items():
+        for name, make in defaults_of(compiled).items():
             values[name] = make(values)
         state = compiled._process_parameters_for_postcompile(values)
         plans: MutableMapping[str, Plan] = compiled.__dict__.setdefault(
@@ -260,7 +249,7 @@ class PlanCache:
             plan = plans[state.statement] = self._plan(state.statement, compiled, compiled.statement)
         values.update(state.additional_parameters)
         processors = {**compiled._bind_processors, **state.processors}
-        return plan, tuple(_processed(n, values[n], processors.get(n)) for n in state.positiontup or ())
+        return plan, tuple(processed(n, values[n], processors.get(n)) for n in state.positiontup or ())
 
     def _remember(self, statement: Any, names: tuple[str, ...], prepared: Prepared) -> None:
         key = id(statement)
@@ -295,137 +284,14 @@ class _Recent(OrderedDict[Any, Any]):
             self.popitem(last=False)
 
 
-class _Blueprint:
-    """What all statements with one cache key and one set of parameter names share."""
-
-    __slots__ = ("_literal_names", "_processors", "bind", "plan", "processors", "volatile")
-
-    def __init__(self, plan: Plan, compiled: Any, names: tuple[str, ...]) -> None:
-        self.plan = plan
-        self.volatile = False
-        """A value comes from a function that is called per execution (``bindparam(callable_=…)``)."""
-        self._processors: Mapping[str, Any] = compiled._bind_processors
-        self._literal_names: list[str] = []
-        self.processors: dict[str, Callable[[Any], Any]] = {}
-        self.bind = self._generate(compiled, frozenset(names))
-
-    def literals(self, compiled: Any, extracted: Any) -> Args:
-        """The processed values that are part of the statement at hand."""
-        if not self._literal_names:
-            return ()
-        values = _values(compiled, extracted)
-        return tuple(_processed(n, values[n], self._processors.get(n)) for n in self._literal_names)
-
-    def _generate(self, compiled: Any, given: frozenset[str]) -> Callable[[Params, Args], Args]:
-        binds = {name: bind for bind, name in compiled.bind_names.items()}
-        defaults = _defaults(compiled)
-        scope: dict[str, Any] = {"misfit": _misfit}
-        parts: list[str] = []
-        for i, name in enumerate(compiled.positiontup or ()):
-            bind = binds[name]
-            if name in defaults:
-                scope[f"d{i}"], part = defaults[name], f"d{i}(p)"
-            elif bind.key in given or name in given or bind.required:
-                key = bind.key if bind.key in given or bind.required else name
-                part = f"p[{key!r}]"
-                if (process := self._processors.get(name)) is not None:
-                    self.processors[key] = process
-            else:
-                self.volatile |= bind.callable is not None
-                parts.append(f"x[{len(self._literal_names)}]")
-                self._literal_names.append(name)
-                continue
-            if (process := self._processors.get(name)) is not None:
-                scope[f"c{i}"], part = process, f"c{i}({part})"
-            parts.append(part)
-        tuple_ = f"({', '.join(parts)}{',' if parts else ''})"
-        # Names come from the statement and enter as their repr; everything else is ours.
-        source = f"lambda p, x: {tuple_} if len(p) == {len(given)} else misfit()"
-        made: Callable[[Params, Args], Args] = eval(source, scope)  # noqa: S307
-        return made
-
-
-def _misfit() -> Args:
-    raise Misfit
-
-
 def _bound(prepared: Prepared, params: Params) -> tuple[Plan, Args]:
     """The slow way, on which a value that its type cannot take is told apart from a default that failed."""
     try:
         return prepared.plan, prepared.bind(params, prepared.literals)
-    except _UNFIT:
+    except UNFIT:
         for name, process in prepared.processors.items():
-            _processed(name, params[name], process)
+            processed(name, params[name], process)
         raise
-
-
-def _processed(name: str, value: Any, process: Callable[[Any], Any] | None) -> Any:
-    if process is None:
-        return value
-    try:
-        return process(value)
-    except _UNFIT as error:
-        raise StatementError(
-            f"the value for {name!r} is of type {type(value).__name__}, or of a form, that its column does not take."
-        ) from error
-
-
-def _values(compiled: Any, extracted: Any) -> Mapping[str, Any]:
-    return cast(
-        "Mapping[str, Any]",
-        compiled.construct_params(None, extracted_parameters=extracted, escape_names=False, _check=False),
-    )
-
-
-def _defaults(compiled: SQLCompiler) -> dict[str, Callable[[Params], Any]]:
-    """Bind names whose value the column's Python-side ``default`` or ``onupdate`` makes."""
-    inner = cast("Any", compiled)
-    if not inner.insert_prefetch and not inner.update_prefetch:
-        return {}
-    name_of: Callable[[Any], str] = inner._within_exec_param_key_getter
-    made = {name_of(column): default_of(column.default) for column in inner.insert_prefetch}
-    return made | {name_of(column): default_of(column.onupdate) for column in inner.update_prefetch}
-
-
-def default_of(default: Any) -> Callable[[Params], Any]:
-    """What makes a column's Python-side default from the other parameters of its row."""
-    if default is None:
-        return lambda _: None
-    if default.is_scalar:
-        value = default.arg
-        return lambda _: value
-    call = default.arg  # SQLAlchemy has wrapped it: it takes the execution context
-    return lambda params: call(_DefaultContext(params))
-
-
-class _DefaultContext:
-    """What a context-sensitive default may ask: the other parameters of the row."""
-
-    __slots__ = ("current_parameters",)
-
-    def __init__(self, params: Params) -> None:
-        self.current_parameters = params
-
-    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Params:
-        return self.current_parameters
-
-
-def _check_names(compiled: Any, params: Params) -> None:
-    known = {bind.key for bind in compiled.bind_names if not bind.unique} | set(compiled.bind_names.values())
-    required = {bind.key for bind in compiled.bind_names if bind.required}
-    missing = sorted(required - params.keys())
-    unknown = sorted(params.keys() - known)
-    if not missing and not unknown:
-        return
-    said = [
-        f"no value is given for {', '.join(map(repr, missing))}" if missing else "",
-        f"it has no parameter {', '.join(map(repr, unknown))}" if unknown else "",
-    ]
-    hint = nearest(unknown[0], missing or known) if unknown else ""
-    flat = " ".join(compiled.string.split())[:200]
-    raise StatementError(
-        f"the parameters do not fit: {'; '.join(filter(None, said))}.{hint} The statement: {flat}"
-    )
 
 
 def _inserts_one_row(statement: Any) -> bool:

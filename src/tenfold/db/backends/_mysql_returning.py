@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Delete, Insert, Update
 
+from tenfold.db.blueprint import Params
 from tenfold.db.contract import Args, Rows
-from tenfold.db.plan import Params, Plan, PlanCache
+from tenfold.db.plan import Plan, PlanCache
 from tenfold.errors import StatementError
 
 _KEYS = "tenfold_keys"
