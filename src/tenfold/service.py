@@ -30,7 +30,7 @@ from tenfold.http.websocket import WebSocketOperation
 from tenfold.jobs.job import Job, Unique
 from tenfold.queue.options import QueueOptions
 from tenfold.queue.retry import Retry
-from tenfold.schedules.calendar import Missed
+from tenfold.schedules.calendar import MISSED_MAX, Missed
 from tenfold.schedules.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -379,13 +379,15 @@ class Service:
         *,
         timezone: str = "UTC",
         missed: Missed = "once",
+        missed_max: int = MISSED_MAX,
+        queue: str = "default",
         retry: Retry | None = None,
         timeout: float | None = 300.0,
         name: str | None = None,
     ) -> Callable[[F], F]:
         """Run at every tick of a cron expression or an interval (seconds), once in the whole fleet.
 
-        ``missed`` and ``timezone`` are described in :class:`~tenfold.schedules.schedule.Schedule`; ``timeout`` is
+        ``missed``, ``missed_max`` and ``timezone`` are described in :class:`~tenfold.schedules.schedule.Schedule`; ``timeout`` is
         in seconds.
         """
 
@@ -396,6 +398,8 @@ class Service:
                 when,
                 timezone=timezone,
                 missed=missed,
+                missed_max=missed_max,
+                queue=queue,
                 retry=retry,
                 timeout=timeout,
                 name=name,
