@@ -1,0 +1,115 @@
+"""``tenfold webhooks``, as people type it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.webhooks import Receiver
+
+APP = """
+import sqlalchemy as sa
+from msgspec import Struct
+from tenfold import App, Service
+
+
+class Placed(Struct):
+    order: str
+
+
+orders = Service("orders")
+db = orders.database(sa.MetaData())
+placed = orders.topic("placed", Placed)
+hooks = orders.webhooks(placed)
+app = App("shop", [orders])
+"""
+
+SETTINGS = {"TENFOLD_WEBHOOKS_ALLOW": '["127.0.0.1"]'}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini" / "app.py").write_text(APP)
+    return tmp_path
+
+
+async def cli(folder: Path, *arguments: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tenfold", "webhooks", *arguments),
+        cwd=folder,
+        env={**os.environ, **SETTINGS},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    return process.returncode or 0, out.decode()
+
+
+async def prepare(folder: Path, url: str) -> str:
+    """An endpoint that is disabled and has missed one event."""
+    sys.path.insert(0, str(folder))
+    try:
+        from mini.app import Placed, app, db, hooks, placed  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop("mini.app", None)
+        sys.modules.pop("mini", None)
+    app.configure(None, environ=SETTINGS, app__data_dir=str(folder / "data"))
+    await app.start(worker=False)
+    async with db.tx() as tx:
+        made = await hooks.add(tx, url)
+    async with db.tx() as tx:
+        await hooks.disable(tx, made.endpoint.id, "3 attempts failed one after another.")
+    await app.stop()
+    await app.start(worker=True)
+    async with db.tx() as tx:
+        await placed.publish(tx, Placed("1"))
+    async with asyncio.timeout(10):
+        while not await hooks.log(made.endpoint.id):  # noqa: ASYNC110 - of a database
+            await asyncio.sleep(0.02)
+    await app.stop()
+    return str(made.endpoint.id)
+
+
+@pytest.mark.anyio
+async def test_a_dead_endpoint_is_found_tested_enabled_and_replayed(folder: Path) -> None:
+    async with Receiver(
+        [b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\noops", b"HTTP/1.1 204 Ok\r\n\r\n"]
+    ).running() as r:
+        id_ = await prepare(folder, f"http://127.0.0.1:{r.port}/hook")
+        status, out = await cli(folder)
+        assert status == 0, out
+        assert all(
+            word in out for word in (id_, "disabled", "orders", "3 attempts failed one after another.")
+        )
+        status, out = await cli(folder, "test", id_)
+        assert (status, "500: oops" in out) == (1, True)
+        status, out = await cli(folder, "test", id_)
+        assert (status, "204" in out) == (0, True)
+        status, out = await cli(folder, "replay", id_, "--since", "1h")
+        assert (status, "enable it first" in out) == (1, True)
+        assert "is enabled" in (await cli(folder, "enable", id_))[1]
+        status, out = await cli(folder, "replay", id_, "--since", "1h")
+        assert (status, "1 event will be delivered again." in out) == (0, True), out
+        status, out = await cli(folder, "log", id_)
+        assert "pending" in out
+
+
+@pytest.mark.anyio
+async def test_wrong_calls_are_explained(folder: Path) -> None:
+    await prepare(folder, "http://127.0.0.1:9/")
+    for arguments, status, said in (
+        (["test", "nobody"], 1, "There is no webhook endpoint 'nobody'"),
+        (["enable"], 2, "name at least one id"),
+        (["replay", "x", "--since", "yesterday"], 2, "'yesterday' is no time"),
+        (["replay", "x"], 2, "since"),
+    ):
+        found, out = await cli(folder, *arguments)
+        assert (found, said in out) == (status, True), out
+        assert "Traceback" not in out
