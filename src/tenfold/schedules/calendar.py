@@ -13,6 +13,7 @@ time zones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,12 @@ GRACE_S = 60.0
 CATCH_UP_MAX = 1_000
 """With ``missed="all"``, at most so many ticks are made at a time; the rest follow at the next look."""
 
+MISSED_MAX = 100_000
+"""With ``missed="all"``, at most so many missed ticks are made up for, the newest, unless declared otherwise."""
+
+COUNTED_MAX = 1_000
+"""Missed ticks that are not made are counted no further than this at a time."""
+
 _FOLD_MAX = timedelta(hours=3)
 """No zone has ever set its clock back by more at once (date-line moves aside, which repeat a whole day)."""
 
@@ -39,6 +46,11 @@ class Calendar(Protocol):
     @property
     def spec(self) -> str:
         """Text that changes when the rule does."""
+        ...
+
+    @property
+    def gap_s(self) -> float:
+        """No two ticks are closer than this."""
         ...
 
     def after(self, t: float) -> float:
@@ -61,6 +73,10 @@ class Interval:
     @property
     def spec(self) -> str:
         return f"every {self.seconds:g} s"
+
+    @property
+    def gap_s(self) -> float:
+        return self.seconds
 
     def after(self, t: float) -> float:
         tick = (t // self.seconds + 1) * self.seconds
@@ -104,6 +120,10 @@ class Cron:
     @property
     def spec(self) -> str:
         return f"{self.expression} {self.zone.key}"
+
+    @property
+    def gap_s(self) -> float:
+        return 60.0
 
     def after(self, t: float) -> float:
         wall = datetime.fromtimestamp(t, self.zone)
@@ -164,16 +184,20 @@ class Cron:
         return float(b)
 
 
-def due_ticks(calendar: Calendar, next_at: float, now: float, missed: Missed) -> tuple[list[float], float]:
+def due_ticks(
+    calendar: Calendar, next_at: float, now: float, missed: Missed, missed_max: int = MISSED_MAX
+) -> tuple[list[float], float]:
     """The ticks to make now and the next one to wait for, given the one waited for so far.
 
     ``skip`` makes only a tick that is late by less than :data:`GRACE_S`; ``once`` makes the newest of those
-    that are due; ``all`` makes every one, oldest first, at most :data:`CATCH_UP_MAX` at a time.
+    that are due; ``all`` makes every one of the newest ``missed_max``, oldest first, at most :data:`CATCH_UP_MAX` at
+    a time.
     """
     if next_at > now:
         return [], next_at
     if missed == "all":
         ticks: list[float] = []
+        next_at = _of_the_newest(calendar, next_at, now, missed_max)
         while next_at <= now and len(ticks) < CATCH_UP_MAX:
             ticks.append(next_at)
             next_at = calendar.after(next_at)
@@ -183,6 +207,33 @@ def due_ticks(calendar: Calendar, next_at: float, now: float, missed: Missed) ->
     if missed == "skip" and now - newest > GRACE_S:
         return [], following
     return [newest], following
+
+
+def passed_over(calendar: Calendar, waited_for: float, ticks: list[float], next_at: float) -> int:
+    """How many ticks before ``next_at`` were due and not made, counted up to :data:`COUNTED_MAX`."""
+    first_made = ticks[0] if ticks else next_at
+    count, tick = 0, waited_for
+    while tick < first_made and count < COUNTED_MAX:
+        count, tick = count + 1, calendar.after(tick)
+    return count
+
+
+def _of_the_newest(calendar: Calendar, first: float, now: float, most: int) -> float:
+    """The oldest of the ``most`` newest ticks of ``[first, now]``; ``first`` when there are not more."""
+    if (now - first) / calendar.gap_s < most:
+        return first
+    back = calendar.gap_s * most
+    while now - back > first and len(_between(calendar, now - back, now)) < most:
+        back *= 4
+    ticks = _between(calendar, max(now - back, math.nextafter(first, 0.0)), now)
+    return ticks[-most] if len(ticks) > most else ticks[0]
+
+
+def _between(calendar: Calendar, after: float, until: float) -> list[float]:
+    ticks: list[float] = []
+    while (after := calendar.after(after)) <= until:
+        ticks.append(after)
+    return ticks
 
 
 def _newest(calendar: Calendar, first: float, now: float) -> float:

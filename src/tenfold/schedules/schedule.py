@@ -14,7 +14,7 @@ from tenfold.db.database import Tx
 from tenfold.errors import DeclarationError, WrongArguments
 from tenfold.queue.handler import Handler, plan_for
 from tenfold.queue.retry import Retry
-from tenfold.schedules.calendar import Calendar, Cron, Interval, Missed
+from tenfold.schedules.calendar import MISSED_MAX, Calendar, Cron, Interval, Missed
 
 if TYPE_CHECKING:
     from tenfold._core.container import Container
@@ -40,7 +40,8 @@ class Schedule:
 
     Cron runs on the wall clock of ``timezone``; see :mod:`tenfold.schedules.calendar` for what happens when the
     clocks change. ``missed`` says what becomes of ticks that nobody was there for: ``once`` (default) runs the
-    newest of them, ``all`` runs each, ``skip`` runs none that is late by a minute or more.
+    newest of them, ``all`` runs each of the newest ``missed_max``, ``skip`` runs none that is late by a minute or more.
+    What is not run is counted: ``tenfold schedules list`` shows it.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Schedule:
         *,
         timezone: str = "UTC",
         missed: Missed = "once",
+        missed_max: int = MISSED_MAX,
         name: str | None = None,
         retry: Retry | None = None,
         timeout: float | None = 60.0,
@@ -61,11 +63,17 @@ class Schedule:
         self.name = f"{service}.{name or fn.__name__}"
         self.calendar = _calendar(when, timezone, f"{self.name}, {describe(fn)}")
         self.missed: Missed = missed
+        self.missed_max = missed_max
         self.retry = retry or Retry()
         self.timeout_s = timeout
         self.queue = queue
         if missed not in ("skip", "once", "all"):
             raise DeclarationError(f"missed is {missed!r}; it is 'skip', 'once' or 'all'.", where=self.name)
+
+        if missed_max < 1:
+            raise DeclarationError(
+                f"missed_max is {missed_max}.", where=self.name, remedy="missed='skip' makes up for none."
+            )
 
     def __repr__(self) -> str:
         return f"Schedule({self.name!r}, {self.calendar.spec!r})"

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from tenfold.errors import UniqueViolation
 from tenfold.queue.tables import schedule as table
-from tenfold.schedules.calendar import due_ticks
+from tenfold.schedules.calendar import due_ticks, passed_over
 
 if TYPE_CHECKING:
     from tenfold.db.database import Tx
@@ -33,7 +33,12 @@ _respec = (
 _move = (
     sa.update(table)
     .where(table.c.name == sa.bindparam("schedule"), table.c.next_at == sa.bindparam("old_at"))
-    .values(next_at=sa.bindparam("new_at"), last_at=sa.bindparam("done_at"))
+    .values(
+        next_at=sa.bindparam("new_at"),
+        last_at=sa.func.coalesce(sa.bindparam("done_at", type_=sa.Double), table.c.last_at),
+        missed=table.c.missed + sa.bindparam("passed"),
+        missed_at=sa.func.coalesce(sa.bindparam("passed_at", type_=sa.Double), table.c.missed_at),
+    )
 )
 
 LOOK_AGAIN_S = 60.0
@@ -62,20 +67,29 @@ class Ticker:
 
     async def _tick(self, tx: Tx, schedule: Schedule, now: float) -> float:
         waited_for = await self._waited_for(tx, schedule, now)
-        ticks, next_at = due_ticks(schedule.calendar, waited_for, now, schedule.missed)
+        ticks, next_at = due_ticks(schedule.calendar, waited_for, now, schedule.missed, schedule.missed_max)
         if next_at == waited_for:
             return next_at
+        passed = passed_over(schedule.calendar, waited_for, ticks, next_at)
         moved = await tx.execute(
             _move,
             schedule=schedule.name,
             old_at=waited_for,
             new_at=next_at,
             done_at=ticks[-1] if ticks else None,
+            passed=passed,
+            passed_at=now if passed else None,
         )
         if not moved:
             return now  # another instance was faster; look at its row in the next turn
-        if not ticks:
-            log.info("%s: missed ticks are skipped", schedule.name, extra={"event": "schedule.skipped"})
+        if passed:
+            log.warning(
+                "%s: nobody was there for %d ticks; they are not made (missed=%r)",
+                schedule.name,
+                passed,
+                schedule.missed,
+                extra={"event": "schedule.missed", "count": passed},
+            )
         self._queue.put_all(
             tx,
             [
@@ -98,7 +112,9 @@ class Ticker:
         if found is None:
             try:
                 async with tx.savepoint():
-                    await tx.execute(_insert, name=schedule.name, spec=spec, next_at=first, last_at=None)
+                    await tx.execute(
+                        _insert, name=schedule.name, spec=spec, next_at=first, last_at=None, missed=0
+                    )
             except UniqueViolation:
                 log.debug("%s was added by another instance", schedule.name)
             return first

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.errors import DeclarationError
-from tenfold.schedules.calendar import CATCH_UP_MAX, GRACE_S, Cron, Interval, due_ticks
+from tenfold.schedules.calendar import (
+    CATCH_UP_MAX,
+    COUNTED_MAX,
+    GRACE_S,
+    Cron,
+    Interval,
+    due_ticks,
+    passed_over,
+)
 
 
 def at(text: str, zone: str = "UTC", fold: int = 0) -> float:
@@ -163,3 +171,26 @@ def test_the_newest_tick_is_found_however_long_the_pause(pause: int, seconds: in
 
 def test_the_zone_is_utc_unless_said() -> None:
     assert datetime.fromtimestamp(Cron.parse("0 3 * * *").after(NOON), UTC).hour == 3
+
+
+def test_of_very_many_missed_ticks_the_newest_are_made_up_for() -> None:
+    now = NOON + 100 * 3600
+    assert due_ticks(HOURLY, NOON, now, "all", 3) == ([now - 7200, now - 3600, now], now + 3600)
+    assert due_ticks(Interval(1), NOON, now, "all", 2) == ([now - 1, now], now + 1)
+    assert due_ticks(HOURLY, NOON, NOON + 3600, "all", 3)[0] == [NOON, NOON + 3600]
+
+
+@given(st.integers(0, 400), st.integers(1, 50))
+def test_the_bound_takes_the_newest_of_all(hours: int, most: int) -> None:
+    now = NOON + hours * 3600 + 7
+    every, _ = due_ticks(HOURLY, NOON, now, "all")
+    assert due_ticks(HOURLY, NOON, now, "all", most)[0] == every[-most:]
+
+
+def test_what_is_passed_over_is_counted() -> None:
+    later = NOON + 5 * 3600 + 100
+    for missed, passed in (("once", 5), ("skip", 6), ("all", 0)):
+        ticks, following = due_ticks(HOURLY, NOON, later, missed)  # type: ignore[arg-type]
+        assert passed_over(HOURLY, NOON, ticks, following) == passed
+    ticks, following = due_ticks(Interval(1), NOON, NOON + 1e6, "once")
+    assert passed_over(Interval(1), NOON, ticks, following) == COUNTED_MAX

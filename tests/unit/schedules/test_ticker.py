@@ -14,6 +14,7 @@ from tenfold.db import Tx
 from tenfold.errors import DeclarationError
 from tenfold.queue.testing import run_pending
 from tenfold.schedules import Schedule, Tick, Ticker
+from tenfold.schedules.admin import schedules
 
 pytestmark = pytest.mark.anyio
 
@@ -133,3 +134,18 @@ async def test_a_parameter_nobody_provides_is_refused_at_start(tmp_path: Path) -
     with pytest.raises(DeclarationError, match="day"):
         async with rig(tmp_path, Schedule("s", wants, 60)):
             pass
+
+
+@pytest.mark.parametrize(("missed", "count"), [("once", 2), ("skip", 3), ("all", 0)])
+async def test_what_nobody_was_there_for_is_shown(tmp_path: Path, missed: Any, count: int) -> None:
+    schedule = Schedule("s", report, 3600, missed=missed)
+    async with rig(tmp_path, schedule) as r:
+        from_midnight(r)
+        await run_pending(r.worker())
+        r.clock.jump(3 * 3600 + 600)
+        await run_pending(r.worker())
+        (info,) = await schedules(r.db, [schedule])
+        assert (info.name, info.missed, info.policy) == ("s.report", count, missed)
+        assert info.next_at == r.clock.now() - 600 + 3600
+        assert info.last_at == (None if missed == "skip" else info.next_at - 3600)
+        assert info.missed_at == (r.clock.now() if count else None)
