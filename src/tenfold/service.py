@@ -24,6 +24,9 @@ from tenfold.errors import DeclarationError, Problem
 from tenfold.events.schema import Upcaster
 from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
+from tenfold.eventstore.aggregate import Aggregate, Decide
+from tenfold.eventstore.projection import BATCH, Mode, OnPoison, Projection
+from tenfold.eventstore.record import Event, Recorded
 from tenfold.guard.rates import Limit, as_limit
 from tenfold.http.operation import UNSET, Operation, Policies, ResponseCache
 from tenfold.http.websocket import WebSocketOperation
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+S = TypeVar("S")
+C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -157,6 +162,8 @@ class Service:
         self.queues: list[QueueOptions] = []
         self.subscriptions: list[Subscription] = []
         self.schedules: list[Schedule] = []
+        self.aggregates: list[Aggregate[Any, Any]] = []
+        self.projections: list[Projection] = []
         self.websockets: list[WebSocketOperation] = []
         self.webhooks_in: list[IncomingWebhook] = []
         self.webhooks_out: list[Webhooks] = []
@@ -489,6 +496,116 @@ class Service:
 
             operations.declare(self, hooks, path, auth)
         return hooks
+
+    # ── event sourcing ──
+
+    def aggregate(
+        self,
+        name: str,
+        *,
+        events: Sequence[type[Any] | Event[Any]],
+        state: type[S],
+        evolve: Callable[[S, Any], S],
+        decide: Decide[S, C] | None = None,
+        initial: Callable[[], S] | None = None,
+        snapshot_every: int | None = None,
+        revision: int = 1,
+        publish: Mapping[type[Any], Topic[Any] | tuple[Topic[Any], Callable[[Recorded[Any]], Any]]] | None = None,
+    ) -> Aggregate[S, C]:
+        """Entities whose state is what their events have made of them, kept in the service's database.
+
+        The options are described in :class:`~tenfold.eventstore.aggregate.Aggregate`.
+        """
+        aggregate: Aggregate[S, C] = Aggregate(
+            self.name,
+            name,
+            self._own_database(f"{self.name}.{name}"),
+            events=events,
+            state=state,
+            evolve=evolve,
+            decide=decide,
+            initial=initial,
+            snapshot_every=snapshot_every,
+            revision=revision,
+            publish=publish,
+        )
+        self.aggregates.append(aggregate)
+        return aggregate
+
+    def projection(
+        self,
+        *aggregates: Aggregate[Any, Any],
+        mode: Mode = "async",
+        tables: Sequence[sa.Table] = (),
+        name: str | None = None,
+        revision: int = 1,
+        batch: int = BATCH,
+        on_poison: OnPoison = "stop",
+    ) -> Callable[[F], F]:
+        """Fill ``tables`` of the service from the events of ``aggregates``: in the transaction that appends
+        (``mode="sync"``), or later and once (``"async"``).
+
+        The options are described in :class:`~tenfold.eventstore.projection.Projection`.
+        """
+
+        def declare(fn: F) -> F:
+            self.projections.append(
+                Projection(
+                    self.name,
+                    self._own_database(f"{self.name}.{name or fn.__name__}"),
+                    fn,
+                    aggregates,
+                    mode=mode,
+                    tables=tables,
+                    name=name,
+                    revision=revision,
+                    batch=batch,
+                    on_poison=on_poison,
+                )
+            )
+            return fn
+
+        return declare
+
+    def subscribe_all(
+        self,
+        *aggregates: Aggregate[Any, Any],
+        since: Literal["beginning", "now"] = "beginning",
+        name: str | None = None,
+        batch: int = BATCH,
+        on_poison: OnPoison = "stop",
+    ) -> Callable[[F], F]:
+        """Follow the events of ``aggregates``, or of all there are in the app, in their one order.
+
+        The function takes ``event: Recorded`` or ``events: list[Recorded]``. What it does through ``tx: Tx`` happens
+        once per event; what it does elsewhere, at least once. ``since`` says where it begins the first time.
+        """
+
+        def declare(fn: F) -> F:
+            self.projections.append(
+                Projection(
+                    self.name,
+                    self._own_database(f"{self.name}.{name or fn.__name__}"),
+                    fn,
+                    aggregates or None,
+                    name=name,
+                    batch=batch,
+                    on_poison=on_poison,
+                    from_now=since == "now",
+                )
+            )
+            return fn
+
+        return declare
+
+    def _own_database(self, where: str) -> Database:
+        if not self.databases:
+            raise DeclarationError(
+                "events are kept in the service's database, and it has none (yet).",
+                where=where,
+                remedy=f"Before it, write: db = {self.name.replace('-', '_')}.database(metadata).",
+            )
+        return self.databases[0]
 
     # ── lifecycle ──
 
