@@ -9,40 +9,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from support.orders_db import Order, add_order, count_orders, lines, order_by_id, orders, orders_in
+from support.orders_db import Order, add_order, count_orders, lines, orders, orders_in
 from tenfold import errors
-from tenfold.db import Database, Tx
+from tenfold.db import Database
 from tenfold.db.backends.sqlite import Backend
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_block_that_ends_commits_and_one_that_raises_leaves_nothing(db: Database) -> None:
+async def test_what_defines_a_table_changes_no_rows(db: Database) -> None:
     async with db.tx() as tx:
-        placed = await tx.one(add_order, Order, customer="kept")
-    with suppress(ZeroDivisionError):
-        async with db.tx() as tx:
-            await tx.one(add_order, Order, customer="lost")
-            raise ZeroDivisionError
-    assert await db.read().all(sa.select(orders), Order) == [placed]
-
-
-async def test_execute_counts_the_rows_it_changed(db: Database) -> None:
-    async with db.tx() as tx:
-        assert await tx.execute(sa.insert(orders), {"customer": "a"}) == 1
-        assert (
-            await tx.execute(
-                sa.insert(orders), [{"customer": "b", "total": 1}, {"customer": "c", "total": 2}]
-            )
-            == 2
-        )
-        assert await tx.execute(sa.insert(orders), []) == 0
-        assert await tx.execute(sa.update(orders).values(total=7).where(orders.c.total > 0)) == 2
-        raised = (
-            sa.update(orders).where(orders.c.customer == sa.bindparam("who")).values(total=sa.bindparam("to"))
-        )
-        assert await tx.execute(raised, [{"who": "a", "to": 1}, {"who": "nobody", "to": 1}]) == 1
-        assert await tx.execute(sa.delete(orders), {}) == 3
         assert await tx.execute(sa.text("CREATE TABLE extra (id INTEGER)")) == 0
 
 
@@ -104,78 +80,6 @@ async def test_a_deferred_foreign_key_fails_its_own_transaction_only(db: Databas
     assert await db.read().scalar(sa.select(sa.func.count()).select_from(lines)) == 1
 
 
-async def test_a_savepoint_that_raises_undoes_its_part_only(db: Database) -> None:
-    async with db.tx() as tx:
-        await tx.one(add_order, Order, customer="outer")
-        with suppress(errors.UniqueViolation):
-            async with tx.savepoint():
-                await tx.one(add_order, Order, customer="inner")
-                async with tx.savepoint():
-                    await tx.execute(sa.insert(orders), {"id": 1, "customer": "again"})
-        async with tx.savepoint():
-            await tx.one(add_order, Order, customer="second")
-    assert await db.read().all(sa.select(orders.c.customer), str) == ["outer", "second"]
-
-
-async def test_after_a_failed_statement_the_transaction_is_unusable_as_on_a_server(db: Database) -> None:
-    with pytest.raises(
-        errors.TransactionMisuse, match=r"failed before: a row of orders with the same id exists"
-    ):
-        async with db.tx() as tx:
-            await tx.execute(sa.insert(orders), {"id": 1, "customer": "a"})
-            with suppress(errors.UniqueViolation):
-                await tx.execute(sa.insert(orders), {"id": 1, "customer": "b"})
-            await tx.execute(sa.insert(orders), {"customer": "c"})
-    assert await orders_in(db) == 0
-
-
-async def test_a_swallowed_failure_does_not_commit(db: Database) -> None:
-    with pytest.raises(errors.TransactionMisuse, match="failed before"):
-        async with db.tx() as tx:
-            await tx.execute(sa.insert(orders), {"id": 1, "customer": "a"})
-            with suppress(errors.UniqueViolation):
-                await tx.execute(sa.insert(orders), {"id": 1, "customer": "b"})
-    assert await orders_in(db) == 0
-
-
-async def test_a_transaction_inside_a_transaction_is_refused(db: Database) -> None:
-    with pytest.raises(errors.TransactionMisuse, match="a transaction inside a transaction"):
-        async with db.tx(), db.tx():
-            pass
-    twin = Database("twin", db.metadata)
-    twin.bind(db.backend)
-    with pytest.raises(errors.TransactionMisuse, match=r"use tx\.savepoint"):
-        async with db.tx(), twin.tx():
-            pass
-    async with db.tx() as tx:  # the refusal left nothing behind
-        await tx.one(add_order, Order, customer="c")
-
-
-async def test_a_transaction_is_dead_after_its_block(db: Database) -> None:
-    async with db.tx() as tx:
-        await tx.one(add_order, Order, customer="c")
-    for use in (tx.scalar(count_orders), tx.execute(sa.delete(orders)), tx.one(order_by_id, Order, id=1)):
-        with pytest.raises(errors.TransactionMisuse, match="has ended"):
-            await use
-
-
-async def test_an_unused_transaction_never_takes_the_writer(db: Database) -> None:
-    async with db.tx(), asyncio.TaskGroup() as group:
-
-        async def other() -> None:
-            async with db.tx() as tx:
-                await tx.one(add_order, Order, customer="c")
-
-        group.create_task(other())
-    assert await orders_in(db) == 1
-
-
-async def test_siblings_of_one_transaction_take_turns(db: Database) -> None:
-    async with db.tx() as tx:
-        await asyncio.gather(*(tx.one(add_order, Order, customer=f"c{n}") for n in range(10)))
-    assert await orders_in(db) == 10
-
-
 async def test_waiting_for_the_writer_ends_with_a_sentence(tmp_path: Any) -> None:
     from support.orders_db import opened
 
@@ -224,75 +128,6 @@ async def test_transactions_get_the_writer_in_the_order_of_asking(db: Database) 
 # ── what other layers hang on to a transaction ──
 
 
-async def test_hooks_run_before_the_commit_and_inside_it(db: Database) -> None:
-    async def flush(tx: Tx) -> None:
-        await tx.execute(sa.insert(orders), [{"customer": c} for c in tx.state.pop("buffer")])
-
-    async with db.tx() as tx:
-        tx.state["buffer"] = ["a", "b"]
-        tx.before_commit(flush)
-    assert await orders_in(db) == 2
-
-    with pytest.raises(ZeroDivisionError):
-        async with db.tx() as tx:
-
-            async def fail(tx: Tx) -> None:
-                raise ZeroDivisionError
-
-            await tx.one(add_order, Order, customer="c")
-            tx.before_commit(fail)
-    assert await orders_in(db) == 2
-
-
-async def test_what_was_buffered_in_an_undone_savepoint_is_gone(db: Database) -> None:
-    async def flush(tx: Tx) -> None:
-        await tx.execute(sa.insert(orders), [{"customer": c} for c in tx.state.pop("buffer")])
-
-    def buffer(tx: Tx, name: str) -> None:
-        if "buffer" not in tx.state:
-            tx.before_commit(flush)
-        tx.state.setdefault("buffer", []).append(name)
-
-    committed: list[str] = []
-    async with db.tx() as tx:
-        buffer(tx, "outer")
-        with suppress(ZeroDivisionError):
-            async with tx.savepoint():
-                buffer(tx, "undone")
-                tx.on_commit(lambda: committed.append("undone"))
-                tx.invalidate("undone")
-                raise ZeroDivisionError
-        async with tx.savepoint():
-            buffer(tx, "kept")
-            tx.on_commit(lambda: committed.append("kept"))
-        buffer(tx, "last")
-    assert await db.read().all(sa.select(orders.c.customer), str) == ["outer", "kept", "last"]
-    assert committed == ["kept"]
-
-
-async def test_listeners_hear_of_invalidations_after_the_commit_and_before_the_caller_goes_on(
-    db: Database,
-) -> None:
-    heard: list[Any] = []
-    db.on_announce(lambda tags: heard.append(("announced", sorted(tags))))
-    db.on_invalidate(lambda tags: heard.append(("invalidated", sorted(tags))))
-    async with db.tx() as tx:
-        await tx.one(add_order, Order, customer="c")
-        tx.invalidate("orders", "order:1")
-        tx.on_commit(lambda: heard.append("woken"))
-    heard.append("acknowledged")
-    tags = ["order:1", "orders"]
-    assert heard == [("announced", tags), ("invalidated", tags), "woken", "acknowledged"]
-
-    heard.clear()
-    with suppress(ZeroDivisionError):
-        async with db.tx() as tx:
-            tx.invalidate("orders")
-            tx.on_commit(lambda: heard.append("woken"))
-            raise ZeroDivisionError
-    assert heard == []
-
-
 async def test_a_failing_listener_does_not_undo_a_commit(
     db: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -307,23 +142,6 @@ async def test_a_failing_listener_does_not_undo_a_commit(
     assert await orders_in(db) == 1
     assert "failed to invalidate ['orders']" in caplog.text
     assert "the commit stands" in caplog.text
-
-
-async def test_transact_tries_again_after_a_collision(db: Database) -> None:
-    tries: list[int] = []
-
-    async def work(tx: Tx) -> str:
-        await tx.one(add_order, Order, customer="c")
-        tries.append(1)
-        if len(tries) < 3:
-            raise errors.SerializationFailure("collided")
-        return "done"
-
-    assert await db.transact(work) == "done"
-    assert await orders_in(db) == 1
-    tries.clear()
-    with pytest.raises(errors.SerializationFailure):
-        await db.transact(work, attempts=2)
 
 
 async def test_a_stream_left_open_does_not_keep_the_transaction_from_ending(db: Database) -> None:
