@@ -14,7 +14,7 @@ from tenfold._core.clock import SystemClock
 from tenfold._core.resolve import backend_class
 from tenfold._core.sections import EventsSettings
 from tenfold.conformance.kit import PATIENCE_S, Conformance
-from tenfold.errors import BrokerUnavailable
+from tenfold.errors import BrokerUnavailable, PublishFailed
 from tenfold.events.contract import Broker, Capabilities, Consumer, Feed, Incoming, Outgoing
 from tenfold.events.envelope import JSON
 
@@ -108,6 +108,24 @@ class Subscriber:
             )
         return list(found.values())
 
+    async def take_until(self, n: int, *, timeout_s: float = PATIENCE_S) -> list[Incoming]:
+        """Fetch and acknowledge until the event with this number has come."""
+        taken: list[Incoming] = []
+        try:
+            async with asyncio.timeout(timeout_s):
+                while n not in numbers(taken):
+                    events = await self.look()
+                    await self.acknowledge(events)
+                    taken += events
+        except TimeoutError:
+            pytest.fail(f"event {n} was expected on {self.feed.name}, {numbers(taken)} came")
+        return taken
+
+    async def settled(self) -> None:
+        """Returns when the server has surely taken notice of every acknowledgement: it answers what was asked after
+        them."""
+        await self.look(wait_s=WAIT_S)
+
     async def look(self, *, limit: int = 100, wait_s: float = WAIT_S) -> list[Incoming]:
         """What one fetch gives; nothing when the server is away."""
         try:
@@ -134,6 +152,26 @@ class Subscriber:
             await consumer.close()
 
 
+async def publish_until(
+    broker: Broker, events: Sequence[Outgoing], feeds: Sequence[Feed], timeout_s: float = PATIENCE_S
+) -> None:
+    """Declare and publish again and again, as the relay does, until it works. Fails the test after ``timeout_s``."""
+    why = "nothing was tried"
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    await broker.declare(sorted({one.topic for one in events}), feeds)
+                    await broker.publish(events)
+                except (BrokerUnavailable, PublishFailed) as error:
+                    why = str(error)
+                    await asyncio.sleep(WAIT_S)
+                else:
+                    return
+    except TimeoutError:
+        pytest.fail(f"nothing could be published for {timeout_s:g} s: {why}")
+
+
 class BrokerCase(Conformance):
     """A third party overrides ``url``, and ``switch`` when the suite may stop its server."""
 
@@ -143,6 +181,8 @@ class BrokerCase(Conformance):
     """Settings of ``[events]`` that it cannot work without."""
     patience_s: ClassVar[float] = PATIENCE_S
     """How long the server may take for what it has to do by itself after a crash."""
+    timeout_s: ClassVar[float] = TIMEOUT_S
+    """``events.timeout_s`` of the suite."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -162,7 +202,9 @@ class BrokerCase(Conformance):
     async def pair(cls, url: str, anyio_backend: str) -> AsyncGenerator[Pair]:
         """The broker as two processes have it."""
         made = cls.broker_type or backend_class("events", url, where="events.url")
-        settings = EventsSettings(**{"url": url, "timeout_s": TIMEOUT_S, "redeliver_s": 1.0, **cls.settings})
+        settings = EventsSettings(
+            **{"url": url, "timeout_s": cls.timeout_s, "redeliver_s": 1.0, **cls.settings}
+        )
         pair = Pair(*(made.from_url(url, settings=settings, clock=SystemClock()) for _ in "ab"))
         for broker in pair:
             await broker.start()
