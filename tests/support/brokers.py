@@ -6,6 +6,7 @@ process; tests keep apart by names (``events.prefix``), in RabbitMQ also by virt
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from typing import ClassVar, Self
 import pytest
 
 from support.servers import Server, free_port, program, running
+from tenfold.conformance._broker_case import ServerSwitch
 
 CACHE = Path(os.environ.get("TENFOLD_TESTS_CACHE") or Path.home() / ".cache" / "tenfold-tests")
 """Where scripts/brokers.py puts Kafka and moto."""
@@ -39,6 +41,22 @@ class BrokerServer(Server):
         """Crash, and come back with the data that there were."""
         self.kill()
         return self.start()
+
+
+class BrokerSwitch(ServerSwitch):
+    """A real server, killed and started again in a thread."""
+
+    def __init__(self, server: BrokerServer) -> None:
+        self.server = server
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.server.kill)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.server.start)
+
+    async def wipe(self) -> None:
+        await asyncio.to_thread(self.server.wipe)
 
 
 class Epmd(Server):
