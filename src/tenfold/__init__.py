@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from tenfold.http.request import Request
     from tenfold.http.stream import Event, EventStream, Stream
     from tenfold.http.websocket import WebSocket
+    from tenfold.jobs.batch import batch
+    from tenfold.jobs.call import chain, group
+    from tenfold.jobs.flow import Flow
+    from tenfold.jobs.groups import BatchStatus
+    from tenfold.jobs.handle import JobStatus
     from tenfold.jobs.job import Job
     from tenfold.mail.mailer import Mailer
     from tenfold.queue.context import JobContext, current_job
@@ -46,6 +51,7 @@ _HOMES = {
     "Accounts": "security.accounts",
     "App": "app",
     "Authenticator": "security.authenticator",
+    "BatchStatus": "jobs.groups",
     "Body": "http.params",
     "Cache": "cache.cache",
     "Clock": "_core.clock",
@@ -56,10 +62,12 @@ _HOMES = {
     "Event": "http.stream",
     "EventStream": "http.stream",
     "File": "http.files",
+    "Flow": "jobs.flow",
     "Form": "http.params",
     "Header": "http.params",
     "Job": "jobs.job",
     "JobContext": "queue.context",
+    "JobStatus": "jobs.handle",
     "Lease": "guard.lease",
     "Leases": "guard.lease",
     "Limit": "guard.rates",
@@ -86,9 +94,12 @@ _HOMES = {
     "Upload": "http.forms",
     "WebSocket": "http.websocket",
     "authenticated": "security.policy",
+    "batch": "jobs.batch",
+    "chain": "jobs.call",
     "current": "_core.context",
     "current_job": "queue.context",
     "ensure": "security.objects",
+    "group": "jobs.call",
     "injected": "_core.container",
     "own": "security.objects",
     "public": "security.policy",
@@ -100,6 +111,7 @@ __all__ = [
     "Accounts",
     "App",
     "Authenticator",
+    "BatchStatus",
     "Body",
     "Cache",
     "Clock",
@@ -110,10 +122,12 @@ __all__ = [
     "Event",
     "EventStream",
     "File",
+    "Flow",
     "Form",
     "Header",
     "Job",
     "JobContext",
+    "JobStatus",
     "Lease",
     "Leases",
     "Limit",
@@ -141,9 +155,12 @@ __all__ = [
     "WebSocket",
     "__version__",
     "authenticated",
+    "batch",
+    "chain",
     "current",
     "current_job",
     "ensure",
+    "group",
     "injected",
     "own",
     "public",

@@ -175,7 +175,7 @@ def break_build(r: Rig, mode: str) -> None:
 
 
 async def unfenced(self: Runner, tx: Tx, settlement: Any) -> bool:
-    await self._queue.backend.settle(tx, (settlement,), self._clock.now(), self._keep)
+    await self.queue.backend.settle(tx, (settlement,), self._clock.now(), self.keep)
     return True
 
 

@@ -18,7 +18,8 @@ from tenfold.db import Database
 from tenfold.db.contract import DatabaseBackend
 from tenfold.db.schema import framework
 from tenfold.events import Subscription, Topic
-from tenfold.jobs import Job
+from tenfold.jobs import Job, work
+from tenfold.jobs.gatherer import Gatherer
 from tenfold.queue.admin import Admin
 from tenfold.queue.handler import Handler
 from tenfold.queue.queue import Queue, Queues
@@ -62,7 +63,11 @@ class Rig:
         """A worker that is not started; ``run_pending`` drives it."""
         settings = WorkerSettings(**changes.pop("settings", {}))
         handlers = changes.pop("handlers", self.handlers)
-        return Worker(self.queue, handlers, settings, self.clock, sources=(self.ticker,), **changes)
+        gatherer = Gatherer(self.queue, settings.retention_s)
+        sources = (self.ticker, gatherer)
+        return Worker(
+            self.queue, handlers, settings, self.clock, sources=sources, ended=gatherer.ended, **changes
+        )
 
     @property
     def admin(self) -> Admin:
@@ -112,7 +117,7 @@ def bind(
     declarations: Sequence[Declaration], queues: Queues, container: Container, db: Database
 ) -> dict[str, Handler]:
     """What an app does with its declarations at start."""
-    handlers: list[Handler] = []
+    handlers: list[Handler] = [work.handler()]
     for declared in declarations:
         if isinstance(declared, Job):
             handlers.append(declared.bind(queues, container, db))

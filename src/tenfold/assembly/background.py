@@ -11,7 +11,9 @@ from tenfold.assembly.queues import queues_of
 from tenfold.errors import DeclarationError
 from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
+from tenfold.jobs import work
 from tenfold.jobs.cpu import CpuPool
+from tenfold.jobs.gatherer import Gatherer
 from tenfold.queue.metrics import DepthMetrics, HandledMetrics
 from tenfold.queue.worker import Worker
 from tenfold.schedules.ticker import Ticker
@@ -68,7 +70,7 @@ class Background:
 
     def _bind(self) -> None:
         container, databases = self._app.container, self._databases
-        found: list[Handler] = []
+        found: list[Handler] = [work.handler()]
         for service in self._app.services:
             database = databases.get(service.name)
             found += [job.bind(self.queues, container, database) for job in service.jobs]
@@ -82,14 +84,16 @@ class Background:
 
     def _worker(self, queue: Queue, handled: HandledMetrics) -> Worker:
         settings = self._app.settings
+        gatherer = Gatherer(queue, settings.worker.retention_s)
         worker = Worker(
             queue,
             self.handlers,
             settings.worker,
             self._app.clock,
             executor=CpuPool(settings.worker.processes),
-            sources=[Ticker(self._schedules_of(queue), queue)],
+            sources=[Ticker(self._schedules_of(queue), queue), gatherer],
             observer=handled,
+            ended=gatherer.ended,
             drain_s=settings.app.stop_timeout_s / 2,
         )
         self._telemetry.numbers("tenfold_worker", "What this process's worker did.", ({}, worker.stats))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from tenfold.db.database import Database, Tx
 from tenfold.errors import JobCancelled, JobFailed, QueueError, WrongArguments
+from tenfold.jobs.watch import changes
 from tenfold.queue.admin import Admin, MessageInfo
 from tenfold.queue.message import FINISHED, Progress, State
 from tenfold.queue.queue import Queue, Ticket
 
 if TYPE_CHECKING:
     from tenfold.db.database import Reader
+    from tenfold.http.stream import EventStream
+    from tenfold.jobs.signals import StepStatus
 
 R = TypeVar("R")
 
@@ -103,6 +106,49 @@ class JobHandle(Generic[R]):
         assert self._decode is not None
         value: R = self._decode(info.result)
         return value
+
+    # ── flows ──
+
+    async def signal(self, tx: Tx, name: str, value: Any = None) -> bool:
+        """Send the flow a signal, if and only if ``tx`` commits; False when the flow had finished already.
+
+        It is kept until the flow takes it by ``await flow.signal(name)``, and wakes the flow when that waits for it.
+        ``value`` travels as JSON. Raises NotFound for a flow that does not exist.
+        """
+        from tenfold.jobs.signals import send
+
+        try:
+            id_ = self.id
+        except QueueError:
+            id_ = await self.written(tx)
+        return await send(tx, self._queue, id_, name, value)
+
+    async def steps(self, reader: Reader | None = None) -> list[StepStatus]:
+        """What the flow has done so far and what it waits for, in the order in which it came to it."""
+        from tenfold.jobs.signals import steps
+
+        return await steps(reader or self._queue.database.read(consistency="strong"), self.id)
+
+    # ── following ──
+
+    def watch(self, *, timeout: float = 3600.0) -> AsyncGenerator[JobStatus]:
+        """Its status now, then whenever it has changed, to the last one; ends without that after ``timeout`` seconds.
+
+        Works in any process. A change is seen within a second, its progress within two. Raises NotFound.
+        """
+        return changes(self.status, self._queue.clock, timeout)
+
+    def stream(self, *, timeout: float = 3600.0) -> EventStream[JobStatus]:
+        """:meth:`watch` as server-sent events, for an operation to return; each is called ``progress``, the last one by
+        the final state::
+
+            @imports.get("/imports/{id}/progress")
+            async def progress(id: int) -> EventStream[JobStatus]:
+                return import_file.handle(id).stream()
+        """
+        from tenfold.jobs.stream import stream
+
+        return stream(self.watch(timeout=timeout))
 
     async def cancel(self, tx: Tx | None = None) -> bool:
         """Take the job off, or ask it to stop when it runs; False when it had finished already."""

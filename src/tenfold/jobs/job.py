@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from tenfold._core.container import describe, hints_of
+from tenfold._core.container import describe
 from tenfold.db.database import Database, Tx
-from tenfold.errors import DeclarationError, NotBound
+from tenfold.errors import DeclarationError, NotBound, WrongArguments
+from tenfold.jobs.batch import BatchHandle
+from tenfold.jobs.call import Call, Entry
+from tenfold.jobs.flow import Flow
 from tenfold.jobs.handle import JobHandle, queue_of
+from tenfold.jobs.plans import StepPlans, returned_type
+from tenfold.jobs.steps import StepOptions
+from tenfold.jobs.times import timestamp
 from tenfold.queue.arguments import Codec, Signature
-from tenfold.queue.handler import Handler, plan_for
+from tenfold.queue.handler import GIVEN, Handler, plan_for
 from tenfold.queue.message import alike
 from tenfold.queue.queue import Queue, Ticket, check_priority
 from tenfold.queue.retry import Retry
 
 if TYPE_CHECKING:
-    from tenfold._core.container import Container
+    from tenfold._core.container import Container, Plan
+    from tenfold.jobs.delivery import Delivery
+    from tenfold.queue.handler import Driver
     from tenfold.queue.message import NewMessage
     from tenfold.queue.queue import Queues
 
@@ -48,9 +56,12 @@ class _Bound:
 
     queues: Queues
     database: Database | None
+    plan: Plan
     signature: Signature
     result: Codec | None
     handler: Handler
+    codec: Codec | None = None
+    """Of what it returns, once that was needed: by whoever waits for it in a group."""
 
 
 class _Binding:
@@ -72,6 +83,9 @@ class Job(Generic[P, R]):
     * ``concurrency``: how many runs at a time, of all workers together.
     * ``cpu``: run in a process of its own; the function is at the top of a module and takes no dependencies.
     * ``result_ttl``: keep what the function returns for so many seconds (default: not kept).
+    * ``deliveries``: bring the events that its flows wait for.
+
+    A job that takes a :class:`~tenfold.jobs.flow.Flow` is a flow: ``retry`` and ``timeout`` are those of its steps.
 
     Delivery is at least once. The effects of a job that takes ``tx: Tx`` happen exactly once, for they commit
     together with the acknowledgement; for everything else there is ``current_job().idempotency_key``.
@@ -91,6 +105,7 @@ class Job(Generic[P, R]):
         concurrency: int | None = None,
         cpu: bool = False,
         result_ttl: float | None = None,
+        deliveries: Sequence[Delivery] = (),
     ) -> None:
         self.service = service
         self.name = f"{service}.{name or fn.__name__}"
@@ -100,6 +115,7 @@ class Job(Generic[P, R]):
         self.concurrency = concurrency
         self.cpu = cpu
         self.result_ttl_s = result_ttl
+        self.deliveries = deliveries
         self._options = Options(priority=check_priority(priority, self.name), unique=unique, queue=queue)
         self._binding = _Binding()
         self._check()
@@ -136,7 +152,7 @@ class Job(Generic[P, R]):
         if delay is not None:
             changes["delay_s"] = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
         if at is not None:
-            changes["at"] = _timestamp(at, self.name)
+            changes["at"] = timestamp(at, self.name)
         other = copy.copy(self)
         other._options = replace(self._options, **{k: v for k, v in changes.items() if v is not None})
         return other
@@ -168,17 +184,67 @@ class Job(Generic[P, R]):
         decode = bound.result.decode if bound.result is not None else None
         return [JobHandle(self.name, queue, ticket, decode) for ticket in tickets]
 
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """The job with these arguments, not enqueued yet: for batches, chains, and what a flow runs.
+
+        Raises :class:`WrongArguments` when they do not fit the function's signature.
+        """
+        bound = self._bound("call")
+        return self._call(bound, bound.signature.encode(args, kwargs), None)
+
+    def after(self, **kwargs: Any) -> Call[R]:
+        """The job with these arguments, its first left open for what comes before it: the result of the call that it
+        follows, the results of a group, or the :class:`BatchStatus` of a batch that has ended."""
+        bound = self._bound("after")
+        if not bound.signature.names:
+            raise WrongArguments(f"{self.name}: it takes no argument that could be left open.")
+        first = bound.signature.names[0]
+        rest = Signature(self.fn, self.name, (*bound.plan.wanted, first))
+        return self._call(bound, rest.encode((), kwargs), first)
+
+    def _call(self, bound: _Bound, payload: str, takes: str | None) -> Call[R]:
+        options = self._options
+        if options.unique is not False or options.at is not None:
+            raise WrongArguments(
+                f"{self.name}: a job with unique=… or at=… is enqueued by itself; for a call, use .options(unique=False) "
+                "and delay=…."
+            )
+        entry = Entry(
+            self.name,
+            payload,
+            options.queue,
+            bound.handler.lane,
+            options.priority,
+            f"{self.name}:{options.key}" if options.key is not None else None,
+            options.delay_s,
+            takes,
+        )
+        return Call(entry, self._codec(bound).decode, bound.queues)
+
+    def _codec(self, bound: _Bound) -> Codec:
+        """Of what the function returns."""
+        if bound.codec is None:
+            bound.codec = bound.result or Codec(returned_type(self.fn), f"{self.name}, its result")
+        return bound.codec
+
     def handle(self, id_: int, database: Database | None = None) -> JobHandle[R]:
         """The handle of a job enqueued earlier, in the service's database or the one given."""
         bound = self._bound("handle")
+        ticket = Ticket()
+        ticket.resolve(id_, existed=True)
+        return self._handle(self._queue(bound, database), ticket)
+
+    def batch(self, id_: str, database: Database | None = None) -> BatchHandle:
+        """The handle of a batch that was put together earlier, in the service's database or the one given."""
+        return BatchHandle(self._queue(self._bound("batch"), database), id_)
+
+    def _queue(self, bound: _Bound, database: Database | None) -> Queue:
         database = database or bound.database
         if database is None:
             raise DeclarationError(
                 "its service has no database.", where=self.name, remedy="Name it: job.handle(id, database)."
             )
-        ticket = Ticket()
-        ticket.resolve(id_, existed=True)
-        return self._handle(bound.queues.of(database), ticket)
+        return bound.queues.of(database)
 
     async def _put(self, target: Tx | Database, queue: Queue, messages: list[NewMessage]) -> list[Ticket]:
         if isinstance(target, Tx):
@@ -217,7 +283,7 @@ class Job(Generic[P, R]):
 
     def bind(self, queues: Queues, container: Container, database: Database | None) -> Handler:
         """Resolve the job against an app; answers what a worker needs. ``database`` is the service's."""
-        plan = plan_for(container, self.fn, self.name, database)
+        plan = plan_for(container, self.fn, self.name, database, GIVEN | {Flow})
         if self.cpu and plan:
             raise DeclarationError(
                 f"a CPU-bound job runs in another process, where {plan.wanted[0]!r} cannot be injected.",
@@ -226,10 +292,11 @@ class Job(Generic[P, R]):
             )
         signature = Signature(self.fn, self.name, plan.wanted)
         result = (
-            Codec(_returned_type(self.fn), f"{self.name}, its result")
+            Codec(returned_type(self.fn), f"{self.name}, its result")
             if self.result_ttl_s is not None
             else None
         )
+        driver = self._driver(container, queues, plan) if plan.uses(Flow) else None
         handler = Handler(
             self.name,
             "job",
@@ -238,15 +305,37 @@ class Job(Generic[P, R]):
             plan,
             database=database,
             retry=self.retry,
-            timeout_s=self.timeout_s,
+            timeout_s=self.timeout_s if driver is None else None,
             concurrency=self.concurrency,
             cpu=self.cpu,
             result_ttl_s=self.result_ttl_s,
-            encode_result=result.encode if result is not None else None,
+            encode_result=lambda value: self._codec(bound).encode(value),
             transaction="given" if plan.uses(Tx) else "none",
+            drive=driver,
         )
-        self._binding.bound = _Bound(queues, database, signature, result, handler)
+        bound = self._binding.bound = _Bound(queues, database, plan, signature, result, handler)
         return handler
+
+    def _driver(self, container: Container, queues: Queues, plan: Plan) -> Driver:
+        """For a job that takes a Flow."""
+        from tenfold.jobs.driver import FlowDriver
+
+        if plan.uses(Tx):
+            raise DeclarationError(
+                "it takes a Flow and a Tx.",
+                where=self.name,
+                remedy="A transaction, like all work, belongs into a step of the flow: a function that takes the Tx.",
+            )
+        if self._options.unique is not False:
+            raise DeclarationError(
+                "it is a flow and unique, so that a newer one could take the place of one that has begun.",
+                where=self.name,
+                remedy="Let a unique job enqueue it.",
+            )
+        for delivery in self.deliveries:
+            delivery.queues = queues
+        routes = {delivery.topic.name: delivery.name for delivery in self.deliveries}
+        return FlowDriver(StepPlans(container), StepOptions(self.retry, self.timeout_s), routes)
 
     def unbind(self) -> None:
         """Back to the state before :meth:`bind`."""
@@ -274,21 +363,3 @@ class Job(Generic[P, R]):
                 where=f"{self.name}, {describe(self.fn)}",
                 remedy="Define it at the top of a module.",
             )
-
-
-def _timestamp(at: float | datetime, where: str) -> float:
-    if not isinstance(at, datetime):
-        return float(at)
-    if at.tzinfo is None:
-        raise DeclarationError(
-            f"the time {at.isoformat()} has no time zone.", where=where, remedy="Use an aware datetime."
-        )
-    return at.timestamp()
-
-
-def _returned_type(fn: Callable[..., Any]) -> Any:
-    hint = hints_of(fn).get("return", Any)
-    origin = get_origin(hint)
-    return (
-        get_args(hint)[-1] if origin is not None and getattr(origin, "__name__", "") == "Coroutine" else hint
-    )
