@@ -214,6 +214,10 @@ class App:
         """The OpenAPI 3.1 document; needs nothing running."""
         return (self._assembly or Assembly(self)).docs.document
 
+    def asyncapi(self) -> dict[str, Any]:
+        """The AsyncAPI 3.0 document of topics and subscribers; needs nothing running."""
+        return (self._assembly or Assembly(self)).docs.events
+
     # ── entries ──
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

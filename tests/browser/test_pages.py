@@ -74,3 +74,24 @@ def test_a_receipt_can_be_read_in_the_mailbox(page: Page, shop: Shop) -> None:
         page.reload()
     mail.first.click()
     expect(page.locator("pre")).to_contain_text("Thank you for your order")
+
+
+def test_the_page_of_events_shows_what_a_topic_says_and_who_listens(page: Page, shop: Shop) -> None:
+    page.goto(f"{shop.url}/docs")
+    page.get_by_role("link", name="Events").click()
+    page.get_by_role("navigation").get_by_role("link", name="orders.order-placed").click()
+    expect(page.get_by_role("heading", name="OrderPlaced")).to_be_visible()
+    expect(page.get_by_text("inventory.confirm")).to_be_visible()
+    sample = json.loads(page.get_by_label("Sample event").inner_text())
+    assert sample["type"] == "orders.order-placed.v1"
+    assert sample["data"].keys() == {"order_id", "ordered_at"}
+
+
+def test_topics_are_found_by_words_and_read_in_the_dark(page: Page, shop: Shop) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{shop.url}/docs/events")
+    page.keyboard.press("/")
+    page.keyboard.type("cancelled")
+    expect(page.get_by_role("navigation").get_by_role("link")).to_have_count(1)
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert int(background.removeprefix("rgb(").partition(",")[0]) < 80, background

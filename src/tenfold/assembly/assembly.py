@@ -15,6 +15,7 @@ from tenfold._core.sections import Settings
 from tenfold.assembly.background import Background
 from tenfold.assembly.caches import CachesPart
 from tenfold.assembly.databases import DatabasesPart
+from tenfold.assembly.eventstores import EventStores
 from tenfold.assembly.guards import Guards
 from tenfold.assembly.parts import AccountsPart, DependenciesPart, HooksPart, MailPart
 from tenfold.assembly.switch import Switch
@@ -61,6 +62,7 @@ class Assembly:
         self.http = self._http()
         self.rsgi = RsgiApp(self.http)
         self.background = Background(app, self.telemetry)
+        self.eventstores = EventStores(app, self.telemetry)
         self._databases = DatabasesPart(app.databases, self.settings, app.data_dir, app.clock, self.telemetry)
         self.calls = Calls(app.operations, self.http.wiring, self.telemetry.registry)
         self._hooks = [(service.name, HooksPart(service, app.container)) for service in app.services]
@@ -124,6 +126,9 @@ class Assembly:
             version=app.version,
             description=app.description,
             authenticator=self._authenticator(),
+            topics=[topic for service in app.services for topic in service.topics],
+            subscriptions=[each for service in app.services for each in service.subscriptions],
+            broker=self.settings.events.url,
         )
         if self.settings.shows_docs:
             for operation in self.docs.operations():
@@ -169,6 +174,7 @@ class Assembly:
             sessions = self.guards.sessions(app.auth.database)
             await life.start("accounts", AccountsPart(app.auth, app, sessions))
         await life.start("queues", self.background)
+        await life.start("event stores", self.eventstores)
         await life.start("switch", self._switch())
         await life.start("dependencies", DependenciesPart(app.container))
         await life.start("calls", self.calls)
@@ -178,6 +184,7 @@ class Assembly:
             await life.start(f"hooks of {service_name}", hooks)
         if worker:
             await life.start("worker", self.background.worker)
+            await life.start("projections", self.eventstores.followers)
 
     def _switch(self) -> Switch:
         """What moves the databases while the app runs; ``tenfold grow`` reaches it at the operations listener."""
@@ -206,6 +213,7 @@ class Assembly:
 
     async def stop_worker(self) -> None:
         """Stop taking messages; hand back what cannot end in time."""
+        await self.eventstores.followers.stop()
         await self.background.worker.stop()
 
     async def stop(self) -> None:

@@ -20,15 +20,19 @@ COMMANDS = {
     "migrate": "Bring the database's tables to what the code says.",
     "grow": "Move an embedded installation to a database server while it runs.",
     "jobs": "Look at messages of the queue, and retry, cancel or discard them.",
+    "queues": "Look at queues, pause and resume them.",
+    "schedules": "Look at schedules: next tick, last one, missed ones.",
     "events": "Look at topics, and release their schemas.",
+    "webhooks": "Look at webhook endpoints, test them, enable them, and replay events.",
     "routes": "List the operations.",
     "config": "Show every setting with where it came from.",
     "check": "Find what is wrong, without starting anything or in a running process.",
     "shell": "A Python prompt inside the running app, with await.",
-    "openapi": "Print the OpenAPI document.",
+    "openapi": "Print the OpenAPI document: operations.",
+    "asyncapi": "Print the AsyncAPI document: topics and subscribers.",
 }
 
-GROUPS = frozenset({"jobs", "events"})
+GROUPS = frozenset({"events", "jobs", "queues", "schedules", "webhooks"})
 """Those with commands of their own."""
 
 
@@ -45,7 +49,8 @@ def program() -> App:
     )
     for name, about in COMMANDS.items():
         target = "commands" if name in GROUPS else name
-        app.command(f"tenfold.cli.{name}:{target}", name=name, help=about)
+        module = "openapi" if name == "asyncapi" else name
+        app.command(f"tenfold.cli.{module}:{target}", name=name, help=about)
     return app
 
 

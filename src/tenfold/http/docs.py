@@ -1,12 +1,13 @@
-"""``/openapi.json`` and the explorer at ``/docs``, as operations like any other."""
+"""``/openapi.json``, ``/asyncapi.json`` and the explorer at ``/docs``, as operations like any other."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tenfold.errors import NotFound
+from tenfold.http import asyncapi
 from tenfold.http.access import policy_of
 from tenfold.http.explorer import pages
 from tenfold.http.openapi import Described, document, encode
@@ -16,6 +17,8 @@ from tenfold.http.request import Request
 from tenfold.security.policy import public
 
 if TYPE_CHECKING:
+    from tenfold.events.subscription import Subscription
+    from tenfold.events.topic import Topic
     from tenfold.http.compiler import Endpoint
     from tenfold.security.authenticator import Authenticator
 
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 class Docs:
     """The documentation of an app: ``for operation in docs.operations(): http_app.add(operation)``.
 
-    ``endpoints`` is looked at when somebody asks for the first time, so it may still grow until then.
+    ``endpoints`` is looked at when somebody asks for the first time, so it may still grow until then. ``broker`` is
+    the URL of what carries the events of ``topics``, or empty.
     """
 
     def __init__(
@@ -34,8 +38,12 @@ class Docs:
         version: str = "0.1.0",
         description: str = "",
         authenticator: Authenticator | None = None,
+        topics: Sequence[Topic[Any]] = (),
+        subscriptions: Sequence[Subscription] = (),
+        broker: str = "",
     ) -> None:
         self._endpoints = endpoints
+        self._topics, self._subscriptions, self._broker = topics, subscriptions, broker
         self._title, self._version, self._description = title, version, description
         self._authenticator = authenticator
 
@@ -56,19 +64,34 @@ class Docs:
         )
 
     @cached_property
+    def events(self) -> dict[str, Any]:
+        """The AsyncAPI document as a tree."""
+        return asyncapi.document(
+            self._topics,
+            self._subscriptions,
+            title=self._title,
+            version=self._version,
+            description=self._description,
+            url=self._broker,
+        )
+
+    @cached_property
     def _pages(self) -> dict[str, Response]:
-        return pages(encode(self.document))
+        return pages({"/openapi.json": encode(self.document), "/asyncapi.json": encode(self.events)})
 
     def _mounted(self, root_path: str) -> Response:
         """The document of an app that another one mounts: its paths are below the mount point."""
         tree = {**self.document, "servers": [{"url": root_path}]}
-        return pages(encode(tree))["/openapi.json"]
+        return pages({"/openapi.json": encode(tree)})["/openapi.json"]
 
     def operations(self) -> list[Operation[..., Any]]:
         """Public, and hidden from the document itself."""
 
         async def openapi_json(request: Request) -> Response:
             return self._mounted(request.root_path) if request.root_path else self._pages["/openapi.json"]
+
+        async def asyncapi_json() -> Response:
+            return self._pages["/asyncapi.json"]
 
         async def docs() -> Response:
             return self._pages["/docs"]
@@ -81,6 +104,7 @@ class Docs:
 
         return [
             _operation("/openapi.json", openapi_json),
+            _operation("/asyncapi.json", asyncapi_json),
             _operation("/docs", docs),
             _operation("/docs/{name}", docs_file),
         ]

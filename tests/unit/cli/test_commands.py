@@ -19,7 +19,22 @@ Command = Callable[..., str]
 
 def test_help_lists_every_command_with_a_sentence(tenfold: Command) -> None:
     said = tenfold("--help")
-    for name in ("new", "run", "worker", "migrate", "jobs", "events", "routes", "config", "check", "shell", "openapi"):
+    for name in (
+        "new",
+        "run",
+        "worker",
+        "migrate",
+        "jobs",
+        "queues",
+        "schedules",
+        "events",
+        "routes",
+        "config",
+        "check",
+        "shell",
+        "openapi",
+        "asyncapi",
+    ):
         assert f"│ {name} " in said
 
 
@@ -34,7 +49,7 @@ def test_version(tenfold: Command) -> None:
         (("run", "--prot", "80"), "Unknown option: --prot. Did you mean --port?"),
         (("run", "--port", "eighty"), "eighty"),
         (("jobs", "show"), "requires an argument"),
-        (("jobs", "retry"), "name ids, or all dead messages with --dead."),
+        (("jobs", "retry"), "name ids, or filters, or --all."),
         (("migrate", "--service", "words"), "--service goes with --new"),
     ],
 )
@@ -110,6 +125,12 @@ def test_openapi_prints_the_document_or_writes_it(tenfold: Command, project: Pat
     assert json.loads((project / "api.json").read_text()) == printed
 
 
+def test_asyncapi_prints_the_document_or_writes_it(tenfold: Command, project: Path) -> None:
+    assert json.loads(tenfold("asyncapi"))["asyncapi"] == "3.0.0"
+    assert tenfold("asyncapi", "-o", "events.json") == "Wrote events.json.\n"
+    assert json.loads((project / "events.json").read_text())["info"]["title"] == "wordy"
+
+
 def test_migrate_makes_what_is_missing_and_then_has_nothing_to_do(tenfold: Command, project: Path) -> None:
     assert "missing" in tenfold("migrate", "--check", status=1)
     assert "words: created words as declared" in tenfold("migrate")
@@ -161,8 +182,39 @@ def test_jobs_are_listed_shown_cancelled_retried_and_discarded(
     assert tenfold("jobs", "retry", "1") == "1 will run again.\n"
     assert tenfold("jobs", "discard", "1") == "1 is removed.\n"
     assert "There is no message 1" in tenfold("jobs", "show", "1", status=1)
-    assert tenfold("jobs", "retry", "--dead") == "0 messages will run again.\n"
+    assert tenfold("jobs", "retry", "--state", "dead") == "0 messages will run again.\n"
     assert tenfold("jobs") == "Nothing is pending and nothing has died.\n"
+
+
+def test_messages_are_changed_by_what_they_have_in_common(
+    tenfold: Command, project: Path, module: str
+) -> None:
+    for number in range(3):
+        enqueue(f"{module}.app:app", number)
+    assert (
+        tenfold("jobs", "cancel", "--handler", "words.other") == "0 messages cancelled, or asked to stop.\n"
+    )
+    said = tenfold("jobs", "cancel", "--queue", "default", "--why", "a mistake")
+    assert said == "3 messages cancelled, or asked to stop.\n"
+    assert ": a mistake, before it ran" in tenfold("jobs", "show", "2")
+    assert tenfold("jobs", "retry", "--error", "mistake", "--older", "1d").startswith("0 ")
+    assert tenfold("jobs", "retry", "--error", "mistake") == "3 messages will run again.\n"
+    assert tenfold("jobs", "discard", "--all") == "3 messages removed.\n"
+    assert "is not a time" in tenfold("jobs", "list", "--older", "soon", status=2)
+
+
+def test_queues_are_listed_paused_and_resumed(tenfold: Command, project: Path, module: str) -> None:
+    enqueue(f"{module}.app:app", 7)
+    assert tenfold("queues", "pause", "default", "--why", "the mail server is away") == "default is paused.\n"
+    assert tenfold("queues", "pause", "default") == "default was paused already.\n"
+    assert "the mail server is away" in tenfold("queues")
+    assert tenfold("queues", "resume", "default") == "default goes on: 1 message to start.\n"
+    assert tenfold("queues", "resume", "default") == "default was not paused.\n"
+
+
+def test_schedules_say_when_nobody_has_looked_at_them(tenfold: Command, project: Path, module: str) -> None:
+    enqueue(f"{module}.app:app", 7)
+    assert tenfold("schedules").endswith("No service declares a schedule.\n")
 
 
 def enqueue(named: str, number: int) -> None:

@@ -245,7 +245,7 @@ def test_a_type_that_takes_a_reserved_name_is_found() -> None:
 
 # ── the explorer ──────────────────────────────────────────────────────────────────────────────────
 
-PAGES = pages(encode(DOC))
+PAGES = pages({"/openapi.json": encode(DOC)})
 
 
 def test_the_explorer_is_small_and_needs_nobody_else() -> None:

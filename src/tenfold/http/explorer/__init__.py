@@ -1,4 +1,5 @@
-"""The API explorer: one page that reads the OpenAPI document and sends real requests.
+"""The API explorer: a page that reads the OpenAPI document and sends real requests, and one that shows the events of
+the AsyncAPI document.
 
 Plain files in this package, no build step, nothing from another host, no inline script: the page carries a
 content security policy that forbids all of that.
@@ -6,6 +7,7 @@ content security policy that forbids all of that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -18,11 +20,14 @@ POLICY = (
 )
 
 
-def pages(document: bytes) -> dict[str, Response]:
-    """Every page of the documentation by path: ``/openapi.json`` (``document``), ``/docs`` and its files."""
-    found = {"/openapi.json": Response(document, media_type="application/json", headers=_cached("no-cache"))}
+def pages(documents: Mapping[str, bytes]) -> dict[str, Response]:
+    """Every page of the documentation by path: the JSON ``documents``, ``/docs`` and its files."""
+    found = {
+        path: Response(document, media_type="application/json", headers=_cached("no-cache"))
+        for path, document in documents.items()
+    }
     for name, content in _assets().items():
-        path = "/docs" if name == "index.html" else f"/docs/{name}"
+        path = {"index.html": "/docs", "events.html": "/docs/events"}.get(name, f"/docs/{name}")
         found[path] = Response(content, media_type=_media_type(name), headers=_cached("no-cache"))
     return found
 

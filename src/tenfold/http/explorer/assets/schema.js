@@ -22,6 +22,9 @@ function options(schema) {
   return { rest, nullable: rest.length < every.length };
 }
 
+// The items of an array of fixed length: JSON Schema has two ways to say it.
+const tuple = (own) => own.prefixItems ?? (Array.isArray(own.items) ? own.items : null);
+
 export function typeName(schema) {
   const own = resolve(schema);
   const { rest, nullable } = options(own);
@@ -29,6 +32,7 @@ export function typeName(schema) {
   if (own.allOf) return own.title ?? "object";
   if (own.const !== undefined) return JSON.stringify(own.const);
   if (own.enum) return own.enum.map((value) => JSON.stringify(value)).join(" | ");
+  if (tuple(own)) return `[${tuple(own).map(typeName).join(", ")}]`;
   if (own.type === "array") return own.items ? `${wrap(typeName(own.items))}[]` : "array";
   if (own.type === "object") return own.title ?? (typeof own.additionalProperties === "object" ? `map of ${typeName(own.additionalProperties)}` : "object");
   const format = own.format && !["int64", "double"].includes(own.format) ? own.format : "";
@@ -63,6 +67,7 @@ export function tree(schema, marked = true, depth = 0) {
     const items = rest.map((option) => member("", option, false, marked, depth));
     return items.some((item) => item.firstChild.tagName === "DETAILS") ? h("ul", { className: "tree" }, items) : null;
   }
+  if (tuple(own)) return null;
   if (own.type === "array" && own.items) return tree(own.items, marked, depth);
   if (own.type === "object" && typeof own.additionalProperties === "object") return tree(own.additionalProperties, marked, depth);
   const required = new Set(own.required);
@@ -127,7 +132,7 @@ function exampleObject(own, depth) {
 }
 
 function exampleArray(own, name, depth) {
-  if (own.prefixItems) return own.prefixItems.map((item) => example(item, name, depth + 1));
+  if (tuple(own)) return tuple(own).map((item) => example(item, name, depth + 1));
   if (depth > 5 || !own.items) return [];
   return Array.from({ length: Math.max(1, own.minItems ?? 1) }, () => example(own.items, name, depth + 1));
 }
