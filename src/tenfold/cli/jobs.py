@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +16,13 @@ from cyclopts import Parameter
 from tenfold._core.text import plural
 from tenfold.cli import console, target
 from tenfold.cli.connection import connected
+from tenfold.cli.progress import Bar
 from tenfold.errors import ConfigError
 from tenfold.queue.message import State
 
 if TYPE_CHECKING:
-    from tenfold.queue.admin import Admin, MessageInfo
+    from tenfold.app import App
+    from tenfold.queue.admin import Admin, Filter, MessageInfo
 
 commands = Commands(name="jobs", help="Look at messages of the queue, and retry, cancel or discard them.")
 
@@ -42,27 +45,54 @@ Here = Where()
 Id = Annotated[int, Parameter(name="ID", help="Ids, as `tenfold jobs list` shows.")]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Messages by what they have in common."""
+
+    state: Annotated[State | None, Parameter(help="Only messages in this state.")] = None
+    handler: Annotated[str | None, Parameter(help="Only of this job, subscriber or schedule.")] = None
+    queue: Annotated[str | None, Parameter(help="Only of this queue.")] = None
+    tenant: Annotated[str | None, Parameter(help="Only of this tenant.")] = None
+    older: Annotated[
+        str | None, Parameter(help='Only those put in so long ago: "90s", "15m", "2h", "7d".')
+    ] = None
+    error: Annotated[str | None, Parameter(help="Only those whose error has this text in it.")] = None
+
+    def filter(self) -> Filter:
+        """As the queue takes it."""
+        from tenfold.queue.info import Filter
+
+        age_s = None if self.older is None else seconds(self.older, "--older")
+        return Filter(
+            state=self.state, handler=self.handler, queue=self.queue, tenant=self.tenant, older_than_s=age_s,
+            error=self.error,
+        )  # fmt: skip
+
+
+Any_ = Which()
+All = Annotated[bool, Parameter(name="--all", negative=(), help="Every message that the filters leave.")]
+
+
 @commands.default
 @commands.command(name="list")
 def list_(
     *,
-    state: Annotated[State | None, Parameter(help="Only messages in this state.")] = None,
-    handler: Annotated[str | None, Parameter(help="Only of this job, subscriber or schedule.")] = None,
-    queue: Annotated[str | None, Parameter(help="Only of this queue.")] = None,
+    which: Which = Any_,
     limit: Annotated[int, Parameter(help="At most so many.")] = 30,
     where: Where = Here,
 ) -> int:
     """List the newest messages, and how many there are in all."""
 
     async def act(admin: Admin) -> None:
-        found = await admin.list(state=state, handler=handler, queue=queue, limit=limit)
+        found = await admin.list(which.filter(), limit=limit)
         rows = [_row(info) for info in found]
         console.table(rows, headings=("id", "state", "what", "attempt", "created", ""))
         counts = await admin.counts()
         summary = ", ".join(f"{count.messages:,} {count.state} in {count.queue}" for count in counts)
         console.say(console.paint(summary or "Nothing is pending and nothing has died.", console.DIM))
 
-    return _with_queue(where, act)
+    return with_queue(where, act)
 
 
 @commands.command
@@ -76,64 +106,107 @@ def show(id_: Annotated[int, Parameter(name="ID")], /, *, where: Where = Here) -
             if text:
                 console.say(f"\n{console.paint(title, console.BOLD)}\n{text}")
 
-    return _with_queue(where, act)
+    return with_queue(where, act)
 
 
 @commands.command
-def retry(
+def retry(*ids: Id, all_: All = False, which: Which = Any_, where: Where = Here) -> int:
+    """Run dead or cancelled messages again, as if new; delayed and parked ones now.
+
+    Name ids, or filters. What has no end yet and is not waiting for a time is passed over.
+    """
+
+    async def one(admin: Admin, id_: int) -> str:
+        await admin.retry(id_)
+        return "will run again"
+
+    async def many(admin: Admin, bar: Bar) -> str:
+        return f"{plural(await admin.retry_all(which.filter(), bar), 'message')} will run again."
+
+    return _each_or_all("retry", ids, all_, which, where, one, many)
+
+
+@commands.command
+def cancel(
     *ids: Id,
-    dead: Annotated[bool, Parameter(negative=(), help="Every dead message.")] = False,
-    handler: Annotated[str | None, Parameter(help="With --dead: only of this handler.")] = None,
+    all_: All = False,
+    why: Annotated[str, Parameter(help="Kept with the messages.")] = "",
+    which: Which = Any_,
     where: Where = Here,
 ) -> int:
-    """Run dead or cancelled messages again, as if new; delayed and parked ones now."""
-    if bool(ids) == dead:
-        raise ConfigError("name ids, or all dead messages with --dead.", where="jobs retry")
+    """Take pending messages off, and ask running ones to stop.
+
+    Name ids, or filters. Who you are and why is kept with each message.
+    """
+
+    async def one(admin: Admin, id_: int) -> str:
+        done = await admin.cancel(id_, by=user(), why=why)
+        return "is cancelled, or stops soon" if done else "had finished already"
+
+    async def many(admin: Admin, bar: Bar) -> str:
+        cancelled = await admin.cancel_all(which.filter(), bar, by=user(), why=why)
+        return f"{plural(cancelled, 'message')} cancelled, or asked to stop."
+
+    return _each_or_all("cancel", ids, all_, which, where, one, many)
+
+
+@commands.command
+def discard(*ids: Id, all_: All = False, which: Which = Any_, where: Where = Here) -> int:
+    """Remove finished messages for good; pending ones are cancelled first.
+
+    Name ids, or filters. What runs is passed over.
+    """
+
+    async def one(admin: Admin, id_: int) -> str:
+        await admin.discard(id_)
+        return "is removed"
+
+    async def many(admin: Admin, bar: Bar) -> str:
+        return f"{plural(await admin.discard_all(which.filter(), bar), 'message')} removed."
+
+    return _each_or_all("discard", ids, all_, which, where, one, many)
+
+
+def _each_or_all(
+    verb: str,
+    ids: tuple[int, ...],
+    all_: bool,
+    which: Which,
+    where: Where,
+    one: Callable[[Admin, int], Awaitable[str]],
+    many: Callable[[Admin, Bar], Awaitable[str]],
+) -> int:
+    """The verb for each id, or for every message that the filters leave."""
+    filtered = all_ or which != Any_
+    if bool(ids) == filtered:
+        raise ConfigError("name ids, or filters, or --all.", where=f"jobs {verb}")
 
     async def act(admin: Admin) -> None:
-        if dead:
-            console.say(f"{plural(await admin.retry_dead(handler), 'message')} will run again.")
         for id_ in ids:
-            await admin.retry(id_)
-            console.say(f"{id_} will run again.")
+            console.say(f"{id_} {await one(admin, id_)}.")
+        if filtered:
+            with Bar(verb) as bar:
+                said = await many(admin, bar)
+            console.say(said)
 
-    return _with_queue(where, act)
-
-
-@commands.command
-def cancel(*ids: Id, where: Where = Here) -> int:
-    """Take pending messages off, and ask running ones to stop."""
-
-    async def act(admin: Admin) -> None:
-        for id_ in _some(ids, "cancel"):
-            done = await admin.cancel(id_)
-            console.say(f"{id_} {'is cancelled, or stops soon' if done else 'had finished already'}.")
-
-    return _with_queue(where, act)
+    return with_queue(where, act)
 
 
-@commands.command
-def discard(*ids: Id, where: Where = Here) -> int:
-    """Remove finished messages for good; pending ones are cancelled first."""
+def with_queue(where: Where, act: Callable[[Admin], Awaitable[None]]) -> int:
+    """Run ``act`` on the queue of the app's first database."""
 
-    async def act(admin: Admin) -> None:
-        for id_ in _some(ids, "discard"):
-            await admin.discard(id_)
-            console.say(f"{id_} is removed.")
+    async def with_admin(app: App) -> None:
+        from tenfold.assembly.queues import queues_of
+        from tenfold.queue.admin import Admin
 
-    return _with_queue(where, act)
+        await act(Admin(queues_of(app).of(app.databases[0])))
 
-
-def _some(ids: tuple[int, ...], what: str) -> tuple[int, ...]:
-    if not ids:
-        raise ConfigError("name at least one id.", where=f"jobs {what}")
-    return ids
+    return with_app(where, with_admin)
 
 
-def _with_queue(where: Where, act: Callable[[Admin], Awaitable[None]]) -> int:
+def with_app(where: Where, act: Callable[[App], Awaitable[None]]) -> int:
+    """Run ``act`` while the app's databases are connected."""
     from tenfold.db import migrations
-    from tenfold.queue.admin import Admin
-    from tenfold.queue.queue import Queues
 
     app = target.load(where.app, where.config)
     app.configure(where.config, app__data_dir=None if where.data is None else str(where.data))
@@ -141,10 +214,29 @@ def _with_queue(where: Where, act: Callable[[Admin], Awaitable[None]]) -> int:
     async def main() -> None:
         async with connected(app):
             await migrations.prepare(app.databases, "check")
-            await act(Admin(Queues(app.clock).of(app.databases[0])))
+            await act(app)
 
     asyncio.run(main())
     return 0
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def seconds(text: str, where: str) -> float:
+    """A time as people write it: ``90s``, ``15m``, ``2h``, ``7d``."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isdecimal():
+        raise ConfigError(f"{text!r} is not a time.", where=where, remedy='Write "90s", "15m", "2h" or "7d".')
+    return float(number) * _UNITS[unit]
+
+
+def user() -> str:
+    """Who types the command."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without an entry for its user
+        return "command line"
 
 
 def _row(info: MessageInfo) -> tuple[str, ...]:
@@ -155,7 +247,7 @@ def _row(info: MessageInfo) -> tuple[str, ...]:
         console.paint(state, COLOURS[info.state]) if info.state in COLOURS else state,
         info.handler,
         str(info.attempts),
-        _time(info.created_at),
+        time_of(info.created_at),
         note if len(note) <= 60 else f"{note[:59]}…",
     )
 
@@ -177,8 +269,10 @@ def _details(info: MessageInfo) -> list[tuple[str, str]]:
         ("queue", f"{info.queue}, priority {info.priority}"),
         ("arguments", info.payload),
         ("attempt", f"{info.attempts} ({info.failures} failed, {info.crashes} crashed)"),
-        *((name, _time(at)) for name, at in times.items() if at is not None),
+        *((name, time_of(at)) for name, at in times.items() if at is not None),
         ("worker", info.worker or ""),
+        ("asked to stop", info.cancel or ""),
+        ("tenant", info.tenant or ""),
         ("progress", f"{how_far.done:g} of {how_far.total:g} {how_far.note}" if how_far else ""),
         ("key", info.order_key or ""),
         ("unique key", info.unique_key or ""),
@@ -186,5 +280,6 @@ def _details(info: MessageInfo) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
-def _time(at: float) -> str:
+def time_of(at: float) -> str:
+    """In this machine's time zone."""
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
