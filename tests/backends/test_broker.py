@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
 from support.brokers import BrokerServer, RabbitMQ
+from support.servers import Redis, running
 from tenfold.conformance._broker_case import ServerSwitch
 from tenfold.conformance.broker import BrokerConformance
 from tenfold.events.backends.memory import Backend as Memory
@@ -52,8 +54,17 @@ class RabbitSwitch(Switch):
         self.rabbitmq = server
 
     async def stop(self) -> None:
-        await asyncio.to_thread(self.rabbitmq.evaluate, "mnesia:sync_log(), [dets:sync(T) || T <- dets:all()]")
+        await asyncio.to_thread(
+            self.rabbitmq.evaluate, "mnesia:sync_log(), [dets:sync(T) || T <- dets:all()]"
+        )
         await super().stop()
+
+
+class DurableRedis(Redis, BrokerServer):
+    """One that comes back with its data."""
+
+    def __init__(self) -> None:
+        super().__init__("--appendonly", "yes", "--maxmemory-policy", "noeviction")
 
 
 class TestMemory(BrokerConformance):
@@ -80,3 +91,23 @@ class TestRabbitMQ(BrokerConformance):
     @classmethod
     def switch(cls, rabbitmq: RabbitMQ) -> ServerSwitch:
         return RabbitSwitch(rabbitmq)
+
+
+class TestRedis(BrokerConformance):
+    patience_s = 20.0
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls) -> Iterator[DurableRedis]:
+        with running(DurableRedis()) as server:
+            yield server
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def url(cls, server: DurableRedis) -> str:
+        return server.url()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def switch(cls, server: DurableRedis) -> ServerSwitch:
+        return Switch(server)
