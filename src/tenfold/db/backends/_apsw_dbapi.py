@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import apsw
 import msgspec
@@ -24,6 +24,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
+from tenfold.db.backends._session_dbapi import BufferedCursor, Error, OnChannel
 from tenfold.db.backends._sqlite_line import Line, begin_in_turn
 from tenfold.db.backends._strict import Strict
 from tenfold.db.backends._time import Time
@@ -37,10 +38,6 @@ _DIGITS_EXACT = 15
 """Decimal digits that a double keeps."""
 
 _URL = sa.make_url("sqlite://")
-
-
-class Error(Exception):
-    """PEP 249."""
 
 
 class DatabaseError(Error): ...
@@ -88,47 +85,18 @@ class Connection:
             self._owned.close(True)
 
 
-class Cursor:
-    """PEP 249; the rows are in memory when ``execute`` returns."""
-
-    arraysize = 1
+class Cursor(BufferedCursor):
+    """See :class:`BufferedCursor`."""
 
     def __init__(self, connection: Connection) -> None:
+        super().__init__()
         self._connection = connection
-        self._rows: list[tuple[Any, ...]] = []
-        self.description: tuple[tuple[Any, ...], ...] | None = None
-        self.rowcount = -1
-        self.lastrowid: int | None = None
 
-    def execute(self, sql: str, args: Sequence[Any] = ()) -> Cursor:
+    def execute(self, sql: str, args: Sequence[Any] = ()) -> Self:
         done = self._connection.perform(lambda conn: _execute(conn, sql, tuple(args)))
         self.description, self._rows, self.rowcount, self.lastrowid = done
         self._rows.reverse()
         return self
-
-    def executemany(self, sql: str, many: Sequence[Sequence[Any]]) -> Cursor:
-        changed = 0
-        for args in many:
-            self.execute(sql, args)
-            changed += max(self.rowcount, 0)
-        self.rowcount = changed
-        return self
-
-    def fetchone(self) -> tuple[Any, ...] | None:
-        return self._rows.pop() if self._rows else None
-
-    def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
-        return [self._rows.pop() for _ in range(min(size or self.arraysize, len(self._rows)))]
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        rows, self._rows = self._rows[::-1], []
-        return rows
-
-    def close(self) -> None:
-        self._rows = []
-
-    async def _async_soft_close(self) -> None:
-        """What SQLAlchemy's AsyncSession asks of a cursor that it has read; there is nothing to let go."""
 
 
 def _execute(conn: apsw.Connection, sql: str, args: tuple[Any, ...]) -> tuple[Any, Any, int, int]:
@@ -277,21 +245,10 @@ class ApswDialect(SQLiteDialect):
         return False
 
 
-class SessionDialect(ApswDialect):
-    """For ORM sessions: statements and savepoints are awaited on a transaction's channel, in a greenlet."""
+class SessionDialect(OnChannel, ApswDialect):
+    """For ORM sessions."""
 
-    is_async = True
     supports_statement_cache = True
-
-    def do_savepoint(self, connection: Any, name: str) -> None:
-        await_only(connection.connection.dbapi_connection.channel.savepoint())
-
-    def do_rollback_to_savepoint(self, connection: Any, name: str) -> None:
-        # Rolling back is followed by a release in SQLAlchemy; the channel does both at once.
-        await_only(connection.connection.dbapi_connection.channel.rollback_to())
-
-    def do_release_savepoint(self, connection: Any, name: str) -> None:
-        await_only(connection.connection.dbapi_connection.channel.release())
 
 
 def sync_engine(path: Path, time: Time, *, write: bool) -> sa.Engine:

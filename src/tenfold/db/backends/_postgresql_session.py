@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from sqlalchemy.util import await_only
 
 from tenfold.db.backends._postgresql_dialect import Dialect
 from tenfold.db.backends._postgresql_errors import refused_in_words
+from tenfold.db.backends._session_dbapi import BufferedCursor, Error, LentConnection, OnChannel
 from tenfold.db.plan import Plan
 
 if TYPE_CHECKING:
@@ -27,22 +28,14 @@ _MIGRATION_LOCK = 0x7E9F01D
 _URL = sa.make_url("postgresql://")
 
 
-class Error(Exception):
-    """PEP 249."""
-
-
-class Cursor:
-    """PEP 249 on a transaction's channel; the rows are in memory when ``execute`` returns."""
-
-    arraysize = 1
+class Cursor(BufferedCursor):
+    """See :class:`BufferedCursor`."""
 
     def __init__(self, connection: Connection) -> None:
+        super().__init__()
         self._connection = connection
-        self._rows: list[Any] = []
-        self.description: list[tuple[Any, ...]] | None = None
-        self.rowcount = -1
 
-    def execute(self, sql: str, args: Sequence[Any] = ()) -> Cursor:
+    def execute(self, sql: str, args: Sequence[Any] = ()) -> Self:
         channel, plan = self._connection.channel, self._connection.statement(sql)
         rows, changed, names = await_only(channel.result(plan, tuple(args)))
         self.description = [(name, *[None] * 6) for name in names] or None
@@ -50,48 +43,21 @@ class Cursor:
         self.rowcount = changed if not names or changed else len(rows)
         return self
 
-    def executemany(self, sql: str, many: Sequence[Sequence[Any]]) -> Cursor:
-        self.rowcount = 0
-        for args in many:
-            self.rowcount += max(self._only(sql, args), 0)
+    def executemany(self, sql: str, many: Sequence[Sequence[Any]]) -> Self:
+        channel, plan = self._connection.channel, self._connection.statement(sql)
+        self.rowcount = sum([max(await_only(channel.run(plan, tuple(args))), 0) for args in many])
         return self
 
-    def _only(self, sql: str, args: Sequence[Any]) -> int:
-        channel, plan = self._connection.channel, self._connection.statement(sql)
-        return await_only(channel.run(plan, tuple(args)))
 
-    def fetchone(self) -> Any:
-        return self._rows.pop() if self._rows else None
-
-    def fetchmany(self, size: int | None = None) -> list[Any]:
-        return [self._rows.pop() for _ in range(min(size or self.arraysize, len(self._rows)))]
-
-    def fetchall(self) -> list[Any]:
-        rows, self._rows = self._rows[::-1], []
-        return rows
-
-    def close(self) -> None:
-        self._rows = []
-
-    async def _async_soft_close(self) -> None:
-        """SQLAlchemy awaits this after a statement of an asynchronous session; nothing is left open here."""
-
-
-class Connection:
-    """PEP 249 on a transaction that somebody else begins and ends."""
+class Connection(LentConnection["PgTx"]):
+    """See :class:`LentConnection`."""
 
     def __init__(self, channel: PgTx, statement: Callable[[str], Plan]) -> None:
-        self.channel = channel
+        super().__init__(channel)
         self.statement = statement
 
     def cursor(self, server_side: bool = False) -> Cursor:
         return Cursor(self)
-
-    def commit(self) -> None: ...
-
-    def rollback(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class _Module:
@@ -110,10 +76,9 @@ class _Module:
         return asyncpg
 
 
-class SessionDialect(Dialect):
-    """For ORM sessions: statements and savepoints are awaited on a transaction's channel, in a greenlet."""
+class SessionDialect(OnChannel, Dialect):
+    """For ORM sessions."""
 
-    is_async = True
     supports_statement_cache = True
     supports_sane_multi_rowcount = True
 
@@ -135,19 +100,6 @@ class SessionDialect(Dialect):
 
     def on_connect(self) -> Any:
         return None
-
-    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
-        return False
-
-    def do_savepoint(self, connection: Any, name: str) -> None:
-        await_only(connection.connection.dbapi_connection.channel.savepoint())
-
-    def do_rollback_to_savepoint(self, connection: Any, name: str) -> None:
-        # Rolling back is followed by a release in SQLAlchemy; the channel does both at once.
-        await_only(connection.connection.dbapi_connection.channel.rollback_to())
-
-    def do_release_savepoint(self, connection: Any, name: str) -> None:
-        await_only(connection.connection.dbapi_connection.channel.release())
 
 
 def session_engine(channel: PgTx, dialect: SessionDialect) -> sa.Engine:
