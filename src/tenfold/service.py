@@ -30,6 +30,7 @@ from tenfold.eventstore.record import Event, Recorded
 from tenfold.guard.rates import Limit, as_limit
 from tenfold.http.operation import UNSET, Operation, Policies, ResponseCache
 from tenfold.http.websocket import WebSocketOperation
+from tenfold.jobs.delivery import Delivery
 from tenfold.jobs.job import Job, Unique
 from tenfold.queue.options import QueueOptions
 from tenfold.queue.retry import Retry
@@ -305,11 +306,13 @@ class Service:
         concurrency: int | None = None,
         cpu: bool = False,
         result_ttl: float | None = None,
+        events: Sequence[Topic[Any]] = (),
         name: str | None = None,
     ) -> _JobDecorator:
         """Background work: ``await fn.enqueue(tx, …)`` makes it exist if and only if ``tx`` commits.
 
-        The options are described in :class:`~tenfold.jobs.job.Job`; times are in seconds.
+        The options are described in :class:`~tenfold.jobs.job.Job`; times are in seconds. ``events`` are the topics
+        that it waits for, when it is a :class:`~tenfold.jobs.flow.Flow`.
         """
 
         def declare(fn: Callable[P, Any]) -> Job[P, Any]:
@@ -325,11 +328,21 @@ class Service:
                 concurrency=concurrency,
                 cpu=cpu,
                 result_ttl=result_ttl,
+                deliveries=[self._delivery(topic) for topic in events],
             )
             self.jobs.append(job)
             return job
 
         return declare
+
+    def _delivery(self, topic: Topic[Any]) -> Delivery:
+        """What brings the events of a topic to the flows of this service: one for all of them."""
+        for known in self.subscriptions:
+            if isinstance(known, Delivery) and known.topic is topic:
+                return known
+        made = Delivery(self.name, topic)
+        self.subscriptions.append(made)
+        return made
 
     def on(
         self,

@@ -151,7 +151,9 @@ async def batch(
 
 
 def _call(job: Job[..., Any] | Call[Any] | None) -> Call[Any] | None:
-    return job if job is None or isinstance(job, Call) else job.after()
+    if job is None or isinstance(job, Call):
+        return job
+    return job.after() if job.takes_something else job.call()
 
 
 def _nothing(queue: Queue) -> BatchStatus:

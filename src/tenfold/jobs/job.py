@@ -202,6 +202,11 @@ class Job(Generic[P, R]):
         rest = Signature(self.fn, self.name, (*bound.plan.wanted, first))
         return self._call(bound, rest.encode((), kwargs), first)
 
+    @property
+    def takes_something(self) -> bool:
+        """Whether it has an argument that :meth:`after` could leave open."""
+        return bool(self._bound("after").signature.names)
+
     def _call(self, bound: _Bound, payload: str, takes: str | None) -> Call[R]:
         options = self._options
         if options.unique is not False or options.at is not None:
