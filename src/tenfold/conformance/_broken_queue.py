@@ -12,7 +12,7 @@ from tenfold.conformance._altered import Altered, Broken, alter, answer
 from tenfold.conformance._queue_case import LEASE_S
 from tenfold.queue.contract import Stored
 from tenfold.queue.message import Beat, NewMessage
-from tenfold.queue.tables import message
+from tenfold.queue.tables import message, queue
 
 
 def _inserted_as(**fields: Any) -> Callable[[Any], Any]:
@@ -80,6 +80,16 @@ async def _wake_early(it: Altered, tx: Any, now: float, limit: int) -> Any:
     return await it.inner.wake_due(tx, now + 1e6, limit)
 
 
+async def _claim_oldest_first(it: Altered, tx: Any, claim: Any, after: str, *args: Any) -> Any:
+    await tx.execute(sa.update(message).where(message.c.state == "ready").values(share=""))
+    return await it.inner.claim(tx, claim, *args)
+
+
+async def _claim_though_paused(it: Altered, tx: Any, *args: Any) -> Any:
+    await tx.execute(sa.update(queue).values(paused_at=None))
+    return await it.inner.claim(tx, *args)
+
+
 def _with(**changes: Callable[..., Any]) -> Callable[[Any], Any]:
     return lambda queue: alter(queue, **changes)
 
@@ -101,6 +111,11 @@ QUEUE = [
     Broken("a claim does not lease", "test_a_claim_raises_the_fence_and_leases", _claimed_and(lease_until=None)),
     Broken("a fence stays what it was", "test_a_claim_raises_the_fence_and_leases", _claimed_and(fence=0)),
     Broken("lanes run together", "test_queues_and_lanes_are_claimed_apart", _with(claim=_claim_anywhere)),
+    Broken("the oldest go first, whoever's they are", "test_shares_of_a_lane_are_claimed_in_turn",
+           _with(claim_in_turn=_claim_oldest_first)),
+    Broken("a pause does not count", "test_of_a_paused_queue_nothing_is_claimed", _with(claim=_claim_though_paused)),
+    Broken("nobody hears of a cancellation", "test_a_heartbeat_prolongs_tells_and_keeps_progress",
+           _with(asked_to_stop=answer({}))),
     Broken("a fence is ignored", "test_only_the_holder_of_the_newest_fence_settles",
            _with(settle=_settle_whoever_holds)),
     Broken("a fence is ignored in a history", "test_random_histories_end_as_the_contract_says",

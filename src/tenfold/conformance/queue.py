@@ -17,9 +17,19 @@ from __future__ import annotations
 from tenfold.conformance._queue_claims import ClaimClaims, InsertClaims, OrderKeyClaims
 from tenfold.conformance._queue_machine import MachineClaims
 from tenfold.conformance._queue_settling import KeepingClaims, LeaseClaims, SettleClaims
+from tenfold.conformance._queue_turns import LimitClaims, PauseClaims, TurnClaims
 
 
 class QueueConformance(
-    InsertClaims, ClaimClaims, OrderKeyClaims, SettleClaims, LeaseClaims, KeepingClaims, MachineClaims
+    InsertClaims,
+    ClaimClaims,
+    OrderKeyClaims,
+    TurnClaims,
+    PauseClaims,
+    LimitClaims,
+    SettleClaims,
+    LeaseClaims,
+    KeepingClaims,
+    MachineClaims,
 ):
     """Everything a queue backend promises; see the module's docstring."""
