@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from tenfold._core.context import current
 from tenfold.db.backends._time import Time
@@ -70,6 +70,17 @@ class Link(ABC):
 L = TypeVar("L", bound=Link)
 
 
+class _Place(NamedTuple, Generic[L]):
+    """Of one who waits. Ordered by its first two fields, which no two have alike."""
+
+    priority: int
+    arrival: int
+    waiter: asyncio.Future[L | None]
+    until: float
+    """On the loop's clock."""
+    patience_s: float
+
+
 class Pool(Generic[L]):
     """The connections of one backend. Used from one event loop only."""
 
@@ -92,8 +103,10 @@ class Pool(Generic[L]):
         self._time = time
         self._idle: list[L] = []
         self._taken: set[L] = set()
-        self._waiting: list[tuple[int, int, asyncio.Future[L | None]]] = []
+        self._waiting: list[_Place[L]] = []
         """A heap by priority and arrival. Each gets a connection, or None: the right to open one."""
+        self._refuser: asyncio.TimerHandle | None = None
+        """Set to when the patience of who waits ends first: one timer for all, instead of one for each."""
         self._arrivals = count()
         self._places = 0
         """Connections that exist, are being opened or are being closed."""
@@ -137,31 +150,59 @@ class Pool(Generic[L]):
         if self._places < self.size and not self._waiting:
             self._places += 1
             return await self._open()
-        return await self._take_spare() or await self._take_in_turn()
+        if self._reserve is not None and current().own:
+            link = await self._take_spare(self._reserve)
+        return link or await self._take_in_turn()
 
-    async def _take_spare(self) -> L | None:
-        """One of the reserve, for who may have it; None where the server has no room for it."""
-        if self._reserve is None or not current().own:
-            return None
+    async def _take_spare(self, reserve: Pool[L]) -> L | None:
+        """One of the reserve; None where the server has no room for it."""
         try:
-            return await self._reserve.take()
+            return await reserve.take()
         except PoolExhausted:
             raise
         except DatabaseUnavailable:
             return None
 
     async def _take_in_turn(self) -> L:
+        """Wait for a connection. This is the way of most statements of a busy process, so it makes a future and
+        nothing else."""
+        self._waited += 1
+        loop = asyncio.get_running_loop()
         patience_s = self._time.patience_s(self._wait_s)
+        waiter: asyncio.Future[L | None] = loop.create_future()
+        place = _Place(
+            int(current().priority), next(self._arrivals), waiter, loop.time() + patience_s, patience_s
+        )
+        heapq.heappush(self._waiting, place)
+        if self._refuser is None or place.until < self._refuser.when():
+            self._refuse_by(place.until)
         try:
-            async with asyncio.timeout(patience_s):
-                link = await self._wait()
-        except TimeoutError:
-            self._refused += 1
-            raise PoolExhausted(
-                f"all {self.size} connections of this process are taken, and none came free within "
-                f"{patience_s:.3g} s. Hold them for a shorter time, or raise database.pool_max."
-            ) from None
+            link = await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                self._stop_waiting(place)
+            elif waiter.exception() is None:  # served and cancelled in the same round
+                self._hand_on(waiter.result())
+            raise
         return link if link is not None else await self._open()
+
+    def _refuse_by(self, when: float) -> None:
+        if self._refuser is not None:
+            self._refuser.cancel()
+        self._refuser = asyncio.get_running_loop().call_at(when, self._refuse_late)
+
+    def _refuse_late(self) -> None:
+        """Tell those whose patience has ended that none came free for them."""
+        self._refuser = None
+        now = asyncio.get_running_loop().time()
+        late = [place for place in self._waiting if place.until <= now]
+        for place in late:
+            self._stop_waiting(place)
+            if not place.waiter.done():
+                self._refused += 1
+                place.waiter.set_exception(_exhausted(self.size, place.patience_s))
+        if self._waiting:
+            self._refuse_by(min(place.until for place in self._waiting))
 
     def give(self, link: L) -> None:
         """Take a connection back: for who is next, or to be idle; it is dropped when in doubt or old."""
@@ -225,9 +266,11 @@ class Pool(Generic[L]):
     def _refuse(self) -> None:
         self._closed = True
         while self._waiting:
-            _, _, waiter = heapq.heappop(self._waiting)
+            waiter = heapq.heappop(self._waiting).waiter
             if not waiter.done():
                 waiter.set_exception(_closing())
+        if self._refuser is not None:
+            self._refuser.cancel()
 
     async def _end_all(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -245,24 +288,10 @@ class Pool(Generic[L]):
 
     # ── inside ──
 
-    async def _wait(self) -> L | None:
-        self._waited += 1
-        waiter: asyncio.Future[L | None] = asyncio.get_running_loop().create_future()
-        place = (int(current().priority), next(self._arrivals), waiter)
-        heapq.heappush(self._waiting, place)
-        try:
-            return await waiter
-        except BaseException:
-            if not waiter.done() or waiter.cancelled():
-                self._stop_waiting(place)
-            elif waiter.exception() is None:  # served and cancelled in the same round
-                self._hand_on(waiter.result())
-            raise
-
     def _serve(self, given: L | None) -> bool:
         """Give a connection, or the right to open one, to who is next; False when nobody waits."""
         while self._waiting:
-            _, _, waiter = heapq.heappop(self._waiting)
+            waiter = heapq.heappop(self._waiting).waiter
             if not waiter.done():
                 waiter.set_result(given)
                 return True
@@ -308,7 +337,7 @@ class Pool(Generic[L]):
         else:
             self.give(given)
 
-    def _stop_waiting(self, place: tuple[int, int, asyncio.Future[L | None]]) -> None:
+    def _stop_waiting(self, place: _Place[L]) -> None:
         with contextlib.suppress(ValueError):
             self._waiting.remove(place)
             heapq.heapify(self._waiting)
@@ -359,3 +388,10 @@ class Pool(Generic[L]):
 
 def _closing() -> DatabaseUnavailable:
     return DatabaseUnavailable("the database is being disconnected: the process stops.")
+
+
+def _exhausted(size: int, patience_s: float) -> PoolExhausted:
+    return PoolExhausted(
+        f"all {size} connections of this process are taken, and none came free within {patience_s:.3g} s. "
+        "Hold them for a shorter time, or raise database.pool_max."
+    )
