@@ -41,12 +41,13 @@ class PgLink(Link):
     ) -> Awaitable[Rows]:
         """All rows, or the first ``limit``."""
 
-    async def fetch_alone(self, first: str, plan: Plan, args: Args, limit: int, timeout_s: float) -> Rows:
-        """The rows of a transaction that is this statement and nothing else. A driver that can send ``first`` and
-        the statement together saves two round trips."""
-        rows = await self.fetch(plan, args, limit, timeout_s, ("BEGIN READ WRITE",))
-        await self.command("COMMIT", timeout_s)
-        return rows
+    async def fetch_last(
+        self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()
+    ) -> tuple[Rows, str]:
+        """As :meth:`fetch`, and commit; the tag of the COMMIT. A driver that can send both together saves a round
+        trip."""
+        rows = await self.fetch(plan, args, limit, timeout_s, prefix)
+        return rows, await self.command("COMMIT", timeout_s)
 
     @abstractmethod
     async def run(self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()) -> int:

@@ -2,16 +2,16 @@
 
 The statement goes to asyncpg's protocol object (``bind_execute``): the public methods add three coroutines and a
 look-up by SQL text, which is half of the cost of a small statement. What begins a transaction or a savepoint is not
-waited for: it is written in front of the next statement's messages, without a Sync in between, and answered with it.
+waited for: it is written in front of the next statement's messages, without a Sync in between, and answered with it;
+so is a COMMIT behind the last (:mod:`tenfold.db.backends._postgresql_line`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import decimal
-import struct
 from collections.abc import Awaitable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -20,6 +20,7 @@ from asyncpg.exceptions import InternalClientError, PostgresError  # type: ignor
 from tenfold.db.backends import _postgresql_errors as errors
 from tenfold.db.backends._postgresql_driver import PgLink, Prefix
 from tenfold.db.backends._postgresql_errors import Report
+from tenfold.db.backends._postgresql_line import Line, LineLoop, statements
 from tenfold.db.backends._postgresql_url import Address
 from tenfold.db.backends._session_state import leaves_state
 from tenfold.db.contract import Args, Rows
@@ -35,6 +36,7 @@ from tenfold.errors import (
 
 PREPARED_MAX = 500
 """Statements that one connection keeps prepared; each costs the server some kilobytes."""
+_COMMIT = statements(("COMMIT",))
 _DISCARD_S = 1.0
 _PYTHON_TYPES = {"numeric": decimal.Decimal}
 """Server types whose values are of another type than what was declared may make one expect."""
@@ -46,7 +48,7 @@ class AsyncpgLink(PgLink):
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self._protocol = connection._protocol
-        self._transport = connection._transport
+        self._line: Line = connection._transport
         self._prepared: dict[Plan, Any] = {}
         self._names = 0
 
@@ -72,14 +74,15 @@ class AsyncpgLink(PgLink):
         rows, _, _ = await self._execute(state, args, limit, timeout_s, prefix)
         return rows
 
-    async def fetch_alone(self, first: str, plan: Plan, args: Args, limit: int, timeout_s: float) -> Rows:
+    async def fetch_last(
+        self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()
+    ) -> tuple[Rows, str]:
         state = self._prepared.get(plan)
         if state is None:
-            state, _ = await self._prepare(plan, timeout_s, ())
-            await self.close_portal("", timeout_s)  # with its Sync: preparing has taken a snapshot
-        rows: Rows
-        rows, _, _ = await self._execute(state, args, limit, timeout_s, (first,))
-        return rows
+            state, prefix = await self._prepare(plan, timeout_s, prefix)
+        self._line.tail = _COMMIT
+        rows, status, _ = await self._execute(state, args, limit, timeout_s, prefix)
+        return rows, status.decode()
 
     async def run(self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()) -> int:
         state = self._prepared.get(plan)
@@ -158,17 +161,20 @@ class AsyncpgLink(PgLink):
 
     async def _execute(self, state: Any, args: Args, limit: int, timeout_s: float, prefix: Prefix) -> Any:
         if prefix:
-            if timeout_s <= 0:
-                raise TimeoutError
-            self._transport.write(_messages(tuple(prefix)))
+            self._line.head = statements(tuple(prefix))
         try:
             return await self._protocol.bind_execute(state._state, args, "", limit, True, timeout_s)
         except (PostgresError, asyncpg.InterfaceError, ValueError, TypeError) as error:
             if getattr(error, "severity", None) is None and not self.closed:
-                # The arguments could not be encoded, so nothing followed the prefix, or what asyncpg sent to prepare:
-                # a Sync has to, or the server waits in a transaction which the next BEGIN comes too late for.
-                await self.close_portal("", timeout_s)
+                # The arguments could not be encoded, so what stands around them was not sent either. A savepoint has
+                # to be there all the same, and what asyncpg sent to prepare waits for a Sync.
+                self._line.forget()
+                await (
+                    self.command("; ".join(prefix), timeout_s) if prefix else self.close_portal("", timeout_s)
+                )
             raise
+        finally:
+            self._line.forget()
 
     # ── failures and the end ──
 
@@ -191,7 +197,7 @@ class AsyncpgLink(PgLink):
         said = f" The statement: {plan.describe()}" if plan is not None else ""
         if isinstance(error.__cause__, OverflowError | UnicodeEncodeError):
             return ValueRefused(f"the parameters do not fit: {error.__cause__}.{said}")
-        if not isinstance(error, asyncpg.InterfaceError):  # it checks parameters with errors of its own
+        if not isinstance(error, asyncpg.InterfaceError | PostgresError):  # for parameters it has errors of its own
             return errors.unreadable(error, plan)
         return StatementError(f"the parameters do not fit: {error}.{said}")
 
@@ -237,7 +243,7 @@ async def connect(
     try:
         open_: Any = asyncpg.connect  # its hints say int where it takes a float
         connection = await open_(
-            address.dsn, timeout=timeout_s, statement_cache_size=0, server_settings=session,
+            address.dsn, timeout=timeout_s, statement_cache_size=0, server_settings=session, loop=LineLoop(),
             target_session_attrs="primary" if primary and address.several else "any",
         )  # fmt: skip
     except PostgresError as error:
@@ -264,6 +270,7 @@ async def connect(
         except (PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             connection.terminate()
             raise errors.unreachable(address.hosts, error) from error
+    connection._loop = asyncio.get_running_loop()  # it looks for its task there
     return AsyncpgLink(connection)
 
 
@@ -271,18 +278,3 @@ def _changed(status: bytes | None) -> int:
     """``INSERT 0 2`` → 2; what only reads or defines changes nothing."""
     verb, _, count = (status or b"").rpartition(b" ")
     return int(count) if verb in (b"INSERT 0", b"UPDATE", b"DELETE", b"MERGE") else 0
-
-
-@lru_cache(64)
-def _messages(prefix: tuple[str, ...]) -> bytes:
-    """Parse, Bind and Execute of statements without parameters (PostgreSQL's protocol 3.0, § 55.7)."""
-    return b"".join(
-        _message(b"P", b"\0" + sql.encode() + b"\0\0\0")
-        + _message(b"B", b"\0\0" + bytes(6))
-        + _message(b"E", b"\0" + bytes(4))
-        for sql in prefix
-    )
-
-
-def _message(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("!i", len(body) + 4) + body

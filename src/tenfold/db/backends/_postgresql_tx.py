@@ -1,7 +1,7 @@
 """Transactions that write, on the connections of the pool.
 
 A transaction takes a connection with its first statement, and sends BEGIN and SAVEPOINT together with the statement
-that follows them: one with a single statement makes two round trips.
+that follows them, and COMMIT with the last where that is known: one round trip per statement, and none besides.
 """
 
 from __future__ import annotations
@@ -34,21 +34,18 @@ if TYPE_CHECKING:
 
 BEGIN = "BEGIN READ WRITE"
 BEGIN_SERIALIZABLE = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"
-ALONE = "SET transaction_read_only = off"
-"""In place of BEGIN, for a statement that the Sync behind it commits. (SET LOCAL and SET TRANSACTION do the same, but
-have the server warn that there is no BEGIN.)"""
 
 
 class PgTx(Work, TxChannel):
     """One transaction that writes. With ``tells``, its COMMIT says how far it went."""
 
-    __slots__ = ("_alone", "_cancelled", "_position", "_tells")
+    __slots__ = ("_cancelled", "_committed", "_last", "_position", "_tells")
 
     def __init__(self, pool: Pool[PgLink], time: Time, begin: list[str], *, tells: bool = False) -> None:
         super().__init__(pool, time, begin)
         self._tells = tells
-        self._alone = False
-        """It is one statement, which commits by itself."""
+        self._last = self._committed = False
+        """The next statement is the last and takes the commit along; it has done so."""
         self._cancelled = False
         self._position: Position | None = None
 
@@ -67,40 +64,39 @@ class PgTx(Work, TxChannel):
         return False
 
     def only_one(self) -> None:
-        if self._state == NEW and self._pending == [BEGIN] and not self._tells:
-            self._pending, self._alone = [ALONE], True
+        self._last = self._depth == 0 and not self._tells
 
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
-        if not self._alone:
+        if not self._last:
             return await super().fetch(plan, args, limit)
-        return await self._fetch_alone(plan, args, limit)
+        return await self._fetch_last(plan, args, limit)
 
-    async def _fetch_alone(self, plan: Plan, args: Args, limit: int) -> Rows:
+    async def _fetch_last(self, plan: Plan, args: Args, limit: int) -> Rows:
         """It is the commit too, so its outcome is waited for through cancellations."""
-        if not self._pending:
+        if self._committed:
             raise TransactionMisuse("a second statement follows where one was announced.")
         async with self._lock:
             link, timeout_s = await self._ready(plan)
-            self._pending = []
+            prefix, self._pending = self._pending, []
             if failpoints.on:
                 failpoints.visit("db.commit.before")
-            sending = asyncio.ensure_future(link.fetch_alone(ALONE, plan, args, limit, timeout_s))
+            sending = asyncio.ensure_future(link.fetch_last(plan, args, limit, timeout_s, prefix))
             self._cancelled = await settled(sending)
             try:
-                rows = sending.result()
+                rows, tag = sending.result()
             except Exception as error:
                 translated = self._failed(error, plan)
                 assert isinstance(translated, DatabaseError)
                 raise (_unknown(translated) if link.doubtful else translated) from error
+        if tag != "COMMIT":
+            raise self._unusable()
+        self._committed = True
         if failpoints.on:
             failpoints.visit("db.commit.after")
         return rows
 
     async def rollback(self) -> bool:
-        if not self._alone or self._state == DONE or self._link is None:
-            return await super().rollback()
-        self._let_go()  # the statement failed, and its transaction with it
-        return self._cancelled
+        return await super().rollback() or self._cancelled
 
     async def run(self, plan: Plan, args: Args) -> int:
         async with self._lock:
@@ -190,7 +186,7 @@ class PgTx(Work, TxChannel):
             raise error
         link = self._link
         assert link is not None
-        if self._alone:
+        if self._committed:
             self._let_go()
             return self._cancelled
         if link.closed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenfold._core.failpoints import failpoints
 from tenfold.db.backends._postgresql_errors import too_late
+from tenfold.db.backends._waiting import settled
 from tenfold.db.contract import Args, Channel, Rows
 from tenfold.db.plan import Plan, refuse_writes
 from tenfold.errors import (
@@ -164,14 +165,7 @@ class Work(Channel):
         assert self._link is not None
         link = self._link
         ending = asyncio.ensure_future(self._send_end(link, sql))
-        cancelled = False
-        while not ending.done():
-            try:
-                await asyncio.shield(ending)
-            except asyncio.CancelledError:
-                cancelled = True
-            except Exception:  # noqa: S110 - looked at below
-                pass
+        cancelled = await settled(ending)
         try:
             ending.result()
         finally:
@@ -194,9 +188,8 @@ class Work(Channel):
             self._state = DONE
             return False
         link = self._link
-        unsaid = bool(self._pending) and self._pending[0].startswith("BEGIN")
-        if link.doubtful or link.closed or unsaid:
-            self._let_go()  # nothing was begun, or the connection is destroyed, and the transaction with it
+        if link.doubtful or link.closed or not link.in_transaction:
+            self._let_go()  # nothing was begun, or it has ended, or the connection is destroyed and it with that
             return False
         try:
             return await self._end("ROLLBACK")

@@ -1,0 +1,113 @@
+"""Between asyncpg and the socket: more statements in what it sends, for the round trips that they save.
+
+asyncpg sends one statement and a Sync, and waits. The server answers whatever stands in front of the Sync with one
+flush, so a BEGIN in front of a statement, or a COMMIT behind it, costs no round trip of its own, nor does the server
+wake up for it. What asyncpg receives is what it would receive for one statement, with more CommandComplete messages:
+the last one is what it reports. After an error the server skips to the Sync, so a COMMIT follows only what went well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from functools import lru_cache
+from typing import Any
+
+from asyncpg.exceptions import InternalClientError  # type: ignore[import-untyped]
+
+_SYNC = b"S\x00\x00\x00\x04"
+
+
+class Line:
+    """A transport whose next write may be given a head and a tail. All else is the transport's own."""
+
+    __slots__ = ("_transport", "_write", "head", "tail")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._write = transport.write
+        self.head: bytes | None = None
+        """Put in front of what is written next."""
+        self.tail: bytes | None = None
+        """Put in front of the Sync that what is written next ends with."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: Any) -> None:
+        """For asyncpg."""
+        if self.head is None and self.tail is None:
+            self._write(data)
+            return
+        head, tail = self.head or b"", self.tail or b""
+        self.head = self.tail = None
+        body = bytes(data)
+        if tail:
+            if not body.endswith(_SYNC):
+                raise InternalClientError("asyncpg sends a statement without a Sync; Tenfold expects one.")
+            body = body[: -len(_SYNC)] + tail + _SYNC
+        self._write(head + body)
+
+    def forget(self) -> None:
+        """What the head and the tail were for is not written."""
+        self.head = self.tail = None
+
+
+class LineLoop:
+    """The running event loop as asyncpg is to see it: its connections are lines."""
+
+    def __init__(self) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        # Those that asyncpg calls for every statement are found without __getattr__.
+        self.create_future, self.call_later = loop.create_future, loop.call_later
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def create_connection(self, factory: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """As the loop's; the protocol gets a line in place of its transport."""
+        made = await self._loop.create_connection(lambda: _Introduced(factory()), *args, **kwargs)
+        return _introduced(made)
+
+    async def create_unix_connection(self, factory: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """As the loop's; the protocol gets a line in place of its transport."""
+        made = await self._loop.create_unix_connection(lambda: _Introduced(factory()), *args, **kwargs)
+        return _introduced(made)
+
+    async def start_tls(self, transport: Any, *args: Any, **kwargs: Any) -> Line:
+        """As the loop's; the answer is a line."""
+        bare = transport._transport if isinstance(transport, Line) else transport
+        return Line(await self._loop.start_tls(bare, *args, **kwargs))
+
+
+class _Introduced(asyncio.Protocol):
+    """Introduces a protocol to a line, and leaves the two to each other."""
+
+    def __init__(self, protocol: Any) -> None:
+        self.protocol = protocol
+        self.line: Line | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.line = Line(transport)
+        transport.set_protocol(self.protocol)
+        self.protocol.connection_made(self.line)
+
+
+def _introduced(made: tuple[Any, Any]) -> tuple[Any, Any]:
+    introduced = made[1]
+    return introduced.line, introduced.protocol
+
+
+@lru_cache(64)
+def statements(texts: tuple[str, ...]) -> bytes:
+    """Parse, Bind and Execute of statements without parameters (PostgreSQL's protocol 3.0, § 55.7)."""
+    return b"".join(
+        _message(b"P", b"\0" + sql.encode() + b"\0\0\0")
+        + _message(b"B", b"\0\0" + bytes(6))
+        + _message(b"E", b"\0" + bytes(4))
+        for sql in texts
+    )
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body
