@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.webhooks import FakeSender, Placed
-from tenfold import App, Principal, Service, roles
+from tenfold import Accounts, App, Principal, Service, roles
 from tenfold.testing import TestApp
 from tenfold.webhooks.contract import Answer
 from tenfold.webhooks.delivering import http_sender
@@ -18,10 +18,10 @@ ADMIN = Principal(id="a", roles=frozenset({"admin"}))
 
 def an_app() -> App:
     service = Service("orders")
-    service.database(sa.MetaData())
+    db = service.database(sa.MetaData())
     placed = service.topic("placed", Placed)
     service.webhooks(placed, path="/hooks", auth=roles("admin"))
-    return App("shop", [service])
+    return App("shop", [service], auth=Accounts(db))
 
 
 async def added(t: TestApp) -> str:
