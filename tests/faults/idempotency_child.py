@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import json
 import sys
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from support.keyed import ask
 from tenfold._core.clock import SystemClock
-from tenfold._core.context import Context, enter
 from tenfold._core.sections import DatabaseSettings
 from tenfold.db.backends.sqlite import Backend
 from tenfold.db.database import Database
-from tenfold.errors import RequestInProgress
 from tenfold.guard.backends._sql_idempotency import SqlIdempotencyStore, _encode, _SqlAttempt, table
-from tenfold.guard.idempotency import Attempt, IdempotencyGuard, Replay, StoredReply
+from tenfold.guard.idempotency import Attempt, IdempotencyGuard, StoredReply
 
 LEASE_S = 0.15
 metadata = sa.MetaData()
@@ -56,22 +54,13 @@ class _BrokenAttempt(_SqlAttempt):
 
 
 async def request(db: Database, guard: IdempotencyGuard, key: str) -> None:
-    """What a client and its server do together: repeat until there is a reply, and note it."""
-    enter(Context())
-    while True:
-        try:
-            outcome = await guard.begin(key, "orders.place", "same")
-            break
-        except RequestInProgress:
-            await asyncio.sleep(0.05)
-    if isinstance(outcome, Replay):
-        reply = outcome.reply
-    else:
+    """An operation with one block."""
+
+    async def place() -> int:
         async with db.tx() as tx:
-            number = await tx.scalar(INSERT, of=key)
-        reply = StoredReply(201, (), b"%d" % number)
-        await outcome.finish(reply)
-    print(json.dumps([key, reply.body.decode()]), flush=True)
+            return int(await tx.scalar(INSERT, of=key))
+
+    await ask(guard, key, place, again_s=0.05)
 
 
 async def main(file: Path, first: int, count: int, broken: bool) -> None:

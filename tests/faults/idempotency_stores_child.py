@@ -9,42 +9,31 @@ returned: it is what the client has seen.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from contextlib import AsyncExitStack
 
 import sqlalchemy as sa
 
 from support.guards import effects, opened
+from support.keyed import ask
 from tenfold._core.clock import SystemClock
-from tenfold._core.context import Context, enter
 from tenfold.db.database import Database
-from tenfold.errors import RequestInProgress
-from tenfold.guard.idempotency import IdempotencyGuard, Replay, StoredReply
+from tenfold.guard.idempotency import IdempotencyGuard
 
 ADD = sa.insert(effects)
 COUNT = sa.select(sa.func.count()).select_from(effects).where(effects.c.key == sa.bindparam("of"))
 
 
 async def request(db: Database, guard: IdempotencyGuard, key: str) -> None:
-    """What a client and its server do together: repeat until there is a reply, and note it."""
-    enter(Context())
-    while True:
-        try:
-            outcome = await guard.begin(key, "orders.place", "same")
-            break
-        except RequestInProgress:
-            await asyncio.sleep(0.02)
-    if isinstance(outcome, Replay):
-        reply = outcome.reply
-    else:
+    """An operation with two blocks."""
+
+    async def place() -> int:
         async with db.tx() as tx:
             await tx.execute(ADD, key=key)
-        async with db.tx() as tx:  # a second block of the same operation
-            number = await tx.scalar(COUNT, of=key)
-        reply = StoredReply(201, (), b"%d" % number)
-        await outcome.finish(reply)
-    print(json.dumps([key, reply.body.decode()]), flush=True)
+        async with db.tx() as tx:
+            return int(await tx.scalar(COUNT, of=key))
+
+    await ask(guard, key, place, again_s=0.02)
 
 
 async def main(database: str, keys: str, first: int, count: int) -> None:

@@ -25,7 +25,12 @@ Replies = list[tuple[str, str]]
 
 def run(file: Path, first: int, *, failpoint: str = "", broken: bool = False) -> tuple[int, Replies]:
     """One child: its exit status, and the replies that went out before it ended."""
-    env = {**os.environ, "TENFOLD_APP_ENV": "test", "TENFOLD_FAILPOINTS": failpoint}
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(CHILD.parents[1]),
+        "TENFOLD_APP_ENV": "test",
+        "TENFOLD_FAILPOINTS": failpoint,
+    }
     command = [sys.executable, str(CHILD), str(file), str(first), str(COUNT)]
     done = subprocess.run(
         [*command, *(["--broken"] if broken else [])],
