@@ -20,9 +20,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 class Shop:
     """One data directory and two ports; at most one process at a time."""
 
-    def __init__(self, data: Path, port: int, ops_port: int, database: str = "") -> None:
+    def __init__(self, data: Path, port: int, ops_port: int, database: str = "", events: str = "") -> None:
         self.data = data
-        self._database = {"TENFOLD_DATABASE_URL": database} if database else {}
+        urls = {"TENFOLD_DATABASE_URL": database, "TENFOLD_EVENTS_URL": events}
+        self._urls = {name: url for name, url in urls.items() if url}
         self.url = f"http://127.0.0.1:{port}"
         self.ops_url = f"http://127.0.0.1:{ops_port}"
         self._ports = (port, ops_port)
@@ -35,7 +36,7 @@ class Shop:
         self._process = Process(
             [sys.executable, "-m", "tenfold", *command],
             cwd=EXAMPLES,
-            env={"PYTHONPATH": str(EXAMPLES), "TENFOLD_LOG_FORMAT": "json", **self._database},
+            env={"PYTHONPATH": str(EXAMPLES), "TENFOLD_LOG_FORMAT": "json", **self._urls},
             ready=f"{self.ops_url}/health/ready",
         )
         self._process.wait_ready()

@@ -88,6 +88,8 @@ class Queue:
         """Of the queues of which something is said."""
         self.keep = keep
         """How long finished messages are kept."""
+        self.inbox_s = 0.0
+        """How long handled events are remembered, when that is longer: a broker may deliver old ones again."""
         self.watcher: Watcher | None = None
         self.skew_s = 0.0
         """How far the database's clock is ahead of this machine's, if that is worth speaking of."""

@@ -200,7 +200,7 @@ class Runner:
         event_id = run.message.event_id
         if not run.handler.inbox or event_id is None:
             return True
-        until = self._clock.now() + self.keep.done_s
+        until = self._clock.now() + max(self.keep.done_s, self.queue.inbox_s)
         return await self._queues_inbox().remember(tx, run.handler.name, event_id, until)
 
     def _queues_inbox(self) -> Inbox:

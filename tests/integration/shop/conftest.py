@@ -23,11 +23,11 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="session")
 def new_shop() -> Iterator[Callable[..., Shop]]:
-    """Makes shops, ``new_shop(data, database="")``, that are stopped at the end, whatever happens."""
+    """Makes shops, ``new_shop(data, database="", events="")``, that are stopped at the end, whatever happens."""
     made: list[Shop] = []
 
-    def make(data: Path, database: str = "") -> Shop:
-        shop = Shop(data, *free_ports(2), database=database)
+    def make(data: Path, database: str = "", events: str = "") -> Shop:
+        shop = Shop(data, *free_ports(2), database=database, events=events)
         made.append(shop)
         return shop
 
