@@ -26,6 +26,7 @@ _SETTINGS: dict[str, Any] = {
     "app__env": "test",
     "database__url": "sqlite:///:memory:",
     "cache__url": "memory:",
+    "events__url": "",
     "mail__url": "memory:",
     "worker__enabled": False,
 }
@@ -196,6 +197,8 @@ class TestApp:
         self._enqueued = False
         before = dict(self._worker.runs.counts)
         ended = await run_pending(self._worker)
+        while await self.app.assembly.background.events.pump():
+            ended += await run_pending(self._worker)
         if self.raise_errors and any(
             self._worker.runs.counts[v] > before[v] for v in ("retry", "dead", "park")
         ):
