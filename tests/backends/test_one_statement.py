@@ -1,4 +1,4 @@
-"""A transaction of one statement on PostgreSQL: one round trip, and the same outcomes as any other."""
+"""The last statement of a transaction takes its commit along on PostgreSQL: a round trip less, and the same outcomes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from support.queues import effects, rig
 from tenfold.db import Tx
-from tenfold.errors import NoRow, OutcomeUnknown, StatementError, TransactionMisuse
+from tenfold.errors import NoRow, OutcomeUnknown, StatementError, TransactionMisuse, UniqueViolation
 from tenfold.jobs import Job
 
 pytestmark = pytest.mark.anyio
@@ -117,3 +117,53 @@ async def test_a_transaction_with_more_than_an_enqueue_is_not_one(postgres_url: 
                 await job.enqueue(tx)
                 await tx.one(sa.text("SELECT 1 WHERE false"))
         assert await r.states() == {}
+
+
+async def test_what_came_before_a_last_statement_is_committed_with_it(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    job = Job[Any, None]("s", noop)
+    async with rig(tmp_path, job, database=postgres_url) as r:
+        async with r.db.tx() as tx:
+            await tx.execute(sa.insert(effects), what="order")
+            handle = await job.enqueue(tx)
+        assert await r.did() == ["order"]
+        assert (await handle.status()).state == "ready"
+
+
+async def test_what_came_before_a_last_statement_that_fails_is_undone(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """The server skips the COMMIT behind it, and the connection serves on."""
+
+    async def fail(tx: Tx) -> None:
+        tx.channel.only_one()
+        await tx.all(sa.text("INSERT INTO effect (what) VALUES (1/0) RETURNING id"))
+
+    async with rig(tmp_path, database=postgres_url) as r:
+        for _ in range(12):  # more often than there are connections
+            with pytest.raises(StatementError):
+                async with r.db.tx() as tx:
+                    await tx.execute(sa.insert(effects), what="order")
+                    tx.before_commit(fail)
+        async with r.db.tx() as tx:
+            await tx.execute(sa.insert(effects), what="after")
+        assert await r.did() == ["after"]
+
+
+async def test_what_a_commit_refuses_is_undone_though_its_statement_went_well(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    async def twice(tx: Tx) -> None:
+        tx.channel.only_one()
+        await tx.all(sa.text("INSERT INTO once (id) VALUES (1) RETURNING id"))
+
+    async with rig(tmp_path, database=postgres_url) as r:
+        async with r.db.tx() as tx:
+            await tx.execute(sa.text("CREATE TABLE once (id int, UNIQUE (id) DEFERRABLE INITIALLY DEFERRED)"))
+            await tx.execute(sa.text("INSERT INTO once (id) VALUES (1)"))
+        with pytest.raises(UniqueViolation):
+            async with r.db.tx() as tx:
+                await tx.execute(sa.insert(effects), what="order")
+                tx.before_commit(twice)
+        assert await r.did() == []

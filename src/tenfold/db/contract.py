@@ -122,9 +122,9 @@ class TxChannel(Channel):
         return True
 
     def only_one(self) -> None:
-        """For who knows that of this transaction one statement comes, by :meth:`fetch`, and nothing that could
+        """For who knows that of this transaction one more statement comes, by :meth:`fetch`, and nothing that could
         undo it: the statement may then be committed at once, which saves a round trip. :meth:`commit` is still
-        called. Without effect after the first statement."""
+        called. Should the deadline end the statement, the outcome is unknown (OutcomeUnknown)."""
 
     @abstractmethod
     async def savepoint(self) -> None:
@@ -171,6 +171,8 @@ class DatabaseBackend(ABC):
     """The transaction that each task has open, to find transactions inside transactions."""
     track_positions: bool = False
     """Set by :mod:`tenfold.db.replicas`: transactions that write learn their ``position`` with the commit."""
+    undone: int = 0
+    """How often what was committed has been undone (:meth:`sandbox`): who keeps rows in memory forgets them then."""
     copy: bool = False
     """Set before the start by :mod:`tenfold.db.replicas`: the node is a copy, and only reads are asked of it."""
 

@@ -63,8 +63,8 @@ class Tx(Reader):
         self.state: dict[str, Any] = {}
         """Other layers keep here what they write in :meth:`before_commit`. Inside a savepoint it is another one."""
         self.alone = False
-        """True for a function of :meth:`before_commit` when nothing was done before it and nothing comes after: should
-        it make one statement only, it may say so (:meth:`TxChannel.only_one`)."""
+        """True for a function of :meth:`before_commit` that nothing comes after but the commit: should it make one
+        statement only, it may say so (:meth:`TxChannel.only_one`)."""
 
     @property
     def channel(self) -> TxChannel:
@@ -231,12 +231,7 @@ class Tx(Reader):
     async def _commit(self) -> None:
         try:
             if self._before or self._orm is not None:
-                self.alone = (
-                    len(self._before) == 1
-                    and not self._tags
-                    and self._orm is None
-                    and not self._channel.started
-                )
+                self.alone = len(self._before) == 1 and not self._tags and self._orm is None
                 await self._flush()
             if self._tags:
                 self._ended += await self._db.announce(self._tags)

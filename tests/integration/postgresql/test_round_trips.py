@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.orders_db import Order, add_order, opened, order_by_id, orders
-from tenfold.db import Database
+from tenfold.db import Database, Tx
 
 pytestmark = pytest.mark.anyio
 
@@ -138,3 +138,19 @@ async def test_a_consistent_block_of_reads_costs_its_statements_and_the_end(
         async with db.read() as reader:
             await reader.one(order_by_id, Order, id=placed.id)
             await reader.one(order_by_id, Order, id=placed.id)
+
+
+async def test_a_last_statement_takes_the_commit_along(wired: tuple[Database, Wire]) -> None:
+    """As the row of a job does, behind that of its order."""
+    db, wire = wired
+    await warm_up(db)
+
+    async def last(tx: Tx) -> None:
+        assert tx.alone
+        tx.channel.only_one()
+        await tx.one(add_order, Order, customer="its job")
+
+    with wire.costs(2):
+        async with db.tx() as tx:
+            await tx.one(add_order, Order, customer="f")
+            tx.before_commit(last)
