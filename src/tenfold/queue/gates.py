@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 TAKEN_S = 0.002
 """A queue that another worker is claiming from is asked for again after so long."""
 
+MOVE_MAX = 1_000
+
+_strays = (
+    sa.select(message.c.id)
+    .where(message.c.state == "ready", message.c.queue == sa.bindparam("queue"), message.c.lane == "")
+    .limit(MOVE_MAX)
+)
+_into_lane = (
+    sa.update(message)
+    .where(
+        message.c.id.in_(sa.bindparam("ids", expanding=True)),
+        message.c.state == "ready",
+        message.c.lane == "",
+    )
+    .values(lane=sa.bindparam("to_lane"))
+)
 _names = sa.select(table.c.name)
 _insert = sa.insert(table)
 _spend = sa.update(table).where(table.c.name == sa.bindparam("queue")).values(tat_us=sa.bindparam("to_us"))
@@ -66,13 +82,24 @@ class Gates:
         return self._options.keys()
 
     async def open(self) -> None:
-        """Make the rows that are locked; called before the first question."""
+        """Make the rows that are locked, and put what was there before the limit into its lane; called before the
+        first question."""
         if not self._options:
             return
         async with self._database.tx() as tx:
             missing = self._options.keys() - set(await tx.all(_names, str))
             for name in sorted(missing):
                 await ensure(tx, name)
+        for said in self._options.values():
+            while said.lane and await self._move(said) == MOVE_MAX:
+                pass
+
+    async def _move(self, said: QueueOptions) -> int:
+        async with self._database.tx() as tx:
+            strays = await tx.all(_strays, int, queue=said.name)
+            if strays:
+                await tx.execute(_into_lane, ids=strays, to_lane=said.lane)
+            return len(strays)
 
     async def ask(self, tx: Tx, queues: Collection[str], free: int) -> dict[str, Gate]:
         """The gates of those queues that no other worker is claiming from. ``free`` is how many messages could begin

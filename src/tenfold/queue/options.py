@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 NAME_MAX_CHARS = 64
 
 LIMITED = "*"
-"""The lane of a limited queue's messages, so that those that run are counted without walking over all that run."""
+"""The lane of messages in a queue that bounds how many run at a time: so they are counted without walking over all
+that run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class QueueOptions:
     @property
     def lane(self) -> str:
         """Of messages whose handler has none of its own."""
-        return LIMITED if self.limited else ""
+        return LIMITED if self.concurrency is not None else ""
 
 
 def _check_rate(rate: str, where: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold.queue.handler import Handler
     from tenfold.queue.message import Message, Settlement
+    from tenfold.queue.options import QueueOptions
 
 log = logging.getLogger("tenfold.queue")
 
@@ -34,8 +35,8 @@ class Observer(Protocol):
 
 class Runs:
     """See the module's docstring. ``changed`` is called when something has ended; ``blocking`` says whether it
-    may have been in the way of other messages (a concurrency limit, a key). ``ended`` is called with the group of a
-    job that has an end, once that is committed. ``lanes`` are those of queues with a limit."""
+    may have been in the way of other messages (a concurrency limit, a key). ``ended`` is called with the group of
+    jobs that have an end, and how many these are, once that is committed. ``queues`` may have limits too."""
 
     def __init__(
         self,
@@ -45,8 +46,8 @@ class Runs:
         concurrency: int,
         changed: Callable[[bool], None],
         observer: Observer | None,
-        ended: Callable[[str], None] | None = None,
-        lanes: Mapping[str, str] | None = None,
+        ended: Callable[[str, int], None] | None = None,
+        queues: Mapping[str, QueueOptions] | None = None,
     ) -> None:
         self._runner = runner
         self._handlers = handlers
@@ -55,7 +56,7 @@ class Runs:
         self._changed = changed
         self._observer = observer
         self._ended = ended
-        self._lanes = lanes or {}
+        self._limited = {name: said.lane for name, said in (queues or {}).items() if said.limited}
         self._groups: dict[int, str] = {}
         """Of the messages whose end is not recorded yet."""
         self.held: dict[int, Run] = {}
@@ -93,7 +94,7 @@ class Runs:
             )
             self._post(outcome.parked(message, reason))
             return
-        if not message.lane and (lane := handler.lane or self._lanes.get(message.queue)):
+        if not message.lane and (lane := handler.lane or self._limited.get(message.queue)):
             self._post(outcome.moved(message, lane))  # its limit is younger than the message
             return
         if (older := self.held.get(message.id)) is not None:
@@ -145,9 +146,10 @@ class Runs:
         for settlement in settlements:
             self.counts["lost" if settlement.id in lost else settlement.verdict] += 1
         if self._groups and self._ended is not None:
-            groups = (self._groups.pop(settlement.id, None) for settlement in settlements)
-            for group in {group for group in groups if group is not None}:
-                self._ended(group)
+            groups = Counter(self._groups.pop(settlement.id, "") for settlement in settlements)
+            del groups[""]
+            for group, members in groups.items():
+                self._ended(group, members)
 
     async def _run(self, run: Run) -> None:
         run.begun_at = self._clock.monotonic()
@@ -174,11 +176,12 @@ class Runs:
             verdict = run.recorded or "lost"
             self.counts[verdict] += 1
             if (group := run.message.group) is not None and verdict in FINISHED and self._ended is not None:
-                self._ended(group)
+                self._ended(group, 1)
         if self._observer is not None:
             self._observer.settled(run.message, verdict, seconds)
         self.begin()
-        self._changed(bool(run.message.lane) or run.message.order_key is not None)
+        message = run.message
+        self._changed(bool(message.lane) or message.order_key is not None or message.queue in self._limited)
 
     def _forget(self, run: Run) -> None:
         if self.held.get(run.message.id) is run:

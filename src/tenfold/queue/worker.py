@@ -64,7 +64,7 @@ class Worker:
         executor: Executor | None = None,
         sources: Sequence[Source] = (),
         observer: Observer | None = None,
-        ended: Callable[[str], None] | None = None,
+        ended: Callable[[str, int], None] | None = None,
         drain_s: float = 10.0,
     ) -> None:
         if executor is None and (cpu := [h.name for h in handlers.values() if h.cpu]):
@@ -79,8 +79,9 @@ class Worker:
         self._keep = queue.keep = retention(settings, queue.options)
         limits = {h.name: h.concurrency for h in handlers.values() if h.concurrency is not None}
         runner = Runner(queue, clock, self._keep, executor)
-        lanes = {name: said.lane for name, said in queue.options.items() if said.limited}
-        self.runs = Runs(runner, handlers, clock, settings.concurrency, self._changed, observer, ended, lanes)
+        self.runs = Runs(
+            runner, handlers, clock, settings.concurrency, self._changed, observer, ended, queue.options
+        )
         self.keeper = Keeper(queue, self.runs, clock, settings.lease_s)
         self._claimer = Claimer(
             queue, self.name, self._keep, settings.lease_s, limits, queues, sources, self.runs.count

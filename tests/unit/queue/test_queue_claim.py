@@ -22,7 +22,13 @@ async def noop() -> None: ...
 PLANS = {
     "CLAIM": {"queue": "q", "lane": "", "limit": 1, "worker": "w", "now": 0, "lease_until": 0},
     "CLAIM_IN_TURN": {
-        "queue": "q", "lane": "", "count": 9, "after": "", "worker": "w", "now": 0, "lease_until": 0,
+        "queue": "q",
+        "lane": "",
+        "count": 9,
+        "after": "",
+        "worker": "w",
+        "now": 0,
+        "lease_until": 0,
     },
     "ASKED_TO_STOP": {"ids": "[]"},
     "LOOK": {},
@@ -55,7 +61,9 @@ async def test_no_statement_of_the_worker_scans_the_message_table(tmp_path: Path
         steps = [str(row[3]) for row in rows]
     scans = [s for s in steps if s.startswith(("SCAN tenfold_", "SCAN m", "SCAN h", "SCAN w"))]
     assert steps
-    scans = [s for s in scans if s != "SCAN tenfold_queue"]  # a row for each queue that was paused or has a limit
+    scans = [
+        s for s in scans if s != "SCAN tenfold_queue"
+    ]  # a row for each queue that was paused or has a limit
     assert all("INDEX tenfold_message_" in s for s in scans), steps  # of a partial index
 
 
