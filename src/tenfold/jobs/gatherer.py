@@ -92,11 +92,11 @@ class Gatherer:
         self.next_at = 0.0
         self.due_at: float | None = None
 
-    def ended(self, group_id: str) -> None:
-        """A member of the group has ended, and that is committed."""
+    def ended(self, group_id: str, members: int) -> None:
+        """So many members of the group have ended, and that is committed."""
         now = self._queue.now()
         told = self._told.setdefault(group_id, _Told())
-        told.members += 1
+        told.members += members
         # The more are left, the less one of them matters: some hundred looks, however many members.
         enough = told.members * 100 >= told.left or now >= told.looked_at + LOOK_S
         told.look_at = now if enough else told.looked_at + LOOK_S

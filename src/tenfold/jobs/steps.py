@@ -179,13 +179,16 @@ class Steps:
         return StepRow(name=name, seq=self._course.next_seq(), created_at=self._queue.now(), **fields)
 
     async def record(self, row: StepRow, *, is_new: bool) -> None:
-        """Record ``row`` in a transaction of its own."""
-        message = self._course.message
+        """Record ``row`` in a transaction of its own, of one statement."""
+        message, write = self._course.message, records.add if is_new else records.change
+
+        async def only(tx: Tx) -> None:
+            if tx.alone:
+                tx.channel.only_one()
+            await write(tx, message, row)
+
         async with self._queue.database.tx() as tx:
-            if is_new:
-                await records.add(tx, message, row)
-            else:
-                await records.change(tx, message, row)
+            tx.before_commit(only)
 
     def _done(self, row: StepRow, text: str) -> None:
         row.state, row.result, row.error, row.due_at = "done", text, None, None

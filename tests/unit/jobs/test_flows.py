@@ -123,7 +123,9 @@ async def test_steps_run_side_by_side(tmp_path: Path) -> None:
         assert await handle.result() == [0, 1, 2]
 
 
-async def test_each_step_has_the_attempts_of_its_own_policy_and_waits_without_a_worker(tmp_path: Path) -> None:
+async def test_each_step_has_the_attempts_of_its_own_policy_and_waits_without_a_worker(
+    tmp_path: Path,
+) -> None:
     tried: list[tuple[int, float]] = []
     keys: set[str] = set()
 
@@ -204,7 +206,9 @@ async def test_a_fatal_error_has_no_other_attempt(tmp_path: Path) -> None:
         assert tried == [1]
 
 
-async def test_a_dead_flow_that_is_retried_tries_again_what_failed_and_repeats_nothing(tmp_path: Path) -> None:
+async def test_a_dead_flow_that_is_retried_tries_again_what_failed_and_repeats_nothing(
+    tmp_path: Path,
+) -> None:
     calls = Calls()
 
     async def ship(payment: Payment) -> str:
@@ -391,7 +395,9 @@ async def test_a_step_that_was_renamed_is_not_run_and_the_message_is_kept(tmp_pa
         await flow.sleep(60)
 
     error = await changed(tmp_path, before, after)
-    assert error.startswith("tenfold.errors.FlowChanged: s.flow 1 does not follow the steps that it has recorded: ")
+    assert error.startswith(
+        "tenfold.errors.FlowChanged: s.flow 1 does not follow the steps that it has recorded: "
+    )
     assert "'charge' is recorded, but the code that is running came to 'pay'" in error
     assert calls == {"charge": 1}
 
@@ -540,5 +546,3 @@ async def test_a_name_that_cannot_be_recorded_is_refused(tmp_path: Path) -> None
         await run_pending(r.worker())
         with pytest.raises(JobFailed, match=WrongArguments.__name__):
             await handle.result()
-
-

@@ -60,7 +60,10 @@ async def test_a_batch_with_a_dead_member_ends_by_the_other_way(tmp_path: Path) 
     doubled, _, tell = jobs()
     broken.add(3)
     async with rig(tmp_path, doubled, tell) as r:
-        async with r.db.tx() as tx, batch(tx, on_done=tell.after(word="well"), on_failed=tell.after(word="ill")) as b:
+        async with (
+            r.db.tx() as tx,
+            batch(tx, on_done=tell.after(word="well"), on_failed=tell.after(word="ill")) as b,
+        ):
             await b.add_many(doubled, [{"n": n} for n in range(5)])
         await run_pending(r.worker())
         assert await r.did() == ["ill: 4 done, 1 failed of 5"]
@@ -105,7 +108,10 @@ async def test_the_end_of_a_batch_is_found_though_nobody_told_of_it(tmp_path: Pa
 async def test_a_cancelled_batch_ends_by_the_other_way(tmp_path: Path) -> None:
     doubled, _, tell = jobs()
     async with rig(tmp_path, doubled, tell) as r:
-        async with r.db.tx() as tx, batch(tx, on_done=tell.after(word="well"), on_failed=tell.after(word="ill")) as b:
+        async with (
+            r.db.tx() as tx,
+            batch(tx, on_done=tell.after(word="well"), on_failed=tell.after(word="ill")) as b,
+        ):
             await b.add_many(doubled, [{"n": n} for n in range(1200)])
         assert await b.handle.cancel() == 1200
         await run_pending(r.worker())
@@ -167,7 +173,9 @@ async def test_a_failure_in_a_chain_ends_it_and_a_retry_goes_on_with_what_failed
         worker = r.worker()
         handle = await group([doubled.call(n) for n in (1, 2, 3)]).then(added).enqueue(r.db)
         await run_pending(worker)
-        with pytest.raises(JobFailed, match=r"1 of 3 jobs of 'stage' failed; s\.double \d is dead: ValueError: 2 is"):
+        with pytest.raises(
+            JobFailed, match=r"1 of 3 jobs of 'stage' failed; s\.double \d is dead: ValueError: 2 is"
+        ):
             await handle.result()
         broken.clear()
         ran = worker.runs.counts["claimed"]
