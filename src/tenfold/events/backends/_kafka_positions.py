@@ -70,9 +70,8 @@ class KafkaPositions:
             if code and for_code(code) is not TopicAlreadyExistsError:
                 text = next((part for part in message if part), "")
                 raise for_code(code)(f"topic {topic} could not be made: {text}")
-        while len(await self.partitions(missing)) < len(
-            missing
-        ):  # told by the controller, known a moment later
+        # The controller has told us; each server learns of it a moment later.
+        while len(await self.partitions(missing)) < len(missing):  # noqa: ASYNC110 - the server has no bell for us
             await asyncio.sleep(PAUSE_S)
         return set(missing)
 

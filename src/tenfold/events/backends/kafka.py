@@ -21,7 +21,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-
 from tenfold.events.backends._kafka_client import Cluster
 from tenfold.events.backends._kafka_consumer import KafkaConsumer
 from tenfold.events.backends._kafka_positions import KafkaPositions

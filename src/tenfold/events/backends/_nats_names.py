@@ -1,0 +1,108 @@
+"""What things are called at NATS, and how streams and consumers are to be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from tenfold.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tenfold._core.sections import EventsSettings
+    from tenfold.events.backends._address import Address
+    from tenfold.events.contract import Feed
+
+KEEP_S = 604_800
+DUPLICATES_S = 120.0
+KEY = "Tenfold-Key"
+ID = "Nats-Msg-Id"
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Everything of one ``events.prefix``. Dots separate words of subjects and are not allowed in names."""
+
+    prefix: str
+    timeout_s: float
+    batch: int
+    keep_s: int
+    replicas: int
+
+    @classmethod
+    def of(cls, address: Address, settings: EventsSettings) -> Names:
+        if not _NAME.fullmatch(settings.prefix):
+            raise ConfigError(
+                f"{settings.prefix!r} cannot begin the subjects of NATS.",
+                where="events.prefix",
+                remedy="Use letters, digits, hyphens and underscores, and dots between them.",
+            )
+        return cls(
+            settings.prefix,
+            settings.timeout_s,
+            settings.batch,
+            address.number("keep_s", KEEP_S),
+            address.number("replicas", 1),
+        )
+
+    @property
+    def stream(self) -> str:
+        return self.prefix.replace(".", "~")
+
+    def subject(self, topic: str) -> str:
+        """Where a topic's events are published."""
+        return f"{self.prefix}.{topic}"
+
+    def durable(self, feed: Feed) -> str:
+        """The consumer of a subscription."""
+        return feed.name.replace(".", "~")
+
+    def stream_config(self) -> StreamConfig:
+        """Full of what nobody took in, it refuses what is new rather than forgetting what is old."""
+        return StreamConfig(
+            name=self.stream,
+            subjects=[f"{self.prefix}.>"],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+            max_age=float(self.keep_s),
+            num_replicas=self.replicas,
+            duplicate_window=min(DUPLICATES_S, float(self.keep_s)),
+        )
+
+    def consumer(self, feed: Feed, redeliver_s: float, start: int) -> ConsumerConfig:
+        """Of a new one, which begins at the place ``start``."""
+        return ConsumerConfig(
+            durable_name=self.durable(feed),
+            filter_subject=self.subject(feed.topic),
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=redeliver_s,
+            max_deliver=-1,
+            max_ack_pending=max(1_000, 2 * self.batch),
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=start,
+        )
+
+
+def key_header(key: str | None) -> dict[str, str]:
+    """A key of any characters, empty ones too."""
+    return {} if key is None else {KEY: "=" + quote(key, safe="")}
+
+
+def key_of(headers: Mapping[str, str]) -> str | None:
+    """The key that :func:`key_header` wrote."""
+    value = headers.get(KEY, "")
+    return unquote(value[1:]) if value.startswith("=") else None
