@@ -89,12 +89,14 @@ async def rig(
     clock: Clock | None = None,
     database: str | None = None,
     make: bool = True,
+    connections: int = 10,
 ) -> AsyncGenerator[Rig, None]:
     """Start a database, by default one in ``folder``, ``make`` its tables, and bind the declarations to it."""
     clock = clock or ManualClock()
+    settings = DatabaseSettings(pool_max=connections)
     url = database or DATABASE
     made: type[DatabaseBackend] = backend_class("db", url, where="database.url")
-    backend = made.from_url(url, settings=DatabaseSettings(), data_dir=folder, clock=clock)
+    backend = made.from_url(url, settings=settings, data_dir=folder, clock=clock)
     await backend.start()
     if make:
         engine = backend.sync_engine()
