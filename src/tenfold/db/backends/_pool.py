@@ -142,17 +142,18 @@ class Pool(Generic[L]):
 
     async def take(self) -> L:
         """A connection. Raises DatabaseUnavailable when none comes free in time or the server cannot be reached."""
-        link = self.take_now()
-        if link is not None:
-            return link
+        return self.take_now() or await self.take_later()
+
+    async def take_later(self) -> L:
+        """As :meth:`take`, after :meth:`take_now` found none."""
         if self._closed:
             raise _closing()
         if self._places < self.size and not self._waiting:
             self._places += 1
             return await self._open()
         if self._reserve is not None and current().own:
-            link = await self._take_spare(self._reserve)
-        return link or await self._take_in_turn()
+            return await self._take_spare(self._reserve) or await self._take_in_turn()
+        return await self._take_in_turn()
 
     async def _take_spare(self, reserve: Pool[L]) -> L | None:
         """One of the reserve; None where the server has no room for it."""

@@ -50,7 +50,7 @@ class Auto(Channel):
         link = self._pool.take_now()
         again = link is not None
         if link is None:
-            link = await self._pool.take()
+            link = await self._pool.take_later()
         timeout_s = self._time.statement_s()
         if timeout_s <= 0:
             self._pool.give(link)

@@ -110,7 +110,7 @@ class Work(Channel):
     async def _ready(self, plan: Plan | None) -> tuple[PgLink, float]:
         """The connection, taken if this is the first statement, and the seconds that there are."""
         if self._state == NEW:
-            self._link = self._pool.take_now() or await self._pool.take()
+            self._link = self._pool.take_now() or await self._pool.take_later()
             self._state = OPEN
         elif self._state != OPEN:
             raise self._unusable()
