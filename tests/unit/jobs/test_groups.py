@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.queue_fire import until
 from support.queues import add_effect, rig
 from tenfold import BatchStatus, Flow, batch, chain, group
 from tenfold._core.container import injected
@@ -45,10 +46,12 @@ async def test_a_batch_ends_once_when_its_last_member_does(tmp_path: Path) -> No
     doubled, _, tell = jobs()
     async with rig(tmp_path, doubled, tell) as r:
         worker = r.worker()
-        async with r.db.tx() as tx:
-            async with batch(tx, on_done=tell.after(word="well"), on_failed=tell.after(word="ill")) as b:
-                await b.add(doubled, 1)
-                await b.add_many(doubled, [{"n": n} for n in range(50)])
+        async with (
+            r.db.tx() as tx,
+            batch(tx, on_done=tell.after(word="well"), on_failed=tell.after(word="ill")) as b,
+        ):
+            await b.add(doubled, 1)
+            await b.add_many(doubled, [{"n": n} for n in range(50)])
         assert (await b.handle.status()).pending == 51
         await run_pending(worker)
         assert await r.did() == ["well: 51 done, 0 failed of 51"]
@@ -130,12 +133,14 @@ async def test_a_batch_is_followed_to_its_end(tmp_path: Path) -> None:
                 seen.append(status.done)
 
         following = asyncio.create_task(follow())
-        while not seen:
-            await asyncio.sleep(0.01)
+        assert await until(lambda: seen)
         await run_pending(r.worker())
-        while not following.done():
+
+        async def done() -> bool:
             await r.clock.advance(1)
-            await asyncio.sleep(0.01)
+            return following.done()
+
+        assert await until(done)
         assert (seen[0], seen[-1]) == (0, 3)
 
 

@@ -1,0 +1,132 @@
+"""Workers killed between the effect of a step, its record, and the end of a run: every effect once, nothing stuck."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.flow_worker import children, expected, flows
+from support.queue_fire import TESTS, finished, until
+from support.queues import Rig, rig
+from support.trials import Trials, soak
+from tenfold._core.clock import SystemClock
+from tenfold._core.failpoints import KNOWN
+
+pytestmark = pytest.mark.anyio
+
+LEASE_S = 0.6
+FLOWS = 12
+POINTS = [point for point in KNOWN if point.startswith("flow.")]
+KILLS = ["flow.effect@13", "flow.recorded@9", "flow.waiting@7", "flow.asleep@5"]
+
+
+class Worker:
+    """One worker process, killed where ``point`` says."""
+
+    def __init__(self, folder: Path, database: str, mode: str, point: str = "") -> None:
+        name, _, visit = point.partition("@")
+        environment = {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+        if point:
+            environment |= {"TENFOLD_APP_ENV": "test", "TENFOLD_FAILPOINTS": f"{name}=kill@{visit}"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "support.flow_worker", str(folder), database, mode, str(LEASE_S)],
+            cwd=TESTS,
+            env={**os.environ, **environment},
+        )
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+async def under_fire(folder: Path, database: str, mode: str, kills: list[str], n: int = FLOWS) -> Verdict:
+    """``n`` flows, and workers that are killed one after another, each at its point; then one that is not."""
+    async with rig(folder, flows, children, clock=SystemClock(), database=database) as r:
+        handles = [await flows.enqueue(r.db, n=i) for i in range(n)]
+        for i in range(0, n, 2):
+            async with r.db.tx() as tx:
+                await handles[i].signal(tx, "confirmed", f"{i} confirmed")
+        deaths = 0
+        for point in [*kills, ""]:
+            worker = Worker(folder, database, mode, point)
+            try:
+                if point == kills[-1]:  # those that are told when they wait already, or just begin to
+                    for i in range(1, n, 2):
+                        async with r.db.tx() as tx:
+                            await handles[i].signal(tx, "confirmed", f"{i} confirmed")
+                over = await until(lambda worker=worker: settled(r, worker), 60)  # type: ignore[misc] # no default
+                assert over, await r.admin.counts()
+                deaths += worker.ended
+            finally:
+                worker.end()
+        return await verdict(r, folder, handles, deaths)
+
+
+async def settled(r: Rig, worker: Worker) -> bool:
+    return worker.ended or await finished(r)
+
+
+Verdict = dict[str, Any]
+
+
+async def verdict(r: Rig, folder: Path, handles: list[Any], deaths: int) -> Verdict:
+    did = Counter(await r.did())
+    wanted = set().union(*(expected(n) for n in range(len(handles))))
+    outside: dict[str, set[str]] = {}
+    for line in (folder / "outside").read_text().splitlines():
+        what, key = line.split("\t")
+        outside.setdefault(what, set()).add(key)
+    results = [await handle.result(5) for handle in handles]
+    return {
+        "deaths": deaths,
+        "missing": sorted(wanted - did.keys()),
+        "doubled": sorted(what for what, times in did.items() if times > 1),
+        "phantom": sorted(did.keys() - wanted),
+        "keys": {what: keys for what, keys in outside.items() if len(keys) > 1},
+        "outside": len(outside),
+        "wrong": [result for n, result in enumerate(results) if f"{n} confirmed" not in result],
+    }
+
+
+def innocent(kills: int, n: int = FLOWS) -> Verdict:
+    nothing: Verdict = {"missing": [], "doubled": [], "phantom": [], "keys": {}, "wrong": []}
+    return {"deaths": kills, "outside": 2 * n, **nothing}
+
+
+async def test_flows_killed_at_every_point_have_each_effect_once(
+    tmp_path: Path, database: str, trials: Trials
+) -> None:
+    assert {kill.partition("@")[0] for kill in KILLS} == set(POINTS)
+    assert await under_fire(tmp_path, database, "right", KILLS) == innocent(len(KILLS))
+    trials("G1", FLOWS * len(expected(0)), database)
+    trials("G4", FLOWS * len(expected(0)), database)
+
+
+@pytest.mark.soak
+async def test_many_flows_killed_at_random_points_have_each_effect_once(
+    tmp_path: Path, database: str, trials: Trials
+) -> None:
+    rng, n = random.Random(4), soak(2_000)
+    kills = [f"{rng.choice(POINTS)}@{rng.randint(1, 60)}" for _ in range(soak(60))]
+    found = await under_fire(tmp_path, database, "right", kills, n)
+    assert found == innocent(found["deaths"], n)
+    trials("G1", n * len(expected(0)), database)
+    trials("G4", n * len(expected(0)), database)
+
+
+async def test_the_checker_finds_a_build_that_records_a_step_after_its_effect(
+    tmp_path: Path, broken_on: str
+) -> None:
+    found = await under_fire(tmp_path, broken_on, "record-later", ["flow.effect@5", "flow.effect@9"])
+    assert found["doubled"]
