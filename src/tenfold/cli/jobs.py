@@ -22,6 +22,7 @@ from tenfold.queue.message import State
 
 if TYPE_CHECKING:
     from tenfold.app import App
+    from tenfold.jobs.signals import StepStatus
     from tenfold.queue.admin import Admin, Filter, MessageInfo
 
 commands = Commands(name="jobs", help="Look at messages of the queue, and retry, cancel or discard them.")
@@ -97,11 +98,16 @@ def list_(
 
 @commands.command
 def show(id_: Annotated[int, Parameter(name="ID")], /, *, where: Where = Here) -> int:
-    """Show everything about one message: arguments, progress, result, error."""
+    """Show everything about one message: arguments, progress, steps, result, error."""
+
+    from tenfold.jobs.signals import steps
 
     async def act(admin: Admin) -> None:
         info = await admin.show(id_)
         console.table([(console.paint(name, console.DIM), value) for name, value in _details(info)])
+        if found := await steps(admin._queue.database.read(consistency="strong"), id_):
+            console.say(f"\n{console.paint('Steps', console.BOLD)}")
+            console.table([_step(step) for step in found], headings=("name", "kind", "state", "since", ""))
         for title, text in (("Result", info.result), ("Error", info.error)):
             if text:
                 console.say(f"\n{console.paint(title, console.BOLD)}\n{text}")
@@ -248,6 +254,21 @@ def _row(info: MessageInfo) -> tuple[str, ...]:
         info.handler,
         str(info.attempts),
         time_of(info.created_at),
+        note if len(note) <= 60 else f"{note[:59]}…",
+    )
+
+
+def _step(step: StepStatus) -> tuple[str, ...]:
+    """What a flow has done or waits for: its result, its error, or until when."""
+    note = step.result if step.state == "done" else (step.error or "").split("\n", 1)[0]
+    if step.state in ("waiting", "failing") and step.due_at is not None:
+        note = f"until {_time(step.due_at)}" + (f", {step.attempts} failed: {note}" if note else "")
+    note = note or ""
+    return (
+        step.name,
+        step.kind,
+        step.state,
+        _time(step.finished_at or step.created_at),
         note if len(note) <= 60 else f"{note[:59]}…",
     )
 
