@@ -124,10 +124,12 @@ class SqlIdempotencyStore(IdempotencyStore):
         return _statements(dialect_of(self.db))
 
     def clock(self) -> dict[str, Any]:
-        """The parameters that a statement with the database's time takes."""
+        """The parameters that a statement with the database's time takes. They are, as :attr:`sql` is, those of the
+        database that is bound now: ask inside of the transaction that uses them."""
         return dialect_of(self.db).clock(self.db)
 
     async def find(self, scope: str, key: str) -> KeyRecord | None:
+        await self.db.passage()
         row = await self.db.read(consistency="strong").maybe(
             self.sql.find, _Row, in_scope=scope, of_key=key, **self.clock()
         )
@@ -144,34 +146,38 @@ class SqlIdempotencyStore(IdempotencyStore):
             "new_claim": record.claim,
             "lease_s": record.lease_s,
             "keep_s": record.keep_s,
-            **self.clock(),
         }
         # Two transactions: on MariaDB an insertion that met a row shares its lock, and two that then want to change it
         # wait for each other.
-        if await alone(self.db, lambda tx: tx.execute(self.sql.first, values)):
+        if await alone(self.db, lambda tx: tx.execute(self.sql.first, {**values, **self.clock()})):
             return True
         values["same_request"] = record.fingerprint
-        return await alone(self.db, lambda tx: tx.execute(self.sql.take_over, values)) > 0
+        took = await alone(self.db, lambda tx: tx.execute(self.sql.take_over, {**values, **self.clock()}))
+        return took > 0
 
     async def renew(self, claims: Sequence[tuple[str, str, str]], lease_s: float) -> None:
         rows = [
-            {"in_scope": scope, "of_key": key, "held": claim, "lease_s": lease_s, **self.clock()}
+            {"in_scope": scope, "of_key": key, "held": claim, "lease_s": lease_s}
             for scope, key, claim in claims
         ]
-        await alone(self.db, lambda tx: tx.execute(self.sql.renew, rows))
+        await alone(self.db, lambda tx: tx.execute(self.sql.renew, self._timed(rows)))
 
     def attempt(self, scope: str, key: str, claim: str) -> Attempt:
         return _SqlAttempt(self, scope, key, claim)
 
     async def prune(self, limit: int) -> int:
+        await self.db.passage()
         names = await self.db.read(consistency="strong").all(
             self.sql.expired, _Name, at_most=limit, **self.clock()
         )
         if not names:
             return 0
-        rows = [{"in_scope": name.scope, "of_key": name.key, **self.clock()} for name in names]
-        await alone(self.db, lambda tx: tx.execute(self.sql.delete, rows))
+        rows = [{"in_scope": name.scope, "of_key": name.key} for name in names]
+        await alone(self.db, lambda tx: tx.execute(self.sql.delete, self._timed(rows)))
         return len(names)
+
+    def _timed(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**row, **self.clock()} for row in rows]
 
 
 class _SqlAttempt(Attempt):
@@ -184,13 +190,13 @@ class _SqlAttempt(Attempt):
 
     async def complete(self, reply: StoredReply, keep_s: float, *, effect: bool) -> bool:
         store = self._store
-        values = {**self._row, "new_reply": _encode(reply), "keep_s": keep_s, **store.clock()}
+        values = {**self._row, "new_reply": _encode(reply), "keep_s": keep_s}
         if not effect:
             await self._operation.undo()
             async with store.db.tx() as tx:
-                return await tx.execute(store.sql.complete, values) == 1
+                return await tx.execute(store.sql.complete, {**values, **store.clock()}) == 1
         # The fence: a claim that was taken over changes no row, and then nothing of this run is committed.
-        if await self._operation.tx.execute(store.sql.complete, values) != 1:
+        if await self._operation.tx.execute(store.sql.complete, {**values, **store.clock()}) != 1:
             await self._operation.undo()
             return False
         await self._operation.commit()

@@ -67,9 +67,8 @@ class SqlLeases(LeaseStore):
         self._db = db
 
     async def acquire(self, name: str, ttl_s: float) -> int | None:
-        row = self._row(name, ttl_us=int(ttl_s * 1_000_000))
-
         async def work(tx: Tx) -> int | None:
+            row = self._row(name, ttl_us=int(ttl_s * 1_000_000))
             if await tx.execute(self._sql.take_over, row):
                 return int(await tx.scalar(self._sql.token, lease=name))
             return 1 if await tx.execute(self._sql.first, row) else None
@@ -77,12 +76,14 @@ class SqlLeases(LeaseStore):
         return await self._alone(work)
 
     async def renew(self, name: str, token: int, ttl_s: float) -> bool:
-        row = self._row(name, mine=token, ttl_us=int(ttl_s * 1_000_000))
-        return await self._alone(lambda tx: tx.execute(self._sql.renew, row)) > 0
+        ttl_us = int(ttl_s * 1_000_000)
+        renewed = await self._alone(
+            lambda tx: tx.execute(self._sql.renew, self._row(name, mine=token, ttl_us=ttl_us))
+        )
+        return renewed > 0
 
     async def release(self, name: str, token: int) -> bool:
-        row = self._row(name, mine=token)
-        return await self._alone(lambda tx: tx.execute(self._sql.release, row)) > 0
+        return await self._alone(lambda tx: tx.execute(self._sql.release, self._row(name, mine=token))) > 0
 
     async def holder(self, name: str) -> int | None:
         return await self._alone(lambda tx: tx.maybe(self._sql.holder, int, **self._row(name)))
@@ -92,6 +93,7 @@ class SqlLeases(LeaseStore):
         return _statements(dialect_of(self._db))
 
     def _row(self, name: str, **values: Any) -> dict[str, Any]:
+        """Of the database that is bound now: made inside of the transaction that uses it."""
         return {"lease": name, **values, **dialect_of(self._db).clock(self._db)}
 
     async def _alone(self, work: Callable[[Tx], Awaitable[T]]) -> T:

@@ -117,6 +117,7 @@ class SqlLimits(LimitStore):
     async def take(self, cells: Sequence[Cell]) -> Taken:
         named = [(_hashed(key), cost, room) for key, cost, room in cells]
         try:
+            await self._db.passage()
             if len(named) == 1 and dialect_of(self._db).family == "postgresql":
                 return await alone(self._db, lambda tx: self._take_one(tx, named))
             return await alone(self._db, lambda tx: self._take(tx, named))
@@ -127,15 +128,18 @@ class SqlLimits(LimitStore):
 
     async def prune(self, limit: int) -> int:
         try:
+            await self._db.passage()
             names = await self._db.read(consistency="strong").all(
                 self._sql.unused, str, at_most=limit, **self._clock()
             )
             if names:
-                rows = [{"cell": name, **self._clock()} for name in names]
-                await alone(self._db, lambda tx: tx.execute(self._sql.delete, rows))
+                await alone(self._db, lambda tx: self._delete(tx, names))
         except DatabaseError as error:
             raise StoreUnavailable(f"the limits' database does not do its work: {error}") from error
         return len(names)
+
+    async def _delete(self, tx: Tx, names: Sequence[str]) -> int:
+        return await tx.execute(self._sql.delete, [{"cell": name, **self._clock()} for name in names])
 
     async def _take_one(self, tx: Tx, cells: Sequence[Cell]) -> Taken:
         key, cost, room = cells[0]
