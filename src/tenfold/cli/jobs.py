@@ -262,13 +262,13 @@ def _step(step: StepStatus) -> tuple[str, ...]:
     """What a flow has done or waits for: its result, its error, or until when."""
     note = step.result if step.state == "done" else (step.error or "").split("\n", 1)[0]
     if step.state in ("waiting", "failing") and step.due_at is not None:
-        note = f"until {_time(step.due_at)}" + (f", {step.attempts} failed: {note}" if note else "")
+        note = f"until {time_of(step.due_at)}" + (f", {step.attempts} failed: {note}" if note else "")
     note = note or ""
     return (
         step.name,
         step.kind,
         step.state,
-        _time(step.finished_at or step.created_at),
+        time_of(step.finished_at or step.created_at),
         note if len(note) <= 60 else f"{note[:59]}…",
     )
 
