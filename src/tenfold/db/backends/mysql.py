@@ -8,7 +8,7 @@ Needs ``pip install 'tenfold[mysql]'`` and MariaDB 10.6 or MySQL 8.0.17, or newe
 Durable where the server has ``innodb_flush_log_at_trx_commit = 1``, which is its default. Tables that are created
 through Tenfold compare text by code points, as SQLite and PostgreSQL do. What is weaker than elsewhere: changes of
 tables are not part of a transaction, so a migration that fails half-way leaves what it has done; hints wake this
-process only.
+process only; ``database.replicas`` is refused. The suites have been run on MariaDB, never on a MySQL server.
 """
 
 from __future__ import annotations
