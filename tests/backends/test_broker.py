@@ -9,8 +9,10 @@ import pytest
 
 from support.brokers import BrokerServer, RabbitMQ
 from support.servers import Redis, running
+from tenfold.conformance._broken_brokers import BROKER, CRASHING
 from tenfold.conformance._broker_case import ServerSwitch
 from tenfold.conformance.broker import BrokerConformance
+from tenfold.conformance.convicting import ConvictingBroker
 from tenfold.events.backends.memory import Backend as Memory
 
 
@@ -111,3 +113,15 @@ class TestRedis(BrokerConformance):
     @classmethod
     def switch(cls, server: DurableRedis) -> ServerSwitch:
         return Switch(server)
+
+
+class TestBrokenMemory(ConvictingBroker, TestMemory): ...
+
+
+class TestSoundMemory(ConvictingBroker, TestMemory):
+    sound = True
+
+
+class TestBrokenRedis(ConvictingBroker, TestRedis):
+    patience_s = 3.0
+    variants = (*BROKER, *CRASHING)

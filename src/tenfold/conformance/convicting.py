@@ -21,6 +21,8 @@ from tenfold.cache.cache import Cache
 from tenfold.cache.contract import CacheBackend
 from tenfold.conformance import faulty
 from tenfold.conformance._altered import Altered, Broken, alter
+from tenfold.conformance._broker_case import Pair as BrokerPair
+from tenfold.conformance._broker_case import ServerSwitch, Subscriber
 from tenfold.conformance._cache_case import CacheCase
 from tenfold.conformance._database_case import Instances, OpenDatabase
 from tenfold.conformance._guard_case import Elapse, Pair
@@ -29,6 +31,7 @@ from tenfold.conformance.kit import convict
 from tenfold.db.contract import Capabilities
 from tenfold.db.database import Database
 from tenfold.errors import TenfoldError
+from tenfold.events.contract import Feed
 
 _TRIAL = "test_a_broken_variant_is_convicted"
 
@@ -107,6 +110,29 @@ class ConvictingQueue(Convicting):
         spoilt = self.spoil(broken, queue)
         first, second = one._replace(queue=spoilt), two._replace(queue=spoilt)
         await self.judge(broken, one=first, two=second, declared=declared)
+
+
+class ConvictingBroker(Convicting):
+    variants = faulty.BROKER
+
+    async def test_a_broken_variant_is_convicted(
+        self, broken: Broken, pair: BrokerPair, topic: str, switch: ServerSwitch | None, declared: Any
+    ) -> None:
+        """The suite notices a broker that does not keep its contract."""
+        if not broken.concerns(declared):
+            return
+        feed = Feed(f"{topic}-s", topic)
+        await pair.first.declare([topic], [feed])
+        first, second = self.spoil(broken, pair.first), self.spoil(broken, pair.second)
+        subscriber = Subscriber(first, feed)
+        await first.declare([topic], [feed])
+        try:
+            await self.judge(
+                broken, broker=first, other=second, pair=BrokerPair(first, second), topic=topic, feed=feed,
+                subscriber=subscriber, switch=switch, declared=declared,
+            )  # fmt: skip
+        finally:
+            await subscriber.close()
 
 
 class ConvictingCache(Convicting, CacheCase):
