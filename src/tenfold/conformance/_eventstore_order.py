@@ -99,7 +99,10 @@ class OrderClaims(EventStoreCase):
                         if fails:
                             raise ZeroDivisionError
                     kept.extend(texts if stored else [])
-                except (ZeroDivisionError, SerializationFailure):  # waiters for what is rolled back may deadlock
+                except (
+                    ZeroDivisionError,
+                    SerializationFailure,
+                ):  # waiters for what is rolled back may deadlock
                     continue
 
         async def follow() -> None:

@@ -18,9 +18,8 @@ from tenfold.conformance._eventstore_case import (
 )
 from tenfold.conformance.kit import together
 from tenfold.db.contract import Capabilities
-from tenfold.eventstore.contract import Bounds, SnapshotRow, Stamp, Want
+from tenfold.eventstore.contract import Bounds, NewEvent, SnapshotRow, Stamp, Want, Write
 from tenfold.eventstore.tables import TYPE_MAX_CHARS
-from tenfold.eventstore.contract import NewEvent, Write
 
 
 class AppendClaims(EventStoreCase):
@@ -62,7 +61,11 @@ class AppendClaims(EventStoreCase):
     async def test_a_refused_write_leaves_the_others_of_its_call(self, one: Process) -> None:
         """Of several writes those with the right version are appended whole, the others not at all."""
         await one.append(write("b", "1"))
-        writes = [write("a", "1", "2", expected=0), write("b", "2", "3", expected=0), write("c", "1", expected=0)]
+        writes = [
+            write("a", "1", "2", expected=0),
+            write("b", "2", "3", expected=0),
+            write("c", "1", expected=0),
+        ]
         assert await one.append(*writes) == {"a": 2, "c": 1}
         assert [await one.data(s) for s in "abc"] == [["1", "2"], ["1"], ["1"]]
 
@@ -205,7 +208,10 @@ class SnapshotClaims(EventStoreCase):
         await one.append(write("a", *"1234"))
         await one.save(SnapshotRow("a", 2, "state", NOW))
         assert [r.data for r in await one.read("a", bounds=Bounds(version=1, fingerprint="f"))] == ["1"]
-        assert [r.data for r in await one.read("a", bounds=Bounds(version=3, fingerprint="f"))] == ["state", "3"]
+        assert [r.data for r in await one.read("a", bounds=Bounds(version=3, fingerprint="f"))] == [
+            "state",
+            "3",
+        ]
 
     async def test_who_goes_on_from_a_version_gets_no_snapshot(self, one: Process) -> None:
         """There is one only for streams that are read from the beginning."""

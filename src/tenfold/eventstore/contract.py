@@ -120,9 +120,7 @@ class EventStoreBackend(ABC):
         """The newest version of each stream; those without events are left out."""
 
     @abstractmethod
-    async def save(
-        self, tx: Tx, category: str, fingerprint: str, snapshots: Sequence[SnapshotRow]
-    ) -> None:
+    async def save(self, tx: Tx, category: str, fingerprint: str, snapshots: Sequence[SnapshotRow]) -> None:
         """Keep snapshots, one per stream: the newest state wins, unless the one there is of another fingerprint."""
 
     @abstractmethod

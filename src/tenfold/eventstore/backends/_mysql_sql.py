@@ -86,7 +86,9 @@ SELECT id FROM tenfold_event FORCE INDEX (tenfold_event_position) WHERE position
 """)
 LAST_PLACE = sa.text("SELECT last FROM tenfold_event_place WHERE one = 1")
 LOCK_PLACE = sa.text("SELECT last FROM tenfold_event_place WHERE one = 1 FOR UPDATE")
-MAKE_PLACE = sa.text("INSERT INTO tenfold_event_place (one, last) VALUES (1, 0) ON DUPLICATE KEY UPDATE one = 1")
+MAKE_PLACE = sa.text(
+    "INSERT INTO tenfold_event_place (one, last) VALUES (1, 0) ON DUPLICATE KEY UPDATE one = 1"
+)
 GIVE_PLACES = sa.text("""
 UPDATE JSON_TABLE(:places, '$[*]' COLUMNS (id BIGINT PATH '$[0]', position BIGINT PATH '$[1]')) j
   STRAIGHT_JOIN tenfold_event e FORCE INDEX (PRIMARY) ON e.id = j.id

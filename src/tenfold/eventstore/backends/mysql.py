@@ -64,9 +64,7 @@ class Backend(EventStoreBackend):
             await tx.execute(sql.APPEND_OTHERS, others=_list(others), **common)
         return {w.stream: firsts[w.stream] + len(w.events) - 1 for w in writes if w.stream in firsts}
 
-    async def _firsts(
-        self, tx: Tx, writes: Sequence[Write], common: dict[str, Any]
-    ) -> dict[str, int]:
+    async def _firsts(self, tx: Tx, writes: Sequence[Write], common: dict[str, Any]) -> dict[str, int]:
         """The first event of each stream decides: who has got it in is the only one who can have the next."""
         if len(writes) > 1 and _has_returning(tx):
             firsts = _list([(w.stream, w.expected, *w.events[0]) for w in writes])
@@ -75,7 +73,13 @@ class Backend(EventStoreBackend):
         first: dict[str, int] = {}
         for write in writes:
             type_, data = write.events[0]
-            given = {"stream": write.stream, "expected": write.expected, "type": type_, "data": data, **common}
+            given = {
+                "stream": write.stream,
+                "expected": write.expected,
+                "type": type_,
+                "data": data,
+                **common,
+            }
             if _has_returning(tx):
                 rows = await tx.all(sql.APPEND_ONE_RETURNING, tuple, **given)
             elif await tx.execute(sql.APPEND_ONE_PLAIN, given) == 1:
@@ -100,9 +104,7 @@ class Backend(EventStoreBackend):
         rows = await reader.all(sql.VERSIONS, tuple, category=category, streams=_list(list(streams)))
         return {stream: int(version) for stream, version in rows if version}
 
-    async def save(
-        self, tx: Tx, category: str, fingerprint: str, snapshots: Sequence[SnapshotRow]
-    ) -> None:
+    async def save(self, tx: Tx, category: str, fingerprint: str, snapshots: Sequence[SnapshotRow]) -> None:
         await tx.execute(sql.SAVE, category=category, fingerprint=fingerprint, rows=_list(sorted(snapshots)))
 
     # ── all events ──
@@ -129,7 +131,12 @@ class Backend(EventStoreBackend):
     ) -> list[EventRow]:
         if categories:
             rows = await reader.all(
-                sql.FOLLOW_SOME, tuple, categories=_list(list(categories)), after=after, until=until, limit=limit
+                sql.FOLLOW_SOME,
+                tuple,
+                categories=_list(list(categories)),
+                after=after,
+                until=until,
+                limit=limit,
             )
         else:
             rows = await reader.all(sql.FOLLOW_ALL, tuple, after=after, until=until, limit=limit)

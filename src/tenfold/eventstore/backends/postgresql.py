@@ -67,9 +67,7 @@ class Backend(EventStoreBackend):
         rows = await reader.all(sql.VERSIONS, tuple, category=category, streams=list(streams))
         return {stream: version for stream, version in rows if version is not None}
 
-    async def save(
-        self, tx: Tx, category: str, fingerprint: str, snapshots: Sequence[SnapshotRow]
-    ) -> None:
+    async def save(self, tx: Tx, category: str, fingerprint: str, snapshots: Sequence[SnapshotRow]) -> None:
         # By stream, so that two who save the same ones meet at the first of them.
         streams, versions, states, times = map(list, zip(*sorted(snapshots), strict=True))
         await tx.execute(

@@ -82,9 +82,7 @@ SELECT id, category, stream, version, type, data, metadata, at FROM tenfold_even
 WHERE id > :after AND id <= :until {where} ORDER BY id LIMIT :limit
 """
 _FOLLOW_ALL = sa.text(_FOLLOW.format(where=""))
-_FOLLOW_SOME = sa.text(
-    _FOLLOW.format(where="AND category IN (SELECT c.value FROM json_each(:categories) c)")
-)
+_FOLLOW_SOME = sa.text(_FOLLOW.format(where="AND category IN (SELECT c.value FROM json_each(:categories) c)"))
 
 _encode = msgspec.json.Encoder().encode
 
@@ -127,9 +125,7 @@ class Backend(EventStoreBackend):
         rows = await reader.all(_VERSIONS, tuple, category=category, streams=_list(list(streams)))
         return {stream: version for stream, version in rows if version is not None}
 
-    async def save(
-        self, tx: Tx, category: str, fingerprint: str, snapshots: Sequence[SnapshotRow]
-    ) -> None:
+    async def save(self, tx: Tx, category: str, fingerprint: str, snapshots: Sequence[SnapshotRow]) -> None:
         await tx.execute(_SAVE, category=category, fingerprint=fingerprint, rows=_list(snapshots))
 
     async def horizon(self, tx: Tx) -> int:
