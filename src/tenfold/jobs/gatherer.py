@@ -6,7 +6,7 @@ it is not told (another process ended the last member, or died before it could l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -58,7 +58,7 @@ _old_arrivals = sa.select(arrival.c.id).where(arrival.c.expires_at <= sa.bindpar
 _drop_arrival = sa.delete(arrival).where(arrival.c.id == sa.bindparam("key"))
 
 
-def _left_behind(table: sa.Table) -> sa.Select[tuple[int, bool]]:
+def _left_behind(table: sa.Table) -> sa.Select[Any, Any]:
     """The next flows that have rows in ``table``, and whether their message is gone."""
     window = (
         sa.select(table.c.flow_id)

@@ -208,7 +208,6 @@ async def _move_over(tx: Tx, row: _Row) -> tuple[_Row, bool]:
                 failed += 1
         if pending:
             break
-        page = PAGE
     moved = msgspec.structs.replace(row, passed=passed, done=done, failed=failed)
     return moved, not pending
 
