@@ -165,7 +165,7 @@ class EventsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     app's own database carries them."""
     prefix: str = "tenfold"
     """Begins every name that is made at the broker; apps that share one and are not to share events differ in it."""
-    batch: Count = 500
+    batch: Count = 2_000
     """Events that are published, or taken in, at a time."""
     timeout_s: Seconds = 10.0
     """How long the broker may take to confirm a batch, or to answer anything else."""
