@@ -15,7 +15,7 @@
     │   ├── MethodNotAllowed     405
     │   ├── NotAcceptable        406
     │   ├── RequestTimeout       408
-    │   ├── Conflict             409 ── RequestInProgress
+    │   ├── Conflict             409 ── RequestInProgress, VersionConflict
     │   ├── Gone                 410
     │   ├── PreconditionFailed   412
     │   ├── PayloadTooLarge      413
@@ -223,6 +223,23 @@ class RequestInProgress(Conflict):
     """A request with the same Idempotency-Key is being worked on."""
 
     kind = "request-in-progress"
+
+
+class VersionConflict(Conflict):
+    """Somebody else has appended to the stream: it has the version ``actual``, not the one ``expected``."""
+
+    kind = "version-conflict"
+
+    def __init__(self, aggregate: str, stream: str, expected: int, actual: int) -> None:
+        self.aggregate, self.stream, self.expected, self.actual = aggregate, stream, expected, actual
+        wanted = "any version" if expected < 0 else f"version {expected}"
+        super().__init__(
+            f"{aggregate} {stream!r} was expected at {wanted} and is at {actual}: somebody else has appended to it. "
+            "Load it again, and decide anew.",
+            stream=stream,
+            expected=expected,
+            actual=actual,
+        )
 
 
 class Gone(Problem):

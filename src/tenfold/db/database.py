@@ -238,11 +238,13 @@ class Database:
     async def sandbox(self) -> AsyncGenerator[None]:
         """Undo at the end of the block everything that was committed inside it, on this database and those that
         share its backend. For tests."""
-        async with self.backend.sandbox():
+        backend = self.backend
+        async with backend.sandbox():
             go_on = self.replicas.pause() if self.replicas is not None else None
             try:
                 yield
             finally:
+                backend.undone += 1
                 if go_on is not None:
                     go_on()
 

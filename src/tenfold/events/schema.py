@@ -51,11 +51,13 @@ class EventSchema(Generic[T]):
         type_: type[T],
         version: int = 1,
         upcast: Mapping[int, Upcaster] | None = None,
+        *,
+        kind: str = "topic",
     ) -> None:
-        self.where = f"topic {topic}"
+        self.where = f"{kind} {topic}"
         if not _NAME.fullmatch(topic):
             raise DeclarationError(
-                f"{topic!r} is no name of a topic.",
+                f"{topic!r} is no name of a {kind}.",
                 where=self.where,
                 remedy="Use up to 100 letters, digits, '-', '_' and '.': brokers and files are named after it.",
             )

@@ -197,7 +197,7 @@ class TestApp:
         self._enqueued = False
         before = dict(self._worker.runs.counts)
         ended = await run_pending(self._worker)
-        while await self.app.assembly.background.events.pump():
+        while await self.app.assembly.eventstores.pump() + await self.app.assembly.background.events.pump():
             ended += await run_pending(self._worker)
         if self.raise_errors and any(
             self._worker.runs.counts[v] > before[v] for v in ("retry", "dead", "park")
