@@ -12,7 +12,9 @@ import pytest
 
 from support.shop_server import Shop
 
-URLS = {"rabbitmq": "rabbitmq_url", "redis": "redis_url"}
+URLS = {
+    "rabbitmq": "rabbitmq_url", "redis": "redis_url", "kafka": "kafka_url", "nats": "nats_url", "sqs": "sqs_url",
+}  # fmt: skip
 """The fixture that gives the URL of each broker."""
 
 
@@ -38,7 +40,9 @@ def test_an_order_gets_its_receipt_through_a_broker(
         delivery = {"note": "note-1", "items": [{"sku": "BROKER-1", "quantity": 10}]}
         assert admin.post("/deliveries", json=delivery).status_code == 201
         order = customer.post(
-            "/orders", json={"lines": [{"sku": "BROKER-1", "quantity": 2}]}, headers={"idempotency-key": "one"}
+            "/orders",
+            json={"lines": [{"sku": "BROKER-1", "quantity": 2}]},
+            headers={"idempotency-key": "one"},
         )
         assert order.status_code == 201, order.text
         [mail] = eventually(lambda: shop.mails(order.json()["id"]))

@@ -86,7 +86,7 @@ class Address:
 
 def malformed(what: str, form: str) -> ConfigError:
     """The URL is not what it should be."""
-    remedy = f'Write "{form}", special characters in the password percent-encoded.' if form else None
+    remedy = f'Write "{form}", special characters in the password percent-encoded.' if form else ""
     return ConfigError(f"{what}.", where=WHERE, remedy=remedy)
 
 

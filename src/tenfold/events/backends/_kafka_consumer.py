@@ -42,10 +42,10 @@ class _Terms(ConsumerRebalanceListener):
     def __init__(self) -> None:
         self.number = 0
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         self.number += 1
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         pass
 
 

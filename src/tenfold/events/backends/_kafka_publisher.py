@@ -154,7 +154,7 @@ class KafkaPublisher:
         batch, inside = producer.create_batch(), list[int]()
         for n in positions:
             event = events[n]
-            record = {
+            record: dict[str, Any] = {
                 "key": None if event.key is None else event.key.encode(),
                 "value": event.body,
                 "timestamp": None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -67,8 +68,12 @@ class Names:
         return f"{self.prefix}.{topic}"
 
     def durable(self, feed: Feed) -> str:
-        """The consumer of a subscription."""
-        return feed.name.replace(".", "~")
+        """The consumer of a subscription. Names may have spaces and dots, those at NATS may not; the digest tells
+        apart what looks alike without them."""
+        plain = re.sub("[^A-Za-z0-9_-]", "~", feed.name)
+        if plain == feed.name.replace(".", "~"):
+            return plain
+        return f"{plain[:200]}~{blake2b(feed.name.encode(), digest_size=6).hexdigest()}"
 
     def stream_config(self) -> StreamConfig:
         """Full of what nobody took in, it refuses what is new rather than forgetting what is old."""

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
-import nats.errors
 import nats.js.errors
 
 from tenfold.errors import BrokerUnavailable, PublishFailed
