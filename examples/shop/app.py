@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from shop import accounts
-from shop.catalog import catalog
+from shop.imports.api import catalog
 from shop.inventory import inventory
 from shop.notifications import notifications
-from shop.orders.placing import orders
+from shop.orders.partners import orders
 from shop.reports.revenue import reports
 from shop.seed import demo
 from shop.uploads.pictures import uploads

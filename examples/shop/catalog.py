@@ -140,7 +140,7 @@ async def store(tx: Tx, products: list[Product]) -> Loaded:
     if changed := [product for sku, product in wanted.items() if sku in known]:
         await tx.execute(_update, [_row(product, key="sku_") for product in changed])
     if added := [product for sku, product in wanted.items() if sku not in known]:
-        await tx.execute(_insert, [_row(product) for product in added])
+        await tx.load(product_table, [_row(product) for product in added])
     tx.invalidate(TAG)
     return Loaded(products=len(wanted))
 

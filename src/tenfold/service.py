@@ -476,6 +476,7 @@ class Service:
             )
             self.webhooks_in.append(hook)
             self.operations.append(hook.operation)
+            self.start_hooks.append(hook.start_hook())
             return fn
 
         return declare

@@ -14,16 +14,21 @@ import httpx2
 from shop.demo import ADMIN, ADMIN_PASSWORD, CUSTOMER, CUSTOMER_PASSWORD
 from support.process import Process
 
+HOME = {"TENFOLD_WEBHOOKS_ALLOW": '["127.0.0.0/8"]'}
+"""Where tests have receivers of webhooks."""
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Shop:
-    """One data directory and two ports; at most one process at a time."""
+    """One data directory and two ports; at most one process at a time. ``settings``: ``worker_lease_s="2"``."""
 
-    def __init__(self, data: Path, port: int, ops_port: int, database: str = "", events: str = "") -> None:
+    def __init__(
+        self, data: Path, port: int, ops_port: int, database: str = "", events: str = "", **settings: str
+    ) -> None:
         self.data = data
         urls = {"TENFOLD_DATABASE_URL": database, "TENFOLD_EVENTS_URL": events}
-        self._urls = {name: url for name, url in urls.items() if url}
+        given = {f"TENFOLD_{name.upper()}": value for name, value in settings.items()}
+        self._settings = HOME | given | {name: url for name, url in urls.items() if url}
         self.url = f"http://127.0.0.1:{port}"
         self.ops_url = f"http://127.0.0.1:{ops_port}"
         self._ports = (port, ops_port)
@@ -36,7 +41,7 @@ class Shop:
         self._process = Process(
             [sys.executable, "-m", "tenfold", *command],
             cwd=EXAMPLES,
-            env={"PYTHONPATH": str(EXAMPLES), "TENFOLD_LOG_FORMAT": "json", **self._urls},
+            env={"PYTHONPATH": str(EXAMPLES), "TENFOLD_LOG_FORMAT": "json", **self._settings},
             ready=f"{self.ops_url}/health/ready",
         )
         self._process.wait_ready()

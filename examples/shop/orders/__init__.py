@@ -1,1 +1,1 @@
-"""Orders. ``declared``: what other services may know · ``sales``: what they may ask · ``placing``: the API."""
+"""Orders. ``declared``: what others may know · ``sales``: what they may ask · ``placing``: the API · ``partners``: webhooks."""

@@ -10,10 +10,19 @@ from msgspec import Meta, Struct
 
 from shop.catalog import Sku
 from shop.columns import NAMING, Utc
+from shop.demo import PAYMENT_SECRET as DEMO_PAYMENT_SECRET
 from shop.money import Pence
 from tenfold import Service
 
-orders = Service("orders", tags=["orders"])
+
+class OrderSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[services.orders]"""
+
+    payment_secret: str = DEMO_PAYMENT_SECRET
+    """What the payment provider signs its webhooks with. The default is known to everybody: set another one."""
+
+
+orders = Service("orders", settings=OrderSettings, tags=["orders"])
 
 metadata = sa.MetaData(naming_convention=NAMING)
 order_table = sa.Table(
@@ -29,6 +38,7 @@ order_table = sa.Table(
     sa.Column("day", sa.Date, nullable=False),
     sa.Column("line_count", sa.Integer, nullable=False),
     sa.Column("total", sa.BigInteger, nullable=False),
+    sa.Column("paid_at", Utc),
     sa.Index("ix_orders_history", "customer_id", "ordered_at", "id"),
     sa.Index("ix_orders_sales", "day", "country"),
 )
@@ -62,6 +72,11 @@ class OrderPlaced(Struct, frozen=True):
 
 class OrderCancelled(Struct, frozen=True):
     order_id: str
+
+
+class OrderPaid(Struct, frozen=True):
+    order_id: str
+    payment_id: str
 
 
 class OrderDay(Struct, frozen=True):
@@ -103,3 +118,4 @@ def lines_of_order() -> sa.Select[Any, Any, Any, Any]:
 
 placed = orders.topic("order-placed", OrderPlaced)
 cancelled = orders.topic("order-cancelled", OrderCancelled)
+paid = orders.topic("order-paid", OrderPaid)

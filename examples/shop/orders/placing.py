@@ -88,9 +88,10 @@ class Summary(Struct):
     ordered_at: datetime
     line_count: int
     total: int
+    paid_at: datetime | None = None
 
 
-class Order(Summary):
+class Order(Summary, kw_only=True):
     lines: list[Line]
 
 

@@ -98,7 +98,7 @@ class IncomingWebhook:
         self.queue = queue
         self.priority = check_priority(priority, self.name)
         self.concurrency = concurrency
-        self._secret = secret
+        self._secrets = Depends(self._secrets_factory(secret), "singleton")
         self._bound: tuple[Queues, Database, Handler] | None = None
         policies = Policies(
             auth=public,
@@ -132,15 +132,23 @@ class IncomingWebhook:
         receive.__name__, receive.__doc__ = f"receive_{self.fn.__name__}", self.fn.__doc__
         receive.__annotations__ = {
             "request": Request,
-            "secret": Annotated[Any, Depends(self._secrets_factory(), "singleton")],
+            "secret": Annotated[Any, self._secrets],
             "settings": Settings,
             "clock": Clock,
             "return": Accepted,
         }
         return receive
 
-    def _secrets_factory(self) -> Callable[..., Any]:
-        made = self._secret
+    def start_hook(self) -> Callable[..., Awaitable[None]]:
+        """For the app's start: a secret that is none is found before the first webhook comes."""
+
+        async def check(secret: Any) -> None: ...
+
+        check.__name__ = f"check_{self.fn.__name__}"
+        check.__annotations__ = {"secret": Annotated[Any, self._secrets], "return": None}
+        return check
+
+    def _secrets_factory(self, made: Secret) -> Callable[..., Any]:
         if not callable(made):
             known = self._checked(made)
             return lambda: known

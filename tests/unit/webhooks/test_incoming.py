@@ -153,6 +153,15 @@ async def test_a_secret_may_come_from_the_services_settings() -> None:
         await post(t, *signed(t, "1"), 202)
 
 
+async def test_a_secret_that_the_settings_lack_is_found_at_start() -> None:
+    def from_settings(keys: Keys) -> str:
+        return keys.payment_secret
+
+    with pytest.raises(ConfigError, match=r"webhook pay\.paid: the secret"):
+        async with an_app(secret=from_settings).test():
+            pass
+
+
 async def test_what_does_not_fit_the_type_is_kept_and_not_lost() -> None:
     """The sender is who it says it is: losing it would be worse than a wrong shape."""
     async with an_app().test(raise_errors=False) as t:

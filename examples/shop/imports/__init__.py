@@ -1,0 +1,1 @@
+"""Products from files. ``tables``: what is kept · ``reading``: lines to products · ``loading``: the job · ``api``."""
