@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from support.caches import Process, processes
+from support.orphans import die_with_parent
 from support.servers import Redis
 from support.trials import Trials, soak
 from tenfold.cache.backends._tiers import TieredBackend
@@ -249,6 +250,7 @@ async def test_a_loader_that_is_killed_is_followed_by_one_other(redis_server: Re
     child = subprocess.Popen(  # noqa: ASYNC220 - waited for in a thread
         [sys.executable, CHILD, redis_url, "load"], stdout=subprocess.PIPE, text=True,
         cwd=CHILD.parents[1], env=_environment(),
+        preexec_fn=die_with_parent,
     )  # fmt: skip
     assert child.stdout is not None
     assert await asyncio.to_thread(child.stdout.readline) == "loading\n"
@@ -285,6 +287,7 @@ async def fleet_run(
         subprocess.Popen(  # noqa: ASYNC220 - waited for in threads
             [sys.executable, CHILD, url, "fleet", str(waiters), str(rounds)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True, cwd=CHILD.parents[1], env=_environment(),
+            preexec_fn=die_with_parent,
         )
         for _ in range(processes_count)
     ]  # fmt: skip

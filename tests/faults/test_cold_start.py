@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
+from support.orphans import die_with_parent
 from support.servers import Redis
 from support.trials import Trials, soak
 
@@ -44,6 +45,7 @@ class Instance:
             [sys.executable, "-m", "support.cold_child", database, cache, *map(str, (pool, keys, asks))],
             cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
+            preexec_fn=die_with_parent,
         )  # fmt: skip
 
     def said(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support.flow_worker import children, expected, flows
+from support.orphans import die_with_parent
 from support.queue_fire import TESTS, finished, until
 from support.queues import Rig, rig
 from support.trials import Trials, soak
@@ -39,6 +40,7 @@ class Worker:
             [sys.executable, "-m", "support.flow_worker", str(folder), database, mode, str(LEASE_S)],
             cwd=TESTS,
             env={**os.environ, **environment},
+            preexec_fn=die_with_parent,
         )
 
     @property

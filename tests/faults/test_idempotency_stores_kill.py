@@ -15,6 +15,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from support.guards import backend_of, effects, make_tables
+from support.orphans import die_with_parent
 
 CHILD = Path(__file__).with_name("idempotency_stores_child.py")
 COUNT, KILLS = 100, 3
@@ -36,7 +37,9 @@ def run(
         **os.environ, "PYTHONPATH": str(CHILD.parents[1]), "TENFOLD_APP_ENV": "test", "TENFOLD_FAILPOINTS": failpoint
     }  # fmt: skip
     command = [sys.executable, str(CHILD), database, keys, str(first), str(count)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as child:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=die_with_parent
+    ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
         timer = threading.Timer(60 if kill_after_s is None else kill_after_s, child.kill)

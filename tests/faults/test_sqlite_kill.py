@@ -18,6 +18,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from support.orphans import die_with_parent
 from support.trials import Trials, soak
 from tenfold._core import failpoints
 
@@ -43,6 +44,7 @@ def run_child(
         stderr=subprocess.PIPE,
         env=environment,
         bufsize=0,  # what ``readline`` would buffer is lost to ``communicate``
+        preexec_fn=die_with_parent,
     )
     assert child.stdout is not None
     try:

@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.orders_db import Order, add_order, opened, orders_in
+from support.orphans import die_with_parent
 from tenfold import errors
 
 CHILD = Path(__file__).with_name("sqlite_child.py")
@@ -29,6 +30,7 @@ def children(folder: Path, count: int) -> Generator[list[subprocess.Popen[bytes]
             [sys.executable, str(CHILD), str(folder), f"p{n}", "sound"],
             stdout=(folder / f"said-{n}").open("wb"),
             stderr=(folder / f"errors-{n}").open("wb"),
+            preexec_fn=die_with_parent,
         )
         for n in range(count)
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.guards import make_tables
+from support.orphans import die_with_parent
 from tenfold.conformance.limits import wrong_decisions
 from tenfold.guard.gcra import Taken
 
@@ -29,6 +30,7 @@ def run_fleet(urls: list[str]) -> list[list[Taken]]:
             stdout=subprocess.PIPE,
             text=True,
             env={"PYTHONPATH": str(CHILD.parents[1])},
+            preexec_fn=die_with_parent,
         )
         for _ in range(PROCESSES)
     ]

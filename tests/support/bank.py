@@ -13,6 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from support.orders_db import opened
+from support.orphans import die_with_parent
 
 CHILD = Path(__file__).parents[1] / "faults" / "sqlite_child.py"
 transfers = sa.text("SELECT transfer, count(*), sum(amount) FROM entries GROUP BY transfer")
@@ -27,6 +28,7 @@ class Child:
             [sys.executable, str(CHILD), str(folder), name, mode, url],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "TENFOLD_APP_ENV": "test", "TENFOLD_FAILPOINTS": points},
+            preexec_fn=die_with_parent,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

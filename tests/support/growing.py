@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import httpx2
 import pytest
 
+from support.orphans import die_with_parent
 from support.process import Process
 from support.servers import free_port
 
@@ -86,6 +87,7 @@ class Commands:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "support.grow_zygote"], cwd=TESTS, text=True,
             env={**os.environ, "PYTHONPATH": str(TESTS)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            preexec_fn=die_with_parent,
         )  # fmt: skip
 
     def run(self, order: dict[str, Any]) -> Done:

@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support.orphans import die_with_parent
 from support.queue_worker import jobs
 from support.queues import Rig, rig
 from tenfold._core.clock import SystemClock
@@ -38,6 +39,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
+            preexec_fn=die_with_parent,
         )
 
     @property

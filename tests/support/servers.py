@@ -7,7 +7,6 @@ each per test process. They die with the process that started them.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import pwd
 import shutil
@@ -19,17 +18,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import psutil
 import pytest
 
+from support.orphans import die_with_parent
+
 S = TypeVar("S", bound="Server")
 
 START_S = 60.0
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def free_port() -> int:
@@ -108,7 +108,7 @@ class Server:
             self.prepare()
         self._process = subprocess.Popen(
             self.command(), cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL,
-            stdout=self._log(), stderr=subprocess.STDOUT, preexec_fn=self._die_with_parent, **self._as_user(),  # noqa: PLW1509 (no other way to die with us)
+            stdout=self._log(), stderr=subprocess.STDOUT, preexec_fn=partial(die_with_parent, self.orphaned), **self._as_user(),
         )  # fmt: skip
         until = time.monotonic() + START_S
         while not self.ready():
@@ -142,9 +142,6 @@ class Server:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         psutil.wait_procs(children, timeout=10)
-
-    def _die_with_parent(self) -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, self.orphaned)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

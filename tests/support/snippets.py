@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from support.orphans import die_with_parent
 from support.process import Process
 from tenfold._core import settings
 
@@ -204,6 +205,7 @@ class PageRun:
             self._python = subprocess.Popen(
                 [sys.executable, "-c", _DRIVER],
                 cwd=self.cwd, env=self._environment(), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                preexec_fn=die_with_parent,
             )  # fmt: skip
         assert self._python.stdin is not None
         assert self._python.stdout is not None

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from support.orphans import die_with_parent
 from support.shop_server import EXAMPLES, Shop
 from support.traffic import SKUS, STOCK, Traffic
 
@@ -104,7 +105,9 @@ def test_a_ledger_is_sold_to_the_penny_while_the_shop_moves(
 ) -> None:
     """Orders are placed and receipts sent from the first to the last moment of the move."""
     command = [sys.executable, "-m", "shop.replay", str(LEDGER), "--url", shop.url]
-    with subprocess.Popen(command, cwd=EXAMPLES, text=True, stdout=subprocess.PIPE) as replay:
+    with subprocess.Popen(
+        command, cwd=EXAMPLES, text=True, stdout=subprocess.PIPE, preexec_fn=die_with_parent
+    ) as replay:
         done = grow("--to", postgres_url, "--live", shop.ops_url)
         said, _ = replay.communicate(timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr

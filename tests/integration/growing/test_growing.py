@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from support.fleet import Fleet, Instance
+from support.orphans import die_with_parent
 from support.shop_server import EXAMPLES
 
 INVOICES = 120
@@ -150,7 +151,7 @@ class Buyer:
 def replay(ledger: Path, at: Instance) -> Generator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "shop.replay", str(ledger), "--url", at.url, "--concurrency", "4"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=EXAMPLES, **pipes) as process:
+    with subprocess.Popen(command, cwd=EXAMPLES, **pipes, preexec_fn=die_with_parent) as process:
         try:
             yield process
         finally:

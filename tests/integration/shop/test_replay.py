@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.orphans import die_with_parent
 from support.shop_server import EXAMPLES, Shop
 
 LEDGER = Path(
@@ -85,6 +86,7 @@ def test_the_ledger_agrees_although_the_server_is_killed_three_times(
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            preexec_fn=die_with_parent,
         ) as running,
     ):
         killed = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.orphans import die_with_parent
 from tenfold.grow.holders import holders, parse
 
 LOCKS = """\
@@ -31,7 +32,10 @@ def test_a_process_that_has_the_file_open_is_found(tmp_path: Path) -> None:
         "print('open', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=die_with_parent,
     ) as other:
         assert other.stdin is not None
         assert other.stdout is not None

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from support.process import Process, ProcessFailed
@@ -47,3 +50,18 @@ def test_stop_lets_it_finish() -> None:
     with Process([sys.executable, "-c", code], ready="up") as process:
         assert process.stop() == 0
         assert "drained" in process.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent has died")
+def test_children_die_with_a_run_that_is_killed() -> None:
+    """A run that gets SIGKILL cleans up nothing."""
+    runner = (
+        "import sys; from support.process import Process; "
+        "child = Process([sys.executable, '-c', 'import signal; print(1, flush=True); signal.pause()'], ready='1'); "
+        "child.wait_ready(); print('child', child._process.pid, flush=True); child.wait()"
+    )
+    tests = str(Path(__file__).parents[2])
+    with Process([sys.executable, "-c", runner], ready=r"child \d+", env={"PYTHONPATH": tests}) as run:
+        child = psutil.Process(int(run.output.split()[-1]))
+        os.kill(run._process.pid, signal.SIGKILL)
+        assert psutil.wait_procs([child], timeout=10)[1] == []
