@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from support.queue_fire import (
     LEASE_S,
@@ -24,9 +26,10 @@ from support.queue_fire import (
     verdict,
 )
 from support.queue_worker import CONCURRENCY, WIDE, jobs
-from support.queues import Rig, rig
+from support.queues import Rig, effects, rig
 from support.trials import Trials, soak
 from tenfold._core.clock import SystemClock
+from tenfold.queue.admin import Filter
 
 pytestmark = pytest.mark.anyio
 
@@ -139,12 +142,16 @@ async def test_without_the_fence_it_can(tmp_path: Path, broken_on: str) -> None:
     assert did == sorted(f"{i} by attempt {a}" for i in range(CONCURRENCY) for a in (1, 2))
 
 
+HOW = {"sqlite": "exit", "postgresql": "memory", "mysql": "segfault"}
+"""A way to die on each database; the long setting has all of them on all."""
+
+
 async def test_a_message_that_kills_its_worker_is_quarantined_and_the_others_get_done(
-    tmp_path: Path, database: str
+    tmp_path: Path, database: str, trials: Trials
 ) -> None:
     declared = jobs("right")
     async with rig(tmp_path, *declared.values(), clock=SystemClock(), database=database) as r:
-        poison = await declared["crash"].enqueue(r.db, n=0)
+        poison = await declared["crash"].enqueue(r.db, how=HOW[database.partition("://")[0]])
         await declared["innocent"].enqueue_many(r.db, [{"n": n} for n in range(100)])
         worker = Process(tmp_path, database, "right", LEASE_S, "quarantine")
         deaths = 0
@@ -161,3 +168,45 @@ async def test_a_message_that_kills_its_worker_is_quarantined_and_the_others_get
         assert (status.state, deaths) == ("dead", 3)
         assert "its worker died 3 times" in (status.error or "")
         assert sorted(map(int, await r.did())) == list(range(100))
+        trials("G35", 1, database)
+
+
+async def rate_of_the_others(folder: Path, database: str, n: int, poison: int) -> float:
+    """Messages a second that two supervised workers handle while some others kill them."""
+    declared = jobs("right")
+    async with rig(folder, *declared.values(), clock=SystemClock(), database=database) as r:
+        workers = [Process(folder, database, "right", LEASE_S, "quarantine") for _ in range(2)]
+        try:
+            assert await until(lambda: all(worker.works for worker in workers))
+            begun = time.monotonic()
+            for i in range(poison):
+                await declared["crash"].enqueue(r.db, how=("exit", "memory", "segfault")[i % 3])
+            await declared["innocent"].enqueue_many(r.db, [{"n": i} for i in range(n)])
+            while not await finished(r):
+                for i, worker in enumerate(workers):
+                    if worker.process.poll() is not None:
+                        workers[i] = Process(folder, database, "right", LEASE_S, "quarantine")
+                await asyncio.sleep(0.2)
+            took_s = time.monotonic() - begun
+        finally:
+            for worker in workers:
+                worker.kill()
+        counts = await r.admin.counts()
+        assert [(count.state, count.messages) for count in counts] == ([("dead", poison)] if poison else [])
+        assert len(await r.did()) == n
+        await r.admin.discard_all(Filter())
+        async with r.db.tx() as tx:
+            await tx.execute(sa.delete(effects))
+        return n / took_s
+
+
+@pytest.mark.soak
+async def test_beside_messages_that_kill_workers_the_others_keep_their_rate(
+    tmp_path: Path, database: str, trials: Trials
+) -> None:
+    n = soak(60_000)
+    alone = await rate_of_the_others(tmp_path, database, n, 0)
+    (folder := tmp_path / "beside").mkdir()
+    beside = await rate_of_the_others(folder, database, n, 3)
+    assert beside >= 0.9 * alone, f"{beside:.0f} a second instead of {alone:.0f}"
+    trials("G35", 3, database)

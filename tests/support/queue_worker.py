@@ -2,10 +2,13 @@
 
 MODE is ``right``, or how the build is broken: ``ack-first`` acknowledges before the effect, ``ack-later``
 commits the effect by itself and acknowledges afterwards, ``unfenced`` does not look whether the lease is held,
+``no-rescue`` leaves to nobody what a dead worker held,
 ``no-inbox`` does not look whether the event was handled before, ``cursor`` claims only what comes after the last
 id it has seen, ``no-hold`` moves the line of a key on without holding the key.
 FLAGs: ``quarantine`` gives up on messages that kill their worker, as without this harness; ``silent`` sends no
-heartbeats, so that only the fence can tell that a lease is lost; ``wide`` handles many messages at a time.
+heartbeats, so that only the fence can tell that a lease is lost; ``wide`` handles many messages at a time;
+``skew=SECONDS`` is by how much its clock is wrong. The mode ``ticks`` has a schedule too, and ``every-ticks`` one that
+does not look whether another instance has made the tick.
 On SIGTERM it drains and prints its counters as JSON.
 """
 
@@ -16,6 +19,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,7 @@ from tenfold.queue.keeper import Keeper
 from tenfold.queue.message import Message
 from tenfold.queue.runner import Runner
 from tenfold.queue.runs import Runs
+from tenfold.schedules import Schedule, Tick, Ticker
 
 CONCURRENCY = 8
 """Messages that a worker handles at a time."""
@@ -96,8 +101,29 @@ async def gated(n: int, tx: Tx) -> None:
     await tx.execute(add, what=f"{n} by attempt {attempt}")
 
 
-async def crash(n: int) -> None:
-    os._exit(3)
+async def crash(how: str) -> None:
+    """Ends its worker: by itself, as the kernel does that is out of memory, or by a mistake in native code."""
+    if how == "exit":
+        os._exit(3)
+    if how == "memory":
+        os.kill(os.getpid(), signal.SIGKILL)
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+async def tick(tick: Tick, tx: Tx) -> None:
+    """Writes which tick it is, and by how much it is late on the database's clock."""
+    now = held["rig"].queue.now()
+    await tx.execute(add, what=f"{tick.at.timestamp():.0f} {now - tick.at.timestamp():.3f}")
+
+
+class Skewed(SystemClock):
+    """A machine whose clock is wrong."""
+
+    def __init__(self, by_s: float) -> None:
+        super().__init__()
+        self.now = lambda: time.time() + by_s
 
 
 async def innocent(n: int, tx: Tx) -> None:
@@ -131,6 +157,7 @@ def jobs(mode: str) -> dict[str, Any]:
         "innocent": Job("s", innocent),
         "bump": Job("s", bump),
         "by_event": Subscription("s", counted, bump_by_event),
+        **({"tick": Schedule("s", tick, 1.0, missed="all")} if "ticks" in mode else {}),
     }
 
 
@@ -141,7 +168,8 @@ async def main(folder: Path, database: str, mode: str, lease_s: float, flags: li
         outcome.CRASHES_MAX = outcome.CRASHES_UNTIL_SUSPECT = 10**6  # type: ignore[attr-defined]
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with rig(folder, *jobs(mode).values(), clock=SystemClock(), database=database, make=False) as r:
+    clock = Skewed(sum(float(flag.removeprefix("skew=")) for flag in flags if flag.startswith("skew=")))
+    async with rig(folder, *jobs(mode).values(), clock=clock, database=database, make=False) as r:
         held["rig"], held["folder"] = r, folder
         break_build(r, mode)
         worker = r.worker(
@@ -168,6 +196,10 @@ def break_build(r: Rig, mode: str) -> None:
         Runs.interrupt = unless_lost(Runs.interrupt)  # type: ignore[method-assign]
     elif mode == "no-inbox":
         Runner._is_new = always_new  # type: ignore[method-assign]
+    elif mode == "no-rescue":
+        r.queue.backend.expired = none_expired  # type: ignore[method-assign]
+    elif mode == "every-ticks":
+        Ticker._tick = tick_whoever_has  # type: ignore[method-assign]
     elif mode == "cursor":
         r.queue.backend.claim = only_newer(r.queue.backend.claim)  # type: ignore[method-assign]
     elif mode == "no-hold":
@@ -188,6 +220,17 @@ def unless_lost(interrupt: Callable[..., None]) -> Any:
 
 
 async def no_beat(self: Keeper) -> None: ...
+
+
+async def none_expired(tx: Tx, now: float, limit: int) -> list[Any]:
+    return []
+
+
+async def tick_whoever_has(self: Any, tx: Tx, schedule: Schedule, now: float) -> float:
+    """In place of a ticker's ``_tick``: it does not look whether another instance has made the tick."""
+    at = float(int(now))
+    self._queue.put(tx, self._queue.message("tick", schedule.name, f'{{"at":{at!r}}}', queue=schedule.queue))
+    return at + 1.0
 
 
 async def always_new(self: Runner, run: Any, tx: Tx) -> bool:

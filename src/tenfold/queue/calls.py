@@ -44,10 +44,11 @@ class Calls:
 
     def give(self) -> None:
         """Call. Not inside a transaction: what is not committed is not there."""
-        self._tell()
         database = self._database()
         if database.capabilities.listen:
-            database.hint(self._topic)
+            database.hint(self._topic)  # heard here too; told twice, a worker would look twice
+        else:
+            self._tell()
 
     def _tell(self) -> None:
         for listener in self._listeners:

@@ -91,22 +91,26 @@ class Queue:
         self.inbox_s = 0.0
         """How long handled events are remembered, when that is longer: a broker may deliver old ones again."""
         self.watcher: Watcher | None = None
-        self.skew_s = 0.0
-        """How far the database's clock is ahead of this machine's, if that is worth speaking of."""
+        self._ahead_s: float | None = None
+        """How far the time of the fleet is ahead of this process's monotonic clock; None until a server told it."""
         self._wakes = Calls(TOPIC, lambda: self.database.backend)
         self.cancellations = Calls(f"{TOPIC}.cancel", lambda: self.database.backend)
         """Given after a message that runs was asked to stop."""
 
     def now(self) -> float:
-        """The time that counts between the processes of a fleet: the database's, seconds since the epoch."""
-        return self.clock.now() + self.skew_s
+        """The time that counts between the processes of a fleet: the database's, seconds since the epoch. Where a
+        server has told it, it goes on by the monotonic clock, so that a jump of this machine's clock changes no lease."""
+        if self._ahead_s is None:
+            return self.clock.now()
+        return self.clock.monotonic() + self._ahead_s
 
     def heard(self, server_at: float | None) -> None:
         """For the worker: what the database's clock says now. A clock that a test moves is the time itself."""
         if server_at is None or isinstance(self.clock, ManualClock):
             return
-        skew_s = server_at - self.clock.now()
-        self.skew_s = skew_s if abs(skew_s) >= SKEW_MIN_S else 0.0
+        believed = self.now()
+        right = abs(server_at - believed) < SKEW_MIN_S
+        self._ahead_s = (believed if right else server_at) - self.clock.monotonic()
 
     def on_wake(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` after each commit that put messages in, also other processes' where there are hints;
@@ -139,7 +143,7 @@ class Queue:
         event_id: str | None = None,
     ) -> NewMessage:
         """A message of now, with the current context."""
-        now = self.clock.now()
+        now = self.now()
         context = current()
         wire = context.to_wire()
         delayed = run_at is not None and run_at > now
@@ -184,7 +188,7 @@ class Queue:
     async def make_ready(self, tx: Tx, ids: Collection[int]) -> int:
         """Have these delayed messages run as soon as ``tx`` commits, by one statement; answers how many were
         delayed. One that is running, or has finished, is left as it is."""
-        woken = await self.backend.wake(tx, ids, self.clock.now())
+        woken = await self.backend.wake(tx, ids, self.now())
         if woken:
             tx.on_commit(self.wake)
         return woken

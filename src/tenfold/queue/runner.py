@@ -151,7 +151,7 @@ class Runner:
             return outcome.done(run.message)
         kept_s = run.handler.result_ttl_s
         return outcome.done(
-            run.message, result, self._clock.now() + (self.keep.done_s if kept_s is None else kept_s)
+            run.message, result, self.queue.now() + (self.keep.done_s if kept_s is None else kept_s)
         )
 
     async def _in_transaction(self, run: Run, kwargs: dict[str, Any], context: Context) -> Settlement | None:
@@ -200,7 +200,7 @@ class Runner:
         event_id = run.message.event_id
         if not run.handler.inbox or event_id is None:
             return True
-        until = self._clock.now() + max(self.keep.done_s, self.queue.inbox_s)
+        until = self.queue.now() + max(self.keep.done_s, self.queue.inbox_s)
         return await self._queues_inbox().remember(tx, run.handler.name, event_id, until)
 
     def _queues_inbox(self) -> Inbox:
@@ -212,14 +212,13 @@ class Runner:
         """Settle in ``tx`` when the message lies in its database; answers whether it does."""
         if tx.database.backend is not self.queue.database.backend:
             return False
-        if await self.queue.backend.settle(tx, (settlement,), self._clock.now(), self.keep):
+        if await self.queue.backend.settle(tx, (settlement,), self.queue.now(), self.keep):
             raise LeaseLost(f"message {settlement.id}: another worker holds it now")
         return True
 
     def _failed(self, run: Run, error: BaseException) -> Settlement | None:
         message, handler = run.message, run.handler
-        clock = self._clock
-        settlement = outcome.failed(message, error, handler.retry, clock.now(), clock.random)
+        settlement = outcome.failed(message, error, handler.retry, self.queue.now(), self._clock.random)
         verdict = settlement.verdict if settlement is not None else "lost"
         log.log(
             logging.ERROR if verdict == "dead" else logging.WARNING,

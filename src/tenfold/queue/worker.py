@@ -99,6 +99,8 @@ class Worker:
         self._stopping = False
         self._closing = False
         self._idle_polls = 0
+        self._looked_at = float("-inf")
+        """Monotonic; when the last claim was made on what a look has shown."""
         self._due_at: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._kept: list[asyncio.Task[None]] = []
@@ -240,6 +242,7 @@ class Worker:
         try:
             look = guess or await self._claimer.look()
             if not self._claimer.worthwhile(look):
+                self._looked_at = self._clock.monotonic()
                 self._due_at = self._claimer.due(look)
                 self.runs.give_back_waiting(self._claimer.paused)
                 return 0
@@ -250,6 +253,10 @@ class Worker:
         except BaseException:
             self._hungry = True
             raise
+        if guess is None:
+            self._looked_at = self._clock.monotonic()
+        elif claimed.messages and self._clock.monotonic() - self._looked_at < policy.POLL_MIN_S:
+            self._hungry = self._woken  # that was it, most likely; a look follows when it is due
         return self._accept(claimed)
 
     async def poll(self) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tenfold.queue import outcome, policy
 from tenfold.queue.contract import Expired
+from tenfold.queue.message import Message
 from tenfold.queue.policy import Lane, Slots
 
 names = st.sampled_from(["", "a", "b", "!", "!a", "!b"])
@@ -69,6 +70,7 @@ def test_short_messages_are_claimed_ahead_in_large_bites() -> None:
         st.integers(0, 99),
         st.integers(0, 500),
         st.floats(0, 9),
+        st.sampled_from([policy.AHEAD_S, policy.AHEAD_IN_TURN_S]),
     )
 )
 def test_room_is_between_nothing_and_a_batch(slots: Slots) -> None:
@@ -104,3 +106,37 @@ def test_an_error_is_kept_with_the_users_part_of_the_traceback() -> None:
 
 def test_a_long_error_is_cut_at_its_limit() -> None:
     assert len(outcome.describe_error(ValueError("x" * 99_999))) == outcome.ERROR_MAX_CHARS
+
+
+def test_no_more_is_claimed_ahead_than_is_soon_worked_off() -> None:
+    full = Slots(concurrency=10, batch=200, running=10, waiting=0, average_s=0.01)
+    assert policy.room(full) == 50
+    assert policy.room(full._replace(ahead_s=policy.AHEAD_IN_TURN_S)) == 10
+
+
+def test_a_limited_queue_gets_what_it_is_open_to_and_the_others_the_rest() -> None:
+    lanes = [Lane("q", ""), Lane("mail", ""), Lane("mail", "a")]
+    claims = policy.shares(lanes, 100, {}, {}, open_to={"mail": 3})
+    assert sum(c.limit for c in claims if c.queue == "mail") == 3
+    assert sum(c.limit for c in claims) == 100
+    assert policy.shares([Lane("mail", "")], 100, {}, {}, open_to={"mail": 0}) == []
+
+
+shares_of = st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=30)
+
+
+@given(shares_of, st.sampled_from(["", "a", "b", "z"]))
+def test_in_turn_nobody_comes_again_before_all_others_came(shares: list[str], after: str) -> None:
+    fields = [None] * (len(Message._fields) - 1)
+    messages = [Message(*fields, share=share)._replace(id=n) for n, share in enumerate(shares)]  # type: ignore[arg-type]
+    ordered = policy.in_turn(messages, after)
+    assert sorted(m.id for m in ordered) == list(range(len(shares)))
+    for share in set(shares):
+        mine = [at for at, m in enumerate(ordered) if m.share == share]
+        assert [ordered[at].id for at in mine] == sorted(ordered[at].id for at in mine)
+        for before, then in zip(mine, mine[1:], strict=False):
+            between = [m.share for m in ordered[before + 1 : then]]
+            assert len(between) == len(set(between))
+    if shares:
+        first = min(shares, key=lambda share: (share <= after, share))
+        assert ordered[0].share == first
