@@ -7,7 +7,7 @@ from shop.imports.api import catalog
 from shop.inventory import inventory
 from shop.notifications import notifications
 from shop.orders.partners import orders
-from shop.reports.revenue import reports
+from shop.reports.nightly import reports
 from shop.seed import demo
 from shop.uploads.pictures import uploads
 from tenfold import App

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -86,6 +86,12 @@ class OrderDay(Struct, frozen=True):
     orders: int
     lines: int
     revenue: int
+
+
+class DaySold(OrderDay, frozen=True, kw_only=True):
+    """The same with its day."""
+
+    day: date
 
 
 class Line(Struct):

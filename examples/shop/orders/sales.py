@@ -7,7 +7,7 @@ from datetime import date
 import msgspec
 import sqlalchemy as sa
 
-from shop.orders.declared import Line, OrderDay, ReceiptOf, db, lines_of_order, order_table, orders
+from shop.orders.declared import DaySold, Line, OrderDay, ReceiptOf, db, lines_of_order, order_table, orders
 
 _among = sa.select(order_table.c.id).where(order_table.c.id.in_(sa.bindparam("ids", expanding=True)))
 _day = (
@@ -21,6 +21,22 @@ _day = (
     .group_by(order_table.c.country)
     .order_by(order_table.c.country)
 )
+_between = (
+    sa.select(
+        order_table.c.day,
+        order_table.c.country,
+        sa.func.count().label("orders"),
+        sa.func.sum(order_table.c.line_count).label("lines"),
+        sa.func.sum(order_table.c.total).label("revenue"),
+    )
+    .where(
+        order_table.c.day.between(sa.bindparam("since"), sa.bindparam("until")),
+        order_table.c.status != "cancelled",
+    )
+    .group_by(order_table.c.day, order_table.c.country)
+    .order_by(order_table.c.day, order_table.c.country)
+)
+_first = sa.select(sa.func.min(order_table.c.day))
 _order = sa.select(order_table).where(order_table.c.id == sa.bindparam("id"))
 _lines = lines_of_order()
 
@@ -35,6 +51,19 @@ async def exist(order_ids: list[str]) -> list[str]:
 async def sold_on(day: date) -> list[OrderDay]:
     """What was sold on ``day`` (UTC), per country."""
     return await db.read().all(_day, OrderDay, day=day)
+
+
+@orders.internal
+async def sold_between(since: date, until: date) -> list[DaySold]:
+    """What was sold on the days from ``since`` to ``until`` (UTC), per day and country."""
+    return await db.read().all(_between, DaySold, since=since, until=until)
+
+
+@orders.internal
+async def first_day() -> date | None:
+    """The day of the first order; None when there is none."""
+    found: date | None = await db.read().scalar(_first)
+    return found
 
 
 @orders.internal

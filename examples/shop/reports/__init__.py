@@ -1,1 +1,1 @@
-"""Reports. ``revenue``: the API and its jobs · ``chart``: the picture."""
+"""Reports. ``revenue``: the API and its jobs · ``nightly``: all orders, every night · ``chart``: the picture."""

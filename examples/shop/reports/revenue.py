@@ -1,4 +1,4 @@
-"""Revenue per day and country as a CSV file and a chart, made by a job that tells how far it is."""
+"""Revenue per day and country as a CSV file and a chart, made by a job that tells how far it is; and all reports."""
 
 from __future__ import annotations
 
@@ -14,19 +14,30 @@ import sqlalchemy as sa
 from msgspec import Meta, Struct
 
 from shop.columns import NAMING, Utc
+from shop.demo import ADMIN
 from shop.files import folder, write_whole
 from shop.money import pence, pounds
 from shop.orders import sales
+from shop.pages import Page, PageNumber, PerPage, offset, paged
 from tenfold import Clock, File, Retry, Service, Settings, Tx, current_job, injected, roles
 from tenfold.errors import FieldError, InvalidInput, NotFound
 
-reports = Service("reports", tags=["reports"], auth=roles("admin"))
+
+class ReportSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[services.reports]"""
+
+    mail_to: list[str] = msgspec.field(default_factory=lambda: [ADMIN])
+    """Who gets the nightly report."""
+
+
+reports = Service("reports", settings=ReportSettings, tags=["reports"], auth=roles("admin"))
 
 metadata = sa.MetaData(naming_convention=NAMING)
 report_table = sa.Table(
     "reports",
     metadata,
     sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False, server_default="days"),
     sa.Column("since", sa.Date, nullable=False),
     sa.Column("until", sa.Date, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
@@ -53,6 +64,7 @@ class Report(Struct):
     """A report and how far it is; its files exist once it is done. ``revenue`` is in pence."""
 
     id: str
+    kind: Literal["days", "nightly"]
     since: date
     until: date
     state: Literal["running", "done", "failed"]
@@ -73,9 +85,14 @@ class Sold(Struct):
     revenue: int
 
 
-_by_id = sa.select(*(report_table.c[name] for name in Report.__struct_fields__ if name != "days_done")).where(
-    report_table.c.id == sa.bindparam("id")
+_all = sa.select(*(report_table.c[name] for name in Report.__struct_fields__ if name != "days_done"))
+_by_id = _all.where(report_table.c.id == sa.bindparam("id"))
+_newest = (
+    _all.order_by(report_table.c.asked_at.desc(), report_table.c.id)
+    .limit(sa.bindparam("limit"))
+    .offset(sa.bindparam("offset"))
 )
+_count = sa.select(sa.func.count()).select_from(report_table)
 _job_of = sa.select(report_table.c.job_id).where(report_table.c.id == sa.bindparam("id"))
 _add = sa.insert(report_table)
 _finish = (
@@ -95,10 +112,19 @@ async def start_report(days: Days, tx: Tx, clock: Clock) -> Report:
     return await _start(tx, days, clock)
 
 
+@reports.get("/reports", errors=(NotFound,))
+async def list_reports(page: PageNumber = 1, per_page: PerPage = 24) -> Page[Report]:
+    """Reports, newest first: those that were asked for, and the nightly ones over all orders."""
+    async with db.read() as reader:
+        total = await reader.scalar(_count)
+        items = await reader.all(_newest, Report, limit=per_page, offset=offset(page, per_page))
+    return paged(items, total=total, page=page, per_page=per_page, path="/reports")
+
+
 @reports.get("/reports/{report_id}", errors=(NotFound,))
 async def get_report(report_id: ReportId) -> Report:
     """How far a report is."""
-    report = await _load(report_id)
+    report = await load(report_id)
     if report.state == "done":
         report.days_done = (report.until - report.since).days + 1
         return report
@@ -121,34 +147,27 @@ async def download_chart(report_id: ReportId, settings: Settings) -> File:
     return File(await _finished(report_id, settings, "png"))
 
 
-@reports.every("0 3 * * *", timezone="Europe/London")
-async def nightly_report(tx: Tx, clock: Clock) -> None:
-    """Every night, the report of the day before."""
-    yesterday = _now(clock).date() - timedelta(days=1)
-    await _start(tx, Days(yesterday, yesterday), clock)
-
-
 @reports.job(retry=Retry(attempts=5), timeout=600)
 async def build_report(report_id: str, settings: Settings = injected()) -> None:
     """Ask orders for each day, write the CSV file, have the chart drawn, and only then call it done.
 
     Running it again, after a crash for one, writes the same files over.
     """
-    report = await _load(report_id)
+    report = await load(report_id)
     sold: list[Sold] = []
     days = (report.until - report.since).days + 1
     for n in range(days):
         day = report.since + timedelta(days=n)
         sold += [Sold(day, x.country, x.orders, x.lines, x.revenue) for x in await sales.sold_on(day)]
         await current_job().progress(n + 1, days, f"{day:%-d %B %Y}")
-    table = _path(settings, report_id, "csv")
+    table = path_of(settings, report_id, "csv")
     await asyncio.to_thread(write_whole, table, to_csv(sold))
     drawing = await draw_chart.enqueue(
         db, table=str(table), since=report.since.isoformat(), until=report.until.isoformat()
     )
     await drawing.result(timeout=120)
     async with db.tx() as tx:
-        await tx.execute(_finish, id_=report_id, state="done", **totals(sold))
+        await finish(tx, report_id, sold)
 
 
 @reports.job(cpu=True, timeout=60, result_ttl=3600)
@@ -194,15 +213,25 @@ def totals(sold: list[Sold]) -> dict[str, int]:
 
 
 async def _start(tx: Tx, days: Days, clock: Clock) -> Report:
-    report = Report(clock.uuid(), days.since, days.until, "running", 0, 0, 0, _now(clock))
+    report = Report(clock.uuid(), "days", days.since, days.until, "running", 0, 0, 0, now(clock))
     job = await build_report.enqueue(tx, report_id=report.id)
-    row = msgspec.structs.asdict(report) | {"job_id": await job.written(tx)}
-    del row["days_done"]
-    await tx.execute(_add, row)
+    await note(tx, report, await job.written(tx))
     return report
 
 
-async def _load(report_id: str) -> Report:
+async def note(tx: Tx, report: Report, job_id: int) -> None:
+    """Write down a report that ``job_id`` makes."""
+    row = msgspec.structs.asdict(report) | {"job_id": job_id}
+    del row["days_done"]
+    await tx.execute(_add, row)
+
+
+async def finish(tx: Tx, report_id: str, sold: list[Sold]) -> None:
+    """The report's files are there."""
+    await tx.execute(_finish, id_=report_id, state="done", **totals(sold))
+
+
+async def load(report_id: str) -> Report:
     report = await db.read().maybe(_by_id, Report, id=report_id)
     if report is None:
         raise NotFound(f"There is no report {report_id!r}.")
@@ -210,13 +239,13 @@ async def _load(report_id: str) -> Report:
 
 
 async def _finished(report_id: str, settings: Settings, suffix: str) -> Path:
-    report = await _load(report_id)
+    report = await load(report_id)
     if report.state != "done":
         raise NotFound(f"The report {report_id!r} is not done yet.")
-    return _path(settings, report_id, suffix)
+    return path_of(settings, report_id, suffix)
 
 
-def _path(settings: Settings, report_id: str, suffix: str) -> Path:
+def path_of(settings: Settings, report_id: str, suffix: str) -> Path:
     return folder(settings, "reports") / f"{report_id}.{suffix}"
 
 
@@ -224,5 +253,5 @@ def _wrong_days(message: str) -> InvalidInput:
     return InvalidInput(errors=[FieldError(in_="body", path="until", message=message)])
 
 
-def _now(clock: Clock) -> datetime:
+def now(clock: Clock) -> datetime:
     return datetime.fromtimestamp(clock.now(), UTC)
