@@ -136,7 +136,7 @@ class Events:
         queue = self._queues.of(self._databases.get(subscription.service, first))
         feed = Feed(subscription.name, subscription.topic.name)
         leases = self._leases(queue)
-        return Intake(feed, subscription.route, queue, broker, self._settings, self._app.clock, leases)
+        return Intake(feed, subscription.route, queue, broker, self, self._settings, self._app.clock, leases)
 
     def _show(self) -> None:
         self._telemetry.numbers(

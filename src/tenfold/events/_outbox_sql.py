@@ -74,7 +74,7 @@ def _sqlite() -> Statements:
         mark=sa.text(f"UPDATE tenfold_outbox SET sent_at = :at, error = NULL WHERE {ids}"),
         refuse=sa.text(
             "UPDATE tenfold_outbox SET failures = failures + 1, error = e.value FROM json_each(:ids) i, "
-            "json_each(:errors) e WHERE e.key = i.key AND id = i.value AND sent_at IS NULL"
+            "json_each(:errors) e WHERE e.key = i.key AND tenfold_outbox.id = i.value AND sent_at IS NULL"
         ),
         again=sa.text(f"UPDATE tenfold_outbox SET sent_at = NULL WHERE {ids}"),
         prune=sa.text(f"DELETE FROM tenfold_outbox WHERE {ids}"),

@@ -85,7 +85,7 @@ _kept = sa.select(_c.topic, sa.func.count()).where(_c.sent_at.is_not(None)).grou
 _errors = (
     sa.select(_c.topic, _c.error)
     .where(_c.sent_at.is_(None), _c.error.is_not(None))
-    .order_by(_c.id.desc())
+    .order_by(_c.id)
     .limit(200)
 )
 _hot = sa.select(message.c.handler, message.c.state, sa.func.count()).where(message.c.kind == "event")

@@ -10,7 +10,8 @@ speaks to a broker. What is said here of a *key* is said of the pair of topic an
   it, and a new consumer takes over what the last one had not acknowledged. Where ``ordered`` is False, there is none.
 * **Loss and duplication.** Once :meth:`Broker.publish` returned, every subscription that was declared has the event
   until it is acknowledged, also after the server was killed (where ``durable``) or its data are older than
-  ``keep_s``. At least once: whatever is in doubt is published again, and what is not acknowledged is delivered again.
+  ``keep_s``; where a subscription has gone with the server's data, publishing to its topic fails until it is declared
+  anew. At least once: whatever is in doubt is published again, and what is not acknowledged is delivered again.
 * **Atomic with what?** With nothing. That is why there is an outbox before it and an inbox behind it.
 * **Consistency.** A subscription gets what is published after it was declared; subscriptions are independent of each
   other, so that one that stands still holds up none.

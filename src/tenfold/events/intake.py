@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold._core.sections import EventsSettings
     from tenfold.events.contract import Broker, Consumer, Incoming
+    from tenfold.events.relay import Declared
     from tenfold.events.topic import Route
     from tenfold.guard.lease import Leases
     from tenfold.queue.message import NewMessage
@@ -58,10 +59,12 @@ class Intake:
         route: Route,
         queue: Queue,
         broker: Broker,
+        declared: Declared,
         settings: EventsSettings,
         clock: Clock,
         leases: Leases,
     ) -> None:
+        self._declared = declared
         self.feed, self._route, self._queue, self._broker = feed, route, queue, broker
         self._settings, self._clock, self._leases = settings, clock, leases
         self._consumer: Consumer | None = None
@@ -147,7 +150,8 @@ class Intake:
 
     async def _open(self) -> Consumer:
         if self._consumer is None:
-            await self._broker.declare([self.feed.topic], [self.feed])
+            # All of them: on a server that was wiped, none may miss what is published from here on.
+            await self._broker.declare(self._declared.topics, self._declared.feeds)
             self._consumer = await self._broker.consume(self.feed)
         return self._consumer
 

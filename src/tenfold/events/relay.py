@@ -190,7 +190,8 @@ class Relay:
             log.info("the broker (events.url) is back", extra={"event": "events.broker_back"})
         sent = [row for n, row in enumerate(rows) if n not in failed]
         self._note(sent, [rows[n] for n in sorted(failed)], failed)
-        refused = {rows[n].id: why for n, why in sorted(failed.items())}
+        held = behind(rows, failed)  # was not tried: nothing is to be noted of it
+        refused = {rows[n].id: why for n, why in sorted(failed.items()) if n not in held}
         await self._outbox.record([row.id for row in sent], refused, self._clock.now())
         return bool(sent) and len(rows) >= self._settings.batch
 

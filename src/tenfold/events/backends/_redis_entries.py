@@ -11,16 +11,23 @@ from tenfold.events.contract import Incoming, Outgoing
 DATA, KEY = "data", "key"
 """Fields of the body and of the key; the others carry the envelope."""
 
-# One script adds a whole batch: were it one command per event, a server that runs out of memory could refuse one event
-# of a key and take the next. Each event is the number of its stream, that of its fields, and these.
+# One script adds a whole batch, or nothing: were it one command per event, a server that runs out of memory could refuse
+# one event of a key and take the next. First come the streams: "1" where somebody subscribes for sure, so that one
+# which is gone is an answer (its number) and not made anew without its groups. Then each event: the number of its
+# stream, that of its fields, and these. A stream that does not exist and has no subscriber takes nothing.
 ADD = """
-local i, n = 1, #ARGV
+local there = {}
+for k = 1, #KEYS do
+  there[k] = redis.call('EXISTS', KEYS[k]) == 1
+  if ARGV[k] == '1' and not there[k] then return k end
+end
+local i, n = #KEYS + 1, #ARGV
 while i <= n do
-  local count = tonumber(ARGV[i + 1])
-  redis.call('XADD', KEYS[tonumber(ARGV[i])], '*', unpack(ARGV, i + 2, i + 1 + count))
+  local stream, count = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  if there[stream] then redis.call('XADD', KEYS[stream], '*', unpack(ARGV, i + 2, i + 1 + count)) end
   i = i + 2 + count
 end
-return n
+return 0
 """
 
 

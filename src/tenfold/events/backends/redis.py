@@ -58,6 +58,8 @@ class Backend(Broker):
         self._link: RedisLink | None = None
         self._added: dict[str, int] = {}
         """Per topic: events since the stream was trimmed."""
+        self._fed: set[str] = set()
+        """Topics that have a subscription which we know of."""
 
     @classmethod
     def from_url(cls, url: str, *, settings: EventsSettings, clock: Clock) -> Backend:
@@ -144,6 +146,7 @@ class Backend(Broker):
             except StoreAway as why:
                 if not str(why).startswith("BUSYGROUP"):  # it is there
                     raise self.away(why) from None
+            self._fed.add(feed.topic)
 
     # ── publishing ──
 
@@ -151,20 +154,28 @@ class Backend(Broker):
         failed = refuse_large(events, SIZE_MAX_BYTES)
         taken = [event for n, event in enumerate(events) if n not in failed]
         if taken:
-            topics = list(dict.fromkeys(event.topic for event in taken))
-            arguments: list[Any] = []
-            for event in taken:
-                fields = fields_of(event)
-                arguments += (topics.index(event.topic) + 1, len(fields), *fields)
-            await self.call("EVAL", ADD, len(topics), *map(self.stream, topics), *arguments)
-            for event in taken:
-                self._added[event.topic] = self._added.get(event.topic, 0) + 1
-            for topic in topics:
-                if self._added[topic] >= TRIM_EVERY:
-                    self._added[topic] = 0
-                    await self.trim(topic)
+            await self._add(taken)
         if failed:
             raise PublishFailed(failed)
+
+    async def _add(self, events: Sequence[Outgoing]) -> None:
+        """All of them, or none."""
+        topics = {event.topic: 0 for event in events}
+        numbers = {topic: n + 1 for n, topic in enumerate(topics)}
+        arguments: list[Any] = [int(topic in self._fed) for topic in topics]
+        for event in events:
+            fields = fields_of(event)
+            arguments += (numbers[event.topic], len(fields), *fields)
+            topics[event.topic] += 1
+        missing = await self.call("EVAL", ADD, len(topics), *map(self.stream, topics), *arguments)
+        if missing:
+            gone = self.stream(list(topics)[missing - 1])
+            raise self.away(StoreAway(f"its stream {gone} is gone; it is made anew before the next attempt"))
+        for topic, count in topics.items():
+            self._added[topic] = self._added.get(topic, 0) + count
+            if self._added[topic] >= TRIM_EVERY:
+                self._added[topic] = 0
+                await self.trim(topic)
 
     async def trim(self, topic: str) -> None:
         """Remove what every group has acknowledged. Whatever happens meanwhile, what is looked at here only grows:
