@@ -90,7 +90,7 @@ def decode(shape: str, payload: bytes | memoryview, made_at: float) -> Any:
     """
     try:
         return _reader(shape)(payload, made_at)
-    except (msgspec.MsgspecError, ValueError, TypeError, KeyError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, LookupError) as error:
         raise Undecodable(str(error)) from None
 
 
