@@ -8,6 +8,7 @@ so that all looks together cost one look per member. See :mod:`tenfold.jobs.gath
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 GroupState = Literal["open", "done", "failed", "cancelled"]
 
-PAGE, PAGES = 1_000, 10
-"""Members that one statement looks at, and how often a look asks."""
+_PAGES = (1, *[1_000] * 10)
+"""Members that each statement of a look asks for: one at first, since most looks find nothing new."""
 
 
 class BatchStatus(msgspec.Struct, frozen=True):
@@ -186,30 +187,27 @@ async def look(tx: Tx, queue: Queue, id_: str, *, kept_s: float) -> Look:
 
 async def _move_over(tx: Tx, row: _Row) -> tuple[_Row, bool]:
     """The row as it is behind the last member that has ended before all others, and whether there are more pages."""
-    passed, done, failed, page = (
-        row.passed,
-        row.done,
-        row.failed,
-        1,
-    )  # small at first: most looks find nothing new
-    for _ in range(PAGES):
-        pending = passed >= row.total
-        for n, is_pending, state in await tx.all(_next_page, tuple, id=row.id, passed=passed, page=page):
-            if is_pending:
-                pending = True
-                break
-            passed = n + 1
-            if state in (
-                None,
-                "done",
-            ):  # removed from the archive since: it had ended well, the dead stay for longest
-                done += 1
-            else:
-                failed += 1
-        if pending:
+    moved, more = row, True
+    for page in _PAGES:
+        found = await tx.all(_next_page, tuple, id=row.id, passed=moved.passed, page=page)
+        ended = [state for _, _, state in takewhile(_has_ended, found)]
+        # one that was removed from the archive since had ended well: the dead stay for longest
+        done = sum(state in (None, "done") for state in ended)
+        moved = msgspec.structs.replace(
+            moved,
+            passed=moved.passed + len(ended),
+            done=moved.done + done,
+            failed=moved.failed + len(ended) - done,
+        )
+        more = len(ended) == page and moved.passed < row.total
+        if not more:
             break
-    moved = msgspec.structs.replace(row, passed=passed, done=done, failed=failed)
-    return moved, not pending
+    return moved, more
+
+
+def _has_ended(found: tuple[int, bool, str | None]) -> bool:
+    _, is_pending, _ = found
+    return not is_pending
 
 
 async def _store(tx: Tx, row: _Row, expires_at: float | None) -> None:

@@ -261,7 +261,7 @@ class Job(Generic[P, R]):
         options = self._options
         run_at = options.at
         if options.delay_s:
-            run_at = (queue.clock.now() if run_at is None else run_at) + options.delay_s
+            run_at = (queue.now() if run_at is None else run_at) + options.delay_s
         return queue.message(
             "job",
             self.name,
