@@ -110,7 +110,6 @@ class Worker:
 
     async def start(self) -> None:
         """Take up what is parked for handlers that exist now, then begin to work."""
-        await self._claimer.gates.open()
         await self.adopt()
         if self._executor is not None:
             await self._executor.start()
@@ -149,7 +148,9 @@ class Worker:
         self._tasks, self._kept = [], []
 
     async def adopt(self) -> int:
-        """Unpark the messages of handlers that exist in the code that is running; answers how many."""
+        """Unpark the messages of handlers that exist in the code that is running, and prepare limited queues; answers
+        how many were unparked."""
+        await self._claimer.gates.open()
         lanes = {name: handler.lane for name, handler in self.handlers.items()}
         async with self.queue.database.tx() as tx:
             return await self.queue.backend.adopt(tx, lanes, self.queue.now())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,7 +136,7 @@ def test_in_turn_nobody_comes_again_before_all_others_came(shares: list[str], af
     for share in set(shares):
         mine = [at for at, m in enumerate(ordered) if m.share == share]
         assert [ordered[at].id for at in mine] == sorted(ordered[at].id for at in mine)
-        for before, then in zip(mine, mine[1:], strict=False):
+        for before, then in pairwise(mine):
             between = [m.share for m in ordered[before + 1 : then]]
             assert len(between) == len(set(between))
     if shares:
