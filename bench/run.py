@@ -4,6 +4,7 @@
     python bench/run.py http [--only granian,raw] [--measures items,post] [--rounds 7] [--seconds 1.5]
     python bench/run.py postgresql       the same with PostgreSQL and Redis
     python bench/run.py jobs [--only tenfold,pgqueuer] [--rounds 3]
+    python bench/run.py relay [--only kafka] [--rounds 3]     to real brokers, beside FastStream
     python bench/run.py sqlite | cache
     python bench/run.py report           docs/benchmarks.md from the last results in bench/out
 
@@ -24,12 +25,13 @@ import embedded
 import environment
 import http_rounds
 import job_rounds
+import relay_rounds
 import report
 from contenders import FIELDS
 from servers import Failed
 
 OUT = Path(__file__).parent / "out"
-PARTS = ("http", "postgresql", "jobs", "sqlite", "cache")
+PARTS = ("http", "postgresql", "jobs", "relay", "sqlite", "cache")
 
 
 def main() -> int:
@@ -61,6 +63,12 @@ def _measured(part: str, args: argparse.Namespace) -> Any:
         rows = job_rounds.measure(only, args.rounds, _progress)
         _progress(1, 1, "")
         report.show_jobs(rows)
+        return rows
+    if part == "relay":
+        only = [name for name in args.only.split(",") if name]
+        rows = relay_rounds.measure(only, args.rounds, _progress)
+        _progress(1, 1, "")
+        report.show_relay(rows)
         return rows
     found = embedded.sqlite(args.rounds) if part == "sqlite" else embedded.cache(environment.SHARED)
     report.show_embedded(part, found)

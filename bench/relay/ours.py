@@ -1,0 +1,120 @@
+"""Tenfold's outbox and relay, as relay_rounds.py calls them; settings come from the environment.
+
+python ours.py fill N | drain | late RATE SECONDS
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import uvloop
+
+from tenfold import App, Service, Tx
+
+PER_TX = 1_000
+KEYS = 1_000
+
+
+class Placed(msgspec.Struct):
+    """As large as the peers' events: about 100 bytes."""
+
+    number: int
+    at: float
+    customer: str
+    note: str
+
+
+service = Service("bench")
+db = service.database(sa.MetaData())
+placed = service.topic("placed", Placed)
+app = App("bench", [service])
+_late: list[float] = []
+
+
+def event(number: int, at: float = 0.0) -> Placed:
+    """A numbered event."""
+    return Placed(number, at, f"customer-{number % KEYS}", "x" * 40)
+
+
+async def fill(count: int) -> dict[str, Any]:
+    """Publish into the outbox; nothing leaves it."""
+    await app.start(worker=False)
+    begun = time.perf_counter()
+    for start in range(0, count, PER_TX):
+        async with db.tx() as tx:
+            for number in range(start, min(start + PER_TX, count)):
+                await placed.publish(tx, event(number), key=f"k{number % KEYS}")
+    seconds = time.perf_counter() - begun
+    await app.stop()
+    return {"n": count, "seconds": seconds}
+
+
+async def drain() -> dict[str, Any]:
+    """Relay everything; from the first mark to the last, the first batch not counted."""
+    await app.start(worker=True)
+    cpu = time.process_time()
+    left = 1
+    while left:
+        await asyncio.sleep(0.05)
+        left = await db.read().one(sa.text("SELECT count(*) FROM tenfold_outbox WHERE sent_at IS NULL"), int)
+    cpu_s = time.process_time() - cpu
+    query = "SELECT sent_at, count(*) FROM tenfold_outbox GROUP BY sent_at ORDER BY sent_at"
+    rows = await db.read().all(sa.text(query), tuple)
+    await app.stop()
+    total = sum(count for _, count in rows)
+    after = total - rows[0][1]
+    return {"n": after, "seconds": rows[-1][0] - rows[0][0], "cpu_us": cpu_s / total * 1e6}
+
+
+@service.on(placed)
+async def handle(event: Placed, tx: Tx) -> None:
+    """Notes how long after the moment it was meant to be published it is handled."""
+    if event.at:
+        _late.append(time.time() - event.at)
+
+
+async def late(rate: float, seconds: float) -> dict[str, Any]:
+    """Publish at a rate, whatever becomes of it, each event in its own transaction; worker in the same process."""
+    await app.start(worker=True)
+    await asyncio.sleep(3)  # consumers join
+    count, begun = int(rate * seconds), time.time() + 0.2
+    tasks = [asyncio.create_task(_publish_at(begun + n / rate, n)) for n in range(count)]
+    await asyncio.gather(*tasks)
+    for _ in range(200):
+        if len(_late) >= count:
+            break
+        await asyncio.sleep(0.05)
+    await app.stop()
+    kept = sorted(_late[len(_late) // 5 :])  # the first fifth warms up
+    return {
+        "n": count,
+        "handled": len(_late),
+        "p50": kept[len(kept) // 2] * 1e3,
+        "p99": kept[int(len(kept) * 0.99)] * 1e3,
+    }
+
+
+async def _publish_at(at: float, number: int) -> None:
+    await asyncio.sleep(max(0.0, at - time.time()))
+    async with db.tx() as tx:
+        await placed.publish(tx, event(number, at), key=f"k{number % KEYS}")
+
+
+def main() -> None:
+    mode, *rest = sys.argv[1:]
+    work = {
+        "fill": lambda: fill(int(rest[0])),
+        "drain": drain,
+        "late": lambda: late(float(rest[0]), float(rest[1])),
+    }
+    print(json.dumps(uvloop.run(work[mode]())))
+
+
+if __name__ == "__main__":
+    main()
