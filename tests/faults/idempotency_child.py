@@ -21,7 +21,8 @@ from tenfold._core.sections import DatabaseSettings
 from tenfold.db.backends.sqlite import Backend
 from tenfold.db.database import Database
 from tenfold.guard.backends._sql_idempotency import SqlIdempotencyStore, _encode, _SqlAttempt, table
-from tenfold.guard.idempotency import Attempt, IdempotencyGuard, StoredReply
+from tenfold.guard.idempotency import Attempt, IdempotencyGuard
+from tenfold.guard.keys import StoredReply
 
 LEASE_S = 0.15
 metadata = sa.MetaData()

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from tenfold._core.context import Context, enter
 from tenfold.errors import RequestInProgress
-from tenfold.guard.idempotency import Claim, IdempotencyGuard, Replay, StoredReply
+from tenfold.guard.idempotency import Claim, IdempotencyGuard
+from tenfold.guard.keys import Replay, StoredReply
 
 
 async def ask(

@@ -13,7 +13,7 @@ from tenfold.guard.backends._memory_leases import MemoryLeases
 from tenfold.guard.backends._memory_limits import MemoryLimits
 from tenfold.guard.backends._memory_sessions import MemorySessions
 from tenfold.guard.gcra import Cell, Taken, decide
-from tenfold.guard.idempotency import KeyRecord
+from tenfold.guard.keys import KeyRecord
 from tenfold.security.sessions import SessionRecord
 
 if TYPE_CHECKING:

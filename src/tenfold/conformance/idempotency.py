@@ -12,15 +12,8 @@ from tenfold.conformance._guard_case import NAMES, Elapse, GuardCase, Pair, add_
 from tenfold.conformance.kit import together
 from tenfold.db.database import Database
 from tenfold.errors import RequestInProgress
-from tenfold.guard.idempotency import (
-    Attempt,
-    IdempotencyGuard,
-    IdempotencyStore,
-    KeyRecord,
-    Replay,
-    StoredReply,
-    fitting,
-)
+from tenfold.guard.idempotency import Attempt, IdempotencyGuard, IdempotencyStore
+from tenfold.guard.keys import KeyRecord, Replay, StoredReply, fitting
 
 REPLY = StoredReply(201, ((b"content-type", b"text/plain"), (b"x-raw", b"\xff")), b"made \x00\xff")
 SCOPE = "orders.place ann"

@@ -11,7 +11,8 @@ from msgspec.structs import force_setattr
 from tenfold.cache.policy import Lifetime
 from tenfold.cache.response import CachedResponse, cached_response, is_cacheable
 from tenfold.errors import BadRequest, DeclarationError
-from tenfold.guard.idempotency import IdempotencyGuard, Replay, StoredReply, fingerprint
+from tenfold.guard.idempotency import IdempotencyGuard
+from tenfold.guard.keys import Replay, StoredReply, fingerprint
 from tenfold.http.access import policy_of
 from tenfold.http.problems import answer_of, problem_of
 from tenfold.http.reply import SharedHeaders

@@ -20,7 +20,7 @@ from tenfold.guard.backends._sql_leases import SqlLeases
 from tenfold.guard.backends._sql_leases import table as leases
 from tenfold.guard.backends._sql_limits import SqlLimits
 from tenfold.guard.backends._sql_limits import table as limits
-from tenfold.guard.idempotency import KeyRecord, StoredReply
+from tenfold.guard.keys import KeyRecord, StoredReply
 
 pytestmark = pytest.mark.anyio
 

@@ -13,14 +13,12 @@ from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, use
 from tenfold.conformance.kit import until
 from tenfold.errors import BadRequest, IdempotencyMismatch, InternalError, RequestInProgress
-from tenfold.guard.idempotency import (
+from tenfold.guard.idempotency import REPLY_MAX_BYTES, Claim, IdempotencyGuard
+from tenfold.guard.keys import (
     REPLAYED,
-    REPLY_MAX_BYTES,
     SCOPE_MAX_CHARS,
     Busy,
-    Claim,
     Free,
-    IdempotencyGuard,
     KeyRecord,
     Mismatch,
     Replay,

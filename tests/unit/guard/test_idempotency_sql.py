@@ -12,7 +12,8 @@ from tenfold._core.context import Context, use
 from tenfold.db.database import Database
 from tenfold.errors import RequestInProgress
 from tenfold.guard.backends._sql_idempotency import SqlIdempotencyStore
-from tenfold.guard.idempotency import Claim, IdempotencyGuard, Replay, StoredReply
+from tenfold.guard.idempotency import Claim, IdempotencyGuard
+from tenfold.guard.keys import Replay, StoredReply
 
 pytestmark = pytest.mark.anyio
 

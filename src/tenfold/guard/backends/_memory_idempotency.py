@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tenfold.guard.idempotency import Attempt, Free, IdempotencyStore, KeyRecord, StoredReply, decide
+from tenfold.guard.idempotency import Attempt, IdempotencyStore
+from tenfold.guard.keys import Free, KeyRecord, StoredReply, decide
 from tenfold.guard.operation_tx import OperationTx
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import msgspec
 from tenfold.errors import StoreUnavailable
 from tenfold.guard.backends._redis_connection import Connection
 from tenfold.guard.backends._redis_scripts import CLAIM_KEY, FIND_KEY, RELEASE_KEY, RENEW_KEY, STORE_REPLY
-from tenfold.guard.idempotency import Attempt, IdempotencyStore, KeyRecord, StoredReply
+from tenfold.guard.idempotency import Attempt, IdempotencyStore
+from tenfold.guard.keys import KeyRecord, StoredReply
 from tenfold.guard.operation_tx import OperationTx
 
 if TYPE_CHECKING:

@@ -16,14 +16,8 @@ import sqlalchemy as sa
 
 from tenfold.db.schema import framework, framework_part
 from tenfold.guard.backends._sql_dialect import Dialect, alone, dialect_of
-from tenfold.guard.idempotency import (
-    KEY_MAX_CHARS,
-    SCOPE_MAX_CHARS,
-    Attempt,
-    IdempotencyStore,
-    KeyRecord,
-    StoredReply,
-)
+from tenfold.guard.idempotency import Attempt, IdempotencyStore
+from tenfold.guard.keys import KEY_MAX_CHARS, SCOPE_MAX_CHARS, KeyRecord, StoredReply
 from tenfold.guard.operation_tx import OperationTx
 
 if TYPE_CHECKING:
