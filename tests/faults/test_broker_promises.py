@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from support.carried import Carried, Placed, inversions
 from support.servers import Redis, running
 from support.trials import Trials, soak
+from tenfold.conformance.kit import until
 from tenfold.events import outbox as outbox_module
 from tenfold.events import relay as relay_module
 from tenfold.events.outbox import Outbox, Row
@@ -174,7 +175,7 @@ async def test_g7_a_refused_event_holds_up_its_key_and_nothing_else(tmp_path: Pa
             bad = {
                 n: "the broker does not like it" for n, event in enumerate(events) if b'"n":3,' in event.body
             }
-            held = {n for n in bad} | set(relay_module.behind(events, bad))
+            held = set(bad) | set(relay_module.behind(events, bad))
             await right([event for n, event in enumerate(events) if n not in held])
             if bad:
                 raise relay_module.PublishFailed(bad)
@@ -210,8 +211,7 @@ async def restarted_and_wiped(
         drained_s = time.monotonic() - up_at
         await it.intakes("stop")
         await it.publish(2 * third, third)
-        while await it.admin.lag():  # published, and never taken in
-            await asyncio.sleep(0.02)
+        await until(it.all_published, "everything is published, and never taken in")
         server.flush()
         await it.intakes("start")
         async for _ in it.admin.replay(begun_at, time.time() + 1.0):

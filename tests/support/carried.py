@@ -98,6 +98,10 @@ class Carried:
         for intake in self.events._intakes:
             await getattr(intake, verb)()
 
+    async def all_published(self) -> bool:
+        """Whether nothing waits in the outbox."""
+        return not await self.admin.lag()
+
     async def publish(self, first: int, count: int, keys: int = 0) -> None:
         async with self.db.tx() as tx:
             for n in range(first, first + count):

@@ -61,7 +61,7 @@ class Background:
             job.unbind()
         for topic in self._topics():
             topic.unbind()
-        self.events.unbind()
+        await self.events.unbind()
         for service in self._app.services:
             for hook in service.webhooks_in:
                 hook.unbind()

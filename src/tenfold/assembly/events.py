@@ -95,7 +95,12 @@ class Events:
         self._intakes += [self._intake(subscription, self.broker) for subscription in self._subscriptions]
         self._show()
 
-    def unbind(self) -> None:
+    async def unbind(self) -> None:
+        """Let go of the broker, also where it was used without its parts."""
+        for intake in self._intakes:
+            await intake.close()
+        if self.broker is not None:
+            await self.broker.stop()
         self._outboxes.clear()
         self._relays.clear()
         self._intakes.clear()

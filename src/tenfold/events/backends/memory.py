@@ -113,6 +113,7 @@ class Backend(Broker):
     async def stop(self) -> None:
         while self._mine:
             await self._mine.pop().close()
+        self.server = Server()  # whoever else holds ours keeps it
 
     async def health(self) -> None:
         self.server.check()
@@ -143,6 +144,8 @@ class Backend(Broker):
         line = self.server.lines.get(feed.name)
         if line is None:
             raise BrokerUnavailable(f"the broker has no subscription {feed.name}; it was wiped.")
+        for other in [one for one in self.server.consumers if one.line is line]:
+            other.cut()  # one at a time: the new one takes over what the last one had not acknowledged
         consumer = _Consumer(self.server, line)
         self.server.consumers.add(consumer)
         self._mine.append(consumer)
@@ -166,7 +169,7 @@ class _Consumer(Consumer):
     async def fetch(self, limit: int, wait_s: float) -> list[Incoming]:
         self._check()
         if not self.line.waiting:
-            self.line.came.clear()
+            self.line.came = asyncio.Event()  # of this event loop: a process may have one after another
             try:
                 async with asyncio.timeout(wait_s):
                     await self.line.came.wait()
