@@ -11,8 +11,8 @@ from msgspec import Meta, Struct
 from shop.columns import NAMING
 from tenfold import Accounts, Principal, Request, Service, Tx, authenticated, public, roles
 from tenfold.errors import Conflict, NotFound, TooManyRequests, Unauthorized
-from tenfold.security.accounts import TokenPair
 from tenfold.security.apikeys import NewApiKey
+from tenfold.security.logins import TokenPair
 
 service = Service("accounts", prefix="/accounts", tags=["accounts"])
 

@@ -13,9 +13,8 @@ one (401, 403, 404, 422), else with 403. Browsers may connect from pages of this
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
@@ -23,22 +22,23 @@ from starlette.websockets import WebSocket as Socket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from tenfold._core.clock import Clock
-from tenfold._core.container import Container, Plan, dependency_of, describe, hints_of
+from tenfold._core.container import Container, dependency_of, describe, hints_of
 from tenfold._core.context import Context, use
 from tenfold._core.sections import HttpSettings
 from tenfold.errors import DeclarationError, Forbidden, MalformedBody, NotFound, PayloadTooLarge, Problem
-from tenfold.http.access import admitted, optional, policy_of
+from tenfold.http.access import policy_of
 from tenfold.http.adapters import encode_json
 from tenfold.http.asgi import below, raw_path_of
 from tenfold.http.causal import token_in
 from tenfold.http.collect import Collector, Inputs
 from tenfold.http.limits import check_depth
 from tenfold.http.operation import UNSET, Operation, Policies
-from tenfold.http.params import Param, classify, marker_of
+from tenfold.http.params import classify, marker_of
 from tenfold.http.problems import answer_of, problem_of
 from tenfold.http.request import Request
 from tenfold.http.router import Router, path_names
 from tenfold.http.types import strip_annotated, without_none
+from tenfold.http.websocket_endpoint import Endpoint, bind
 from tenfold.security.origin import check_same_origin
 from tenfold.security.principal import Principal
 
@@ -146,21 +146,6 @@ class WebSocket:
         return data
 
 
-@dataclass(frozen=True, slots=True)
-class _Endpoint:
-    """What was decided about one operation at start."""
-
-    operation: WebSocketOperation
-    policy: Policy
-    names: tuple[str, ...]
-    params: list[Param]
-    inputs: Inputs
-    collector: Collector
-    plan: Plan
-    sockets: tuple[str, ...]
-    principals: dict[str, tuple[type[Principal], bool]]
-
-
 class WebSocketApp:
     """Serves every WebSocket of an app; hand it to ``HttpApp(websocket=…)``."""
 
@@ -179,7 +164,7 @@ class WebSocketApp:
         self._trusted = frozenset(settings.cors_origins) | (
             authenticator.trusted_origins if authenticator else frozenset()
         )
-        self._router: Router[_Endpoint] = Router()
+        self._router: Router[Endpoint] = Router()
         for operation in operations:
             endpoint = _compile(operation, container, settings, authenticator)
             self._router.add(operation.path, "GET", endpoint, where=operation.where)
@@ -192,7 +177,7 @@ class WebSocketApp:
             try:
                 endpoint = self._find(scope, request)
                 await self._admit(endpoint, request)
-                arguments = _bind(endpoint, request)
+                arguments = bind(endpoint, request)
             except Problem as problem:
                 await _refuse(socket, problem, request)
                 return
@@ -216,8 +201,8 @@ class WebSocketApp:
         context.causal = token_in(request)
         return request
 
-    def _find(self, scope: Any, request: Request) -> _Endpoint:
-        methods: Mapping[str, _Endpoint]
+    def _find(self, scope: Any, request: Request) -> Endpoint:
+        methods: Mapping[str, Endpoint]
         if request.path in self._router.static:
             methods, request.segments = self._router.static[request.path], ()
         else:
@@ -231,7 +216,7 @@ class WebSocketApp:
         request.context.operation = endpoint.operation.name
         return endpoint
 
-    async def _admit(self, endpoint: _Endpoint, request: Request) -> None:
+    async def _admit(self, endpoint: Endpoint, request: Request) -> None:
         headers = request.headers
         if "*" not in self._trusted:
             try:
@@ -249,7 +234,7 @@ class WebSocketApp:
 
     async def _run(
         self,
-        endpoint: _Endpoint,
+        endpoint: Endpoint,
         socket: Socket[Any],
         request: Request,
         arguments: dict[str, Any],
@@ -286,7 +271,7 @@ def _compile(
     container: Container,
     settings: HttpSettings,
     authenticator: Authenticator | None,
-) -> _Endpoint:
+) -> Endpoint:
     """Raises DeclarationError for an operation that cannot work as it is written."""
     names = path_names(operation.path, where=operation.where)
     sockets, principals = _injected(operation)
@@ -300,7 +285,7 @@ def _compile(
         injected=frozenset({*plan.wanted, *sockets, *principals}),
     )
     inputs = Inputs.of(params, where=operation.where)
-    return _Endpoint(
+    return Endpoint(
         operation=operation,
         policy=_policy(operation, authenticator),
         names=names,
@@ -342,45 +327,6 @@ def _injected(
             remedy="Give it a parameter `socket: WebSocket`.",
         )
     return tuple(sockets), principals
-
-
-def _bind(endpoint: _Endpoint, request: Request) -> dict[str, Any]:
-    """The handler's arguments from the handshake. Raises InvalidInput with every wrong one."""
-    raw = dict(_gathered(endpoint, request))
-    adapters = endpoint.inputs.adapters
-    arguments: dict[str, Any] = {}
-    try:
-        plain = {name: value for name, value in raw.items() if name not in adapters}
-        struct = msgspec.convert(plain, endpoint.inputs.struct, strict=False)
-        arguments = {name: getattr(struct, name) for name in endpoint.inputs.struct.__struct_fields__}
-        arguments |= {name: adapters[name].validate_python(raw.get(name, {})) for name in adapters}
-    except (msgspec.ValidationError, ValueError) as error:
-        problem = endpoint.collector.explain(raw, None, error)
-        raise problem or MalformedBody(str(error)) from None
-    for name, (type_, may_lack) in endpoint.principals.items():
-        judge: Any = optional if may_lack else admitted
-        arguments[name] = judge(request.principal, type_)
-    return arguments
-
-
-def _gathered(endpoint: _Endpoint, request: Request) -> Iterator[tuple[str, Any]]:
-    sources: dict[str, Any] = {
-        "path": request.path_params,
-        "query": request.query,
-        "header": request.headers,
-        "cookie": request.cookies,
-    }
-    for param in endpoint.params:
-        source = sources[param.place]
-        if param.spread:
-            names = Inputs.fields_of(param.type).items()
-            yield param.name, {n: _many(source[n], many) for n, many in names if n in source}
-        elif (value := source.get(param.wire)) is not None:
-            yield param.name, _many(value, param.many)
-
-
-def _many(value: Any, many: bool) -> Any:
-    return [value] if many and not isinstance(value, list) else value
 
 
 async def _refuse(socket: Socket[Any], problem: Problem, request: Request) -> None:

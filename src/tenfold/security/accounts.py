@@ -19,8 +19,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from tenfold._core.clock import Clock
 from tenfold._core.context import current
 from tenfold._core.sections import Settings
@@ -37,6 +35,7 @@ from tenfold.security.apikeys import ApiKeyInfo, ApiKeys, NewApiKey
 from tenfold.security.credentials import AccountAuthenticator, Stores
 from tenfold.security.directory import Directory, Row, check_principals, email_key, joined, lookup_key
 from tenfold.security.keys import secret_key
+from tenfold.security.logins import SessionLogin, TokenPair
 from tenfold.security.passwords import DEFAULT_COST, Cost, Passwords, check_new
 from tenfold.security.principal import Principal
 from tenfold.security.refresh import RefreshTokens, ReusedToken, Rotated
@@ -51,29 +50,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenfold.security")
 
 SWEEP_EVERY_S = 3_600.0
-
-
-class TokenPair(msgspec.Struct, frozen=True, kw_only=True):
-    """What a log-in answers (RFC 6749 § 5.1). Its ``repr`` hides the tokens."""
-
-    access_token: str
-    refresh_token: str
-    expires_in: int
-    """Seconds for which the access token is good."""
-    token_type: str = "Bearer"  # noqa: S105 - the type, not a token
-
-    def __repr__(self) -> str:
-        return f"TokenPair(access_token='••••••', refresh_token='••••••', expires_in={self.expires_in})"
-
-
-class SessionLogin(msgspec.Struct, frozen=True, kw_only=True):
-    """A log-in by cookie: ``reply.set_cookie(**login.cookie)``. Its ``repr`` hides the cookie."""
-
-    principal: Principal
-    cookie: CookieArgs
-
-    def __repr__(self) -> str:
-        return f"SessionLogin(principal={self.principal!r}, cookie='••••••')"
 
 
 class _Parts(Stores, frozen=True):
