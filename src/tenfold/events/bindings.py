@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -18,6 +19,7 @@ from tenfold.events.envelope import NAME
 _PREFIXES = ("ce_", "ce-", "cloudevents_", "cloudevents:")
 _KEPT = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 """What the HTTP binding leaves as it is (§ 3.1.3.2)."""
+_PLAIN = re.compile(f"[{re.escape(_KEPT)}]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Binding:
         found: dict[str, str] = {}
         for name, value in attributes.items():
             if name != "datacontenttype":
-                found[self.prefix + name] = quote(value, safe=_KEPT) if self.escaped else value
+                plain = not self.escaped or _PLAIN.fullmatch(value) is not None
+                found[self.prefix + name] = value if plain else quote(value, safe=_KEPT)
             elif self.content_type is not None:
                 found[self.content_type] = value
         return found
@@ -47,23 +50,12 @@ class Binding:
         one of their own."""
         found: dict[str, str] = {}
         for header, value in headers.items():
-            name = self._name(header)
+            name = _name(header)
             if name and (text := self._text(value)):
                 found[name] = text
         if content_type:
             found["datacontenttype"] = content_type
         return found
-
-    def _name(self, header: str) -> str:
-        """The attribute that a header carries, or an empty string."""
-        lower = header.lower()
-        if lower in ("content-type", "content_type"):
-            return "datacontenttype"
-        for prefix in _PREFIXES:
-            name = lower.removeprefix(prefix)
-            if name is not lower and NAME.fullmatch(name):
-                return name
-        return ""
 
     def _text(self, value: Any) -> str:
         if isinstance(value, bytes):
@@ -71,7 +63,20 @@ class Binding:
         elif isinstance(value, bool):
             value = str(value).lower()
         text = str(value)
-        return unescaped(text) if self.escaped else text
+        return unescaped(text) if self.escaped and ("%" in text or '"' in text) else text
+
+
+@lru_cache(maxsize=1_000)  # every message of a producer has the same ones
+def _name(header: str) -> str:
+    """The attribute that a header carries, or an empty string."""
+    lower = header.lower()
+    if lower in ("content-type", "content_type"):
+        return "datacontenttype"
+    for prefix in _PREFIXES:
+        name = lower.removeprefix(prefix)
+        if name is not lower and NAME.fullmatch(name):
+            return name
+    return ""
 
 
 def unescaped(value: str) -> str:
