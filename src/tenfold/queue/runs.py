@@ -63,6 +63,8 @@ class Runs:
         """Waiting and running, by message id."""
         self.waiting: deque[Run] = deque()
         self.running = 0
+        self.ended = 0
+        """Runs that have come to an end here, whichever."""
         self.outbox: list[Settlement] = []
         self.progress: dict[int, str] = {}
         """Reported since the last heartbeat."""
@@ -159,6 +161,7 @@ class Runs:
             settlement = await self._runner.run(run)
         finally:
             self.running -= 1
+            self.ended += 1
             self._limits.remove(run)
             self._forget(run)
         self._conclude(run, settlement, self._clock.monotonic() - run.begun_at)

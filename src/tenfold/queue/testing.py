@@ -25,18 +25,17 @@ async def run_pending(worker: Worker) -> int:
     The worker is not started: this drives it. Raises :class:`QueueError` when there is no end (a job that
     enqueues itself for now).
     """
-    ended = 0
+    before = worker.runs.ended
     for _ in range(TURNS_MAX):
         await worker.poll()
         await worker.turn()
         tasks = [run.task for run in worker.runs.held.values() if run.task is not None]
         if not tasks and not worker.runs.outbox:
-            return ended
+            return worker.runs.ended - before
         if tasks:
             await asyncio.gather(*tasks)
-        ended += len(tasks)
         await worker.turn()
-    raise QueueError(f"After {ended} runs there is still something due; does a job enqueue itself?")
+    raise QueueError(f"After {worker.runs.ended - before} runs there is still something due; does a job enqueue itself?")
 
 
 async def prepare(worker: Worker) -> None:
