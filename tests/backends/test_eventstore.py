@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tenfold.conformance.convicting import ConvictingEventStore
 from tenfold.conformance.eventstore import EventStoreConformance
 
 
@@ -26,3 +27,12 @@ class TestMariaDB(EventStoreConformance):
     @classmethod
     def url(cls, mariadb_database: str) -> str:
         return mariadb_database
+
+
+class TestBrokenSqlite(ConvictingEventStore, TestSqlite): ...
+
+
+class TestBrokenPostgresql(ConvictingEventStore, TestPostgresql): ...
+
+
+class TestBrokenMariaDB(ConvictingEventStore, TestMariaDB): ...

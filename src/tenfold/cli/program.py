@@ -20,6 +20,7 @@ COMMANDS = {
     "migrate": "Bring the database's tables to what the code says.",
     "grow": "Move an embedded installation to a database server while it runs.",
     "jobs": "Look at messages of the queue, and retry, cancel or discard them.",
+    "projections": "Look at projections of events, and pause, resume or rebuild them.",
     "queues": "Look at queues, pause and resume them.",
     "schedules": "Look at schedules: next tick, last one, missed ones.",
     "events": "Look at topics, and release their schemas.",
@@ -32,7 +33,7 @@ COMMANDS = {
     "asyncapi": "Print the AsyncAPI document: topics and subscribers.",
 }
 
-GROUPS = frozenset({"events", "jobs", "queues", "schedules", "webhooks"})
+GROUPS = frozenset({"events", "jobs", "projections", "queues", "schedules", "webhooks"})
 """Those with commands of their own."""
 
 

@@ -25,6 +25,7 @@ from tenfold.conformance._broker_case import Pair as BrokerPair
 from tenfold.conformance._broker_case import ServerSwitch, Subscriber
 from tenfold.conformance._cache_case import CacheCase
 from tenfold.conformance._database_case import Instances, OpenDatabase
+from tenfold.conformance._eventstore_case import Process
 from tenfold.conformance._guard_case import Elapse, Pair
 from tenfold.conformance._queue_case import QueueOf, Worker
 from tenfold.conformance.kit import convict
@@ -133,6 +134,19 @@ class ConvictingBroker(Convicting):
             )  # fmt: skip
         finally:
             await subscriber.close()
+
+
+class ConvictingEventStore(Convicting):
+    variants = faulty.EVENTSTORE
+
+    async def test_a_broken_variant_is_convicted(
+        self, broken: Broken, one: Process, two: Process, declared: Capabilities
+    ) -> None:
+        """The suite notices an event store that does not keep its contract."""
+        if broken.concerns(declared):
+            spoilt = self.spoil(broken, one.store)
+            first, second = one._replace(store=spoilt), two._replace(store=spoilt)
+            await self.judge(broken, one=first, two=second, declared=declared)
 
 
 class ConvictingCache(Convicting, CacheCase):

@@ -3,7 +3,7 @@
 * :func:`troubled` wraps any backend. Its calls are delayed, dropped, done twice, or overtaken by the next one, as
   a seed says; the same seed gives the same faults for the same calls.
 * :class:`Broken` is one way not to keep a contract, and the test of its suite that must notice. The lists are
-  :data:`DATABASE`, :data:`QUEUE`, :data:`BROKER`, :data:`CACHE`, :data:`LIMITS`, :data:`LEASES`, :data:`IDEMPOTENCY` and
+  :data:`DATABASE`, :data:`EVENTSTORE`, :data:`QUEUE`, :data:`BROKER`, :data:`CACHE`, :data:`LIMITS`, :data:`LEASES`, :data:`IDEMPOTENCY` and
   :data:`SESSIONS`. A suite that lets one of them pass is no suite.
 
 :mod:`~tenfold.conformance.convicting` tries them on your backend.
@@ -19,11 +19,12 @@ from typing import Any
 from tenfold.conformance._altered import Broken, alter
 from tenfold.conformance._broken_brokers import BROKER
 from tenfold.conformance._broken_database import DATABASE
+from tenfold.conformance._broken_eventstore import EVENTSTORE
 from tenfold.conformance._broken_queue import QUEUE
 from tenfold.conformance._broken_stores import CACHE, IDEMPOTENCY, LEASES, LIMITS, SESSIONS
 
 __all__ = [
-    "BROKER", "CACHE", "DATABASE", "IDEMPOTENCY", "LEASES", "LIMITS", "QUEUE", "SESSIONS", "Broken", "Faults",
+    "BROKER", "CACHE", "DATABASE", "EVENTSTORE", "IDEMPOTENCY", "LEASES", "LIMITS", "QUEUE", "SESSIONS", "Broken", "Faults",
     "alter", "troubled",
 ]  # fmt: skip
 
