@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from support.queue_fire import finished, until
 from support.queues import Rig, add_effect, rig
@@ -251,3 +252,38 @@ async def test_a_step_costs_one_write_and_one_with_a_transaction_nothing_but_its
         effect, step, commit = statements[record + 2 : record + 5]
         assert ("INTO effect" in effect, "INTO tenfold_step" in step, commit) == (True, True, "COMMIT")
         assert not [sql for sql in statements[: record - 1] if "tenfold_step" in sql and "flow_id = " in sql]
+
+
+async def test_what_flows_and_batches_leave_behind_is_removed_after_its_time(
+    tmp_path: Path, database: str
+) -> None:
+    shipped = Topic("s", "shipped", Shipped)
+    delivery = Delivery("s", shipped)
+
+    async def flow(flow: Flow = injected()) -> None:
+        await flow.step("twice", twice, 4)
+        await flow.run(doubled.call(1))
+        await flow.event(shipped, key=1)
+
+    doubled = Job[Any, int]("s", twice)
+    made = Job[Any, None]("s", flow, deliveries=[delivery])
+    async with rig(tmp_path, made, doubled, delivery, database=database) as r:
+        worker = r.worker(settings={"retention_s": 60.0})
+        handle = await made.enqueue(r.db)
+        async with r.db.tx() as tx:
+            await shipped.publish(tx, Shipped(1), key="1")
+            await handle.signal(tx, "nobody asked")
+        await run_pending(worker)
+        assert (await handle.status()).state == "done"
+        assert await left(r) == {"step": 3, "signal": 1, "arrival": 1, "group": 1, "member": 1}
+        await r.clock.advance(8 * 86_400)
+        await worker.keeper.prune()
+        await run_pending(worker)
+        assert not any((await left(r)).values())
+
+
+async def left(r: Rig) -> dict[str, int]:
+    """Rows by table."""
+    names = ("step", "signal", "arrival", "group", "member")
+    reader = r.db.read()
+    return {n: await reader.scalar(sa.text(f"SELECT count(*) FROM tenfold_{n}")) for n in names}
