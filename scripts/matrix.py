@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tenfold._core import settings
+from tenfold._core import sections
 from tenfold._core.clock import SystemClock
 from tenfold._core.resolve import ALIASES
 
@@ -52,11 +52,13 @@ CAPABILITIES = (
     Capability("db", "Databases", "DatabaseConformance", "database.url"),
     Capability("queue", "Queues", "QueueConformance", "database.url"),
     Capability("cache", "Caches", "CacheConformance", "cache.url"),
+    Capability("events", "Brokers", "BrokerConformance", "events.url"),
     Capability("guard", "Limits, leases, idempotency keys, sessions", "LimitsConformance …", "guard.url"),
 )
 URLS = {
     "sqlite": "sqlite:///app.db", "postgresql": "postgresql://user@host/db", "mysql": "mysql://user@host/db",
     "redis": "redis://host", "memcached": "memcached://host:11211", "memory": "memory:",
+    "rabbitmq": "rabbitmq://host", "kafka": "kafka://host", "nats": "nats://host", "sqs": "sqs://eu-central-1",
 }  # fmt: skip
 
 
@@ -107,8 +109,8 @@ def declared_by(package: str, name: str, module: Any) -> Any:
     if make is None:
         return None
     given: dict[str, Any] = {"clock": SystemClock(), "data_dir": Path(tempfile.gettempdir())}
-    chosen = {"db": "DatabaseSettings", "cache": "CacheSettings", "guard": "GuardSettings"}[package]
-    given["settings"] = getattr(settings, chosen)(url=URLS[name])
+    chosen = {"db": "Database", "cache": "Cache", "guard": "Guard", "events": "Events"}[package] + "Settings"
+    given["settings"] = getattr(sections, chosen)(url=URLS[name])
     wanted = inspect.signature(make).parameters
     made = make(URLS[name], **{key: value for key, value in given.items() if key in wanted})
     return getattr(made, "capabilities", None)
