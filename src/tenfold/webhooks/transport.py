@@ -108,7 +108,7 @@ class Judged(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, allowed: Sequence[Network]) -> None:
         self._allowed = allowed
-        self._plain = httpcore2.AnyIOBackend()
+        self._plain: httpcore2.AsyncNetworkBackend = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
         self,
