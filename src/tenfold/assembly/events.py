@@ -42,10 +42,14 @@ class Events:
         self._intakes: list[Intake] = []
         self.broker: Broker | None = None
         if self._settings.url:
-            self.broker = backend_class("events", self._settings.url, where="events.url").from_url(
-                self._settings.url, settings=self._settings, clock=app.clock
-            )
-            _check(self._settings, self.broker)
+            self.broker = self._make(self._settings)
+
+    def _make(self, settings: EventsSettings) -> Broker:
+        made: Broker = backend_class("events", settings.url, where="events.url").from_url(
+            settings.url, settings=settings, clock=self._app.clock
+        )
+        _check(settings, made)
+        return made
 
     # ── what the code declares ──
 

@@ -202,9 +202,8 @@ class BrokerCase(Conformance):
     async def pair(cls, url: str, anyio_backend: str) -> AsyncGenerator[Pair]:
         """The broker as two processes have it."""
         made = cls.broker_type or backend_class("events", url, where="events.url")
-        settings = EventsSettings(
-            **{"url": url, "timeout_s": cls.timeout_s, "redeliver_s": 1.0, **cls.settings}
-        )
+        fields: dict[str, Any] = {"url": url, "timeout_s": cls.timeout_s, "redeliver_s": 1.0, **cls.settings}
+        settings = EventsSettings(**fields)
         pair = Pair(*(made.from_url(url, settings=settings, clock=SystemClock()) for _ in "ab"))
         for broker in pair:
             await broker.start()

@@ -106,7 +106,7 @@ class Outbox:
             await tx.execute(sql.insert, rows)
 
     async def _insert_one(self, tx: Tx, row: tuple[Any, ...], *, alone: bool) -> None:
-        fields = dict(zip(COLUMNS, row, strict=True))
+        fields: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
         if alone and tx.database.backend.capabilities.parallel_writers and _returns(tx):
             tx.channel.only_one()  # committed with its one statement: a round trip less
             await tx.scalar(INSERT_RETURNING, **fields)

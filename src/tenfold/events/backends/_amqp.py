@@ -125,12 +125,12 @@ class Channel:
             self._complete()
 
     def _complete(self) -> None:
-        method, body = self._method, b"".join(self._body)
-        tag = method.delivery_tag if isinstance(method, spec.Basic.Deliver) else 0
-        message = Delivered(tag, method.routing_key, self._header.properties, body)
-        if tag:
-            self.on_delivery(message)
+        method, properties, body = self._method, self._header.properties, b"".join(self._body)
+        if isinstance(method, spec.Basic.Deliver):
+            key = str(method.routing_key or "")
+            self.on_delivery(Delivered(int(method.delivery_tag or 0), key, properties, body))
         else:
+            message = Delivered(0, str(method.routing_key or ""), properties, body)
             self.on_return(message, f"{method.reply_code} {method.reply_text}")
 
 

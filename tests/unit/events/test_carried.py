@@ -1,0 +1,152 @@
+"""Events through the broker in memory: outbox, relay, intake, and what people do with them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from support.carried import Carried, Placed
+from tenfold import App, Service
+from tenfold.errors import WrongArguments
+from tenfold.events.backends import memory
+from tenfold.events.contract import Incoming, Outgoing
+from tenfold.events.intake import identity, order_key, payload_of
+from tenfold.events.tables import outbox
+
+pytestmark = pytest.mark.anyio
+
+SQLITE = "sqlite:///app.db"
+
+
+async def test_an_event_is_one_row_and_a_batch_two_statements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many events there are: one statement to read, one to mark."""
+    it = Carried()
+    async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
+        await it.app.stop_worker()
+        await it.publish(0, 50, keys=3)
+        assert await it.db.read().scalar(sa.select(sa.func.count()).select_from(outbox)) == 50
+        ran: list[str] = []
+        bind = it.db.backend.plans.bind
+
+        def noted(statement: Any, params: Any) -> Any:
+            plan, args = bind(statement, params)
+            ran.append(plan.sql)
+            return plan, args
+
+        monkeypatch.setattr(it.db.backend.plans, "bind", noted)
+        await it.relay.turn()
+        assert len(ran) == 2, ran
+
+
+async def test_nothing_is_published_of_a_transaction_that_rolled_back(tmp_path: Path) -> None:
+    it = Carried()
+    async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
+        with pytest.raises(ZeroDivisionError):
+            async with it.db.tx() as tx:
+                await it.placed.publish(tx, Placed(1))
+                raise ZeroDivisionError
+        await it.publish(2, 1)
+        assert set(await it.quiet(1, 5.0)) == {2}
+
+
+async def test_a_message_that_is_no_json_is_in_quarantine_and_others_go_on(tmp_path: Path) -> None:
+    it = Carried()
+    async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
+        await it.publish(0, 1)
+        await it.quiet(1, 5.0)
+        assert it.events.broker is not None
+        await it.events.broker.publish([Outgoing("orders.placed", "k", "bad", b"\xff{no", {"id": "bad"})])
+        await it.publish(1, 1)
+        assert set(await it.quiet(2, 5.0)) == {0, 1}
+        (dead,) = await it.admin.quarantine()
+        assert dead.handler == "orders.took"
+        assert r"\xff{no" in dead.payload or r"\\xff{no" in dead.payload
+        await it.admin.retry([dead.id])
+
+
+async def test_a_message_without_an_envelope_is_taken_as_version_1(tmp_path: Path) -> None:
+    it = Carried()
+    async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
+        await it.publish(0, 1)
+        await it.quiet(1, 5.0)
+        assert it.events.broker is not None
+        foreign = Outgoing("orders.placed", None, "orders.placed@7", b'{"n": 7}')
+        await it.events.broker.publish([foreign, foreign])
+        assert await it.quiet(2, 5.0) == {0: 1, 7: 1}
+
+
+async def test_a_replayed_range_is_published_again_and_handled_once(tmp_path: Path) -> None:
+    it = Carried()
+    async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
+        begun_at = time.time()
+        await it.publish(0, 30)
+        await it.quiet(30, 5.0)
+        published = it.relay.published
+        assert await it.admin.count(begun_at, time.time(), "orders.other") == 0
+        done = [n async for n in it.admin.replay(begun_at, time.time())]
+        assert done == [30]
+        it.relay._bell.set()
+        await it.quiet(31, 0.3)
+        assert it.relay.published == published + 30
+        assert await it.counts() == dict.fromkeys(range(30), 1)
+
+
+async def test_an_event_that_the_broker_would_refuse_is_refused_at_once(tmp_path: Path) -> None:
+    it = Carried()
+    async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
+        with pytest.raises(WrongArguments, match="1,048,576 at most"):
+            async with it.db.tx() as tx:
+                await it.placed.publish(tx, Placed(1, "x" * memory.SIZE_MAX_BYTES))
+        with pytest.raises(WrongArguments, match="the key has 401 characters"):
+            async with it.db.tx() as tx:
+                await it.placed.publish(tx, Placed(1), key="x" * 401)
+
+
+def test_an_inbox_that_forgets_before_the_outbox_is_refused_at_start() -> None:
+    app = App("shop", [Service("orders")])
+    app.configure(None, environ={}, events__url="memory:", events__inbox_keep_s=60.0)
+    assert any("events.inbox_keep_s" in problem for problem in app_problems(app))
+
+
+def app_problems(app: App) -> list[str]:
+    from tenfold.assembly import Assembly
+
+    return Assembly.problems(app)
+
+
+def test_an_unknown_broker_is_named_with_those_that_are_known() -> None:
+    app = App("shop", [Service("orders")])
+    app.configure(None, environ={}, events__url="rabitmq://x")
+    (problem,) = app_problems(app)
+    assert "rabbitmq" in problem
+
+
+def test_ids_of_other_producers_are_told_apart_by_their_source() -> None:
+    ours = {"id": "1", "type": "orders.placed.v1", "source": "/a"}
+    theirs = [{"id": "1", "type": "something", "source": source} for source in ("/a", "/b")]
+    event = Incoming("orders.placed", None, "1", b"{}")
+    known = {identity(event, attributes) for attributes in (ours, *theirs)}
+    assert len(known) == 3
+    assert identity(event, ours) == "1"
+    assert len(identity(event._replace(event_id="x" * 500), {})) <= 64
+
+
+def test_keys_that_no_column_holds_are_known_by_their_digest() -> None:
+    assert order_key("s.f", "k") == "s.f:k"
+    assert order_key("s.f", None) is None
+    long, nul = order_key("s.f", "x" * 600), order_key("s.f", "a\0b")
+    assert long is not None
+    assert len(long) < 512
+    assert nul is not None
+    assert "\0" not in nul
+
+
+def test_data_of_the_version_that_the_envelope_names_are_wrapped_as_such() -> None:
+    event = Incoming("t.x", None, "1", b'{"n":1}', {"id": "1", "type": "t.x.v3"})
+    assert payload_of(event)[1] == '{"version":3,"data":{"n":1}}'
