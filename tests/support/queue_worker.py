@@ -7,7 +7,7 @@ commits the effect by itself and acknowledges afterwards, ``unfenced`` does not 
 id it has seen, ``no-hold`` moves the line of a key on without holding the key.
 FLAGs: ``quarantine`` gives up on messages that kill their worker, as without this harness; ``silent`` sends no
 heartbeats, so that only the fence can tell that a lease is lost; ``wide`` handles many messages at a time;
-``skew=SECONDS`` is by how much its clock is wrong. The mode ``ticks`` has a schedule too, and ``every-ticks`` one that
+``linger=N`` has one in N jobs stay where a kill does most; ``skew=SECONDS`` is by how much its clock is wrong. The mode ``ticks`` has a schedule too, and ``every-ticks`` one that
 does not look whether another instance has made the tick.
 On SIGTERM it drains and prints its counters as JSON.
 """
@@ -57,7 +57,7 @@ count = sa.update(counters).where(counters.c.id == sa.bindparam("which")).values
 
 
 async def linger(n: int) -> None:
-    if n % LINGERING == 0 and current_job().attempt == 1:
+    if n % held.get("lingering", LINGERING) == 0 and current_job().attempt == 1:
         folder: Path = held["folder"]
         (folder / f"lingers-{os.getpid()}").touch()
         await asyncio.sleep(LINGER_S)
@@ -166,6 +166,9 @@ async def main(folder: Path, database: str, mode: str, lease_s: float, flags: li
         Keeper.beat = no_beat  # type: ignore[method-assign]
     if "quarantine" not in flags:
         outcome.CRASHES_MAX = outcome.CRASHES_UNTIL_SUSPECT = 10**6  # type: ignore[attr-defined]
+    held.update(
+        {"lingering": int(flag.removeprefix("linger=")) for flag in flags if flag.startswith("linger=")}
+    )
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     clock = Skewed(sum(float(flag.removeprefix("skew=")) for flag in flags if flag.startswith("skew=")))
