@@ -18,6 +18,7 @@ from tenfold.queue.tables import archive, message
 pytestmark = pytest.mark.anyio
 
 CLAIMED = 50
+SHARED = "kind, handler, state, queue, lane, priority, created_at, payload"
 
 
 async def noop() -> None: ...
@@ -56,7 +57,6 @@ async def cost(connection: Any) -> dict[str, int]:
 
 async def fill(connection: Any, rows: int) -> None:
     """Rows in every state that a claim passes by, and finished ones."""
-    shared = "kind, handler, state, queue, lane, priority, created_at, payload"
     kinds = {
         "'delayed', 'default', '', 0": ", 9e9, NULL, NULL",
         "'parked', 'default', '', 0": ", 0, NULL, NULL",
@@ -66,11 +66,15 @@ async def fill(connection: Any, rows: int) -> None:
     }
     for where, rest in kinds.items():
         await connection.execute(
-            f"INSERT INTO {message.name} ({shared}, run_at, order_key, lease_until) "
+            f"INSERT INTO {message.name} ({SHARED}, run_at, order_key, lease_until) "
             f"SELECT 'job', 's.x', {where}, 0, '{{}}'{rest} FROM generate_series(1, {rows // 10})"
         )
+    await fill_archive(connection, rows)
+
+
+async def fill_archive(connection: Any, rows: int) -> None:
     await connection.execute(
-        f"INSERT INTO {archive.name} (id, {shared}, finished_at, fence, failures, crashes, expires_at) "
+        f"INSERT INTO {archive.name} (id, {SHARED}, finished_at, fence, failures, crashes, expires_at) "
         f"SELECT 1000000 + i, 'job', 's.x', 'done', 'default', '', 0, 0, '{{}}', 0, 1, 0, 0, 9e9 "
         f"FROM generate_series(1, {rows}) AS i"
     )
@@ -105,6 +109,17 @@ async def test_a_claim_reads_as_many_pages_beside_many_other_rows(postgres_url: 
 async def test_a_claim_reads_as_many_pages_beside_ten_million_rows(postgres_url: str, tmp_path: Path) -> None:
     bare, full = await compare(tmp_path, postgres_url, soak(10_000_000))
     assert flat(bare, full), (bare, full)
+
+
+@pytest.mark.parametrize("rows", [100_000, pytest.param(10_000_000, marks=pytest.mark.soak)])
+async def test_archived_rows_cost_a_claim_nothing(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """They are in a table of their own: what varies is where the claim's own pages lie."""
+    monkeypatch.setitem(globals(), "fill", fill_archive)
+    bare, full = await compare(tmp_path, postgres_url, rows)
+    assert full["claim"] <= bare["claim"] * 1.05, (bare, full)
+    assert full["look"] == bare["look"], (bare, full)
 
 
 async def test_without_its_index_a_claim_is_found_out(
