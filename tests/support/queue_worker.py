@@ -166,9 +166,9 @@ async def main(folder: Path, database: str, mode: str, lease_s: float, flags: li
         Keeper.beat = no_beat  # type: ignore[method-assign]
     if "quarantine" not in flags:
         outcome.CRASHES_MAX = outcome.CRASHES_UNTIL_SUSPECT = 10**6  # type: ignore[attr-defined]
-    held.update(
-        {"lingering": int(flag.removeprefix("linger=")) for flag in flags if flag.startswith("linger=")}
-    )
+    for flag in flags:
+        if flag.startswith("linger="):
+            held["lingering"] = int(flag.removeprefix("linger="))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     clock = Skewed(sum(float(flag.removeprefix("skew=")) for flag in flags if flag.startswith("skew=")))
