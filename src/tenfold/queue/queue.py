@@ -197,7 +197,12 @@ class Queue:
         """Write what is buffered now; called before the commit (and around savepoints) anyway."""
         buffer: list[tuple[NewMessage, Ticket]] = tx.state.pop(_BUFFER, [])
         most = self.backend.insert_max
-        if buffer and tx.alone and len(buffer) <= most and self.backend.one_statement([row for row, _ in buffer]):
+        if (
+            buffer
+            and tx.alone
+            and len(buffer) <= most
+            and self.backend.one_statement([row for row, _ in buffer])
+        ):
             tx.channel.only_one()
         for start in range(0, len(buffer), most):
             chunk = buffer[start : start + most]
