@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenfold.conformance._altered import Altered, alter
-from tenfold.conformance._broken_queue import _settle_whoever_holds
 from tenfold.queue.contract import Inbox
 from tenfold.schedules.ticker import Ticker
 
@@ -35,15 +34,22 @@ SOUND = Breaks()
 
 
 def _no_fence(queue: Any) -> Any:
-    """Whoever comes last settles, whoever holds the message."""
-    return alter(queue, settle=_settle_whoever_holds)
+    """Who lost its lease does not hear of it, and commits its effect."""
+
+    async def settle(it: Any, *args: Any) -> set[int]:
+        await it.inner.settle(*args)
+        return set()
+
+    return alter(queue, settle=settle)
 
 
 async def _claim_and_acknowledge(it: Any, tx: Any, *args: Any) -> Any:
     from tenfold.queue.message import Settlement
 
     claimed = await it.inner.claim(tx, *args)
-    await it.inner.settle(tx, [Settlement(m.id, m.fence, "done") for m in claimed], args[-2], it.memory["keep"])
+    await it.inner.settle(
+        tx, [Settlement(m.id, m.fence, "done") for m in claimed], args[-2], it.memory["keep"]
+    )
     return claimed
 
 
@@ -64,7 +70,7 @@ class _Forgetful(Ticker):
     """Every process has ticks of its own: nothing is written down."""
 
     async def _tick(self, tx: Any, schedule: Any, now: float) -> float:
-        every, start = 9.0, getattr(self, "_last", now)
+        every, start = 5.0, getattr(self, "_last", now)
         self._last = start
         while self._last + every <= now:
             self._last += every

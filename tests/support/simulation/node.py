@@ -80,7 +80,9 @@ class Node:
         self.loop = asyncio.get_running_loop()
         self.clock = NodeClock(self.loop, f"{world.seed}/{name}")
         self.alive = True
-        self.tasks: dict[asyncio.Task[Any], None] = {}  # in the order of their beginning; that of a set is not in the seed
+        self.tasks: dict[
+            asyncio.Task[Any], None
+        ] = {}  # in the order of their beginning; that of a set is not in the seed
         self.db = Database("test", metadata)
         self.db.bind(self._unreliable(world.backend))
         queues = Queues(self.clock)
@@ -108,11 +110,13 @@ class Node:
         topic = self.declared.topic.name
         self.topics, self.feeds = [topic], [Feed(s.name, topic) for s in self.declared.subscriptions]
         broker = self._broker(self.world.broker())
-        relay = self.world.breaks.relay(Relay(self.outbox, broker, self, EVENTS, self.clock, leases, app="sim"))
+        relay = self.world.breaks.relay(
+            Relay(self.outbox, broker, self, EVENTS, self.clock, leases, app="sim")
+        )
         return [
             relay,
             *(
-                Intake(feed, s.route, self.queue, broker, EVENTS, self.clock, leases)
+                Intake(feed, s.route, self.queue, broker, self, EVENTS, self.clock, leases)
                 for feed, s in zip(self.feeds, self.declared.subscriptions, strict=True)
             ),
         ]

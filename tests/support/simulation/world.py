@@ -15,9 +15,9 @@ import msgspec
 import sqlalchemy as sa
 
 from support.simulation.broken import SOUND, Breaks
-from support.simulation.judge import Evidence, judge
+from support.simulation.judge import TICK_S, Evidence, judge
 from support.simulation.loop import NODE, SimulatedLoop
-from support.simulation.node import CALM, EPOCH, EVENTS, Node, NodeClock, Weather
+from support.simulation.node import CALM, EPOCH, Node, NodeClock, Weather
 from tenfold._core.resolve import backend_class
 from tenfold._core.sections import DatabaseSettings
 from tenfold.db import Database, Tx
@@ -34,11 +34,10 @@ from tenfold.queue.tables import archive, message
 from tenfold.schedules import Schedule
 from tenfold.schedules.schedule import Tick
 
-CHAOS_S = 40.0
+CHAOS_S = 20.0
 """For so long clients work and things break."""
 REST_S = 300.0
 """Within so long after that everything must have come to rest."""
-TICK_S = 9.0
 KEYS = ("a", "b", "c")
 
 metadata = sa.MetaData()
@@ -87,6 +86,11 @@ class Server(memory.Server):
         super().__init__()
         self.consumers: Any = _Ordered()
 
+    def count(self) -> int:
+        """What was published and is not acknowledged, by all subscriptions together."""
+        held = sum(len(consumer.held) for consumer in self.consumers)
+        return held + sum(len(line.waiting) for line in self.lines.values())
+
 
 class _Ordered(dict[Any, None]):
     def add(self, one: Any) -> None:
@@ -118,6 +122,8 @@ class Report:
     violations: list[str]
     digest: str
     """The same for the same history."""
+    history: list[str] = field(default_factory=list[str])
+    """What happened to the fleet, and when."""
     facts: dict[str, int] = field(default_factory=dict[str, int])
 
 
@@ -130,7 +136,7 @@ class World:
         self.folder = folder
         self.weather = Weather()
         self.nodes: dict[str, Node] = {}
-        self.made = 0
+        self.made = self.begun = 0
         self.acknowledged: set[str] = set()
         self.rolled_back: set[str] = set()
         self.events: list[str] = []
@@ -186,7 +192,7 @@ class World:
 
     async def _clients(self, node: Node) -> None:
         while node.alive and self.weather is not CALM:
-            await node.clock.sleep(self.random.uniform(0.5, 4.0))
+            await node.clock.sleep(self.random.uniform(0.3, 2.5))
             if self.weather is CALM:
                 return
             self.made += 1
@@ -222,17 +228,17 @@ class World:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
         while loop.time() < CHAOS_S:
-            await asyncio.sleep(self.random.expovariate(1 / 5))
-            name = self.random.choice(sorted(self.nodes))
+            await asyncio.sleep(self.random.expovariate(1 / 3))
+            name = self.random.choice(sorted(name for name, node in self.nodes.items() if node.alive))
             node, fault = self.nodes[name], self.random.choice(("crash", "pause", "pause", "clock", "broker"))
             self.events.append(f"{loop.time():8.3f} {fault} {name}")
-            if fault == "crash":
+            if fault == "crash" and sum(each.alive for each in self.nodes.values()) > 1:
                 node.kill()
                 loop.paused.discard(name)
                 loop.call_later(self.random.uniform(0.1, 8.0), self._begin, name.partition("'")[0], name)
-            elif fault == "pause" and node.alive:
+            elif fault == "pause":
                 loop.paused.add(name)
-                loop.call_later(self.random.uniform(0.5, 25.0), loop.paused.discard, name)
+                loop.call_later(self.random.uniform(0.5, 15.0), loop.paused.discard, name)
             elif fault == "clock":
                 node.clock.offset_s = self.random.choice((0.0, 2.0, -2.0, 300.0, -300.0))
             elif self.server is not None and self.server.up:
@@ -242,7 +248,8 @@ class World:
     def _begin(self, place: str, before: str = "") -> None:
         """A new process at a place, with a name of its own."""
         self.nodes.pop(before, None)
-        name = f"{place}'{len(self.events)}" if before else place
+        self.begun += 1
+        name = f"{place}'{self.begun}" if before else place
         node = self.nodes[name] = Node(name, self, metadata)
         node.start()
         node.spawn(lambda: self._clients(node))
@@ -265,7 +272,7 @@ class World:
         after = await self._evidence(loop, evidence.rested)
         await self.backend.stop()
         violations = judge(after)
-        return Report(self.seed, violations, self._digest(after, loop), self._facts(after, loop))
+        return Report(self.seed, violations, self._digest(after, loop), self.events, self._facts(after, loop))
 
     def _new_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
@@ -289,7 +296,7 @@ class World:
         while loop.time() < end:
             await asyncio.sleep(2.0)
             found = await self._evidence(loop, True)
-            if not found.pending and not found.unsent and loop.time() > CHAOS_S + 3 * EVENTS.lease_s:
+            if found.nothing_left and loop.time() > CHAOS_S + 2.0:
                 return found
         return await self._evidence(loop, False)
 
@@ -309,15 +316,15 @@ class World:
     async def _evidence(self, loop: SimulatedLoop, rested: bool) -> Evidence:
         read = self.reader.read()
         hot = await read.all(sa.select(message.c.id, message.c.handler, message.c.state), tuple)
-        waiting = [row for row in hot if row[1] != "s.tick" or row[2] != "delayed"]
         return Evidence(
             intents=await read.all(sa.select(intents), tuple),
             effects=await read.all(sa.select(effects).order_by(effects.c.id), tuple),
             finished=await read.all(
                 sa.select(archive.c.id, archive.c.handler, archive.c.state, archive.c.error), tuple
             ),
-            pending=waiting,
+            pending=hot,
             unsent=await read.all(sa.select(outbox.c.id).where(outbox.c.sent_at.is_(None)), int),
+            at_broker=self.server.count() if self.server is not None else 0,
             acknowledged=self.acknowledged,
             rolled_back=self.rolled_back,
             until=EPOCH + loop.time(),

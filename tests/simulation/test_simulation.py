@@ -1,0 +1,101 @@
+"""Fleets under seeds: whatever breaks, nothing is lost, effects happen once, keys keep their order, ticks fire once.
+
+``pytest tests/simulation --seed 114`` plays one seed again, exactly. A seed that found a fault stays in SEEDS.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from support.simulation import Report, simulate
+from support.simulation.broken import BROKEN, SOUND, Breaks
+from support.simulation.loop import without_threads
+from support.trials import Trials, soak
+
+SEEDS = {
+    8: "retries and leases were as long as a clock was wrong",
+    14: "a consumer that paused held events back while the next one went on",
+    41: "a tick that failed under a wrong clock came back five minutes late",
+    114: "claims of a clock that had just jumped were leased for minutes",
+    132: "a retry was due on the worker's clock, and woken by the fleet's",
+}
+"""What each of these has shown once; they are always played."""
+QUICK = range(1_000, 1_100)
+BROKEN_SEEDS = range(40)
+"""A broken fleet has to be found out within these."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where databases are made: in memory where there is a file system of that kind, since nothing has to last."""
+    without_threads(monkeypatch)
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        return tmp_path
+    place = shared / f"tenfold-simulation-{os.getpid()}"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+def play(seeds: Iterable[int], folder: Path, breaks: Breaks = SOUND) -> list[Report]:
+    """The first report of a fleet that broke a promise, if there is one."""
+    for seed in seeds:
+        report = simulate(seed, folder, breaks)
+        if report.violations:
+            return [report]
+    return []
+
+
+def told(report: Report) -> str:
+    lines = "\n  ".join([*report.violations[:10], "what happened to it:", *report.history])
+    return f"seed {report.seed} (play it again: pytest tests/simulation --seed {report.seed}):\n  {lines}"
+
+
+def test_no_seed_breaks_a_promise(folder: Path, only_seed: int | None, trials: Trials) -> None:
+    seeds = [*SEEDS, *QUICK] if only_seed is None else [only_seed]
+    for report in play(seeds, folder):
+        pytest.fail(told(report))
+    for guarantee in ("G1", "G4", "G6", "G7", "G8", "G9"):
+        trials(guarantee, len(seeds), "simulated")
+
+
+@pytest.mark.parametrize("breaks", BROKEN, ids=lambda breaks: breaks.name)
+def test_a_broken_fleet_is_found_out(breaks: Breaks, folder: Path) -> None:
+    assert play(BROKEN_SEEDS, folder, breaks), f"{breaks.name}: nobody noticed in {len(BROKEN_SEEDS)} seeds"
+
+
+def test_a_seed_is_the_same_history_in_any_process(folder: Path) -> None:
+    """Whatever the order of sets of text, which differs from process to process."""
+    code = (
+        "import sys, tempfile, pathlib, logging; logging.disable(50)\n"
+        "from support.simulation.loop import InlineLane\n"
+        "from tenfold.db.backends import _sqlite_link; _sqlite_link.Lane = InlineLane\n"
+        "from support.simulation import simulate\n"
+        "print(*(simulate(s, pathlib.Path(tempfile.mkdtemp())).digest for s in (3, 5)))"
+    )
+    answers = set()
+    for hash_seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        ran = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        answers.add(ran.stdout)
+    answers.add(" ".join(simulate(seed, folder).digest for seed in (3, 5)) + "\n")
+    assert len(answers) == 1, answers
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("share", range(20))
+def test_no_seed_of_a_hundred_thousand_breaks_a_promise(share: int, folder: Path, trials: Trials) -> None:
+    count = soak(5_000)
+    first = 10_000 + share * 5_000
+    for report in play(range(first, first + count), folder):
+        pytest.fail(told(report))
+    for guarantee in ("G1", "G4", "G6", "G7", "G8", "G9"):
+        trials(guarantee, count, "simulated")
