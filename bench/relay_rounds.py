@@ -29,6 +29,7 @@ EVENTS, DIRECT_ONE = 40_000, 2_000
 RATE, LATENCY_S = 500, 6
 MEASURES = {"relay": "relayed /s", "cpu_us": "CPU µs per event", "one": "FastStream one by one /s",
             "many": "FastStream 500 at once /s", "price": "outbox : direct",
+            "handled_us": "publish to handled, CPU µs",
             "p50": "publish to handled, p50 ms", "p99": "p99 ms"}  # fmt: skip
 TARGETS = {"relay": 10_000.0, "p99": 50.0}
 
@@ -63,7 +64,9 @@ def _cell(rows: list[dict[str, Any]], broker: str, name: str) -> str:
     found = [row[name] for row in rows if row["broker"] == broker and name in row]
     if not found:
         return "–"
-    digits = ",.2f" if name == "price" else ",.1f" if name in ("p50", "p99", "cpu_us") else ",.0f"
+    digits = (
+        ",.2f" if name == "price" else ",.1f" if name in ("p50", "p99", "cpu_us", "handled_us") else ",.0f"
+    )
     text = format(median(found), digits)
     return text if len(found) == 1 else f"{text} [{format(min(found), digits)}–{format(max(found), digits)}]"
 
@@ -120,6 +123,7 @@ def _round(field: Field, broker: str, peers: Path) -> dict[str, float]:
         "cpu_us": relay["cpu_us"],
         "one": one["n"] / one["seconds"],
         "price": speed["relay"] / speed["many"],
+        "handled_us": late["cpu_us"],
         "p50": late["p50"],
         "p99": late["p99"],
     }

@@ -90,18 +90,20 @@ async def late(rate: float, seconds: float) -> dict[str, Any]:
     """Publish at a rate, whatever becomes of it, each event in its own transaction; worker in the same process."""
     await app.start(worker=True)
     await asyncio.sleep(3)  # consumers join
-    count, begun = int(rate * seconds), time.time() + 0.2
+    cpu, count, begun = time.process_time(), int(rate * seconds), time.time() + 0.2
     tasks = [asyncio.create_task(_publish_at(begun + n / rate, n)) for n in range(count)]
     await asyncio.gather(*tasks)
     for _ in range(200):
         if len(_late) >= count:
             break
         await asyncio.sleep(0.05)
+    cpu_s = time.process_time() - cpu
     await app.stop()
     kept = sorted(_late[len(_late) // 5 :])  # the first fifth warms up
     return {
         "n": count,
         "handled": len(_late),
+        "cpu_us": cpu_s / count * 1e6,
         "p50": kept[len(kept) // 2] * 1e3,
         "p99": kept[int(len(kept) * 0.99)] * 1e3,
     }
