@@ -28,9 +28,10 @@ async def run_pending(worker: Worker) -> int:
     before = worker.runs.ended
     for _ in range(TURNS_MAX):
         await worker.poll()
+        recording = bool(worker.runs.outbox)  # what is recorded in this turn may make something due
         await worker.turn()
         tasks = [run.task for run in worker.runs.held.values() if run.task is not None]
-        if not tasks and not worker.runs.outbox:
+        if not tasks and not worker.runs.outbox and not recording:
             return worker.runs.ended - before
         if tasks:
             await asyncio.gather(*tasks)
