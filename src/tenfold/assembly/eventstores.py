@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.resolve import backend_class
 from tenfold.errors import DeclarationError
+from tenfold.eventstore import progress
 from tenfold.eventstore.aggregate import Aggregate
-from tenfold.eventstore.contract import EventStoreBackend
+from tenfold.eventstore.contract import END, EventStoreBackend
 from tenfold.eventstore.follower import Follower
 from tenfold.eventstore.projection import BoundProjection, Projection
 from tenfold.guard.backends._sql import DatabaseGuards
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from tenfold.app import App
     from tenfold.db.database import Database
     from tenfold.telemetry.hub import Hub
+
+log = logging.getLogger("tenfold.eventstore")
 
 TOPIC = "events"
 """Of the hints (see :meth:`DatabaseBackend.hint`)."""
@@ -55,6 +59,9 @@ class EventStores:
                 if p.declared.mode == "sync" and aggregate.name in p.categories
             ]  # fmt: skip
             aggregate.bind(self._app.clock, applied, self._waker(aggregate) if self.running else None)
+        for projection in self.projections:
+            if projection.declared.mode == "sync":
+                await self._note(projection)
         sources = [({"projection": f.name}, f.numbers) for f in self.running]
         self._telemetry.numbers(
             "tenfold_projection", "How far the projections are that this process runs.", *sources
@@ -92,6 +99,18 @@ class EventStores:
         )
         self._ends.append(backend.on_hint(TOPIC, follower.wake))
         return follower
+
+    async def _note(self, projection: BoundProjection) -> None:
+        """A synchronous projection that is there before the first event is complete; another one says what it lacks."""
+        declared = projection.declared
+        async with declared.database.tx() as tx:
+            if await progress.read(tx, projection.name) is not None:
+                return
+            if await store_of(declared.database).follow(tx, projection.categories, 0, END, 1):
+                log.warning("projection %s lacks the events before it was declared; run: tenfold projections rebuild %s",
+                            projection.name, projection.name)  # fmt: skip
+            else:
+                await progress.ensure(tx, projection.name, declared.revision, self._app.clock.now())
 
     def _waker(self, aggregate: Aggregate[Any, Any]) -> Callable[[], None]:
         return lambda: aggregate.database.backend.hint(TOPIC)

@@ -35,7 +35,7 @@ def list_(*, where: Where = Here) -> int:
     """List every projection, and how far it is."""
 
     async def act(projections: Projections) -> None:
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 info.name, info.mode, console.paint(info.state, COLOURS.get(info.state, console.DIM)),
                 f"{info.behind:,}" if info.mode == "async" else "-", info.note,

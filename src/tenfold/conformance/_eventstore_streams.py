@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -160,7 +161,7 @@ class ReadClaims(EventStoreCase):
         rows = await one.read("c", "none", "a", "b")
         by_stream = {s: [row.data for row in rows if row.stream == s] for s in "abc"}
         assert by_stream == {"a": ["3", "4"], "b": ["1", "2"], "c": ["5"]}
-        changes = sum(x.stream != y.stream for x, y in zip(rows, rows[1:], strict=False))
+        changes = sum(x.stream != y.stream for x, y in pairwise(rows))
         assert changes == 2, "the rows of a stream are not together"
 
     async def test_a_page_has_the_first_rows(self, one: Process) -> None:

@@ -139,12 +139,12 @@ class Rebuild:
         ordered = self._shadows.ordered()
         quote = self._database.backend.dialect.identifier_preparer
         for table in reversed(ordered):
-            await tx.execute_as_it_is(f"DELETE FROM {quote.format_table(table)}")
+            await tx.execute_as_it_is(f"DELETE FROM {quote.format_table(table)}")  # noqa: S608 - quoted
         for table in ordered:
             columns = ", ".join(quote.format_column(column) for column in table.columns)
             shadow = quote.format_table(self._shadows.of[table])
             await tx.execute_as_it_is(
-                f"INSERT INTO {quote.format_table(table)} ({columns}) SELECT {columns} FROM {shadow}"
+                f"INSERT INTO {quote.format_table(table)} ({columns}) SELECT {columns} FROM {shadow}"  # noqa: S608 - quoted
             )
 
     def _two(self) -> LeaseTaken:

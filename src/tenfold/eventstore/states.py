@@ -69,8 +69,9 @@ class States(Generic[S]):
 
 def is_immutable(state: Any) -> bool:
     """Whether a function that is given the state could not change it: it and all its fields are hashable by value."""
-    if type(state).__hash__ is object.__hash__:
-        return False  # hashable by identity says nothing
+    by_identity: Any = object.__hash__
+    if type(state).__hash__ is by_identity:
+        return False  # which says nothing of what it holds
     try:
         hash(state)
     except TypeError:

@@ -43,17 +43,16 @@ async def test_a_command_is_decided_on_what_the_events_have_made(ledger: Ledger,
     assert (await ledger.account.load(ledger.db.read(), "a")).state == Balance(0, 3)
 
 
-async def test_many_are_handled_in_as_many_statements_as_one(
-    ledger: Ledger, started: TestApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_many_are_handled_in_as_many_statements_as_one(ledger: Ledger, started: TestApp) -> None:
     accounts = [f"a{n}" for n in range(20)]
     statements: list[Any] = []
-    bind = PlanCache.bind
+
+    def counted(stmt: Any, params: Any) -> Any:
+        statements.append(stmt)
+        return PlanCache.bind(ledger.db.backend.plans, stmt, params)
+
     async with ledger.db.tx() as tx:
-        tx._bind = lambda stmt, params: (
-            statements.append(stmt),
-            bind(ledger.db.backend.plans, stmt, params),
-        )[1]  # type: ignore[assignment,func-returns-value]
+        tx._bind = counted
         done = await ledger.account.handle_many(tx, {account: Pay(1) for account in accounts})
     assert [loaded.version for loaded in done.values()] == [1] * 20
     assert len(statements) == 2, "one reads, one appends"
@@ -124,7 +123,7 @@ async def test_a_state_in_memory_is_brought_up_to_date(ledger: Ledger, started: 
     await ledger.pay("a", *[1] * 30)
     reader = ledger.db.read()
     rows: list[int] = []
-    store = ledger.account._backend()
+    store: Any = ledger.account._backend()
     read = store.read
 
     async def counted(*args: Any) -> Any:
@@ -132,7 +131,7 @@ async def test_a_state_in_memory_is_brought_up_to_date(ledger: Ledger, started: 
         rows.append(len(found))
         return found
 
-    store.read = counted  # type: ignore[method-assign]
+    store.read = counted
     assert (await ledger.account.load(reader, "a")).state.amount == 30
     assert rows == [1]
 

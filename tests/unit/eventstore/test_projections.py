@@ -208,7 +208,7 @@ def test_what_cannot_work_is_said_at_declaration() -> None:
         ledger.service.projection(ledger.account, batch=0)(fill)
     elsewhere = Ledger()
     ledger.service.projection(elsewhere.account)(fill)
-    with pytest.raises(DeclarationError, match="it follows 'bank.account', whose service is not part"):
+    with pytest.raises(DeclarationError, match=r"it follows 'bank\.account', whose service is not part"):
         EventStores(ledger.app(), cast("Hub", None))
 
 

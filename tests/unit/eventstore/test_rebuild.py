@@ -134,7 +134,7 @@ async def test_statements_in_text_about_the_tables_are_refused_with_a_sentence()
     ledger.service.projection(ledger.account, mode="sync", tables=[ledger.table])(keep)
     async with TestApp(ledger.app()) as t:
         await ledger.pay("a", 1)
-        with pytest.raises(StatementError, match="names 'Balances'. Write it with SQLAlchemy Core"):
+        with pytest.raises(StatementError, match=r"names 'Balances'\. Write it with SQLAlchemy Core"):
             await rebuild_of(ledger, t).run()
 
 

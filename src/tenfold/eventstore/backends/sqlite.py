@@ -22,6 +22,8 @@ from tenfold.eventstore.contract import (
     Write,
 )
 
+# ruff: noqa: S608 - the parts that are put together here are all constants of this file
+
 if TYPE_CHECKING:
     from tenfold.db.database import Reader, Tx
 
