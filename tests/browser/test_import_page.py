@@ -22,7 +22,7 @@ def test_an_import_is_watched_until_its_end_and_its_report_fetched(
     page.goto(f"{shop.url}/import")
     page.fill("[name=password]", ADMIN_PASSWORD)
     page.set_input_files("[name=products]", file)
-    page.click("text=Import")
+    page.click("button")
     expect(page.locator("#who")).to_be_hidden(timeout=20_000)
     expect(page.locator("#said")).to_have_text("Done.", timeout=20_000)
     expect(page.locator("#products")).to_have_text("4,999")

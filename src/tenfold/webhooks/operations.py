@@ -5,7 +5,7 @@ Who passes ``auth`` sees and changes every endpoint of the service. Times are se
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
@@ -20,16 +20,8 @@ from tenfold.webhooks.store import ALL, Delivery, DeliveryState, Endpoint
 if TYPE_CHECKING:
     from tenfold.webhooks.outgoing import Webhooks
 
-
-class Service(Protocol):
-    """What is needed of a service, which stands above this package."""
-
-    def get(self, path: str, **options: Any) -> Any: ...
-    def post(self, path: str, **options: Any) -> Any: ...
-    def patch(self, path: str, **options: Any) -> Any: ...
-    def delete(self, path: str, **options: Any) -> Any: ...
-
-
+# The service stands above this package: it calls :func:`declare`, and is not imported here.
+Service: TypeAlias = Any
 Id = Annotated[str, Meta(min_length=1, max_length=36, description="Id of an endpoint.")]
 Url = Annotated[str, Meta(min_length=1, max_length=2000, examples=["https://example.org/hooks"])]
 Topics = Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(min_length=1, max_length=200)]

@@ -108,7 +108,7 @@ class Judged(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, allowed: Sequence[Network]) -> None:
         self._allowed = allowed
-        self._plain: httpcore2.AsyncNetworkBackend = httpcore2.AnyIOBackend()
+        self._plain: Any = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -121,9 +121,10 @@ class Judged(httpcore2.AsyncNetworkBackend):
         failure: Exception | None = None
         for address in self._fit(await look_up(host, port), host):
             try:
-                return await self._plain.connect_tcp(
+                stream: httpcore2.AsyncNetworkStream = await self._plain.connect_tcp(
                     str(address), port, timeout, local_address, socket_options
                 )
+                return stream
             except (httpcore2.NetworkError, httpcore2.TimeoutException) as error:
                 failure = error
         assert failure is not None
