@@ -5,7 +5,8 @@ Who passes ``auth`` sees and changes every endpoint of the service. Times are se
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
 
@@ -20,8 +21,22 @@ from tenfold.webhooks.store import ALL, Delivery, DeliveryState, Endpoint
 if TYPE_CHECKING:
     from tenfold.webhooks.outgoing import Webhooks
 
-# The service stands above this package: it calls :func:`declare`, and is not imported here.
-Service: TypeAlias = Any
+Declare: TypeAlias = Callable[..., Callable[[Callable[..., Any]], Any]]
+
+
+class Service(Protocol):
+    """What is needed of a service, which stands above this package."""
+
+    @property
+    def get(self) -> Declare: ...
+    @property
+    def post(self) -> Declare: ...
+    @property
+    def patch(self) -> Declare: ...
+    @property
+    def delete(self) -> Declare: ...
+
+
 Id = Annotated[str, Meta(min_length=1, max_length=36, description="Id of an endpoint.")]
 Url = Annotated[str, Meta(min_length=1, max_length=2000, examples=["https://example.org/hooks"])]
 Topics = Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(min_length=1, max_length=200)]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
+import contextlib
+import io
 import sys
 from pathlib import Path
 
 import pytest
 
 from support.webhooks import Receiver
+from tenfold.cli.program import run
 
 APP = """
 import sqlalchemy as sa
@@ -33,33 +34,32 @@ SETTINGS = {"TENFOLD_WEBHOOKS_ALLOW": '["127.0.0.1"]'}
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("mini", "mini.app"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     (tmp_path / "mini").mkdir()
     (tmp_path / "mini" / "app.py").write_text(APP)
     return tmp_path
 
 
 async def cli(folder: Path, *arguments: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tenfold", "webhooks", *arguments),
-        cwd=folder,
-        env={**os.environ, **SETTINGS},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    out, _ = await process.communicate()
-    return process.returncode or 0, out.decode()
+    """In a thread of this process: the commands run a loop of their own."""
+    out = io.StringIO()
+
+    def call() -> int:
+        with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            return run(["webhooks", *arguments])
+
+    return await asyncio.to_thread(call), out.getvalue()
 
 
 async def prepare(folder: Path, url: str) -> str:
     """An endpoint that is disabled and has missed one event."""
-    sys.path.insert(0, str(folder))
-    try:
-        from mini.app import Placed, app, db, hooks, placed  # type: ignore[import-not-found]
-    finally:
-        sys.path.remove(str(folder))
-        sys.modules.pop("mini.app", None)
-        sys.modules.pop("mini", None)
+    from mini.app import Placed, app, db, hooks, placed  # type: ignore[import-not-found]
+
     app.configure(None, environ=SETTINGS, app__data_dir=str(folder / "data"))
     await app.start(worker=False)
     async with db.tx() as tx:
