@@ -33,8 +33,8 @@ async def writing(url: str, folder: Path) -> AsyncGenerator[tuple[Any, Any]]:
 
         async def write(*statements: Any, **params: Any) -> None:
             async def flush(tx: Tx) -> None:
-                assert tx.alone
-                tx.channel.only_one()
+                assert tx.final
+                tx.channel.commit_with_next()
                 for statement in statements:
                     await tx.all(statement, **params)
 
@@ -137,7 +137,7 @@ async def test_what_came_before_a_last_statement_that_fails_is_undone(
     """The server skips the COMMIT behind it, and the connection serves on."""
 
     async def fail(tx: Tx) -> None:
-        tx.channel.only_one()
+        tx.channel.commit_with_next()
         await tx.all(sa.text("INSERT INTO effect (what) VALUES (1/0) RETURNING id"))
 
     async with rig(tmp_path, database=postgres_url) as r:
@@ -155,7 +155,7 @@ async def test_what_a_commit_refuses_is_undone_though_its_statement_went_well(
     postgres_url: str, tmp_path: Path
 ) -> None:
     async def twice(tx: Tx) -> None:
-        tx.channel.only_one()
+        tx.channel.commit_with_next()
         await tx.all(sa.text("INSERT INTO once (id) VALUES (1) RETURNING id"))
 
     async with rig(tmp_path, database=postgres_url) as r:

@@ -121,7 +121,7 @@ class TxChannel(Channel):
         """Be serializable, if that can still be had: False when the transaction has begun as something less."""
         return True
 
-    def only_one(self) -> None:
+    def commit_with_next(self) -> None:
         """For who knows that of this transaction one more statement comes, by :meth:`fetch`, and nothing that could
         undo it: the statement may then be committed at once, which saves a round trip. :meth:`commit` is still
         called. Should the deadline end the statement, the outcome is unknown (OutcomeUnknown)."""

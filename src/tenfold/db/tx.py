@@ -44,7 +44,7 @@ class Tx(Reader):
     """
 
     __slots__ = (
-        "_after", "_before", "_channel", "_db", "_ended", "_innermost", "_orm", "_tags", "_task", "alone", "state",
+        "_after", "_before", "_channel", "_db", "_ended", "_innermost", "_orm", "_tags", "_task", "final", "state",
     )  # fmt: skip
     _channel: TxChannel
 
@@ -62,9 +62,9 @@ class Tx(Reader):
         """The savepoint that is open, of several the last one."""
         self.state: dict[str, Any] = {}
         """Other layers keep here what they write in :meth:`before_commit`. Inside a savepoint it is another one."""
-        self.alone = False
+        self.final = False
         """True for a function of :meth:`before_commit` that nothing comes after but the commit: should it make one
-        statement only, it may say so (:meth:`TxChannel.only_one`)."""
+        statement only, it may say so (:meth:`TxChannel.commit_with_next`)."""
 
     @property
     def channel(self) -> TxChannel:
@@ -231,7 +231,7 @@ class Tx(Reader):
     async def _commit(self) -> None:
         try:
             if self._before or self._orm is not None:
-                self.alone = len(self._before) == 1 and not self._tags and self._orm is None
+                self.final = len(self._before) == 1 and not self._tags and self._orm is None
                 await self._flush()
             if self._tags:
                 self._ended += await self._db.announce(self._tags)

@@ -98,7 +98,7 @@ class Outbox:
         if keys:
             await self._queue.backend.hold_keys(tx, keys)
         if len(buffer) == 1:
-            await self._insert_one(tx, buffer[0], alone=tx.alone and not keys)
+            await self._insert_one(tx, buffer[0], alone=tx.final and not keys)
             return
         sql = statements(tx.database)
         for start in range(0, len(buffer), INSERT_MAX):
@@ -108,7 +108,7 @@ class Outbox:
     async def _insert_one(self, tx: Tx, row: tuple[Any, ...], *, alone: bool) -> None:
         fields: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
         if alone and tx.database.backend.capabilities.parallel_writers and _returns(tx):
-            tx.channel.only_one()  # committed with its one statement: a round trip less
+            tx.channel.commit_with_next()  # committed with its one statement: a round trip less
             await tx.scalar(INSERT_RETURNING, **fields)
         else:
             await tx.execute(INSERT_ONE, fields)

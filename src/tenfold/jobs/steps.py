@@ -183,8 +183,8 @@ class Steps:
         message, write = self._course.message, records.add if is_new else records.change
 
         async def only(tx: Tx) -> None:
-            if tx.alone:
-                tx.channel.only_one()
+            if tx.final:
+                tx.channel.commit_with_next()
             await write(tx, message, row)
 
         async with self._queue.database.tx() as tx:

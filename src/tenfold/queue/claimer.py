@@ -97,7 +97,7 @@ class Claimer:
         asked = {lane.queue for lane in lanes if lane.queue in self.gates.queues}
         gates = await self._ask(tx, asked, capacity if free is None else free, now) if asked else {}
         if len(lanes) == 1 and seen is look and not limited and not asked:
-            tx.channel.only_one()  # one claim is all that this transaction does
+            tx.channel.commit_with_next()  # one claim is all that this transaction does
         self._turn += 1
         claims = policy.shares(
             lanes,

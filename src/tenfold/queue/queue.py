@@ -199,11 +199,11 @@ class Queue:
         most = self.backend.insert_max
         if (
             buffer
-            and tx.alone
+            and tx.final
             and len(buffer) <= most
             and self.backend.one_statement([row for row, _ in buffer])
         ):
-            tx.channel.only_one()
+            tx.channel.commit_with_next()
         for start in range(0, len(buffer), most):
             chunk = buffer[start : start + most]
             stored = await self.backend.insert(tx, [message for message, _ in chunk])

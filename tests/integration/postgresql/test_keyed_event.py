@@ -23,8 +23,8 @@ async def test_an_event_with_a_key_is_written_before_the_commit(
 ) -> None:
     """Holding the key is the first statement, and must not be announced as the last: it would take the commit along."""
     announced: list[PgTx] = []
-    only_one = PgTx.only_one
-    monkeypatch.setattr(PgTx, "only_one", lambda tx: (announced.append(tx), only_one(tx)))
+    commit_with_next = PgTx.commit_with_next
+    monkeypatch.setattr(PgTx, "commit_with_next", lambda tx: (announced.append(tx), commit_with_next(tx)))
     monkeypatch.setenv("TENFOLD_DATABASE_URL", postgres_url)
     monkeypatch.setenv("TENFOLD_EVENTS_URL", "memory:keyed")
     monkeypatch.setenv("TENFOLD_APP_DATA_DIR", str(tmp_path))

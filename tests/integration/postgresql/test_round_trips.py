@@ -146,8 +146,8 @@ async def test_a_last_statement_takes_the_commit_along(wired: tuple[Database, Wi
     await warm_up(db)
 
     async def last(tx: Tx) -> None:
-        assert tx.alone
-        tx.channel.only_one()
+        assert tx.final
+        tx.channel.commit_with_next()
         await tx.one(add_order, Order, customer="its job")
 
     with wire.costs(2):

@@ -63,7 +63,7 @@ class PgTx(Work, TxChannel):
             return True
         return False
 
-    def only_one(self) -> None:
+    def commit_with_next(self) -> None:
         self._last = self._depth == 0 and not self._tells
 
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
