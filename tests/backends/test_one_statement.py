@@ -104,8 +104,23 @@ async def test_a_connection_that_breaks_leaves_the_outcome_unknown(postgres_url:
 
 async def test_a_second_statement_is_refused(postgres_url: str, tmp_path: Path) -> None:
     async with writing(postgres_url, tmp_path) as (_, write):
-        with pytest.raises(TransactionMisuse, match="second statement"):
+        with pytest.raises(TransactionMisuse, match="announced as the last"):
             await write(add, add, what="twice")
+
+
+async def test_a_second_statement_for_its_effect_is_refused_too(postgres_url: str, tmp_path: Path) -> None:
+    """Outside of the transaction, which has ended, it would be by itself."""
+
+    async def flush(tx: Tx) -> None:
+        tx.channel.commit_with_next()
+        await tx.all(add, what="one")
+        await tx.execute(sa.insert(effects), what="two")
+
+    async with rig(tmp_path, database=postgres_url) as r:
+        with pytest.raises(TransactionMisuse, match="announced as the last"):
+            async with r.db.tx() as tx:
+                tx.before_commit(flush)
+        assert await r.did() == ["one"]
 
 
 async def test_a_transaction_with_more_than_an_enqueue_is_not_one(postgres_url: str, tmp_path: Path) -> None:

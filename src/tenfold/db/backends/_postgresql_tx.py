@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tenfold._core.failpoints import failpoints
 from tenfold.db.backends._postgresql_errors import broken
 from tenfold.db.backends._postgresql_positions import COMMIT_TELLING, told
-from tenfold.db.backends._postgresql_work import DONE, END_S, NEW, OPEN, Work
+from tenfold.db.backends._postgresql_work import COMMITTED, DONE, END_S, NEW, OPEN, Work
 from tenfold.db.backends._waiting import settled
 from tenfold.db.contract import Args, Rows, TxChannel
 from tenfold.db.decode import Column
@@ -22,7 +22,6 @@ from tenfold.db.plan import Plan
 from tenfold.errors import (
     DatabaseError,
     OutcomeUnknown,
-    TransactionMisuse,
 )
 
 if TYPE_CHECKING:
@@ -39,13 +38,13 @@ BEGIN_SERIALIZABLE = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"
 class PgTx(Work, TxChannel):
     """One transaction that writes. With ``tells``, its COMMIT says how far it went."""
 
-    __slots__ = ("_cancelled", "_committed", "_last", "_position", "_tells")
+    __slots__ = ("_cancelled", "_last", "_position", "_tells")
 
     def __init__(self, pool: Pool[PgLink], time: Time, begin: list[str], *, tells: bool = False) -> None:
         super().__init__(pool, time, begin)
         self._tells = tells
-        self._last = self._committed = False
-        """The next statement is the last and takes the commit along; it has done so."""
+        self._last = False
+        """The next statement is the last, and takes the commit along."""
         self._cancelled = False
         self._position: Position | None = None
 
@@ -73,8 +72,6 @@ class PgTx(Work, TxChannel):
 
     async def _fetch_last(self, plan: Plan, args: Args, limit: int) -> Rows:
         """It is the commit too, so its outcome is waited for through cancellations."""
-        if self._committed:
-            raise TransactionMisuse("a second statement follows where one was announced.")
         async with self._lock:
             link, timeout_s = await self._ready(plan)
             prefix, self._pending = self._pending, []
@@ -90,7 +87,7 @@ class PgTx(Work, TxChannel):
                 raise (_unknown(translated) if link.doubtful else translated) from error
         if tag != "COMMIT":
             raise self._unusable()
-        self._committed = True
+        self._state = COMMITTED
         if failpoints.on:
             failpoints.visit("db.commit.after")
         return rows
@@ -179,6 +176,9 @@ class PgTx(Work, TxChannel):
         if self._state == NEW:
             self._state = DONE
             return False
+        if self._state == COMMITTED:
+            self._let_go()
+            return self._cancelled
         if self._state != OPEN:
             error = self._unusable()
             if await self.rollback():
@@ -186,9 +186,6 @@ class PgTx(Work, TxChannel):
             raise error
         link = self._link
         assert link is not None
-        if self._committed:
-            self._let_go()
-            return self._cancelled
         if link.closed:
             self._let_go()
             raise broken("it was closed before COMMIT was sent")

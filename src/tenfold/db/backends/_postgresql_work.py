@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 END_S = 5.0
 """What ends a transaction may take so long, also past its deadline: until then its locks are held."""
 
-NEW, OPEN, FAILED, DONE = range(4)
+NEW, OPEN, FAILED, COMMITTED, DONE = range(5)
 _CONTROL = re.compile(
     r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:begin|start|commit|end|rollback|abort|savepoint|release|discard|deallocate"
     r"|prepare\s+transaction)\b",
@@ -151,6 +151,8 @@ class Work(Channel):
                 f"a statement of this transaction failed before: {self._error} Nothing more can be done in it. Put "
                 "what may fail into `async with tx.savepoint()`."
             )
+        if self._state == COMMITTED:
+            return TransactionMisuse("a statement follows the one that was announced as the last.")
         return self.ended()
 
     def _let_go(self) -> None:
