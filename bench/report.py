@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import eventstore_rounds
 import figures
 import job_rounds
 import relay_rounds
@@ -37,6 +38,11 @@ def show_jobs(rows: Rows) -> None:
 def show_relay(rows: Rows) -> None:
     """How fast events reach each broker, and what the outbox costs."""
     Console().print(_table("Relay of events, one process", *relay_rounds.table(rows)))
+
+
+def show_eventstore(rows: Rows) -> None:
+    """Appending beside the peer, and rebuilding."""
+    Console().print(_table("Event store on PostgreSQL", *eventstore_rounds.table(rows)))
 
 
 def show_embedded(part: str, found: list[dict[str, Any]]) -> None:

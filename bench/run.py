@@ -5,6 +5,7 @@
     python bench/run.py postgresql       the same with PostgreSQL and Redis
     python bench/run.py jobs [--only tenfold,pgqueuer] [--rounds 3]
     python bench/run.py relay [--only kafka] [--rounds 3]     to real brokers, beside FastStream
+    python bench/run.py eventstore [--rounds 3]               beside the eventsourcing library; a rebuild of a million events
     python bench/run.py sqlite | cache
     python bench/run.py report           docs/benchmarks.md from the last results in bench/out
 
@@ -23,6 +24,7 @@ from typing import Any
 
 import embedded
 import environment
+import eventstore_rounds
 import http_rounds
 import job_rounds
 import relay_rounds
@@ -31,7 +33,7 @@ from contenders import FIELDS
 from servers import Failed
 
 OUT = Path(__file__).parent / "out"
-PARTS = ("http", "postgresql", "jobs", "relay", "sqlite", "cache")
+PARTS = ("http", "postgresql", "jobs", "relay", "eventstore", "sqlite", "cache")
 
 
 def main() -> int:
@@ -63,6 +65,11 @@ def _measured(part: str, args: argparse.Namespace) -> Any:
         rows = job_rounds.measure(only, args.rounds, _progress)
         _progress(1, 1, "")
         report.show_jobs(rows)
+        return rows
+    if part == "eventstore":
+        rows = eventstore_rounds.measure(args.rounds, _progress)
+        _progress(1, 1, "")
+        report.show_eventstore(rows)
         return rows
     if part == "relay":
         only = [name for name in args.only.split(",") if name]

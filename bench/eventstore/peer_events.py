@@ -1,0 +1,49 @@
+"""The side of the ``eventsourcing`` library; PostgreSQL by its environment variables. Prints JSON."""
+
+import json
+import time
+
+from eventsourcing.application import Application
+from eventsourcing.domain import Aggregate, event
+
+ONE_BY_ONE, BATCHES, BATCH = 2_000, 40, 250
+
+
+class Account(Aggregate):
+    @event("Opened")
+    def __init__(self):
+        self.amount = 0
+
+    @event("Paid")
+    def pay(self, amount, note):
+        self.amount += amount
+
+
+def main():
+    app = Application()
+    one, many = Account(), Account()
+    app.save(one, many)
+    begun, cpu = time.perf_counter(), time.process_time()
+    for n in range(ONE_BY_ONE):
+        one.pay(n, "one by one")
+        app.save(one)
+    one_s, one_cpu = time.perf_counter() - begun, time.process_time() - cpu
+    begun = time.perf_counter()
+    for n in range(BATCHES):
+        for _ in range(BATCH):
+            many.pay(n, "many at once")
+        app.save(many)
+    many_s = time.perf_counter() - begun
+    app.close()
+    print(
+        json.dumps(
+            {
+                "one": ONE_BY_ONE / one_s,
+                "cpu_us": one_cpu / ONE_BY_ONE * 1e6,
+                "many": BATCHES * BATCH / many_s,
+            }
+        )
+    )
+
+
+main()

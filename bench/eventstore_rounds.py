@@ -1,0 +1,102 @@
+"""The event store beside the ``eventsourcing`` library on the same PostgreSQL, and a rebuild of a million events.
+
+One by one, each event is a transaction, so both wait for the disk; the CPU time per event tells what the library costs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import environment
+from servers import Failed
+
+sys.path.append(str(environment.ROOT / "tests"))
+
+HERE = Path(__file__).parent / "eventstore"
+PEERS = environment.ROOT / ".venv-bench-eventstore"
+EVENTS = 1_000_000
+MEASURES = {"one": "one by one /s", "cpu_us": "CPU µs per event", "many": "250 at once /s"}
+
+
+def measure(rounds: int, progress: Any) -> list[dict[str, Any]]:
+    """One row per round with what was measured of ours and of the peer, then one per rebuild."""
+    from support.servers import Postgres, running
+
+    peers = _peers()
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        postgres = stack.enter_context(running(Postgres()))
+        for number in range(rounds):
+            progress(number, rounds, "append")
+            with postgres.database() as url:
+                rows.append(
+                    {
+                        "contender": "tenfold",
+                        **_run([sys.executable, HERE / "tenfold_events.py", "append", url]),
+                    }
+                )
+            with postgres.database() as url:
+                rows.append(
+                    {"contender": "eventsourcing", **_run([peers, HERE / "peer_events.py"], _peer(url))}
+                )
+        for name in ("postgresql", "sqlite"):
+            with postgres.database() as url:
+                where = url if name == "postgresql" else "sqlite:///app.db"
+                command = [sys.executable, HERE / "tenfold_events.py", "rebuild", where, str(EVENTS)]
+                rows.append({"contender": f"rebuild on {name}", **_run(command)})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines: medians over rounds, the quotient, and the rebuilds."""
+    found = {
+        who: {name: median(row[name] for row in rows if row["contender"] == who) for name in MEASURES}
+        for who in ("tenfold", "eventsourcing")
+    }
+    lines = [[who, *(format(values[name], ",.0f") for name in MEASURES)] for who, values in found.items()]
+    ours, peer = found["tenfold"], found["eventsourcing"]
+    lines.append(["quotient", *(format(ours[name] / peer[name], ".2f") for name in MEASURES)])
+    for row in rows:
+        if "seconds" in row:
+            lines.append(
+                [row["contender"], f"{row['events']:,} in {row['seconds']:.0f} s", "", f"{row['rate']:,.0f}"]
+            )
+    return ["", *MEASURES.values()], lines
+
+
+def _run(command: list[Any], more: dict[str, str] | None = None) -> dict[str, Any]:
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **(more or {})}, check=False
+    )
+    if done.returncode:
+        raise Failed(f"{command[1]} failed: {done.stderr[-800:]}")
+    last: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return last
+
+
+def _peer(url: str) -> dict[str, str]:
+    from sqlalchemy.engine import make_url
+
+    at = make_url(url)
+    return {
+        "PERSISTENCE_MODULE": "eventsourcing.postgres", "POSTGRES_DBNAME": at.database or "",
+        "POSTGRES_HOST": at.host or "", "POSTGRES_PORT": str(at.port or 5432),
+        "POSTGRES_USER": at.username or "", "POSTGRES_PASSWORD": at.password or "-",
+    }  # fmt: skip
+
+
+def _peers() -> Path:
+    """Python of the peer's environment, made on the first call."""
+    python = PEERS / "bin" / "python"
+    if not python.exists():
+        print(f"making {PEERS.name} …", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True)
+    return python
