@@ -2,6 +2,11 @@
 
 `hold` takes goods from the shelf for an order that is about to be placed; the event `order-placed` turns the hold
 into a sale, `order-cancelled` puts the goods back. orders/placing.py tells the whole story.
+
+The stock is a ledger: every movement of a product is an event, and what is available is what they come to. Each product
+has a stream of its own, so that orders meet only where they want the same goods, and in the order of their arrival
+there; one ledger of everything would make every order wait for every other. The table `stock` is a projection that
+commits with the events: it answers readers, and can be rebuilt.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from typing import Annotated
 import msgspec
 import sqlalchemy as sa
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from shop import catalog
 from shop.catalog import Sku
@@ -21,6 +27,7 @@ from shop.orders import sales
 from shop.orders.declared import Item, OrderCancelled, OrderPlaced, cancelled, placed
 from tenfold import Clock, Service, Tx, injected, public, roles
 from tenfold.errors import Conflict, FieldError, InvalidInput, NotFound
+from tenfold.eventstore import Recorded
 
 inventory = Service("inventory", tags=["inventory"])
 
@@ -59,6 +66,62 @@ class Stock(Struct):
     available: int
 
 
+class Received(Struct, frozen=True):
+    """Goods arrived, with a delivery note."""
+
+    quantity: int
+    note: str
+
+
+class Held(Struct, frozen=True):
+    """Goods were taken from the shelf for an order."""
+
+    quantity: int
+    order_id: str
+
+
+class Released(Struct, frozen=True):
+    """What an order held is back on the shelf."""
+
+    quantity: int
+    order_id: str
+
+
+Movement = Received | Held | Released
+
+
+class Shelf(Struct, frozen=True):
+    """How much of one product can be held now."""
+
+    available: int = 0
+
+
+class TooFew(Exception):
+    """The shelf has less than was wanted."""
+
+
+def after(shelf: Shelf, event: Movement) -> Shelf:
+    """The shelf after a movement."""
+    return replace(shelf, available=shelf.available + change(event))
+
+
+def change(event: Movement) -> int:
+    """What a movement adds to the shelf."""
+    return -event.quantity if isinstance(event, Held) else event.quantity
+
+
+def move(shelf: Shelf, wanted: Movement) -> list[Movement]:
+    """Commands and movements are the same here, but for one thing: what is not there cannot be held."""
+    if isinstance(wanted, Held) and wanted.quantity > shelf.available:
+        raise TooFew
+    return [wanted]
+
+
+ledger = inventory.aggregate(
+    "stock", events=[Received, Held, Released], state=Shelf, evolve=after, decide=move, snapshot_every=100
+)
+
+
 class Delivery(Struct):
     """Goods that arrived. The number on the delivery ``note`` makes sure that they are counted once."""
 
@@ -82,11 +145,6 @@ class Short(Struct):
 
 
 _one = sa.select(stock_table).where(stock_table.c.sku == sa.bindparam("sku"))
-_many = (
-    sa.select(stock_table)
-    .where(stock_table.c.sku.in_(sa.bindparam("skus", expanding=True)))
-    .with_for_update()  # on PostgreSQL; SQLite has one writer at a time anyway
-)
 _move = (
     sa.update(stock_table)
     .where(stock_table.c.sku == sa.bindparam("sku_"))
@@ -110,6 +168,17 @@ _still_abandoned = sa.select(hold_table.c.order_id).where(
 )
 _add_delivery = sa.insert(delivery_table)
 _delivery = sa.select(delivery_table.c.note).where(delivery_table.c.note == sa.bindparam("note"))
+
+
+@inventory.projection(ledger, mode="sync", tables=[stock_table])
+async def keep_stock(events: list[Recorded[Movement]], tx: Tx) -> None:
+    """The table `stock` goes with the ledger."""
+    if new := [{"sku": event.stream, "available": 0} for event in events if event.version == 1]:
+        await tx.execute(_add, new)
+    total: Counter[str] = Counter()
+    for event in events:
+        total[event.stream] += change(event.data)
+    await tx.execute(_move, [{"sku_": sku, "change": by} for sku, by in total.items()])
 
 
 @inventory.get("/stock/{sku}", auth=public, errors=(NotFound,))
@@ -144,10 +213,12 @@ async def hold(order_id: str, items: list[Item], tx: Tx = injected(), clock: Clo
     """
     await _put_back(tx, order_id)
     wanted = _sum(items)
-    available = {row.sku: row.available for row in await tx.all(_many, Stock, skus=list(wanted))}
-    if short := shortages(items, available):
-        raise OutOfStock(_sentence(short), lines=short)
-    await _change(tx, {sku: -quantity for sku, quantity in wanted.items()})
+    try:
+        await ledger.handle_many(tx, {sku: Held(quantity, order_id) for sku, quantity in wanted.items()})
+    except TooFew:
+        shelves = await ledger.load_many(tx, wanted)
+        short = shortages(items, {sku: shelf.state.available for sku, shelf in shelves.items()})
+        raise OutOfStock(_sentence(short), lines=short) from None
     await tx.execute(
         _add_hold, order_id=order_id, goods=msgspec.json.encode(wanted), sold=False, held_at=_now(clock)
     )
@@ -201,7 +272,8 @@ async def store(tx: Tx, delivery: Delivery, at: datetime) -> None:
     """Count the goods of a delivery, once."""
     if await tx.maybe(_delivery, str, note=delivery.note) is None:
         await tx.execute(_add_delivery, note=delivery.note, delivered_at=at)
-        await _change(tx, _sum(delivery.items))
+        received = {sku: Received(quantity, delivery.note) for sku, quantity in _sum(delivery.items).items()}
+        await ledger.handle_many(tx, received)
 
 
 def _sentence(short: list[Short]) -> str:
@@ -221,15 +293,8 @@ async def _put_back(tx: Tx, order_id: str) -> None:
     goods = await tx.maybe(_hold_of, bytes, order_id=order_id)
     if goods is not None:
         await tx.execute(_drop_hold, order_id=order_id)
-        await _change(tx, msgspec.json.decode(goods, type=dict[str, int]))
-
-
-async def _change(tx: Tx, change: dict[str, int]) -> None:
-    """Add to (or take from) the stock of each product."""
-    known = {row.sku for row in await tx.all(_many, Stock, skus=list(change))}
-    if new := [{"sku": sku, "available": 0} for sku in change if sku not in known]:
-        await tx.execute(_add, new)
-    await tx.execute(_move, [{"sku_": sku, "change": by} for sku, by in change.items()])
+        held = msgspec.json.decode(goods, type=dict[str, int])
+        await ledger.handle_many(tx, {sku: Released(quantity, order_id) for sku, quantity in held.items()})
 
 
 def _now(clock: Clock) -> datetime:
