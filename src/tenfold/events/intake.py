@@ -29,6 +29,7 @@ from tenfold.events.contract import Feed
 from tenfold.events.envelope import context_of, opened, topic_of
 from tenfold.events.policy import Failures
 from tenfold.events.schema import EventSchema
+from tenfold.events.topic import order_key
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
@@ -45,7 +46,6 @@ log = logging.getLogger("tenfold.events")
 WAIT_S = 1.0
 """Longest wait of one fetch."""
 ID_MAX_CHARS = 64
-KEY_MAX_CHARS = 512
 KEPT_MAX_CHARS = 2_000
 """Of a message that the database does not take whole."""
 
@@ -186,7 +186,7 @@ class Intake:
                 queue=route.queue,
                 lane=route.lane,
                 priority=route.priority,
-                order_key=order_key(route.name, event.key),
+                order_key=None if event.key is None else order_key(route.name, event.key),
                 event_id=identity(event, attributes),
             )
 
@@ -216,13 +216,3 @@ def identity(event: Incoming, attributes: Mapping[str, str]) -> str:
     if topic_of(attributes)[0] == event.topic and len(id_) <= ID_MAX_CHARS and id_.isprintable():
         return id_
     return blake2b(f"{attributes.get('source', '')}\0{id_}".encode(), digest_size=24).hexdigest()
-
-
-def order_key(subscription: str, key: str | None) -> str | None:
-    """The line of a key in the queue; one that its column could not hold is known by its digest."""
-    if key is None:
-        return None
-    line = f"{subscription}:{key}"
-    if len(line) > KEY_MAX_CHARS or "\0" in key:
-        return f"{subscription}:#{blake2b(key.encode(), digest_size=24).hexdigest()}"
-    return line

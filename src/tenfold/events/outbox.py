@@ -26,8 +26,6 @@ _BUFFER = "tenfold.outbox"
 HINT = "outbox"
 INSERT_MAX = 2_000
 """Rows of one statement."""
-KEY_MAX_CHARS = 400
-"""Of an event's key: with its topic and subscription it must fit into the queue's columns."""
 _encode = msgspec.json.Encoder().encode
 
 _expired = (
@@ -67,7 +65,7 @@ class Outbox:
 
     def put(self, tx: Tx, topic: str, key: str | None, payload: str) -> None:
         """Publish if and only if ``tx`` commits. Raises WrongArguments for what no broker row could hold."""
-        self._check(topic, key, payload)
+        self._check(topic, payload)
         clock = self._queue.clock
         wire = current().to_wire()
         context = _encode(wire).decode() if wire else None
@@ -78,11 +76,7 @@ class Outbox:
             tx.on_commit(self.wake)
         buffer.append((topic, key, clock.uuid(), payload, context, clock.now()))
 
-    def _check(self, topic: str, key: str | None, payload: str) -> None:
-        if key is not None and len(key) > KEY_MAX_CHARS:
-            raise WrongArguments(
-                f"topic {topic}: the key has {len(key)} characters; it has {KEY_MAX_CHARS} at most."
-            )
+    def _check(self, topic: str, payload: str) -> None:
         most = self._size_max_bytes
         if most is not None and len(payload) * 4 > most and (size := len(payload.encode())) > most:
             raise WrongArguments(

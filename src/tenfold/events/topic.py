@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tenfold.db.database import Tx
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     from tenfold.queue.queue import Queues
 
 T = TypeVar("T")
+
+KEY_MAX_CHARS = 400
+"""Of an event's key: with its topic and subscription it must fit into the columns of the outbox and the queue."""
+LINE_MAX_CHARS = 512
+"""Of the queue's column for order keys."""
+
+
+def order_key(subscription: str, key: str) -> str:
+    """The line of an event's key in the queue, whichever way the event comes, and what a flow waits for. A key that the
+    column could not hold (of other producers, or under long names) is known by its digest."""
+    line = f"{subscription}:{key}"
+    if len(line) > LINE_MAX_CHARS or "\0" in key:
+        return f"{subscription}:#{blake2b(key.encode(), digest_size=24).hexdigest()}"
+    return line
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +78,8 @@ class Topic(Generic[T]):
         """Publish ``event`` if and only if ``tx`` commits.
 
         Each subscription handles the events of one ``key`` one after another, in the order of publication.
-        Raises :class:`WrongArguments` when the event is not of the topic's type.
+        Raises :class:`WrongArguments` when the event is not of the topic's type, or its key has more than 400
+        characters or a NUL.
         """
         if self._queues is None:
             raise NotBound(
@@ -75,6 +91,8 @@ class Topic(Generic[T]):
                 f"topic {self.name}: publish takes an open transaction first, not {type(tx).__name__}: "
                 "`async with db.tx() as tx: await topic.publish(tx, event)`."
             )
+        if key is not None:
+            self._check(key)
         payload = self.schema.encode(event)
         queue = self._queues.of(tx.database)
         if queue.watcher is not None:
@@ -93,12 +111,21 @@ class Topic(Generic[T]):
                 queue=route.queue,
                 lane=route.lane,
                 priority=route.priority,
-                order_key=f"{route.name}:{key}" if key is not None else None,
+                order_key=None if key is None else order_key(route.name, key),
                 event_id=event_id,
             )
             for route in self._routes
         ]
         queue.put_all(tx, messages)
+
+    def _check(self, key: str) -> None:
+        """The same with and without a broker, so that no key is refused for the first time in production."""
+        if len(key) > KEY_MAX_CHARS:
+            raise WrongArguments(
+                f"topic {self.name}: the key has {len(key)} characters; it has {KEY_MAX_CHARS} at most."
+            )
+        if "\0" in key:
+            raise WrongArguments(f"topic {self.name}: the key has a NUL, which databases do not keep.")
 
     def bind(
         self,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tenfold.errors import CallsFailed, DeclarationError, WaitTimedOut, WrongArguments
+from tenfold.events.topic import order_key
 from tenfold.jobs import groups, records
 from tenfold.jobs.course import FOREVER
 from tenfold.jobs.groups import Ending, Outcome
@@ -82,7 +83,7 @@ class Waits:
                 where=flow.handler,
                 remedy="Declare the job with events=[…], so that the events are brought to its flows.",
             )
-        awaits = f"{route}:{key}"
+        awaits = order_key(route, key)
 
         async def first(reader: Reader) -> Mail | None:
             return await records.first_arrival(

@@ -14,8 +14,9 @@ from tenfold import App, Service
 from tenfold.errors import WrongArguments
 from tenfold.events.backends import memory
 from tenfold.events.contract import Incoming, Outgoing
-from tenfold.events.intake import identity, order_key, payload_of
+from tenfold.events.intake import identity, payload_of
 from tenfold.events.tables import outbox
+from tenfold.events.topic import order_key
 
 pytestmark = pytest.mark.anyio
 
@@ -139,11 +140,8 @@ def test_ids_of_other_producers_are_told_apart_by_their_source() -> None:
 
 def test_keys_that_no_column_holds_are_known_by_their_digest() -> None:
     assert order_key("s.f", "k") == "s.f:k"
-    assert order_key("s.f", None) is None
     long, nul = order_key("s.f", "x" * 600), order_key("s.f", "a\0b")
-    assert long is not None
     assert len(long) < 512
-    assert nul is not None
     assert "\0" not in nul
 
 
