@@ -56,18 +56,19 @@ async def cost(connection: Any) -> dict[str, int]:
 
 
 async def fill(connection: Any, rows: int) -> None:
-    """Rows in every state that a claim passes by, and finished ones."""
+    """Rows in every state that a claim passes by, and finished ones. What runs has been claimed earlier, so its leases
+    end one by one before those of a claim that is made now."""
     kinds = {
         "'delayed', 'default', '', 0": ", 9e9, NULL, NULL",
         "'parked', 'default', '', 0": ", 0, NULL, NULL",
         "'waiting', 'default', '', -5": ", 0, 'k', NULL",
-        "'running', 'default', '', 0": ", 0, NULL, 9e9",
+        "'running', 'default', '', 0": ", 0, NULL, 1 + i * 1e-8",
         "'ready', 'other', '', -9": ", 0, NULL, NULL",
     }
     for where, rest in kinds.items():
         await connection.execute(
             f"INSERT INTO {message.name} ({SHARED}, run_at, order_key, lease_until) "
-            f"SELECT 'job', 's.x', {where}, 0, '{{}}'{rest} FROM generate_series(1, {rows // 10})"
+            f"SELECT 'job', 's.x', {where}, 0, '{{}}'{rest} FROM generate_series(1, {rows // 10}) AS i"
         )
     await fill_archive(connection, rows)
 
@@ -120,6 +121,24 @@ async def test_archived_rows_cost_a_claim_nothing(
     bare, full = await compare(tmp_path, postgres_url, rows)
     assert full["claim"] <= bare["claim"] * 1.05, (bare, full)
     assert full["look"] == bare["look"], (bare, full)
+
+
+async def test_a_look_goes_to_each_lane_once(postgres_url: str, tmp_path: Path) -> None:
+    """One seek tells of a lane that there is one, and whether tenants share it: four pages, with the row."""
+    async with rig(tmp_path, database=postgres_url):
+        connection = await asyncpg.connect(postgres_url)
+        try:
+            found = []
+            for upto in (100, 200):
+                await connection.execute(
+                    f"INSERT INTO {message.name} ({SHARED}, run_at) SELECT 'job', 's.x', 'ready', 'default', "
+                    f"'lane ' || i, 0, 0, '{{}}', 0 FROM generate_series({upto - 99}, {upto}) AS i"
+                )
+                await cost(connection)
+                found.append((await cost(connection))["look"])
+        finally:
+            await connection.close()
+    assert found[1] - found[0] <= 100 * 5
 
 
 async def test_without_its_index_a_claim_is_found_out(

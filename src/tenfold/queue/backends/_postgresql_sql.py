@@ -86,18 +86,18 @@ WHERE id = ANY(ARRAY(
   WHERE (SELECT h.id FROM tenfold_message h WHERE h.head_key = k) IS NULL))
 """)
 
-# A loose index scan: one seek per lane, however many messages stand in it.
+# A loose index scan: one seek per lane, however many messages stand in it. It goes backwards, so that what it meets
+# first in a lane is the lane's last share, too: is it nobody's, all are.
 LOOK = sa.text("""
-WITH RECURSIVE lanes(q, l) AS (
-  (SELECT queue, lane FROM tenfold_message WHERE state = 'ready' ORDER BY queue, lane LIMIT 1)
+WITH RECURSIVE lanes(q, l, s) AS (
+  (SELECT queue, lane, share FROM tenfold_message WHERE state = 'ready'
+   ORDER BY queue DESC, lane DESC, share DESC LIMIT 1)
   UNION ALL
-  SELECT n.queue, n.lane FROM lanes, LATERAL (
-    SELECT queue, lane FROM tenfold_message WHERE state = 'ready' AND (queue, lane) > (lanes.q, lanes.l)
-    ORDER BY queue, lane LIMIT 1) AS n
+  SELECT n.queue, n.lane, n.share FROM lanes, LATERAL (
+    SELECT queue, lane, share FROM tenfold_message WHERE state = 'ready' AND (queue, lane) < (lanes.q, lanes.l)
+    ORDER BY queue DESC, lane DESC, share DESC LIMIT 1) AS n
 )
-SELECT ARRAY(SELECT q FROM lanes), ARRAY(SELECT l FROM lanes),
-       ARRAY(SELECT (SELECT share FROM tenfold_message WHERE state = 'ready' AND queue = q AND lane = l
-                     ORDER BY queue DESC, lane DESC, share DESC LIMIT 1) <> '' FROM lanes),
+SELECT ARRAY(SELECT q FROM lanes), ARRAY(SELECT l FROM lanes), ARRAY(SELECT s <> '' FROM lanes),
        ARRAY(SELECT name FROM tenfold_queue WHERE paused_at IS NOT NULL),
        (SELECT run_at FROM tenfold_message WHERE state = 'delayed' ORDER BY run_at LIMIT 1),
        (SELECT lease_until FROM tenfold_message WHERE lease_until IS NOT NULL ORDER BY lease_until LIMIT 1),
