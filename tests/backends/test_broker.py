@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
-from support.brokers import BrokerServer, RabbitMQ
-from support.servers import Redis, running
+from support.brokers import BrokerServer, DurableRedis, RabbitMQ
 from tenfold.conformance._broken_brokers import BROKER, CRASHING
 from tenfold.conformance._broker_case import ServerSwitch
 from tenfold.conformance.broker import BrokerConformance
@@ -62,13 +60,6 @@ class RabbitSwitch(Switch):
         await super().stop()
 
 
-class DurableRedis(Redis, BrokerServer):
-    """One that comes back with its data."""
-
-    def __init__(self) -> None:
-        super().__init__("--appendonly", "yes", "--maxmemory-policy", "noeviction")
-
-
 class TestMemory(BrokerConformance):
     @pytest.fixture(scope="class")
     @classmethod
@@ -100,19 +91,13 @@ class TestRedis(BrokerConformance):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def server(cls) -> Iterator[DurableRedis]:
-        with running(DurableRedis()) as server:
-            yield server
+    def url(cls, durable_redis: DurableRedis) -> str:
+        return durable_redis.url()
 
     @pytest.fixture(scope="class")
     @classmethod
-    def url(cls, server: DurableRedis) -> str:
-        return server.url()
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def switch(cls, server: DurableRedis) -> ServerSwitch:
-        return Switch(server)
+    def switch(cls, durable_redis: DurableRedis) -> ServerSwitch:
+        return Switch(durable_redis)
 
 
 class TestBrokenMemory(ConvictingBroker, TestMemory): ...

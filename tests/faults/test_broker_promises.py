@@ -9,15 +9,15 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from support.carried import Carried, Placed, inversions
-from support.servers import Redis, running
+from support.brokers import DurableRedis
+from support.carried import Carried, inversions
 from support.trials import Trials, soak
 from tenfold.conformance.kit import until
 from tenfold.events import outbox as outbox_module
@@ -31,32 +31,7 @@ STUCK_S = 2.0
 """After so long without an end, a broken build is held to be stuck."""
 
 
-@pytest.fixture(scope="module")
-def durable_redis() -> Iterator[Redis]:
-    with running(Redis("--appendonly", "yes", "--maxmemory-policy", "noeviction")) as server:
-        yield server
-
-
 # ── G6: an event exists if and only if its transaction committed ──
-
-
-async def publish_or_not(it: Carried, n: int, dice: random.Random) -> bool:
-    """A transaction with an event that rolls back in three of ten cases, and commits late in others."""
-    rolls_back, late_s = dice.random() < 0.3, dice.choice([0.0, 0.0, dice.uniform(0.0, 0.2)])
-    try:
-        async with it.db.tx() as tx:
-            await tx.execute(sa.insert(it.orders), n=n)
-            await it.placed.publish(tx, Placed(n))
-            async with (
-                tx.savepoint()
-            ):  # writes the row of the outbox, and with it takes its id, before the pause
-                pass
-            await asyncio.sleep(late_s if it.db.backend.capabilities.parallel_writers else 0)
-            if rolls_back:
-                raise ZeroDivisionError
-    except ZeroDivisionError:
-        return False
-    return True
 
 
 async def committed_and_handled(
@@ -69,7 +44,7 @@ async def committed_and_handled(
 
         async def one(number: int) -> bool:
             async with line:
-                return await publish_or_not(it, number, dice)
+                return await it.publish_or_not(number, dice, 0.2)
 
         publishing = asyncio.gather(*(one(number) for number in range(n)))
         while not publishing.done():
@@ -142,7 +117,7 @@ async def through_the_broker(folder: Path, broker: str, n: int, within_s: float)
 
 @pytest.mark.parametrize("n", [200, pytest.param(soak(20_000), marks=pytest.mark.soak)])
 async def test_g7_the_events_of_a_key_are_handled_in_order_through_a_broker(
-    tmp_path: Path, durable_redis: Redis, n: int, trials: Trials
+    tmp_path: Path, durable_redis: DurableRedis, n: int, trials: Trials
 ) -> None:
     counts, inverted = await through_the_broker(tmp_path, durable_redis.url(1), n, 20.0 + n / 50)
     assert (counts, inverted) == (dict.fromkeys(range(n), 1), 0)
@@ -195,7 +170,7 @@ async def test_g7_a_refused_event_holds_up_its_key_and_nothing_else(tmp_path: Pa
 
 
 async def restarted_and_wiped(
-    folder: Path, server: Redis, n: int, within_s: float
+    folder: Path, server: DurableRedis, n: int, within_s: float
 ) -> tuple[Counter[int], float]:
     """A third of ``n`` events before a restart, a third while it is down, a third lost in a wipe and replayed."""
     begun_at = time.time()
@@ -221,7 +196,7 @@ async def restarted_and_wiped(
 
 @pytest.mark.parametrize("n", [900, pytest.param(soak(300_000), marks=pytest.mark.soak)])
 async def test_g21_a_broker_restarted_and_wiped_loses_nothing(
-    tmp_path: Path, durable_redis: Redis, n: int, trials: Trials
+    tmp_path: Path, durable_redis: DurableRedis, n: int, trials: Trials
 ) -> None:
     counts, drained_s = await restarted_and_wiped(tmp_path, durable_redis, n, 30.0 + n / 100)
     assert counts == dict.fromkeys(range(n), 1)
@@ -230,7 +205,7 @@ async def test_g21_a_broker_restarted_and_wiped_loses_nothing(
 
 
 async def test_g21_an_outbox_that_forgets_what_was_sent_is_guilty(
-    tmp_path: Path, durable_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, durable_redis: DurableRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = Outbox.record
 

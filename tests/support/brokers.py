@@ -20,7 +20,7 @@ from typing import ClassVar, Self
 
 import pytest
 
-from support.servers import Server, free_port, program, running
+from support.servers import Redis, Server, free_port, program, running
 from tenfold.conformance._broker_case import ServerSwitch
 
 CACHE = Path(os.environ.get("TENFOLD_TESTS_CACHE") or Path.home() / ".cache" / "tenfold-tests")
@@ -211,6 +211,13 @@ class Kafka(BrokerServer):
         return [program("java"), *self.MEMORY, quiet, "-cp", f"{found[-1].parent}/*", main]
 
 
+class DurableRedis(Redis, BrokerServer):
+    """A Redis that comes back with its data."""
+
+    def __init__(self) -> None:
+        super().__init__("--appendonly", "yes", "--maxmemory-policy", "noeviction")
+
+
 class Moto(BrokerServer):
     """moto in server mode speaks SQS's protocol and keeps everything in memory: a restart is a wipe."""
 
@@ -280,6 +287,13 @@ def kafka() -> Iterator[Kafka]:
 def kafka_url(kafka: Kafka) -> str:
     """The URL of a Kafka that other tests use, too: take a prefix that is your own."""
     return kafka.url
+
+
+@pytest.fixture(scope="session")
+def durable_redis() -> Iterator[DurableRedis]:
+    """One Redis with a log for the tests of this process; take a database of your own."""
+    with running(DurableRedis()) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -55,7 +56,7 @@ class Carried:
 
     @asynccontextmanager
     async def running(
-        self, folder: Path, database: str, broker: str, **settings: Any
+        self, folder: Path, database: str, broker: str, *, worker: bool = True, **settings: Any
     ) -> AsyncGenerator[Carried]:
         fast = {
             "events__lease_s": 0.5,
@@ -67,7 +68,7 @@ class Carried:
             None, environ={}, app__data_dir=str(folder), app__env="test", database__url=database,
             database__migrate="auto", events__url=broker, events__timeout_s=5.0, **fast, **settings,
         )  # fmt: skip
-        await self.app.start(worker=True)
+        await self.app.start(worker=worker)
         try:
             yield self
         finally:
@@ -107,6 +108,25 @@ class Carried:
             for n in range(first, first + count):
                 key = f"k{n % keys}" if keys else ""
                 await self.placed.publish(tx, Placed(n, key), key=key or None)
+
+    async def publish_or_not(self, n: int, dice: random.Random, latest_s: float) -> bool:
+        """A transaction with an event that rolls back in three of ten cases, and commits late in others; whether it
+        committed."""
+        rolls_back, late_s = dice.random() < 0.3, dice.choice([0.0, 0.0, dice.uniform(0.0, latest_s)])
+        try:
+            async with self.db.tx() as tx:
+                await tx.execute(sa.insert(self.orders), n=n)
+                await self.placed.publish(tx, Placed(n))
+                async with (
+                    tx.savepoint()
+                ):  # writes the row of the outbox, so that it has its id before the pause
+                    pass
+                await asyncio.sleep(late_s if self.db.backend.capabilities.parallel_writers else 0)
+                if rolls_back:
+                    raise ZeroDivisionError
+        except ZeroDivisionError:
+            return False
+        return True
 
     async def handled(self) -> list[tuple[int, str]]:
         """Numbers and keys, in the order of their effects."""

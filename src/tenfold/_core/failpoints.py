@@ -29,6 +29,8 @@ KNOWN: Final = (
     "flow.recorded",
     "flow.waiting",
     "flow.asleep",
+    "events.published",
+    "events.taken",
     "switch.held",
     "switch.moving",
     "grow.claimed",

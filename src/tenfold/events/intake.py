@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tenfold._core.context import Context, Priority, enter, use
+from tenfold._core.failpoints import failpoints
 from tenfold.errors import (
     BrokerUnavailable,
     DatabaseError,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tenfold.events")
 
+PACE_S = 0.005
+"""Rest after less than a whole batch, so that the next is larger: see the relay's."""
 WAIT_S = 1.0
 """Longest wait of one fetch."""
 ID_MAX_CHARS = 64
@@ -110,7 +113,9 @@ class Intake:
     async def _take_in(self) -> None:
         while True:
             try:
-                await self.turn(WAIT_S)
+                taken = await self.turn(WAIT_S)
+                if 0 < taken < self._settings.batch:
+                    await self._clock.sleep(PACE_S)
                 if self._away.over():
                     log.info("%s takes in events again", self.feed.name)
             except (BrokerUnavailable, DatabaseError) as error:
@@ -138,6 +143,8 @@ class Intake:
         events = await consumer.fetch(self._settings.batch, wait_s)
         if events:
             await self._store(events)
+            if failpoints.on:
+                failpoints.visit("events.taken")
             await consumer.acknowledge(events)
             self.taken += len(events)
         return len(events)
@@ -200,7 +207,7 @@ def payload_of(event: Incoming, reason: str = "") -> tuple[Mapping[str, str], st
         attributes, body = opened(event.attributes, event.body)
         data = body.decode()
         msgspec.json.decode(data, type=msgspec.Raw)
-    except (UndecodableEvent, UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (UndecodableEvent, UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         return event.attributes, _refused(event, str(error))
     return attributes, EventSchema.wrap(data, topic_of(attributes)[1])
 

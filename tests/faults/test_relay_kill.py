@@ -1,0 +1,148 @@
+"""Processes that relay and take in, killed by SIGKILL: an event is handled once if its transaction committed, else never."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from support.brokers import DurableRedis
+from support.carried import Carried
+from support.carrier import Carrier
+from support.trials import Trials, soak
+from tenfold._core.failpoints import KNOWN
+
+pytestmark = pytest.mark.anyio
+
+POINTS = [point for point in KNOWN if point.startswith("events.")]
+KILLS = ["events.published@2", "events.taken@2"]
+STUCK_S = 3.0
+"""After so long without an end, a broken build is held to be stuck."""
+BROKERS = {
+    "redis": "redis_url",
+    "rabbitmq": "rabbitmq_url",
+    "kafka": "kafka_url",
+    "nats": "nats_url",
+    "sqs": "sqs_url",
+}
+"""The fixture that gives the URL of each broker."""
+
+
+@pytest.fixture
+def redis_url(durable_redis: DurableRedis) -> str:
+    return durable_redis.url(3)
+
+
+class Scene:
+    """An app that publishes, and the processes that carry its events, one after another."""
+
+    def __init__(self, folder: Path, database: str, broker: str, prefix: str, mode: str) -> None:
+        self._about = (folder, database, broker, prefix, mode)
+        self.dice = random.Random(6)
+        self.committed: set[int] = set()
+        self.deaths = 0
+
+    async def play(self, kills: list[str], n: int, latest_s: float, within_s: float) -> Counter[int]:
+        """Part of ``n`` transactions before each kill, by failpoint or (``""``) at any moment; how often each event was
+        handled."""
+        folder, database, broker, prefix, _ = self._about
+        it = Carried()
+        settings: dict[str, Any] = {"events__prefix": prefix}
+        async with it.running(folder, database, broker, worker=False, **settings):
+            await self._declared(it)
+            part = -(-n // (len(kills) + 1))
+            for i, point in enumerate(kills):
+                await self._until_death(it, point, range(i * part, (i + 1) * part), latest_s)
+            return await self._the_rest(it, range(len(kills) * part, n), latest_s, within_s)
+
+    async def _declared(self, it: Carried) -> None:
+        """A new subscription begins with what is published from then on."""
+        broker = it.events.broker
+        assert broker is not None
+        await broker.declare(it.events.topics, it.events.feeds)
+
+    async def _until_death(self, it: Carried, point: str, numbers: range, latest_s: float) -> None:
+        carrier = Carrier(*self._about, point)
+        try:
+            await self._publish(it, numbers, latest_s)
+            async with asyncio.timeout(60):
+                if point:
+                    while not carrier.ended:  # noqa: ASYNC110 - another process
+                        await asyncio.sleep(0.02)
+                else:
+                    await it.quiet(self.dice.randrange(len(self.committed)), 10.0)
+            self.deaths += 1
+        finally:
+            carrier.kill()
+
+    async def _the_rest(self, it: Carried, numbers: range, latest_s: float, within_s: float) -> Counter[int]:
+        carrier = Carrier(*self._about)
+        try:
+            await self._publish(it, numbers, latest_s)
+            assert self.committed == set(await it.db.read().all(sa.select(it.orders.c.n), int))
+            await it.quiet(min(len(self.committed), 1), 30.0)  # it has begun
+            return await it.quiet(len(self.committed), within_s)
+        finally:
+            carrier.kill()
+
+    async def _publish(self, it: Carried, numbers: range, latest_s: float) -> None:
+        line = asyncio.Semaphore(8)
+
+        async def one(n: int) -> None:
+            async with line:
+                if await it.publish_or_not(n, self.dice, latest_s):
+                    self.committed.add(n)
+
+        await asyncio.gather(*map(one, numbers))
+
+
+async def exactly_those_committed(scene: Scene, kills: list[str], n: int, latest_s: float) -> None:
+    counts = await scene.play(kills, n, latest_s, 30.0 + n / 50)
+    assert counts == dict.fromkeys(scene.committed, 1)
+    assert scene.deaths == len(kills)
+
+
+@pytest.mark.parametrize(
+    "broker", ["redis", *(pytest.param(name, marks=pytest.mark.soak) for name in BROKERS if name != "redis")]
+)
+async def test_g6_with_processes_killed_what_committed_is_handled_once(
+    tmp_path: Path,
+    broker: str,
+    prefix: str,
+    postgres_url: str,
+    request: pytest.FixtureRequest,
+    trials: Trials,
+) -> None:
+    """Killed between the broker and the outbox's mark, and between the queue and the broker's acknowledgement."""
+    assert {kill.partition("@")[0] for kill in KILLS} == set(POINTS)
+    scene = Scene(tmp_path, postgres_url, request.getfixturevalue(BROKERS[broker]), prefix, "right")
+    await exactly_those_committed(scene, KILLS, 240, 0.1)
+    trials("G6", 240, f"postgresql+{broker}")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("broker", BROKERS)
+async def test_g6_with_processes_killed_many_times_what_committed_is_handled_once(
+    tmp_path: Path, broker: str, prefix: str, database: str, request: pytest.FixtureRequest, trials: Trials
+) -> None:
+    n, dice = max(soak(40_000), 400), random.Random(66)
+    kills = [dice.choice([f"{dice.choice(POINTS)}@{dice.randint(1, 5)}", ""]) for _ in range(soak(60))]
+    scene = Scene(tmp_path, database, request.getfixturevalue(BROKERS[broker]), prefix, "right")
+    await exactly_those_committed(scene, kills, n, 2.0)
+    trials("G6", n, f"{database.partition(':')[0]}+{broker}")
+
+
+@pytest.mark.parametrize(
+    ("mode", "point"), [("mark-first", "events.published@3"), ("acknowledge-first", "events.taken@3")]
+)
+async def test_g6_a_build_that_says_it_is_done_before_it_is_loses_events(
+    tmp_path: Path, mode: str, point: str, prefix: str, durable_redis: DurableRedis
+) -> None:
+    scene = Scene(tmp_path, "sqlite:///app.db", durable_redis.url(3), prefix, mode)
+    counts = await scene.play([point], 90, 0.0, STUCK_S)
+    assert scene.committed - counts.keys()

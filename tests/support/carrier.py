@@ -1,0 +1,99 @@
+"""A process that relays, takes in and handles: ``python -m support.carrier FOLDER DATABASE BROKER PREFIX MODE``.
+
+Failpoints (TENFOLD_FAILPOINTS) say where it is killed. MODE is ``right``, or how the build is broken: ``mark-first``
+marks events as sent before they are, ``acknowledge-first`` tells the broker that it has what it did not write yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from support.carried import Carried
+from support.orphans import die_with_parent
+from tenfold._core.failpoints import failpoints
+from tenfold.events.contract import Incoming
+from tenfold.events.intake import Intake
+from tenfold.events.outbox import Row
+from tenfold.events.relay import Relay
+
+TESTS = Path(__file__).parents[1]
+BATCH = 20
+"""Small, so that a failpoint is visited more than once."""
+LEASE_S = 1.0
+"""What a dead process was handling waits for so long."""
+
+
+class Carrier:
+    """Such a process, killed at its ``point`` (``name@visit``) when one is given."""
+
+    def __init__(
+        self, folder: Path, database: str, broker: str, prefix: str, mode: str = "right", point: str = ""
+    ) -> None:
+        name, _, visit = point.partition("@")
+        environment = {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+        if point:
+            environment |= {"TENFOLD_APP_ENV": "test", "TENFOLD_FAILPOINTS": f"{name}=kill@{visit}"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "support.carrier", str(folder), database, broker, prefix, mode],
+            cwd=TESTS,
+            env={**os.environ, **environment},
+            preexec_fn=die_with_parent,
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is dead."""
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """SIGKILL. Idempotent."""
+        self._process.kill()
+        self._process.wait()
+
+
+async def main(folder: Path, database: str, broker: str, prefix: str, mode: str) -> None:
+    if mode == "mark-first":
+        break_relay()
+    elif mode == "acknowledge-first":
+        break_intake()
+    settings: dict[str, Any] = {"events__prefix": prefix, "events__batch": BATCH, "worker__lease_s": LEASE_S}
+    async with Carried().running(folder, database, broker, **settings):
+        await asyncio.Event().wait()
+
+
+# ── broken on purpose ──
+
+
+def break_relay() -> None:
+    """Mark, be killed, publish."""
+    right = Relay._publish
+
+    async def publish(self: Relay, rows: Sequence[Row]) -> dict[int, str]:
+        await self._outbox.record([row.id for row in rows], {}, self._clock.now())
+        failpoints.visit("events.published")
+        return await right(self, rows)
+
+    Relay._publish = publish  # type: ignore[method-assign]
+
+
+def break_intake() -> None:
+    """Acknowledge, be killed, write."""
+    right = Intake._store
+
+    async def store(self: Intake, events: Sequence[Incoming]) -> None:
+        assert self._consumer is not None
+        await self._consumer.acknowledge(events)
+        failpoints.visit("events.taken")
+        await right(self, events)
+
+    Intake._store = store  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))
