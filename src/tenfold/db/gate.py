@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from tenfold.db.decode import Row
-from tenfold.db.reader import ReadBlock
+from tenfold.db.reader import ReadBlock, Reader
 from tenfold.db.tx import Tx
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class HeldTx(Tx):
         return await super().__aenter__()
 
 
+async def through(reader: Reader) -> Reader:
+    """``reader``, when it is known which database it reads: for who chooses SQL by the database before reading."""
+    return await reader.through() if isinstance(reader, HeldReads) else reader
+
+
 class HeldReads(ReadBlock):
     """A ``db.read()`` of a held database: each statement, or the whole block, waits for the gate and then is one of
     what the database is bound to."""
@@ -89,28 +94,29 @@ class HeldReads(ReadBlock):
         self._db = db
         self._again = again
 
-    async def _through(self) -> ReadBlock:
+    async def through(self) -> ReadBlock:
+        """Wait for the gate; answers a reader of what the database is bound to then."""
         await self._db.passage()
         return self._again()
 
     async def one(self, stmt: Any, type_: Any = Row, /, **params: Any) -> Any:
-        return await (await self._through()).one(stmt, type_, **params)
+        return await (await self.through()).one(stmt, type_, **params)
 
     async def maybe(self, stmt: Any, type_: Any = Row, /, **params: Any) -> Any:
-        return await (await self._through()).maybe(stmt, type_, **params)
+        return await (await self.through()).maybe(stmt, type_, **params)
 
     async def all(self, stmt: Any, type_: Any = Row, /, **params: Any) -> list[Any]:
-        return await (await self._through()).all(stmt, type_, **params)
+        return await (await self.through()).all(stmt, type_, **params)
 
     async def scalar(self, stmt: Any, /, **params: Any) -> Any:
-        return await (await self._through()).scalar(stmt, **params)
+        return await (await self.through()).scalar(stmt, **params)
 
     async def stream(self, stmt: Any, type_: Any = Row, /, **params: Any) -> AsyncIterator[Any]:
-        async for row in (await self._through()).stream(stmt, type_, **params):
+        async for row in (await self.through()).stream(stmt, type_, **params):
             yield row
 
     async def __aenter__(self) -> Any:
-        self._opened = await self._through()
+        self._opened = await self.through()
         return await self._opened.__aenter__()
 
     async def __aexit__(self, *failure: Any) -> None:

@@ -170,7 +170,7 @@ class EventsAdmin:
     async def replay(self, since: float, until: float, topic: str | None = None) -> AsyncGenerator[int]:
         """Have the relay publish again what was published between two times, oldest first; yields how many it has
         put back so far. Subscriptions that have handled an event do not handle it again (``events.inbox_keep_s``)."""
-        sql, done, after = statements(self._database), 0, 0
+        done, after = 0, 0
         statement = _found if topic is None else _found_of
         given = _range(since, until, topic)
         while True:
@@ -178,6 +178,7 @@ class EventsAdmin:
                 ids = await tx.all(statement, int, after=after, most=REPLAY_CHUNK, **given)
                 if not ids:
                     return
+                sql = statements(tx.database)
                 await tx.execute(sql.again, ids=sql.list(ids))
             done, after = done + len(ids), ids[-1]
             yield done

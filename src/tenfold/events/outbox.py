@@ -139,6 +139,7 @@ class Outbox:
 
     async def unsent(self, limit: int, topics: Sequence[str] = (), lines: Sequence[str] = ()) -> list[Row]:
         """The first unsent rows by id, without those of the topics and lines named. One statement."""
+        await self.database.passage()  # the statement is in the SQL of the database that is then read
         sql = statements(self.database)
         reader = self.database.read(consistency="strong")
         if topics or lines:
@@ -150,8 +151,8 @@ class Outbox:
 
     async def record(self, sent: Sequence[int], refused: Mapping[int, str], now: float) -> None:
         """Mark ids as sent, and note of others what the broker said: at most one statement each, one transaction."""
-        sql = statements(self.database)
         async with self.database.tx() as tx:
+            sql = statements(tx.database)
             if sent:
                 await tx.execute(sql.mark, ids=sql.list(list(sent)), at=now)
             if refused:
@@ -160,10 +161,10 @@ class Outbox:
 
     async def prune(self, before: float, limit: int) -> int:
         """Remove at most ``limit`` rows that were sent before then; answers how many."""
-        sql = statements(self.database)
         async with self.database.tx() as tx:
             ids = await tx.all(_expired, int, until=before, most=limit)
             if ids:
+                sql = statements(tx.database)
                 await tx.execute(sql.prune, ids=sql.list(ids))
         return len(ids)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from tenfold._core.resolve import backend_class
 from tenfold.db.database import Tx
+from tenfold.db.gate import through
 from tenfold.errors import DeclarationError, NotBound, SerializationFailure, VersionConflict, WrongArguments
 from tenfold.eventstore.contract import END, Bounds, NewEvent, SnapshotRow, Stamp, Want
 from tenfold.eventstore.journal import Appended, Applied, Batch, Journal, is_touched, routes_of
@@ -115,6 +116,7 @@ class Aggregate(Generic[S, C]):
             float(END) if at is None else at.timestamp(),
             self._fingerprint,
         )
+        reader = await through(reader)
         folded = (await self._loader.load(self._backend(), reader, [self._named(stream)], bounds))[stream]
         return Loaded(stream, folded.version, folded.state)
 
@@ -128,6 +130,7 @@ class Aggregate(Generic[S, C]):
     ) -> AsyncIterator[Recorded[Any]]:
         """The events of one entity, oldest first, with versions above ``after`` and up to ``until``; read in pages."""
         bounds = Bounds(END if until is None else until)
+        reader = await through(reader)
         while True:
             rows = await self._backend().read(reader, self.name, [Want(stream, after)], bounds, PAGE)
             for row in rows:
@@ -253,6 +256,7 @@ class Aggregate(Generic[S, C]):
         return stream
 
     async def _newest(self, reader: Reader, streams: Iterable[str]) -> dict[str, Folded[S]]:
+        reader = await through(reader)
         store = self._backend()
         named = [self._named(stream) for stream in streams]
         folded = await self._loader.refresh(store, reader, named, self._states, self._fingerprint)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from tenfold._core.text import keepable
 from tenfold.errors import (
     DatabaseUnavailable,
     LeaseEnded,
@@ -161,6 +162,7 @@ class Follower:
                 self._behind_since = None
                 return False
         until = min(self._horizon, at.position + WINDOW)
+        await self._database.passage()  # the store's SQL is that of the database that is then read
         rows = await self._store().follow(
             self._database.read(consistency="strong"), self.projection.categories, at.position, until,
             self.projection.declared.batch,
@@ -263,4 +265,4 @@ def _name(row: EventRow) -> str:
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return keepable(f"{type(error).__name__}: {error}") if str(error) else type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,10 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from support.moving import Move
 from support.orders_db import opened
 from tenfold._core.context import Context, use
-from tenfold.db import Database
-from tenfold.db.gate import Gate
 from tenfold.guard.backends._sql_idempotency import SqlIdempotencyStore
 from tenfold.guard.backends._sql_idempotency import table as keys
 from tenfold.guard.backends._sql_leases import SqlLeases
@@ -26,27 +24,6 @@ pytestmark = pytest.mark.anyio
 
 RECORD = KeyRecord("same", "mine", 15.0, 60.0)
 CELL = ("cell", 1_000, 10_000)
-
-
-class Move:
-    """One facade, and the backends that it is bound to before and after."""
-
-    def __init__(self, here: Database, there: Database) -> None:
-        self.db = Database("moving", here.metadata)
-        self._here, self._there = here, there
-        self.db.bind(here.backend)
-
-    async def during(self, work: Awaitable[object]) -> object:
-        """Begin ``work`` while the database is held, and let it go on where the database has moved to."""
-        gate = Gate()
-        self.db.hold(gate)
-        waiting = asyncio.ensure_future(work)
-        for _ in range(100):
-            await asyncio.sleep(0)
-        assert gate.waiting
-        self.db.bind(self._there.backend)
-        gate.open()
-        return await waiting
 
 
 @pytest.fixture(params=["to a server", "back"])

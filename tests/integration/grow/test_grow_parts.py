@@ -1,0 +1,135 @@
+"""What asks in the SQL of its database asks the one that is bound when it gets its turn: queue, outbox, event store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from support.ledger import Ledger
+from support.moving import Move
+from support.orders_db import opened
+from tenfold._core.clock import SystemClock
+from tenfold._core.container import Container
+from tenfold._core.resolve import backend_class
+from tenfold.assembly.eventstores import store_of
+from tenfold.db.contract import DatabaseBackend
+from tenfold.db.schema import framework
+from tenfold.events.admin import EventsAdmin
+from tenfold.events.outbox import Outbox
+from tenfold.eventstore import Recorded
+from tenfold.eventstore.follower import Follower
+from tenfold.queue.keeper import Keeper
+from tenfold.queue.queue import Queue
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Parts:
+    """What one app has of a database that moves."""
+
+    move: Move
+    queue: Queue
+    ledger: Ledger
+
+    @property
+    def outbox(self) -> Outbox:
+        return Outbox(self.queue)
+
+
+def queue_backend(backend: DatabaseBackend) -> Any:
+    return backend_class("queue", backend.url, where="database.url")()
+
+
+@pytest.fixture(params=["to a server", "back"])
+async def parts(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres_url: str, anyio_backend: str
+) -> AsyncGenerator[Parts]:
+    ledger, clock = Ledger(), SystemClock()
+    tables = sa.MetaData()
+    for table in (*framework.tables.values(), ledger.table):
+        table.to_metadata(tables)
+    async with AsyncExitStack() as stack:
+        small = await stack.enter_async_context(opened(tmp_path, metadata=tables))
+        large = await stack.enter_async_context(opened(tmp_path, url=postgres_url, metadata=tables))
+        here, there = (small, large) if request.param == "to a server" else (large, small)
+        move = Move(here, there, db=ledger.db)
+        queue = Queue(queue_backend(here.backend), move.db, clock)
+        move.rebind = lambda backend: queue.rebind(queue_backend(backend), backend)
+        ledger.account.bind(clock, [], None)
+        yield Parts(move, queue, ledger)
+
+
+async def test_who_is_to_stop_is_asked_of_the_database_that_is_bound_then(parts: Parts) -> None:
+    run = SimpleNamespace(message=SimpleNamespace(id=1, fence=1), stop="", begun_at=None)
+    runs: Any = SimpleNamespace(held={1: run}, progress={})
+    await parts.move.during(Keeper(parts.queue, runs, parts.queue.clock, 15.0).hear())
+
+
+async def replayed(parts: Parts) -> list[int]:
+    return [done async for done in EventsAdmin(parts.queue).replay(0.0, 9e9)]
+
+
+OUTBOX: dict[str, Callable[[Parts], Awaitable[object]]] = {
+    "unsent": lambda parts: parts.outbox.unsent(10),
+    "around": lambda parts: parts.outbox.unsent(10, ["topic"], ["line"]),
+    "record": lambda parts: parts.outbox.record([1], {2: "no"}, 1.0),
+    "prune": lambda parts: parts.outbox.prune(9e9, 10),
+    "replay": replayed,
+}
+
+
+@pytest.mark.parametrize("name", OUTBOX)
+async def test_the_outbox_is_in_the_database_that_is_bound_then(parts: Parts, name: str) -> None:
+    await parts.move.during(OUTBOX[name](parts))
+
+
+async def test_sent_rows_are_found_in_the_database_that_is_bound_then(parts: Parts) -> None:
+    """Rows there are, so that what follows the first statement is asked in its SQL, too."""
+    for database in (parts.move.db, parts.move.there):
+        async with database.tx() as tx:
+            await tx.execute(
+                sa.text(
+                    "INSERT INTO tenfold_outbox (topic, event_id, payload, created_at, sent_at) "
+                    "VALUES ('t', 'e', '{}', 1, 1)"
+                )
+            )
+    assert await parts.move.during(replayed(parts)) == [1]
+
+
+async def folded(reader: AsyncIterator[Recorded[Any]]) -> int:
+    return len([event async for event in reader])
+
+
+LOADED: dict[str, Callable[[Ledger], Awaitable[object]]] = {
+    "load": lambda ledger: ledger.account.load(ledger.db.read(), "a", version=1),
+    "load the newest": lambda ledger: ledger.account.load(ledger.db.read(), "a"),
+    "history": lambda ledger: folded(ledger.account.history(ledger.db.read(), "a")),
+}
+
+
+@pytest.mark.parametrize("name", LOADED)
+async def test_streams_are_read_from_the_database_that_is_bound_then(parts: Parts, name: str) -> None:
+    async def load() -> object:
+        return await LOADED[name](parts.ledger)
+
+    await parts.move.during(load())
+
+
+async def test_a_follower_reads_the_database_that_is_bound_then(parts: Parts) -> None:
+    ledger, clock = parts.ledger, SystemClock()
+
+    ledger.service.projection(ledger.account, tables=[ledger.table], batch=1)(ledger.keep)
+    bound = ledger.service.projections[0].bind(Container(), [ledger.account])
+    leases: Any = None
+    follower = Follower(bound, ledger.db, lambda: store_of(ledger.db), leases, clock, poll_s=1.0)
+    await ledger.pay("a", 1, 2, 3)
+    assert await follower.turn()
+    assert await parts.move.during(follower.turn())
