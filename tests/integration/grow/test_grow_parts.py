@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from support.orders_db import opened
 from tenfold._core.clock import SystemClock
 from tenfold._core.container import Container
 from tenfold._core.resolve import backend_class
+from tenfold._core.sections import WorkerSettings
 from tenfold.assembly.eventstores import store_of
 from tenfold.db.contract import DatabaseBackend
 from tenfold.db.schema import framework
@@ -25,8 +26,9 @@ from tenfold.events.admin import EventsAdmin
 from tenfold.events.outbox import Outbox
 from tenfold.eventstore import Recorded
 from tenfold.eventstore.follower import Follower
-from tenfold.queue.keeper import Keeper
 from tenfold.queue.queue import Queue
+from tenfold.queue.runs import Run
+from tenfold.queue.worker import Worker
 
 pytestmark = pytest.mark.anyio
 
@@ -69,8 +71,9 @@ async def parts(
 
 async def test_who_is_to_stop_is_asked_of_the_database_that_is_bound_then(parts: Parts) -> None:
     run = SimpleNamespace(message=SimpleNamespace(id=1, fence=1), stop="", begun_at=None)
-    runs: Any = SimpleNamespace(held={1: run}, progress={})
-    await parts.move.during(Keeper(parts.queue, runs, parts.queue.clock, 15.0).hear())
+    worker = Worker(parts.queue, {}, WorkerSettings(), parts.queue.clock)
+    worker.runs.held[1] = cast("Run", run)
+    await parts.move.during(worker.keeper.hear())
 
 
 async def replayed(parts: Parts) -> list[int]:
