@@ -11,7 +11,7 @@ from tenfold._core.context import Context, Priority, enter
 from tenfold.queue import policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from tenfold._core.clock import Clock
     from tenfold.queue.queue import Queue
@@ -25,18 +25,23 @@ PRUNE_PAUSE_S = 30.0
 PROGRESS_S = 1.0
 """Progress is kept at most so often, and a heartbeat that failed is tried again after so long."""
 
+ADOPT_S = 30.0
+"""How long a message waits at most that a worker of older code has parked after those of newer code had started."""
 LISTEN_S = 0.5
 """How long a cancellation goes unheard at most where there are no hints. What runs for less is not asked about."""
 
 
 class Keeper:
-    """Four loops over the runs of one worker. What they find lost or cancelled is interrupted."""
+    """Five loops of one worker. Runs that they find lost or cancelled are interrupted."""
 
-    def __init__(self, queue: Queue, runs: Runs, clock: Clock, lease_s: float) -> None:
+    def __init__(
+        self, queue: Queue, runs: Runs, clock: Clock, lease_s: float, adopt: Callable[[], Awaitable[int]]
+    ) -> None:
         self._queue = queue
         self._runs = runs
         self._clock = clock
         self._lease_s = lease_s
+        self._adopt = adopt
         self._called = asyncio.Event()
         self._end_calls: Callable[[], None] | None = None
         self.pruned = 0
@@ -45,6 +50,7 @@ class Keeper:
         """The loops, which run until they are cancelled."""
         loops = {
             "keep": self._keep_leases, "hear": self._hear_calls, "listen": self._listen, "prune": self._prune,
+            "adopt": self._adopt_again,
         }  # fmt: skip
         self._end_calls = self._queue.cancellations.listen(self._called.set)
         return [asyncio.create_task(loop(), name=f"tenfold-{name}") for name, loop in loops.items()]
@@ -135,6 +141,17 @@ class Keeper:
             await self.hear(longer_than_s)
         except Exception as error:  # the next one, or the next heartbeat, tells it again
             log.warning("who is to stop was not heard: %s", error, extra={"event": "queue.hear_failed"})
+
+    async def _adopt_again(self) -> None:
+        while True:
+            await self._clock.sleep(ADOPT_S)
+            try:
+                if await self._adopt():
+                    self._queue.wake()
+            except Exception as error:
+                log.warning(
+                    "parked messages were not taken up: %s", error, extra={"event": "queue.adopt_failed"}
+                )
 
     async def _prune(self) -> None:
         while True:

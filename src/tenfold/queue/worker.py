@@ -78,11 +78,11 @@ class Worker:
         self._drain_s = drain_s
         self._keep = queue.keep = retention(settings, queue.options)
         limits = {h.name: h.concurrency for h in handlers.values() if h.concurrency is not None}
-        runner = Runner(queue, clock, self._keep, executor)
+        self._runner = Runner(queue, clock, self._keep, executor)
         self.runs = Runs(
-            runner, handlers, clock, settings.concurrency, self._changed, observer, ended, queue.options
+            self._runner, handlers, clock, settings.concurrency, self._changed, observer, ended, queue.options
         )
-        self.keeper = Keeper(queue, self.runs, clock, settings.lease_s)
+        self.keeper = Keeper(queue, self.runs, clock, settings.lease_s, self.adopt)
         self._claimer = Claimer(
             queue, self.name, self._keep, settings.lease_s, limits, queues, sources, self.runs.count
         )
@@ -149,9 +149,10 @@ class Worker:
 
     async def adopt(self) -> int:
         """Unpark the messages of handlers that exist in the code that is running, and prepare limited queues; answers
-        how many were unparked."""
+        how many were unparked. What did not fit this code before is left to other code."""
         await self._claimer.gates.open()
-        lanes = {name: handler.lane for name, handler in self.handlers.items()}
+        misfits = self._runner.misfits
+        lanes = {name: handler.lane for name, handler in self.handlers.items() if name not in misfits}
         async with self.queue.database.tx() as tx:
             return await self.queue.backend.adopt(tx, lanes, self.queue.now())
 

@@ -69,6 +69,10 @@ async def parts(
         yield Parts(move, queue, ledger)
 
 
+async def never() -> int:
+    raise AssertionError
+
+
 async def test_who_is_to_stop_is_asked_of_the_database_that_is_bound_then(parts: Parts) -> None:
     run = SimpleNamespace(message=SimpleNamespace(id=1, fence=1), stop="", begun_at=None)
     worker = Worker(parts.queue, {}, WorkerSettings(), parts.queue.clock)

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from support.queues import add_effect, rig
+from tenfold._core.clock import ManualClock
 from tenfold.db import Tx
 from tenfold.jobs import Job
+from tenfold.queue.keeper import ADOPT_S
+from tenfold.queue.tables import message
 from tenfold.queue.testing import run_pending
 from tenfold.schedules import Schedule
 
@@ -104,3 +108,40 @@ async def test_a_worker_may_serve_some_queues_only(tmp_path: Path) -> None:
         await job.options(queue="slow").enqueue(r.db, "slow")
         await run_pending(r.worker(queues=["slow"]))
         assert await r.did() == ["slow"]
+
+
+async def test_what_older_code_parks_is_taken_up_by_a_worker_that_has_started_before(tmp_path: Path) -> None:
+    """In a rolling deploy, old workers go on to claim while the new ones are there already."""
+    clock = ManualClock()
+    job = Job[Any, None]("s", write)
+    async with rig(tmp_path, job, clock=clock) as r:
+        new = r.worker()
+        await new.start()
+        async with r.db.tx() as tx:
+            handle = await job.enqueue(tx, "later")
+            await handle.written(tx)
+            await tx.execute(sa.update(message).values(state="parked"))
+        await clock.advance(ADOPT_S - 1)
+        assert await r.did() == []
+        async with asyncio.timeout(10):
+            while not await r.did():
+                await clock.advance(1)
+        await new.stop()
+        assert await r.did() == ["later"]
+
+
+async def test_what_does_not_fit_this_code_is_left_to_other_code(tmp_path: Path) -> None:
+    """Taken up again and again, it would only be parked again and again."""
+
+    async def fn(order: int) -> None: ...
+
+    async def changed(order: int, customer: int) -> None: ...
+
+    before, after = Job[Any, None]("s", fn, name="send"), Job[Any, None]("s", changed, name="send")
+    async with rig(tmp_path, before) as r:
+        handle = await before.enqueue(r.db, order=1)
+        handler = after.bind(r.queues, r.container, r.db)
+        worker = r.worker(handlers={handler.name: handler})
+        await run_pending(worker)
+        assert await worker.adopt() == 0
+        assert (await handle.status()).state == "parked"
