@@ -67,6 +67,8 @@ class Runner:
         self._clock = clock
         self.keep = keep
         self._executor = executor
+        self.misfits: set[str] = set()
+        """Handlers of which messages did not fit this code."""
 
     async def run(self, run: Run) -> Settlement | None:
         """What becomes of the message; None when its fate is committed or another worker's."""
@@ -105,6 +107,7 @@ class Runner:
             settlement = outcome.undecodable(message, str(error))
         else:
             settlement = outcome.parked(message, f"it does not fit the code that is running: {error}")
+            self.misfits.add(message.handler)
         log.warning(
             "%s %d is %s: %s",
             message.handler,
