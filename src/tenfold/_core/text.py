@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_UNKEPT = re.compile("[\x00\ud800-\udfff]")
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
@@ -15,3 +18,9 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """``1 job``, ``2 jobs``, ``1,000 entries``."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def keepable(text: str) -> str:
+    """``text`` as every database keeps it. What people and other programs say may hold NUL, which PostgreSQL has no place
+    for, and lone surrogates (a file name that is no UTF-8), which no encoding has: they become U+FFFD."""
+    return _UNKEPT.sub("\ufffd", text) if _UNKEPT.search(text) else text

@@ -165,13 +165,13 @@ def opened(attributes: Mapping[str, str], body: bytes) -> Opened:
         return Opened(dict(attributes), body)
     try:
         members = _structured.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        data = members.pop("data", None)
+        inner = {name: text for name, raw in members.items() if (text := _text(raw)) and NAME.fullmatch(name)}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UndecodableEvent(f"it says that it is a CloudEvent in JSON, and is not: {error}.") from None
     if "data_base64" in members:
         raise UndecodableEvent("its data are binary (data_base64); Tenfold reads JSON.")
-    data = members.pop("data", None)
     outer = {name: value for name, value in attributes.items() if name != "datacontenttype"}
-    inner = {name: text for name, raw in members.items() if (text := _text(raw)) and NAME.fullmatch(name)}
     return Opened({**outer, **inner}, b"null" if data is None else bytes(data))
 
 

@@ -90,7 +90,7 @@ class EventSchema(Generic[T]):
         """Version and data (JSON text) of a payload; raises :class:`UndecodableEvent` for what is none."""
         try:
             envelope = _envelopes.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UndecodableEvent(f"the payload is no event: {error}.") from None
         return envelope.version, envelope.data
 

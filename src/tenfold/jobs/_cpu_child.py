@@ -17,6 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from tenfold._core.clock import SystemClock
+from tenfold._core.text import keepable
 from tenfold.errors import JobCancelled, RetryLater
 from tenfold.jobs.cpu import Answer, Call
 from tenfold.queue.arguments import Signature, enc_hook
@@ -70,9 +71,9 @@ def _serve(call: Call, teller: _Teller) -> Answer:
             value = asyncio.run(value)
         return Answer(done=True, result=_encode(value).decode() if call.want_result else "null")
     except RetryLater as error:
-        return Answer(done=True, error=str(error), retry_s=error.delay_s)
+        return Answer(done=True, error=keepable(str(error)), retry_s=error.delay_s)
     except JobCancelled as error:
-        return Answer(done=True, error=str(error), cancelled=True)
+        return Answer(done=True, error=keepable(str(error)), cancelled=True)
     except BaseException as error:
         return Answer(done=True, error=describe_error(error))
 

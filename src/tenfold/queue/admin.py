@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from tenfold._core.context import current
+from tenfold._core.text import keepable
 from tenfold.errors import NotFound, QueueError
 from tenfold.queue import gates
 from tenfold.queue.bulk import Bulk, Tell, nobody
@@ -229,4 +230,4 @@ def reason(by: str | None, why: str, what: str = "cancelled") -> str:
     """The sentence that is kept: who did it, and why. Without ``by`` it is who asks now."""
     context = current()
     who = by or getattr(context.principal, "id", "") or context.operation
-    return what + (f" by {who}" if who else "") + (f": {why}" if why else "")
+    return keepable(what + (f" by {who}" if who else "") + (f": {why}" if why else ""))

@@ -49,7 +49,7 @@ class Codec:
         """Text of ``value``; raises :class:`WrongArguments` unless it decodes into the declared type."""
         try:
             data = self._encoder.encode(value)
-        except (TypeError, NotImplementedError, OverflowError, UnicodeEncodeError) as error:
+        except (TypeError, NotImplementedError, OverflowError, UnicodeEncodeError, RecursionError) as error:
             raise WrongArguments(f"{self._where}: {error}.") from None
         self._decode(data)
         return data.decode()
@@ -61,7 +61,11 @@ class Codec:
     def _decode(self, data: str | bytes | msgspec.Raw) -> Any:
         try:
             return self._decoder.decode(data)
-        except (msgspec.DecodeError, ValueError) as error:  # Pydantic's errors are ValueErrors
+        except (
+            msgspec.DecodeError,
+            ValueError,
+            RecursionError,
+        ) as error:  # Pydantic's errors are ValueErrors
             raise WrongArguments(f"{self._where}: {_sentence(error)}.") from None
 
 

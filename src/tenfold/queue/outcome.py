@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
+from tenfold._core.text import keepable
 from tenfold.errors import FlowError, JobCancelled, LeaseLost, RetryLater
 from tenfold.queue.message import Message, Settlement
 from tenfold.queue.policy import CRASHES_MAX, CRASHES_UNTIL_SUSPECT, QUARANTINED
@@ -28,12 +29,12 @@ def done(message: Message, result: str | None = None, result_until: float | None
 
 def parked(message: Message, reason: str) -> Settlement:
     """Nobody here can run it: kept, with a sentence, until a worker that can starts."""
-    return Settlement(message.id, message.fence, "park", error=reason)
+    return Settlement(message.id, message.fence, "park", error=keepable(reason))
 
 
 def undecodable(message: Message, reason: str) -> Settlement:
     """Nothing can be made of it: kept among the dead, with a sentence, for somebody to retry."""
-    return Settlement(message.id, message.fence, "dead", error=reason)
+    return Settlement(message.id, message.fence, "dead", error=keepable(reason))
 
 
 def released(message: Message) -> Settlement:
@@ -48,7 +49,7 @@ def moved(message: Message, lane: str) -> Settlement:
 
 def cancelled(message: Message, reason: str) -> Settlement:
     """Somebody cancelled it while it ran."""
-    return Settlement(message.id, message.fence, "cancelled", error=reason, queue=message.queue)
+    return Settlement(message.id, message.fence, "cancelled", error=keepable(reason), queue=message.queue)
 
 
 def failed(
@@ -70,15 +71,15 @@ def failed(
 
 def describe_error(error: BaseException) -> str:
     """The error on the first line, then the traceback from the first line outside of Tenfold on, cut to
-    :data:`ERROR_MAX_CHARS`."""
-    head = "".join(traceback.format_exception_only(error)).strip()[:ERROR_MAX_CHARS]
+    :data:`ERROR_MAX_CHARS`, without what no database keeps."""
+    head = keepable("".join(traceback.format_exception_only(error)).strip()[:ERROR_MAX_CHARS])
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("tenfold."):
         trace = trace.tb_next
     space = ERROR_MAX_CHARS - len(head) - 1
     if trace is None or space <= 0:
         return head
-    return f"{head}\n{''.join(traceback.format_tb(trace)).rstrip()[-space:]}"
+    return f"{head}\n{keepable(''.join(traceback.format_tb(trace)).rstrip()[-space:])}"
 
 
 def crashed(expired: Expired) -> Settlement:

@@ -77,6 +77,8 @@ class Runner:
             kwargs = handler.decode(message.payload)
         except WrongArguments as error:
             return self._misfit(message, error)
+        except Exception as error:  # the type's own code, which knows nothing of us
+            return self._failed(run, error)
         context = self._enter(run)
         try:
             if handler.drive is not None:
@@ -88,17 +90,27 @@ class Runner:
             if handler.transaction == "around":
                 return await self._around(run, kwargs, context)
             return await self._plain(run, kwargs, context)
-        except asyncio.CancelledError:
-            if run.stop == "late":
-                return self._failed(
-                    run, TimeoutError(f"{handler.name} did not end within {handler.timeout_s:g} s")
-                )
-            return stopped(run)
+        except asyncio.CancelledError as error:
+            return self._cancelled(run, error)
         except WorkerProcessDied as error:
             log.warning("%s", error)
             return outcome.crashed(Expired(message.id, message.fence, message.crashes, None, message.queue))
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
             return self._failed(run, error)
+
+    def _cancelled(self, run: Run, error: asyncio.CancelledError) -> Settlement | None:
+        handler = run.handler
+        if run.stop == "late":
+            return self._failed(
+                run, TimeoutError(f"{handler.name} did not end within {handler.timeout_s:g} s")
+            )
+        if run.stop:
+            return stopped(run)
+        # Given back it would be ready at once, and run for ever.
+        error.add_note("Nobody told the run to stop: something that it awaited was cancelled by others.")
+        return self._failed(run, error)
 
     def _misfit(self, message: Message, error: WrongArguments) -> Settlement:
         """Kept: another deploy may know what to do with it. Data that nothing can be made of is dead at once, so

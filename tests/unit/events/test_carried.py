@@ -71,6 +71,25 @@ async def test_a_message_that_is_no_json_is_in_quarantine_and_others_go_on(tmp_p
         await it.admin.retry([dead.id])
 
 
+@pytest.mark.parametrize("envelope", [{}, {"datacontenttype": "application/cloudevents+json"}])
+async def test_a_message_that_is_nested_too_deeply_holds_up_no_other(
+    tmp_path: Path, envelope: dict[str, str]
+) -> None:
+    it = Carried()
+    async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
+        await it.publish(0, 1)
+        await it.quiet(1, 5.0)
+        assert it.events.broker is not None
+        deep = b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+        await it.events.broker.publish(
+            [Outgoing("orders.placed", None, "deep", deep, {"id": "deep", **envelope})]
+        )
+        await it.publish(1, 1)
+        assert set(await it.quiet(2, 5.0)) == {0, 1}
+        (dead,) = await it.admin.quarantine()
+        assert "recursion depth" in dead.payload
+
+
 async def test_a_message_without_an_envelope_is_taken_as_version_1(tmp_path: Path) -> None:
     it = Carried()
     async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
