@@ -77,7 +77,7 @@ class Incoming(NamedTuple):
     key: str | None
     event_id: str
     """The envelope's ``id``. For a message without one, as other producers send: made of its place at the broker, the
-    same in every delivery."""
+    same in every delivery; empty where the broker tells no place, and the inbox cannot know the event again."""
     body: bytes
     attributes: Mapping[str, str] = {}
     """The envelope, as far as the headers carry one (:meth:`Binding.attributes <tenfold.events.bindings.Binding>`)."""

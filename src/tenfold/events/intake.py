@@ -217,9 +217,12 @@ def _refused(event: Incoming, reason: str) -> str:
     return msgspec.json.encode(kept).decode()
 
 
-def identity(event: Incoming, attributes: Mapping[str, str]) -> str:
-    """What the inbox knows an event by. Ids of other producers are unique within their source only."""
+def identity(event: Incoming, attributes: Mapping[str, str]) -> str | None:
+    """What the inbox knows an event by; None for one that nobody can tell from others. Ids of other producers are unique
+    within their source only."""
     id_ = attributes.get("id") or event.event_id
+    if not id_:
+        return None
     if topic_of(attributes)[0] == event.topic and len(id_) <= ID_MAX_CHARS and id_.isprintable():
         return id_
     return blake2b(f"{attributes.get('source', '')}\0{id_}".encode(), digest_size=24).hexdigest()

@@ -305,7 +305,11 @@ class Link(asyncio.Protocol):
         try:
             _, _, decoded = pamqp.frame.unmarshal(frame)
         except UnmarshalingException as error:
-            self.abort(f"it sent a frame that is none: {error}")
+            if kind == frames.HEADER and channel is not None:
+                # What another producer wrote there is no text. Refused, the message would come again for ever.
+                channel.header(pamqp.header.ContentHeader(0, frames.body_size(frame)))
+            else:
+                self.abort(f"it sent a frame that is none: {error}")
             return
         if number == 0:
             self._control(decoded)

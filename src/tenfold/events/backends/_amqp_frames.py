@@ -23,6 +23,7 @@ _frame = struct.Struct(">BHI").pack
 _properties = struct.Struct(">HHQH").pack
 _long = struct.Struct(">I").pack
 _acked = struct.Struct(">QB").unpack_from
+_announced = struct.Struct(">Q").unpack_from
 _method = struct.Struct(">HH").pack
 ACK = _method(_BASIC, _ACK)
 NACK = _method(_BASIC, 120)
@@ -78,3 +79,9 @@ def confirmed(payload: bytes) -> tuple[int, bool]:
     """Delivery tag of an ack or nack, and whether it is about all up to that one."""
     tag, bits = _acked(payload, 4)
     return tag, bool(bits & 1)
+
+
+def body_size(frame: bytes) -> int:
+    """That which a header frame announces, whatever its properties are."""
+    size: int = _announced(frame, 11)[0]
+    return size
