@@ -205,10 +205,10 @@ def errors() -> str:
     problems = sorted(_below(Problem), key=lambda c: (c.status, c.kind))
     parts += [f"| `{c.__name__}` | {c.status} | `{c.kind}` | {c.title} |" for c in problems if _own(c)]
     parts.append("\n## What each means\n")
-    for cls in _below(TenfoldError):
-        if _own(cls) and cls.__doc__:
-            about = _markdown(" ".join(inspect.cleandoc(cls.__doc__).split()))
-            parts.append(f"- `{cls.__name__}`: {about}")
+    told = [cls for cls in _below(TenfoldError) if _own(cls) and cls.__doc__]
+    for cls in sorted(told, key=lambda cls: tree.index(f" {cls.__name__}")):
+        about = _markdown(" ".join(inspect.cleandoc(cls.__doc__).split()))
+        parts.append(f"- `{cls.__name__}`: {about}")
     return "\n".join(parts) + "\n"
 
 
