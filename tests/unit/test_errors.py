@@ -41,7 +41,7 @@ def test_the_tree_is_the_tree_of_the_classes() -> None:
 
 def test_every_name_says_where_it_is_imported_from() -> None:
     assert {getattr(errors, name).__module__ for name in errors.__all__} == {"tenfold.errors"}
-    assert isinstance(pickle.loads(pickle.dumps(errors.NoRow("none"))), errors.NoRow)  # noqa: S301 - ours
+    assert isinstance(pickle.loads(pickle.dumps(errors.NoRow("none"))), errors.NoRow)
 
 
 def test_no_file_is_longer_than_one_reads() -> None:

@@ -27,7 +27,7 @@ from tenfold.events.outbox import Outbox
 from tenfold.eventstore import Recorded
 from tenfold.eventstore.follower import Follower
 from tenfold.queue.queue import Queue
-from tenfold.queue.runs import Run
+from tenfold.queue.runner import Run
 from tenfold.queue.worker import Worker
 
 pytestmark = pytest.mark.anyio
