@@ -68,7 +68,7 @@ def test_tables_compare_by_code_points_unless_they_say_otherwise() -> None:
 def test_partial_indexes_of_the_framework_begin_with_their_condition() -> None:
     ready = next(index for index in message.indexes if index.name == "tenfold_message_ready")
     made = str(CreateIndex(ready).compile(dialect=mariadb))
-    assert made.endswith("(state, queue, lane, priority, id)")
+    assert made.endswith("(state, queue, lane, share, priority, id)")
 
 
 @pytest.mark.parametrize(
