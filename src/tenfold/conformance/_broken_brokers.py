@@ -77,7 +77,8 @@ async def _acknowledge_at_once(it: Altered, limit: int, wait_s: float) -> list[I
 
 async def _fetch_all(it: Altered, limit: int, wait_s: float) -> list[Incoming]:
     events: list[Incoming] = await it.inner.fetch(limit, wait_s)
-    return events + await it.inner.fetch(1_000, 0.01)
+    events += await it.inner.fetch(1_000, 0.01)
+    return events
 
 
 async def _fetch_after_the_wait(it: Altered, limit: int, wait_s: float) -> list[Incoming]:
