@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from tenfold.errors import BrokerUnavailable, ConfigError
 from tenfold.events.backends._address import Address, malformed

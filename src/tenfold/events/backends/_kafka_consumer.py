@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer
-from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import CommitFailedError, IllegalStateError
-from aiokafka.structs import TopicPartition
+from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
+from aiokafka.abc import ConsumerRebalanceListener  # type: ignore[import-untyped]
+from aiokafka.errors import CommitFailedError, IllegalStateError  # type: ignore[import-untyped]
+from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
 
 from tenfold.events.backends._kafka_client import quietly
 from tenfold.events.bindings import KAFKA
@@ -35,7 +35,7 @@ class Place(NamedTuple):
     term: int
 
 
-class _Terms(ConsumerRebalanceListener):
+class _Terms(ConsumerRebalanceListener):  # type: ignore[misc]  # of a library without types
     """Counts how often partitions were given out anew. What was fetched in an earlier term belongs to whoever has the
     partition now: it is not acknowledged, and comes again."""
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import (
+from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
     CommitFailedError,
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
@@ -20,7 +20,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
 
 from tenfold.events.backends._kafka_client import Cluster, quietly
 from tenfold.events.contract import Feed
@@ -99,7 +99,8 @@ class KafkaPositions:
         """The offsets of what is published next."""
         consumer = await self._consumer(None)
         try:
-            return await consumer.end_offsets(await self._places(topic))
+            ends: Mapping[TopicPartition, int] = await consumer.end_offsets(await self._places(topic))
+            return ends
         finally:
             await quietly(consumer.stop(), within_s=CLOSE_S)
 
