@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from support.brokers import DurableRedis
 from support.carried import Carried
 from support.carrier import Carrier
 from support.trials import Trials, soak
@@ -31,11 +30,6 @@ BROKERS = {
     "sqs": "sqs_url",
 }
 """The fixture that gives the URL of each broker."""
-
-
-@pytest.fixture
-def redis_url(durable_redis: DurableRedis) -> str:
-    return durable_redis.url(3)
 
 
 class Scene:
@@ -141,8 +135,8 @@ async def test_g6_with_processes_killed_many_times_what_committed_is_handled_onc
     ("mode", "point"), [("mark-first", "events.published@3"), ("acknowledge-first", "events.taken@3")]
 )
 async def test_g6_a_build_that_says_it_is_done_before_it_is_loses_events(
-    tmp_path: Path, mode: str, point: str, prefix: str, durable_redis: DurableRedis
+    tmp_path: Path, mode: str, point: str, prefix: str, durable_redis_url: str
 ) -> None:
-    scene = Scene(tmp_path, "sqlite:///app.db", durable_redis.url(3), prefix, mode)
+    scene = Scene(tmp_path, "sqlite:///app.db", durable_redis_url, prefix, mode)
     counts = await scene.play([point], 90, 0.0, STUCK_S)
     assert scene.committed - counts.keys()

@@ -296,6 +296,13 @@ def durable_redis() -> Iterator[DurableRedis]:
         yield server
 
 
+@pytest.fixture
+def durable_redis_url(durable_redis: DurableRedis) -> str:
+    """The URL of an empty Redis with a log."""
+    durable_redis.flush()
+    return durable_redis.url()
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Moto]:
     """One moto for the tests of this process."""

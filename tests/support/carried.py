@@ -66,7 +66,7 @@ class Carried:
         }
         self.app.configure(
             None, environ={}, app__data_dir=str(folder), app__env="test", database__url=database,
-            database__migrate="auto", events__url=broker, events__timeout_s=5.0, **fast, **settings,
+            database__migrate="auto", events__url=broker, events__timeout_s=5.0, **{**fast, **settings},
         )  # fmt: skip
         await self.app.start(worker=worker)
         try:
@@ -102,6 +102,12 @@ class Carried:
     async def all_published(self) -> bool:
         """Whether nothing waits in the outbox."""
         return not await self.admin.lag()
+
+    async def relayed(self, within_s: float) -> None:
+        """Wait until nothing is left in the outbox; raises TimeoutError."""
+        async with asyncio.timeout(within_s):
+            while not await self.all_published():  # noqa: ASYNC110 - the relay tells nobody
+                await asyncio.sleep(0.05)
 
     async def publish(self, first: int, count: int, keys: int = 0) -> None:
         async with self.db.tx() as tx:

@@ -17,6 +17,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,9 @@ from support.orphans import die_with_parent
 S = TypeVar("S", bound="Server")
 
 START_S = 60.0
+
+_starter = ThreadPoolExecutor(1, "servers")
+"""Starts every server: Linux has a child die with the *thread* that started it, and tests start some in threads that end."""
 
 
 def free_port() -> int:
@@ -106,16 +110,19 @@ class Server:
     def start(self) -> Self:
         if not any(self.folder.iterdir()):
             self.prepare()
-        self._process = subprocess.Popen(
-            self.command(), cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL,
-            stdout=self._log(), stderr=subprocess.STDOUT, preexec_fn=partial(die_with_parent, self.orphaned), **self._as_user(),
-        )  # fmt: skip
+        self._process = _starter.submit(self._begin).result()
         until = time.monotonic() + START_S
         while not self.ready():
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"{type(self).__name__} did not start:\n{self.log()}")
             time.sleep(0.02)
         return self
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self.command(), cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL,
+            stdout=self._log(), stderr=subprocess.STDOUT, preexec_fn=partial(die_with_parent, self.orphaned), **self._as_user(),
+        )  # fmt: skip
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the process and remove its folder."""
