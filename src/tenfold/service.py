@@ -524,7 +524,8 @@ class Service:
         initial: Callable[[], S] | None = None,
         snapshot_every: int | None = None,
         revision: int = 1,
-        publish: Mapping[type[Any], Topic[Any] | tuple[Topic[Any], Callable[[Recorded[Any]], Any]]] | None = None,
+        publish: Mapping[type[Any], Topic[Any] | tuple[Topic[Any], Callable[[Recorded[Any]], Any]]]
+        | None = None,
     ) -> Aggregate[S, C]:
         """Entities whose state is what their events have made of them, kept in the service's database.
 

@@ -197,7 +197,9 @@ class AsyncpgLink(PgLink):
         said = f" The statement: {plan.describe()}" if plan is not None else ""
         if isinstance(error.__cause__, OverflowError | UnicodeEncodeError):
             return ValueRefused(f"the parameters do not fit: {error.__cause__}.{said}")
-        if not isinstance(error, asyncpg.InterfaceError | PostgresError):  # for parameters it has errors of its own
+        if not isinstance(
+            error, asyncpg.InterfaceError | PostgresError
+        ):  # for parameters it has errors of its own
             return errors.unreadable(error, plan)
         return StatementError(f"the parameters do not fit: {error}.{said}")
 
