@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from support.queues import effects, rig
 from tenfold.db import Tx
 from tenfold.errors import NoRow, OutcomeUnknown, StatementError, TransactionMisuse, UniqueViolation
+from tenfold.events.outbox import Outbox
 from tenfold.jobs import Job
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +40,7 @@ async def writing(url: str, folder: Path) -> AsyncGenerator[tuple[Any, Any]]:
                     await tx.all(statement, **params)
 
             async with r.db.tx() as tx:
-                tx.before_commit(flush)
+                tx.before_commit(flush, may_be_last=True)
 
         yield r, write
 
@@ -48,6 +49,26 @@ async def test_it_is_committed(postgres_url: str, tmp_path: Path) -> None:
     async with writing(postgres_url, tmp_path) as (r, write):
         await write(add, what="one")
         assert await r.did() == ["one"]
+
+
+async def test_what_a_hook_enqueues_and_publishes_commits_whole(postgres_url: str, tmp_path: Path) -> None:
+    """The hook may be the only one, and leave more than one thing to do."""
+    job = Job[Any, None]("s", noop)
+    async with rig(tmp_path, job, database=postgres_url) as r:
+        events = Outbox(r.queue)
+
+        async def later(tx: Tx) -> None:
+            await tx.all(add, what="later")
+
+        async def both(tx: Tx) -> None:
+            await job.enqueue(tx)
+            events.put(tx, "s.made", None, '{"version":1,"data":1}')
+            tx.before_commit(later)
+
+        async with r.db.tx() as tx:
+            tx.before_commit(both)
+        assert await r.did() == ["later"]
+        assert len(await r.states()) == len(await events.unsent(10)) == 1
 
 
 async def test_an_enqueue_by_itself_is_one(postgres_url: str, tmp_path: Path, monkeypatch: Any) -> None:
@@ -119,7 +140,7 @@ async def test_a_second_statement_for_its_effect_is_refused_too(postgres_url: st
     async with rig(tmp_path, database=postgres_url) as r:
         with pytest.raises(TransactionMisuse, match="announced as the last"):
             async with r.db.tx() as tx:
-                tx.before_commit(flush)
+                tx.before_commit(flush, may_be_last=True)
         assert await r.did() == ["one"]
 
 

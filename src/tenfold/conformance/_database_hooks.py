@@ -54,6 +54,19 @@ class HookClaims(DatabaseCase):
                 tx.before_commit(fail)
         assert await db.read().scalar(count_orders) == 2
 
+    async def test_a_hook_may_use_the_session(self, db: Database) -> None:
+        """What it adds is written, though the session was flushed, or not there, before."""
+
+        async def add(tx: Tx) -> None:
+            tx.session.add(Author(name="of a hook"))
+
+        async with db.tx() as tx:
+            tx.before_commit(add)
+        async with db.tx() as tx:
+            tx.session.add(Author(name="before it"))
+            tx.before_commit(add)
+        assert sorted(await db.read().all(author_names, str)) == ["before it", "of a hook", "of a hook"]
+
     async def test_what_was_buffered_in_an_undone_savepoint_is_gone(self, db: Database) -> None:
         """Hooks, state and invalidations of a savepoint that raised are forgotten with it."""
         committed: list[str] = []

@@ -53,7 +53,7 @@ class Tx(Reader):
         self._channel = channel
         self._db = db
         self._task: asyncio.Task[Any] | None = None
-        self._before: list[BeforeCommit] = []
+        self._before: list[tuple[BeforeCommit, bool]] = []
         self._after: list[AfterCommit] = []
         self._tags: list[str] = []
         self._ended: tuple[Ended, ...] = ()
@@ -63,8 +63,8 @@ class Tx(Reader):
         self.state: dict[str, Any] = {}
         """Other layers keep here what they write in :meth:`before_commit`. Inside a savepoint it is another one."""
         self.final = False
-        """True for a function of :meth:`before_commit` that nothing comes after but the commit: should it make one
-        statement only, it may say so (:meth:`TxChannel.commit_with_next`)."""
+        """True for a function of :meth:`before_commit` that may be the last, and that nothing comes after but the commit:
+        should it make one statement only, it may say so (:meth:`TxChannel.commit_with_next`)."""
 
     @property
     def channel(self) -> TxChannel:
@@ -129,10 +129,11 @@ class Tx(Reader):
         data; what it raises is logged only."""
         self._after.append(fn)
 
-    def before_commit(self, fn: BeforeCommit) -> None:
+    def before_commit(self, fn: BeforeCommit, *, may_be_last: bool = False) -> None:
         """Await ``fn(tx)`` inside the transaction, once: before the commit, or before a savepoint begins or ends.
-        What it raises rolls back."""
-        self._before.append(fn)
+        What it raises rolls back. ``may_be_last`` is for layers whose ``fn`` looks at :attr:`final`: it writes what they
+        have buffered, and calls nobody else."""
+        self._before.append((fn, may_be_last))
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncGenerator[Tx]:
@@ -219,20 +220,25 @@ class Tx(Reader):
             self._db.backend.open_by_task.pop(self._task, None)
             self._task = None
 
-    async def _flush(self) -> None:
-        """Let the layers above write what they have buffered; they may register again while this goes on."""
-        if self._orm is not None:
-            await self._orm.flush()
-        while self._before:
+    async def _flush(self, *, last: bool = False) -> None:
+        """Let the layers above write what they have buffered; they may register again while this goes on, and use the
+        session. ``last``: the commit follows."""
+        while True:
+            if self._orm is not None:
+                await self._orm.flush()
+            if not self._before:
+                return
             hooks, self._before = self._before, []
-            for hook in hooks:
+            for hook, may_be_last in hooks:
+                alone = len(hooks) == 1 and not self._tags and self._orm is None
+                self.final = last and may_be_last and alone
                 await hook(self)
+            self.final = False
 
     async def _commit(self) -> None:
         try:
             if self._before or self._orm is not None:
-                self.final = len(self._before) == 1 and not self._tags and self._orm is None
-                await self._flush()
+                await self._flush(last=True)
             if self._tags:
                 self._ended += await self._db.announce(self._tags)
         except BaseException:

@@ -72,7 +72,7 @@ class Outbox:
         buffer: list[tuple[Any, ...]] | None = tx.state.get(_BUFFER)
         if buffer is None:
             buffer = tx.state[_BUFFER] = []
-            tx.before_commit(self.flush)
+            tx.before_commit(self.flush, may_be_last=True)
             tx.on_commit(self.wake)
         buffer.append((topic, key, clock.uuid(), payload, context, clock.now()))
 

@@ -188,7 +188,7 @@ class Steps:
             await write(tx, message, row)
 
         async with self._queue.database.tx() as tx:
-            tx.before_commit(only)
+            tx.before_commit(only, may_be_last=True)
 
     def _done(self, row: StepRow, text: str) -> None:
         row.state, row.result, row.error, row.due_at = "done", text, None, None

@@ -176,7 +176,7 @@ class Queue:
         buffer: list[tuple[NewMessage, Ticket]] | None = tx.state.get(_BUFFER)
         if buffer is None:
             buffer = tx.state[_BUFFER] = []
-            tx.before_commit(self.flush)
+            tx.before_commit(self.flush, may_be_last=True)
             tx.on_commit(self.wake)
         if self.watcher is not None:
             for message in messages:

@@ -153,4 +153,4 @@ async def test_a_last_statement_takes_the_commit_along(wired: tuple[Database, Wi
     with wire.costs(2):
         async with db.tx() as tx:
             await tx.one(add_order, Order, customer="f")
-            tx.before_commit(last)
+            tx.before_commit(last, may_be_last=True)
