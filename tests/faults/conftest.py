@@ -26,6 +26,21 @@ def broken_on(request: pytest.FixtureRequest) -> str:
     return url_of(request)
 
 
+@pytest.fixture(params=["sqlite", "postgresql", pytest.param("mariadb", marks=pytest.mark.soak)])
+def quick_database(request: pytest.FixtureRequest) -> str:
+    """An empty database; those on MariaDB in the long settings."""
+    return url_of(request)
+
+
+@pytest.fixture(
+    params=["postgresql", *(pytest.param(name, marks=pytest.mark.soak) for name in ("sqlite", "mariadb"))]
+)
+def typical_database(request: pytest.FixtureRequest) -> str:
+    """An empty database, in the quick settings on one server: for claims whose statements the suites have judged on
+    each."""
+    return url_of(request)
+
+
 def url_of(request: pytest.FixtureRequest) -> str:
     if request.param == "sqlite":
         return "sqlite:///app.db"

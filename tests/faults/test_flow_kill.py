@@ -107,12 +107,12 @@ def innocent(kills: int, n: int = FLOWS) -> Verdict:
 
 
 async def test_flows_killed_at_every_point_have_each_effect_once(
-    tmp_path: Path, database: str, trials: Trials
+    tmp_path: Path, typical_database: str, trials: Trials
 ) -> None:
     assert {kill.partition("@")[0] for kill in KILLS} == set(POINTS)
-    assert await under_fire(tmp_path, database, "right", KILLS) == innocent(len(KILLS))
-    trials("G1", FLOWS * len(expected(0)), database)
-    trials("G4", FLOWS * len(expected(0)), database)
+    assert await under_fire(tmp_path, typical_database, "right", KILLS) == innocent(len(KILLS))
+    trials("G1", FLOWS * len(expected(0)), typical_database)
+    trials("G4", FLOWS * len(expected(0)), typical_database)
 
 
 @pytest.mark.soak

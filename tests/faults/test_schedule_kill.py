@@ -57,11 +57,11 @@ def wrong(ticks: list[int]) -> dict[str, int]:
 
 
 async def test_with_wrong_clocks_and_kills_each_tick_fires_once(
-    tmp_path: Path, server_database: str, trials: Trials
+    tmp_path: Path, typical_database: str, trials: Trials
 ) -> None:
-    ticks, _ = await ticked(tmp_path, server_database, "ticks", 6, instances=2, kills=1)
+    ticks, _ = await ticked(tmp_path, typical_database, "ticks", 6, instances=2, kills=1)
     assert wrong(ticks) == {"doubled": 0, "missing": 0}
-    trials("G9", len(ticks), server_database)
+    trials("G9", len(ticks), typical_database)
 
 
 @pytest.mark.soak
