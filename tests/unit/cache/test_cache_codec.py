@@ -115,7 +115,9 @@ class Open:
 
 
 @pytest.mark.parametrize(
-    "value", [Open(), object(), lambda: 1, [1, Open()], OrderedDict(a=1), 2**70, [NOW, "mixed"]], ids=repr
+    "value",
+    [Open(), object(), lambda: 1, [1, Open()], OrderedDict(a=1), 2**70, [NOW, "mixed"]],
+    ids=["open struct", "object", "function", "inside a list", "ordered dict", "large number", "mixed list"],
 )
 def test_what_would_not_come_back_is_refused_with_one_warning(
     value: Any, caplog: pytest.LogCaptureFixture
