@@ -17,9 +17,22 @@ import sqlalchemy as sa
 
 # Which message is in whose way can only be said by who holds the key: the next statement then sees all that the
 # holder before has committed. Keys share a bounded number of locks, for the server keeps room for few thousands.
-HOLD = sa.text("""
-SELECT count(pg_advisory_xact_lock(:space, bucket)), current_setting('transaction_isolation')
-FROM unnest(CAST(:buckets AS integer[])) AS bucket
+KEYS, LIMITS = 0x74656E66, 0x74656E67
+"""The spaces of our advisory locks: those of order keys, and those of handlers with a concurrency limit."""
+
+
+def _held(space: int | str, names: str) -> str:
+    """Locks on names, by 1,024 buckets in their order, so that nobody waits in a circle; two keys of one bucket wait for
+    each other for the length of a commit."""
+    return f"""
+SELECT count(pg_advisory_xact_lock({space}, bucket)) FROM (
+  SELECT DISTINCT hashtext(name) & 1023 AS bucket FROM ({names}) AS named(name) ORDER BY 1) AS buckets
+"""
+
+
+HOLD = sa.text(f"""
+SELECT ({_held("CAST(:space AS integer)", "SELECT unnest(CAST(:names AS text[]))")}),
+       current_setting('transaction_isolation')
 """)
 
 _COLUMNS = """
@@ -85,6 +98,8 @@ WHERE id = ANY(ARRAY(
   FROM unnest(CAST(:keys AS text[])) AS k
   WHERE (SELECT h.id FROM tenfold_message h WHERE h.head_key = k) IS NULL))
 """)
+PROMOTE_LAST = sa.text(f"{PROMOTE.text} RETURNING 1")
+"""For who commits with it: what takes a commit along answers rows."""
 
 # A loose index scan: one seek per lane, however many messages stand in it. It goes backwards, so that what it meets
 # first in a lane is the lane's last share, too: is it nobody's, all are.
@@ -189,6 +204,12 @@ _ARCHIVED = """id, kind, handler, state, queue, lane, share, priority, created_a
    order_key, unique_key, event_id, fence, failures, crashes, progress, error, result, result_until, expires_at"""
 
 # The usual end: nothing to say but that it is done, in the first run.
+# The lines behind what is gone are held as well, so that the statement which follows sees who waits in them.
+_GONE = f"""
+, held(locks) AS ({_held(KEYS, "SELECT order_key FROM gone WHERE order_key IS NOT NULL")})
+SELECT id, order_key, current_setting('transaction_isolation') FROM gone CROSS JOIN held
+"""
+
 FINISH_DONE = sa.text(f"""
 WITH gone AS (
   DELETE FROM tenfold_message AS m
@@ -200,7 +221,7 @@ WITH gone AS (
          order_key, unique_key, event_id, fence, failures, crashes, progress, error, NULL, NULL, :expires_at
   FROM gone
 )
-SELECT id, order_key FROM gone
+{_GONE}
 """)
 
 FINISH = sa.text(f"""
@@ -221,7 +242,7 @@ WITH gone AS (
          coalesce(end_progress, progress), coalesce(end_error, error), result, result_until, expires_at
   FROM gone
 )
-SELECT id, order_key FROM gone
+{_GONE}
 """)
 
 # "!" is policy.SUSPECT, the mark before the lane of a message that may kill its worker.

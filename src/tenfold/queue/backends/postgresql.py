@@ -11,7 +11,6 @@ what comes after the last id.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,10 +24,7 @@ from tenfold.queue.policy import Lane
 if TYPE_CHECKING:
     from tenfold.db.database import Reader, Tx
 
-SPACES = {KEYS: 0x74656E66, LIMITS: 0x74656E67}
-"""Of our advisory locks."""
-BUCKETS = 1024
-"""Keys are held by buckets; two keys of one bucket wait for each other for the length of a commit."""
+SPACES = {KEYS: sql.KEYS, LIMITS: sql.LIMITS}
 
 _INSERTED = (
     "kind", "handler", "payload", "context", "queue", "lane", "priority", "run_at", "created_at", "order_key",
@@ -53,8 +49,7 @@ class Backend(SqlQueue):
         return list(values)
 
     async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> str:
-        buckets = sorted({zlib.crc32(name.encode()) % BUCKETS for name in names})
-        _, isolation = await tx.one(sql.HOLD, tuple, space=SPACES[space], buckets=buckets)
+        _, isolation = await tx.one(sql.HOLD, tuple, space=SPACES[space], names=list(names))
         return str(isolation)
 
     # ── putting in ──
@@ -115,22 +110,27 @@ class Backend(SqlQueue):
         for item in items:
             alike = item[1:9] == _DONE_AT_ONCE and (not plain or item[9] == plain[0][9])
             (plain if alike else rest).append(item)
-        gone: list[tuple[int, str | None]] = []
+        gone: list[tuple[int, str | None, str]] = []
         if plain:
             ids = [item[0] for item in plain]
             gone += await tx.all(sql.FINISH_DONE, tuple, ids=ids, now=now, expires_at=plain[0][9])
         if rest:
             columns = dict(zip(_FINISHED, map(list, zip(*rest, strict=True)), strict=True))
             gone += await tx.all(sql.FINISH, tuple, now=now, **columns)
-        return gone
-
-    async def _move_on(self, tx: Tx, keys: Sequence[str], now: float) -> None:
-        if await self._hold(tx, KEYS, keys) != COMMITTED:
+        if any(key is not None and isolation != COMMITTED for _, key, isolation in gone):
             raise TransactionMisuse(
                 "a message with an order key is taken off in a serializable transaction, which may not see who waits "
                 "behind it. Use `db.tx()`, without isolation=…, or pass no transaction."
             )
-        await self._promote(tx, keys, now)
+        return [(id_, key) for id_, key, _ in gone]
+
+    async def _move_on(self, tx: Tx, keys: Sequence[str], now: float) -> None:
+        """The keys are held since their messages went."""
+        if not tx.final:
+            await self._promote(tx, keys, now)
+            return
+        tx.channel.commit_with_next()
+        await tx.all(sql.PROMOTE_LAST, tuple, now=now, keys=list(keys))
 
     async def _return(self, tx: Tx, items: list[tuple[Any, ...]]) -> Sequence[tuple[int, str | None]]:
         columns = dict(zip(_RETURNED, map(list, zip(*items, strict=True)), strict=True))
