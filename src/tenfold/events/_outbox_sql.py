@@ -64,11 +64,13 @@ def _sqlite() -> Statements:
     ids = "id IN (SELECT value FROM json_each(:ids))"
     line = _LINE.format(id="'#' || id", key="topic || '/' || event_key")
     fields = ", ".join(f"value ->> {n}" for n in range(len(COLUMNS)))
+    # By name: after an ANALYZE while most rows had one time, or none, it would read all that was ever sent.
+    read = f"{_READ} INDEXED BY tenfold_outbox_unsent WHERE sent_at IS NULL"
     return Statements(
         insert=sa.text(f"INSERT INTO tenfold_outbox ({_NAMES}) SELECT {fields} FROM json_each(:rows)"),
-        unsent=sa.text(f"{_READ} WHERE sent_at IS NULL ORDER BY id LIMIT :limit"),
+        unsent=sa.text(f"{read} ORDER BY id LIMIT :limit"),
         around=sa.text(
-            f"{_READ} WHERE sent_at IS NULL AND topic NOT IN (SELECT value FROM json_each(:topics)) "
+            f"{read} AND topic NOT IN (SELECT value FROM json_each(:topics)) "
             f"AND {line} NOT IN (SELECT value FROM json_each(:lines)) ORDER BY id LIMIT :limit"
         ),
         mark=sa.text(f"UPDATE tenfold_outbox SET sent_at = :at, error = NULL WHERE {ids}"),

@@ -62,7 +62,7 @@ class Binding:
             value = value.decode("utf-8", "replace")
         elif isinstance(value, bool):
             value = str(value).lower()
-        text = str(value)
+        text = "" if value is None else str(value)
         return unescaped(text) if self.escaped and ("%" in text or '"' in text) else text
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from support.carried import Carried, Placed
 from tenfold import App, Service
 from tenfold.errors import WrongArguments
+from tenfold.events._outbox_sql import statements
 from tenfold.events.backends import memory
 from tenfold.events.contract import Incoming, Outgoing
 from tenfold.events.intake import identity, payload_of
@@ -167,3 +168,18 @@ def test_keys_that_no_column_holds_are_known_by_their_digest() -> None:
 def test_data_of_the_version_that_the_envelope_names_are_wrapped_as_such() -> None:
     event = Incoming("t.x", None, "1", b'{"n":1}', {"id": "1", "type": "t.x.v3"})
     assert payload_of(event)[1] == '{"version":3,"data":{"n":1}}'
+
+
+async def test_unsent_events_are_found_by_their_index_whatever_statistics_say(tmp_path: Path) -> None:
+    """Taken while all rows had one time, they tell SQLite to read the table from its beginning, in every poll."""
+    it = Carried()
+    async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}", worker=False):
+        await it.publish(0, 200)
+        async with it.db.tx() as tx:
+            await tx.execute(sa.text("UPDATE tenfold_outbox SET sent_at = 1"))
+            await tx.execute(sa.text("ANALYZE"))
+        found = statements(it.db)
+        for statement, held in ((found.unsent, {}), (found.around, {"topics": "[]", "lines": "[]"})):
+            explain = sa.text(f"EXPLAIN QUERY PLAN {statement.text}")
+            plan = await it.db.read().all(explain, tuple, limit=5, **held)
+            assert "INDEX tenfold_outbox_unsent" in plan[0][3]
