@@ -51,6 +51,8 @@ def _stores(app: App) -> list[tuple[str, str]]:
         rows.append(("Cache", hide_passwords(settings.cache.url)))
     if settings.guard.url:
         rows.append(("Guards", hide_passwords(settings.guard.url)))
+    if settings.events.url:
+        rows.append(("Events", hide_passwords(settings.events.url)))
     return rows
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
+import shutil
 import sys
 import sysconfig
 import traceback
@@ -12,6 +14,10 @@ from typing import TextIO
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 
+LAST_MIN = 24
+"""A last column that is cut keeps so many characters, however narrow the terminal is."""
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PACKAGE = str(Path(__file__).parents[1])
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
@@ -71,20 +77,38 @@ def blame(error: BaseException) -> str | None:
     return _line(frames[-1].filename, frames[-1].lineno or 0) if frames else None
 
 
-def table(rows: list[tuple[str, ...]], *, headings: tuple[str, ...] = ()) -> None:
-    """Aligned columns; the last one is not padded."""
+def table(rows: list[tuple[str, ...]], *, headings: tuple[str, ...] = (), cut: bool = False) -> None:
+    """Aligned columns; the last one is not padded. With ``cut`` it ends where the terminal does; a file gets all."""
     if not rows:
         return
     sized = [*rows, headings] if headings else rows
-    widths = [max(len(row[i]) for row in sized) for i in range(len(rows[0]))]
+    widths = [max(_width(row[i]) for row in sized) for i in range(len(rows[0]))]
+    if cut and sys.stdout.isatty():
+        room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        widths[-1] = max(room, LAST_MIN)
+        rows = [(*row[:-1], shortened(row[-1], widths[-1])) for row in rows]
     if headings:
         say(paint(_aligned(headings, widths), DIM))
     for row in rows:
         say(_aligned(row, widths))
 
 
+def shortened(text: str, width: int) -> str:
+    """Painted or plain, with at most so many characters to see."""
+    if _width(text) <= width:
+        return text
+    plain = _COLOURS.sub("", text)
+    return text.replace(plain, f"{plain[: width - 1].rstrip()}…") if plain in text else plain[:width]
+
+
 def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    cells = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+    return "  ".join(cells).rstrip()
+
+
+def _width(cell: str) -> int:
+    """How many characters are seen: those that colour are not."""
+    return len(_COLOURS.sub("", cell))
 
 
 def _line(file: str, number: int) -> str:

@@ -35,18 +35,18 @@ def list_(*, where: Where = Here) -> int:
 
     async def act(admin: EventsAdmin, events: Events) -> None:
         rows: list[tuple[str, ...]]
-        topics, subscriptions = await admin.overview(events.topics, events.feeds)
+        topics, subscriptions, trouble = await admin.overview(events.topics, events.feeds)
         rows = [
             (
                 t.name,
                 f"{t.unsent:,}",
                 _age(t.oldest_s) if t.unsent else "",
                 f"{t.kept:,}",
-                console.paint(_short(t.error), console.RED),
+                console.paint(t.error, console.RED),
             )
             for t in topics
         ]
-        console.table(rows, headings=("topic", "unsent", "oldest", "sent and kept", ""))
+        console.table(rows, headings=("topic", "unsent", "oldest", "sent and kept", ""), cut=True)
         console.say()
         rows = [
             (
@@ -60,6 +60,8 @@ def list_(*, where: Where = Here) -> int:
             for s in subscriptions
         ]
         console.table(rows, headings=("subscription", "topic", "at broker", "in queue", "parked", "dead"))
+        if trouble:
+            console.say(f"{console.paint('!', console.YELLOW)} {trouble}")
         if events.broker is None:
             console.say(
                 console.paint("The app's own database carries the events: events.url is empty.", console.DIM)
@@ -126,11 +128,11 @@ def quarantine(
                 info.handler,
                 str(info.attempts),
                 _time(info.created_at),
-                _short(info.first_error_line),
+                info.first_error_line,
             )
             for info in found
         ]
-        console.table(rows, headings=("id", "subscription", "attempts", "since", "error"))
+        console.table(rows, headings=("id", "subscription", "attempts", "since", "error"), cut=True)
         if not found:
             console.say(console.paint("Nothing is in quarantine.", console.DIM))
         else:
@@ -212,10 +214,6 @@ def _age(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3_600:.0f} h"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _time(at: float) -> str:

@@ -88,7 +88,7 @@ def list_(
     async def act(admin: Admin) -> None:
         found = await admin.list(which.filter(), limit=limit)
         rows = [_row(info) for info in found]
-        console.table(rows, headings=("id", "state", "what", "attempt", "created", ""))
+        console.table(rows, headings=("id", "state", "what", "attempt", "created", ""), cut=True)
         counts = await admin.counts()
         summary = ", ".join(f"{count.messages:,} {count.state} in {count.queue}" for count in counts)
         console.say(console.paint(summary or "Nothing is pending and nothing has died.", console.DIM))
@@ -107,7 +107,8 @@ def show(id_: Annotated[int, Parameter(name="ID")], /, *, where: Where = Here) -
         console.table([(console.paint(name, console.DIM), value) for name, value in _details(info)])
         if found := await steps(admin._queue.database.read(consistency="strong"), id_):
             console.say(f"\n{console.paint('Steps', console.BOLD)}")
-            console.table([_step(step) for step in found], headings=("name", "kind", "state", "since", ""))
+            headings = ("name", "kind", "state", "since", "")
+            console.table([_step(step) for step in found], headings=headings, cut=True)
         for title, text in (("Result", info.result), ("Error", info.error)):
             if text:
                 console.say(f"\n{console.paint(title, console.BOLD)}\n{text}")
@@ -246,15 +247,13 @@ def user() -> str:
 
 
 def _row(info: MessageInfo) -> tuple[str, ...]:
-    state = f"{info.state:<9}"
-    note = info.first_error_line
     return (
         str(info.id),
-        console.paint(state, COLOURS[info.state]) if info.state in COLOURS else state,
+        console.paint(info.state, COLOURS[info.state]) if info.state in COLOURS else info.state,
         info.handler,
         str(info.attempts),
         time_of(info.created_at),
-        note if len(note) <= 60 else f"{note[:59]}…",
+        info.first_error_line,
     )
 
 
@@ -263,14 +262,7 @@ def _step(step: StepStatus) -> tuple[str, ...]:
     note = step.result if step.state == "done" else (step.error or "").split("\n", 1)[0]
     if step.state in ("waiting", "failing") and step.due_at is not None:
         note = f"until {time_of(step.due_at)}" + (f", {step.attempts} failed: {note}" if note else "")
-    note = note or ""
-    return (
-        step.name,
-        step.kind,
-        step.state,
-        time_of(step.finished_at or step.created_at),
-        note if len(note) <= 60 else f"{note[:59]}…",
-    )
+    return (step.name, step.kind, step.state, time_of(step.finished_at or step.created_at), note or "")
 
 
 def _details(info: MessageInfo) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ COMMANDS = {
     "projections": "Look at projections of events, and pause, resume or rebuild them.",
     "queues": "Look at queues, pause and resume them.",
     "schedules": "Look at schedules: next tick, last one, missed ones.",
-    "events": "Look at topics, and release their schemas.",
+    "events": "Look at topics and their schemas, replay events, deal with those in quarantine.",
     "webhooks": "Look at webhook endpoints, test them, enable them, and replay events.",
     "routes": "List the operations.",
     "config": "Show every setting with where it came from.",

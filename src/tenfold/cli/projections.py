@@ -43,7 +43,7 @@ def list_(*, where: Where = Here) -> int:
             for info in await projections.list()
         ]  # fmt: skip
         if rows:
-            console.table(rows, headings=("name", "mode", "state", "behind", ""))
+            console.table(rows, headings=("name", "mode", "state", "behind", ""), cut=True)
         else:
             console.say(console.paint("No service declares a projection.", console.DIM))
 

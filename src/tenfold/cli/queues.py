@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App as Commands
 from cyclopts import Parameter
 
-from tenfold._core.text import plural
+from tenfold._core.text import nearest, plural
 from tenfold.cli import console
 from tenfold.cli.jobs import Here, Where, time_of, user, with_queue
 
@@ -27,7 +27,7 @@ def list_(*, where: Where = Here) -> int:
 
     async def act(admin: Admin) -> None:
         headings = ("queue", *STATES, "limits", "")
-        console.table([_row(info) for info in await admin.queues()], headings=headings)
+        console.table([_row(info) for info in await admin.queues()], headings=headings, cut=True)
 
     return with_queue(where, act)
 
@@ -43,10 +43,13 @@ def pause(
     """Start no more messages of a queue until it is resumed. What runs goes on; what comes is kept."""
 
     async def act(admin: Admin) -> None:
+        known = [info.name for info in await admin.queues()]
         paused = await admin.pause(name, by=user(), why=why)
         console.say(f"{name} is paused." if paused else f"{name} was paused already.")
-        if name not in {info.name for info in await admin.queues() if info.messages}:
-            console.note("Nothing has been put into a queue of this name so far.")
+        if name not in known:
+            console.note(
+                f"Nothing waits in a queue {name!r}, and no service declares it.{nearest(name, known)}"
+            )
 
     return with_queue(where, act)
 

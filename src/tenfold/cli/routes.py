@@ -45,7 +45,7 @@ def routes(
 
 
 def _painted(method: str) -> str:
-    return console.paint(f"{method:<7}", COLOURS[method]) if method in COLOURS else f"{method:<7}"
+    return console.paint(method, COLOURS[method]) if method in COLOURS else method
 
 
 def _mounts(app: App) -> list[tuple[Any, Any]]:

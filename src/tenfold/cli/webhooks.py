@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from cyclopts import Parameter
 from tenfold._core.text import plural
 from tenfold.cli import console, target
 from tenfold.cli.connection import connected
+from tenfold.cli.event_flow import Moment, moment
 from tenfold.cli.jobs import Here, Where
 from tenfold.errors import ConfigError, NotFound
 
@@ -28,8 +28,6 @@ commands = Commands(
 
 COLOURS = {"enabled": console.GREEN, "disabled": console.RED}
 DELIVERY_COLOURS = {"delivered": console.GREEN, "failed": console.RED, "held": console.YELLOW}
-_AGO = re.compile(r"(\d+)([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Id = Annotated[str, Parameter(name="ID", help="Of an endpoint, as `tenfold webhooks list` shows.")]
 
@@ -42,7 +40,9 @@ def list_(*, where: Where = Here) -> int:
     async def act(app: App) -> int:
         rows = [_row(hooks, one) for hooks in _all(app) for one in await hooks.endpoints()]
         if rows:
-            console.table(rows, headings=("id", "state", "service", "url", "topics", "failures", ""))
+            console.table(
+                rows, headings=("id", "state", "service", "url", "topics", "failures", ""), cut=True
+            )
         else:
             console.say(console.paint("There are no endpoints.", console.DIM))
         return 0
@@ -59,7 +59,9 @@ def log(
     async def act(app: App) -> int:
         hooks = await _owner(app, id_)
         rows = [_delivery_row(one) for one in await hooks.log(id_, limit=limit)]
-        console.table(rows, headings=("event", "topic", "state", "attempts", "status", "took", "tried", ""))
+        console.table(
+            rows, headings=("event", "topic", "state", "attempts", "status", "took", "tried", ""), cut=True
+        )
         return 0
 
     return _with_app(where, act)
@@ -120,8 +122,8 @@ def replay(
     id_: Id,
     /,
     *,
-    since: Annotated[str, Parameter(help="From when on: 90m, 2d, or 2026-11-22T10:00:00Z.")],
-    until: Annotated[str | None, Parameter(help="To when. Default: now.")] = None,
+    since: Moment,
+    until: Moment = "now",
     delivered: Annotated[bool, Parameter(negative=(), help="Also what was delivered.")] = False,
     where: Where = Here,
 ) -> int:
@@ -131,7 +133,7 @@ def replay(
         from tenfold.webhooks.store import DeliveryState
 
         now = app.clock.now()
-        begin, end = _time(since, now, "--since"), now if until is None else _time(until, now, "--until")
+        begin, end = moment(since, now, "--since"), moment(until, now, "--until")
         hooks = await _owner(app, id_)
         states: list[DeliveryState] = ["failed", "held"]
         count = await hooks.replay(id_, begin, end, states=[*states, "delivered"] if delivered else states)
@@ -191,23 +193,10 @@ def _some(ids: tuple[str, ...], what: str) -> tuple[str, ...]:
     return ids
 
 
-def _time(text: str, now: float, where: str) -> float:
-    """``90m`` ago, or a moment of ISO 8601; without a zone it is UTC."""
-    if ago := _AGO.fullmatch(text):
-        return now - int(ago[1]) * _SECONDS[ago[2]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"{text!r} is no time.", where=where, remedy="Write 90m, 2d, or 2026-11-22T10:00:00Z."
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
 def _row(hooks: Webhooks, one: Endpoint) -> tuple[str, ...]:
     return (
         one.id,
-        console.paint(f"{one.state:<8}", COLOURS[one.state]),
+        console.paint(one.state, COLOURS[one.state]),
         hooks.service,
         one.url,
         ", ".join(topic.removeprefix(f"{hooks.service}.") for topic in one.topics),
@@ -217,16 +206,15 @@ def _row(hooks: Webhooks, one: Endpoint) -> tuple[str, ...]:
 
 
 def _delivery_row(one: Delivery) -> tuple[str, ...]:
-    state = f"{one.state:<9}"
     return (
         one.event_id,
         one.topic,
-        console.paint(state, DELIVERY_COLOURS[one.state]) if one.state in DELIVERY_COLOURS else state,
+        console.paint(one.state, DELIVERY_COLOURS.get(one.state, "0")),
         str(one.attempts),
         "" if one.status is None else str(one.status),
         "" if one.duration_ms is None else f"{one.duration_ms:,.0f} ms",
         "" if one.tried_at is None else _shown(one.tried_at),
-        one.said if len(one.said) <= 60 else f"{one.said[:59]}…",
+        one.said,
     )
 
 

@@ -68,6 +68,8 @@ class Overview(NamedTuple):
 
     topics: list[TopicInfo]
     subscriptions: list[SubscriptionInfo]
+    trouble: str = ""
+    """Why the broker could not be asked; empty when it answered, or when there is none."""
 
 
 _c = outbox.c
@@ -138,26 +140,27 @@ class EventsAdmin:
         names = sorted({*topics, *lag, *kept})
         known = {feed.name: feed.topic for feed in feeds}
         subscriptions = sorted({*known, *dead, *(handler for handler, _, _ in hot)})
-        at_broker = await self._at_broker(feeds)
+        at_broker, trouble = await self._at_broker(feeds)
         return Overview(
             [_topic(name, lag.get(name), kept.get(name, 0), errors.get(name, "")) for name in names],
             [
                 _subscription(name, known.get(name, ""), hot, dead, at_broker.get(name))
                 for name in subscriptions
             ],
+            trouble,
         )
 
-    async def _at_broker(self, feeds: Sequence[Feed]) -> dict[str, Counts | None]:
-        """Nothing when the broker is away: what else there is to see is shown all the same."""
+    async def _at_broker(self, feeds: Sequence[Feed]) -> tuple[dict[str, Counts | None], str]:
+        """Nothing, and why, when the broker is away: what else there is to see is shown all the same."""
         found: dict[str, Counts | None] = {}
         if self._broker is None:
-            return found
+            return found, ""
         for feed in feeds:
             try:
                 found[feed.name] = await self._broker.counts(feed)
-            except BrokerUnavailable:
-                return {}
-        return found
+            except BrokerUnavailable as error:
+                return {}, str(error)
+        return found, ""
 
     # ── publishing again ──
 

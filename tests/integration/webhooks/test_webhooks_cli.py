@@ -107,7 +107,7 @@ async def test_wrong_calls_are_explained(folder: Path) -> None:
     for arguments, status, said in (
         (["test", "nobody"], 1, "There is no webhook endpoint 'nobody'"),
         (["enable"], 2, "name at least one id"),
-        (["replay", "x", "--since", "yesterday"], 2, "'yesterday' is no time"),
+        (["replay", "x", "--since", "yesterday"], 2, "'yesterday' is no moment"),
         (["replay", "x"], 2, "since"),
     ):
         found, out = await cli(folder, *arguments)
