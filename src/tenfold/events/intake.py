@@ -29,7 +29,7 @@ from tenfold.errors import (
 from tenfold.events.contract import Feed
 from tenfold.events.envelope import context_of, opened, topic_of
 from tenfold.events.policy import Failures
-from tenfold.events.schema import EventSchema
+from tenfold.events.schema import EventSchema, Refused
 from tenfold.events.topic import order_key
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def payload_of(event: Incoming, reason: str = "") -> tuple[Mapping[str, str], st
 
 
 def _refused(event: Incoming, reason: str) -> str:
-    kept = {"undecodable": reason, "body": event.body.decode("utf-8", "backslashreplace")}
+    kept = Refused(reason, event.body.decode("utf-8", "backslashreplace"))
     return msgspec.json.encode(kept).decode()
 
 

@@ -38,6 +38,16 @@ class _Envelope(msgspec.Struct):
 _envelopes = msgspec.json.Decoder(_Envelope)
 
 
+class Refused(msgspec.Struct):
+    """What the intake keeps of a message that is no event: why, and what it said. It is no envelope on purpose."""
+
+    undecodable: str
+    body: str
+
+
+_refused = msgspec.json.Decoder(Refused)
+
+
 class EventSchema(Generic[T]):
     """``type_`` is what events are in ``version``; ``upcast[n]`` makes data of version n+1 from that of n.
 
@@ -91,7 +101,8 @@ class EventSchema(Generic[T]):
         try:
             envelope = _envelopes.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UndecodableEvent(f"the payload is no event: {error}.") from None
+            reason = _reason(payload) or str(error)
+            raise UndecodableEvent(f"the payload is no event: {reason.rstrip('.')}.") from None
         return envelope.version, envelope.data
 
     def decode(self, payload: str) -> T:
@@ -189,3 +200,11 @@ def _parameter(fn: Upcaster, where: str) -> Any:
         )
     hint = hints_of(fn).get(parameters[0].name, dict[str, Any])
     return dict[str, Any] if hint in (Any, dict) else hint
+
+
+def _reason(payload: str) -> str:
+    """Why the intake refused what a broker sent; empty for any other payload."""
+    try:
+        return _refused.decode(payload).undecodable
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""

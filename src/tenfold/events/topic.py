@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Generic, TypeVar
+from uuid import UUID
 
 from tenfold.db.database import Tx
 from tenfold.errors import NotBound, WrongArguments
@@ -74,12 +75,12 @@ class Topic(Generic[T]):
     def __repr__(self) -> str:
         return f"Topic({self.name!r})"
 
-    async def publish(self, tx: Tx, event: T, *, key: str | None = None) -> None:
+    async def publish(self, tx: Tx, event: T, *, key: str | int | UUID | None = None) -> None:
         """Publish ``event`` if and only if ``tx`` commits.
 
-        Each subscription handles the events of one ``key`` one after another, in the order of publication.
-        Raises :class:`WrongArguments` when the event is not of the topic's type, or its key has more than 400
-        characters or a NUL.
+        Each subscription handles the events of one ``key`` one after another, in the order of publication; 7 and "7"
+        are one key. Raises :class:`WrongArguments` when the event is not of the topic's type, or its key is of another
+        type, has more than 400 characters or a NUL.
         """
         if self._queues is None:
             raise NotBound(
@@ -91,14 +92,13 @@ class Topic(Generic[T]):
                 f"topic {self.name}: publish takes an open transaction first, not {type(tx).__name__}: "
                 "`async with db.tx() as tx: await topic.publish(tx, event)`."
             )
-        if key is not None:
-            self._check(key)
+        line = None if key is None else self.line_of(key)
         payload = self.schema.encode(event)
         queue = self._queues.of(tx.database)
         if queue.watcher is not None:
-            queue.watcher.published(tx, self.name, event, key)
+            queue.watcher.published(tx, self.name, event, line)
         if self._outbox is not None:
-            self._outbox(tx.database).put(tx, self.name, key, payload)
+            self._outbox(tx.database).put(tx, self.name, line, payload)
             return
         if not self._routes:
             return
@@ -111,21 +111,27 @@ class Topic(Generic[T]):
                 queue=route.queue,
                 lane=route.lane,
                 priority=route.priority,
-                order_key=None if key is None else order_key(route.name, key),
+                order_key=None if line is None else order_key(route.name, line),
                 event_id=event_id,
             )
             for route in self._routes
         ]
         queue.put_all(tx, messages)
 
-    def _check(self, key: str) -> None:
-        """The same with and without a broker, so that no key is refused for the first time in production."""
+    def line_of(self, given: object) -> str:
+        """A key as text, once it is one. The same with and without a broker: none is refused for the first time in production."""
+        if not isinstance(given, str | int | UUID):
+            raise WrongArguments(
+                f"topic {self.name}: the key is of type {type(given).__name__}; it is a text, an integer or a UUID."
+            )
+        key = str(given)
         if len(key) > KEY_MAX_CHARS:
             raise WrongArguments(
                 f"topic {self.name}: the key has {len(key)} characters; it has {KEY_MAX_CHARS} at most."
             )
         if "\0" in key:
             raise WrongArguments(f"topic {self.name}: the key has a NUL, which databases do not keep.")
+        return key
 
     def bind(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from support.queues import add_effect, rig
 from tenfold.db import Tx
 from tenfold.errors import DeclarationError, UndecodableEvent, UnknownVersion, WrongArguments
 from tenfold.events import EventSchema, Subscription, Topic
+from tenfold.events.schema import Refused
 from tenfold.queue.tables import message
 from tenfold.queue.testing import run_pending
 
@@ -112,6 +114,27 @@ def test_what_upcasters_make_is_checked_against_the_current_type() -> None:
 
     with pytest.raises(UndecodableEvent, match=r"total.*upcasters made of version 1"):
         schema(2, {1: forgetful}).decode('{"version":1,"data":{"order":7}}')
+
+
+def test_what_a_broker_sent_and_the_intake_refused_is_said_with_its_reason() -> None:
+    payload = msgspec.json.encode(
+        Refused("JSON is malformed: invalid character (byte 0)", "not json")
+    ).decode()
+    with pytest.raises(
+        UndecodableEvent, match=r"the payload is no event: JSON is malformed: invalid character"
+    ):
+        schema().decode(payload)
+
+
+@pytest.mark.parametrize("key", [7, UUID(int=7)])
+def test_a_key_may_be_a_number_or_a_uuid(key: int | UUID) -> None:
+    assert Topic("orders", "placed", Placed).line_of(key) == str(key)
+
+
+@pytest.mark.parametrize("key", [1.5, ("a",), b"a"])
+def test_a_key_of_another_type_is_a_sentence(key: Any) -> None:
+    with pytest.raises(WrongArguments, match=r"topic orders\.placed: the key is of type \w+; it is a text"):
+        Topic("orders", "placed", Placed).line_of(key)
 
 
 def test_publishing_a_wrong_event_is_the_callers_error_and_no_undecodable_one() -> None:
