@@ -21,6 +21,7 @@ from tenfold.queue.tables import message
 
 if TYPE_CHECKING:
     from tenfold.db.database import Reader, Tx
+    from tenfold.http.stream import EventStream
     from tenfold.jobs.job import Job
     from tenfold.queue.queue import Queue
 
@@ -59,6 +60,18 @@ class BatchHandle:
     def watch(self, *, timeout: float = 3600.0) -> AsyncGenerator[BatchStatus]:
         """Its status now, then whenever it has changed, to the last one. See ``JobHandle.watch``."""
         return changes(self.status, self._queue.clock, timeout)
+
+    def stream(self, *, timeout: float = 3600.0) -> EventStream[BatchStatus]:
+        """:meth:`watch` as server-sent events, for an operation to return; each is called ``progress``, the last one by
+        the final state, ``done`` or ``failed``::
+
+            @imports.get("/imports/{id}/progress")
+            async def progress(id: str) -> EventStream[BatchStatus]:
+                return import_row.batch(id).stream()
+        """
+        from tenfold.jobs.stream import stream
+
+        return stream(self.watch(timeout=timeout))
 
     async def cancel(self) -> int:
         """Take off the members that are pending, and ask those that run to stop; answers how many. The batch ends when

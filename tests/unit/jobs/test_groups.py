@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -16,6 +16,9 @@ from tenfold.db import Tx
 from tenfold.errors import CallsFailed, JobFailed, NotFound, WrongArguments
 from tenfold.jobs import Job, Retry
 from tenfold.queue.testing import captured, run_pending
+
+if TYPE_CHECKING:
+    from tenfold.http.request import Request
 
 pytestmark = pytest.mark.anyio
 
@@ -57,6 +60,18 @@ async def test_a_batch_ends_once_when_its_last_member_does(tmp_path: Path) -> No
         assert await r.did() == ["well: 51 done, 0 failed of 51"]
         status = await doubled.batch(b.handle.id).status()
         assert (status.state, status.done, status.failed, status.pending) == ("done", 51, 0, 0)
+
+
+async def test_the_end_of_a_batch_is_told_as_a_server_sent_event(tmp_path: Path) -> None:
+    doubled, *_ = jobs()
+    async with rig(tmp_path, doubled) as r:
+        worker = r.worker()
+        async with r.db.tx() as tx, batch(tx) as b:
+            await b.add_many(doubled, [{"n": n} for n in range(3)])
+        await run_pending(worker)
+        [last] = [chunk async for chunk in b.handle.stream().chunks(cast("Request", None))]
+    assert last.startswith(b"event: done")
+    assert b'"done":3' in last
 
 
 async def test_a_batch_with_a_dead_member_ends_by_the_other_way(tmp_path: Path) -> None:
