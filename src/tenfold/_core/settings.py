@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from tenfold._core.secrets import printable
-from tenfold._core.sections import Settings
+from tenfold._core.sections import QueueSettings, Settings
 from tenfold._core.text import nearest
 from tenfold.errors import ConfigError, UnknownSetting
 
@@ -162,6 +162,7 @@ class _Merge:
     def _check(self, path: str, source: str) -> None:
         known, where = self.known, f"{source}: {path}"
         if path in known or any(path.startswith(p + ".") and _is_mapping(t) for p, t in known.items()):
+            _check_queue(path, where)
             return
         if any(p.startswith(path + ".") for p in known):
             raise ConfigError(
@@ -172,6 +173,15 @@ class _Merge:
             remedy = nearest(parts[1], self.services).strip()
             raise UnknownSetting(f"no service {parts[1]!r} with settings exists.", where=where, remedy=remedy)
         raise UnknownSetting("there is no such setting.", where=where, remedy=nearest(path, known).strip())
+
+
+def _check_queue(path: str, where: str) -> None:
+    """Of ``queues.mail.rate``, the name is free, and what stands below it is not."""
+    section, _, rest = path.partition(".")
+    _, dot, key = rest.rpartition(".")
+    keys = QueueSettings.__struct_fields__
+    if section == "queues" and dot and key not in keys:
+        raise UnknownSetting("there is no such setting.", where=where, remedy=nearest(key, keys).strip())
 
 
 def _is_mapping(type_: Any) -> bool:
@@ -203,8 +213,12 @@ def _build(merge: _Merge) -> Settings:
         name: _convert(own.get(name, {}), type_, f"services.{name}", merge.sources)
         for name, type_ in merge.services.items()
     }
+    queues = {
+        name: _convert(said, QueueSettings, f"queues.{name}", merge.sources)
+        for name, said in merge.tree.pop("queues", {}).items()
+    }
     settings: Settings = _convert(merge.tree, Settings, "", merge.sources)
-    return msgspec.structs.replace(settings, services=built)
+    return msgspec.structs.replace(settings, services=built, queues=queues)
 
 
 def _convert(values: Any, type_: type[Any], prefix: str, sources: Mapping[str, str]) -> Any:

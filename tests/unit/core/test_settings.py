@@ -158,6 +158,8 @@ def test_a_variable_that_does_not_fit_is_named_with_bound_and_value(
         ("[http]\nport = 99999", "http.port: expected `int` <= 65535; the value is 99999."),
         ('[http]\nport = "80"', "http.port: expected `int`, got `str`; the value is 80."),
         ('[http]\ncors_origins = ["a", 1]', "http.cors_origins[1]: expected `str`, got `int`; the value is [a, 1]."),
+        ("[queues.mail]\nrats = 5", "queues.mail.rats: there is no such setting. Did you mean 'rate'?"),
+        ("[queues.mail]\nrate = 5", "queues.mail.rate: expected `str | null`, got `int`; the value is 5."),
         ("[services.payments]\nretries = 11", "services.payments.retries: expected `int` <= 10; the value is 11."),
     ],
 )  # fmt: skip
