@@ -59,6 +59,8 @@ class Capabilities:
     """Acknowledged commits survive power loss."""
     replicas: bool
     """``database.replicas`` may name copies that serve reads."""
+    transactional_ddl: bool = True
+    """Tables are made and removed inside transactions; without it by :meth:`DatabaseBackend.change_tables`."""
 
 
 class Channel(ABC):
@@ -257,6 +259,11 @@ class DatabaseBackend(ABC):
     def session_engine(self, channel: TxChannel) -> sa.Engine:
         """An SQLAlchemy engine for an ORM session on ``channel``: its savepoints are the channel's, and it neither
         begins nor ends the transaction."""
+
+    async def change_tables(self, statements: Sequence[str]) -> None:
+        """Make and remove tables, one statement after the other, none of which can be undone. Backends without
+        ``Capabilities.transactional_ddl`` have it. Raises TransactionMisuse inside :meth:`sandbox`."""
+        raise NotImplementedError
 
     def missing_rights(
         self, connection: sa.Connection, written: Sequence[sa.Table], read: Sequence[sa.Table]

@@ -126,16 +126,35 @@ class ShadowTx(Tx):
         )
 
 
+def past_keys(table: sa.Table, dialect: sa.Dialect) -> str | None:
+    """The statement by which keys that the database makes go on behind those of rows that brought theirs along; None
+    where it sees to that by itself."""
+    key = table.autoincrement_column
+    if key is None or dialect.name != "postgresql":
+        return None
+    quote, literal = dialect.identifier_preparer, sa.String().literal_processor(dialect)
+    assert literal is not None
+    name = quote.format_table(table)
+    sequence = f"pg_get_serial_sequence({literal(name)}, {literal(key.name)})"
+    return f"SELECT setval({sequence}, greatest(max({quote.format_column(key)}), nextval({sequence}))) FROM {name}"  # noqa: S608 - quoted
+
+
 def _literally(statement: str) -> sa.TextClause:
     """Without parameters, whatever it contains."""
     return sa.text(statement.replace(":", r"\:"))
 
 
 async def _change(database: Database, steps: Sequence[Any]) -> None:
-    """Make or remove tables."""
+    """Make or remove tables; half of it does no harm, for what is begun is begun by removing them."""
+    await database.passage()
+    backend = database.backend
+    statements = [str(step.compile(dialect=backend.dialect)) for step in steps]
+    if not backend.capabilities.transactional_ddl:
+        await backend.change_tables(statements)
+        return
     async with database.tx() as tx:
-        for step in steps:
-            await tx.execute(_literally(str(step.compile(dialect=database.backend.dialect))))
+        for statement in statements:
+            await tx.execute(_literally(statement))
 
 
 def _column(column: sa.Column[Any]) -> sa.Column[Any]:

@@ -43,7 +43,7 @@ from tenfold.db.contract import (
     TxChannel,
 )
 from tenfold.db.plan import Plan
-from tenfold.errors import DatabaseUnavailable, NotBound, TenfoldError
+from tenfold.errors import DatabaseUnavailable, NotBound, TenfoldError, TransactionMisuse
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -71,7 +71,7 @@ class Backend(DatabaseBackend):
         self.open_by_task: dict[asyncio.Task[object], HasChannel] = {}
         self.capabilities = Capabilities(
             isolation="read committed", parallel_writers=True, skip_locked=True, listen=False, durable=True,
-            replicas=False,
+            replicas=False, transactional_ddl=False,
         )  # fmt: skip
         self._targets = targets
         self._settings = settings
@@ -173,6 +173,23 @@ class Backend(DatabaseBackend):
         if self._links is None or self._auto is None:
             raise NotBound("the database backend was used before it was started, or after it was stopped.")
         return self._links, self._auto
+
+    async def change_tables(self, statements: Sequence[str]) -> None:
+        if self._sandbox is not None:
+            raise TransactionMisuse(
+                "tables cannot be made or removed inside app.test() on MySQL and MariaDB: it would end the transaction "
+                "that is undone at its end. Use `async with app.lifespan()` on a database of the test's own."
+            )
+        await asyncio.to_thread(self._change_tables, statements)
+
+    def _change_tables(self, statements: Sequence[str]) -> None:
+        engine = self.sync_engine()
+        try:
+            with engine.begin() as connection:
+                for statement in statements:
+                    connection.exec_driver_sql(statement)
+        finally:
+            engine.dispose()
 
     # ── SQLAlchemy ──
 
