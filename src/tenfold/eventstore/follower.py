@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from tenfold._core.failpoints import failpoints
 from tenfold._core.text import keepable
 from tenfold.errors import (
     DatabaseUnavailable,
@@ -196,6 +197,10 @@ class Follower:
                 raise Moved
             if events:
                 await self.projection.apply_apart(tx, events)
+            if failpoints.on:
+                failpoints.visit("projection.effect")
+        if failpoints.on:
+            failpoints.visit("projection.moved")
         self.handled += len(events)
         self._at = _moved(at, end)
 

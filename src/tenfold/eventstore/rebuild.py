@@ -18,11 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tenfold._core.failpoints import failpoints
 from tenfold.errors import ConfigError, LeaseTaken
 from tenfold.eventstore import progress
 from tenfold.eventstore.contract import END
 from tenfold.eventstore.follower import WINDOW
-from tenfold.eventstore.shadow import Shadows, ShadowTx
+from tenfold.eventstore.shadow import Shadows, ShadowTx, past_keys
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
@@ -103,6 +104,10 @@ class Rebuild:
             if not await progress.advance_rebuild(tx, self._name, position, end):
                 raise self._two()
             await self._apply(tx, rows)
+            if failpoints.on:
+                failpoints.visit("rebuild.effect")
+        if failpoints.on:
+            failpoints.visit("rebuild.moved")
         return end, len(rows)
 
     async def _apply(self, tx: ShadowTx, rows: list[EventRow]) -> None:
@@ -123,6 +128,10 @@ class Rebuild:
             if not await progress.swapped(tx, self._name, position, position, self._clock.now()):
                 raise self._two()
             await self._replace_rows(tx)
+            if failpoints.on:
+                failpoints.visit("rebuild.swapping")
+        if failpoints.on:
+            failpoints.visit("rebuild.swapped")
         return handled
 
     async def _catch_up(self, tx: ShadowTx, position: int) -> int:
@@ -146,6 +155,8 @@ class Rebuild:
             await tx.execute_as_it_is(
                 f"INSERT INTO {quote.format_table(table)} ({columns}) SELECT {columns} FROM {shadow}"  # noqa: S608 - quoted
             )
+            if (moves_on := past_keys(table, self._database.backend.dialect)) is not None:
+                await tx.execute_as_it_is(moves_on)
 
     def _two(self) -> LeaseTaken:
         return LeaseTaken(f"{self._name} is being rebuilt by another process, too: this one stops.")
