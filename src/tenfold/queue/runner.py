@@ -178,7 +178,7 @@ class Runner:
             if await self._is_new(run, tx):
                 value = await run.handler.call(kwargs, {Tx: tx, Context: context, JobContext: run.context})
                 settlement = self._done(run, self._result(run, value))
-            ours = await self._acknowledge(tx, settlement)
+            ours = self._acknowledge_last(tx, settlement)
         return self._recorded(run, settlement, ours)
 
     async def _around(self, run: Run, kwargs: dict[str, Any], context: Context) -> Settlement | None:
@@ -195,7 +195,7 @@ class Runner:
             if not await self._is_new(run, ambient.tx):
                 return outcome.done(run.message)  # handled before; what was done now is undone
             settlement = outcome.done(run.message)
-            ours = await self._acknowledge(ambient.tx, settlement)
+            ours = self._acknowledge_last(ambient.tx, settlement)
             finished = True
             await ambient.finish(commit=True)
         finally:
@@ -223,12 +223,17 @@ class Runner:
         assert isinstance(backend, Inbox)
         return backend
 
-    async def _acknowledge(self, tx: Tx, settlement: Settlement) -> bool:
-        """Settle in ``tx`` when the message lies in its database; answers whether it does."""
+    def _acknowledge_last(self, tx: Tx, settlement: Settlement) -> bool:
+        """Settle before ``tx`` commits, when the message lies in its database; answers whether it does. Done last,
+        the statement takes the commit along."""
         if tx.database.backend is not self.queue.database.backend:
             return False
-        if await self.queue.backend.settle(tx, (settlement,), self.queue.now(), self.keep):
-            raise LeaseLost(f"message {settlement.id}: another worker holds it now")
+
+        async def acknowledge(tx: Tx) -> None:
+            if await self.queue.backend.settle(tx, (settlement,), self.queue.now(), self.keep):
+                raise LeaseLost(f"message {settlement.id}: another worker holds it now")
+
+        tx.before_commit(acknowledge, may_be_last=True)
         return True
 
     def _failed(self, run: Run, error: BaseException) -> Settlement | None:
