@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import random
@@ -39,6 +39,9 @@ class Stored(Keyed, Protocol):
     def id(self) -> int: ...
 
 
+S = TypeVar("S", bound=Stored)
+
+
 def line_of(row: Stored) -> str:
     """The name of a row's line. No topic has a slash, or begins with ``#``."""
     return f"#{row.id}" if row.key is None else f"{row.topic}/{row.key}"
@@ -63,6 +66,8 @@ class _Hold:
     topic: str
     failures: int
     until: float
+    alone: bool = False
+    """It may be what the broker broke off for: it is published by itself."""
 
 
 class Holds:
@@ -81,6 +86,34 @@ class Holds:
             hold = self._lines.setdefault(line, _Hold(row.topic, 0, now))
             hold.failures += 1
             hold.until = now + backoff_s(hold.failures, self._retry_max_s, self._random)
+
+    def suspect(self, row: Stored, now: float) -> None:
+        """The broker broke off when the row was published by itself: it may be away, or may not stand this row. Others
+        are tried first; once it is back, this one is again."""
+        hold = self._lines.setdefault(line_of(row), _Hold(row.topic, 0, now))
+        hold.alone, hold.until = True, now + self._retry_max_s
+
+    def suspects(self, row: Stored) -> bool:
+        """Whether the row is published by itself."""
+        hold = self._lines.get(line_of(row))
+        return hold is not None and hold.alone
+
+    def back(self, now: float) -> None:
+        """The broker is there: suspects are tried at once."""
+        for hold in self._lines.values():
+            if hold.alone and not hold.failures:
+                hold.until = now
+
+    def batch(self, rows: Sequence[S]) -> Sequence[S]:
+        """Those of ``rows``, from the first on, that may be published together."""
+        first = next((n for n, row in enumerate(rows) if self.suspects(row)), None) if self._lines else None
+        return rows if first is None else rows[: first or 1]
+
+    def gone(self, rows: Iterable[Stored], now: float) -> None:
+        """``rows`` are all that is unsent and not held: forget the lines that are due and not among them."""
+        if self._lines:
+            there = set(map(line_of, rows))
+            self._lines = {n: hold for n, hold in self._lines.items() if hold.until > now or n in there}
 
     def published(self, rows: Iterable[Stored]) -> None:
         """Their lines are free again."""

@@ -47,6 +47,8 @@ several, and each costs a fraction. An event that comes after a silence does not
 PRUNE_EVERY_S = 60.0
 PRUNE_MAX = 5_000
 """Rows removed by one transaction."""
+APART_AFTER = 3
+"""Failures of the broker in a row, after which one row at a time is tried: it may be the row that it fails for."""
 
 
 class Declared(Protocol):
@@ -82,7 +84,7 @@ class Relay:
         self._bell = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
-        self._prune_at = clock.now()
+        self._prune_at = clock.monotonic()
         self.leads = False
         self.published = self.refused = self.outages = 0
 
@@ -187,22 +189,27 @@ class Relay:
     async def turn(self) -> bool:
         """Publish one batch and mark it; answers whether there may be more to do at once. Raises BrokerUnavailable,
         after which nothing has changed."""
-        around = self._holds.around(self._clock.monotonic())
-        rows = await self._outbox.unsent(self._settings.batch, around.topics, around.lines)
-        if not rows:
+        now, most = self._clock.monotonic(), self._settings.batch
+        around = self._holds.around(now)
+        found = await self._outbox.unsent(most, around.topics, around.lines)
+        if len(found) < most:
+            self._holds.gone(found, now)
+        if not found:
             return False
+        rows = found[:1] if self._away.count >= APART_AFTER else self._holds.batch(found)
         await self._declare(rows)
         failed = await self._publish(rows)
         if failpoints.on:
             failpoints.visit("events.published")
         if self._away.over():
+            self._holds.back(now)
             log.info("the broker (events.url) is back", extra={"event": "events.broker_back"})
         sent = [row for n, row in enumerate(rows) if n not in failed]
         self._note(sent, [rows[n] for n in sorted(failed)], failed)
         held = behind(rows, failed)  # was not tried: nothing is to be noted of it
         refused = {rows[n].id: why for n, why in sorted(failed.items()) if n not in held}
         await self._outbox.record([row.id for row in sent], refused, self._clock.now())
-        return bool(sent) and len(rows) >= self._settings.batch
+        return len(rows) < len(found) or (bool(sent) and len(rows) >= most)
 
     async def _declare(self, rows: Sequence[Row]) -> None:
         """Topics of the code, and those of rows that other versions of it have written."""
@@ -221,9 +228,14 @@ class Relay:
         except PublishFailed as error:
             self._known = None  # a topic may have gone
             failed = error.failed | behind(events, error.failed)
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
             self._known = None
-            raise
+            if len(rows) > 1 or (not self._away.count and not self._holds.suspects(rows[0])):
+                raise
+            if self._away.count:
+                self._holds.suspect(rows[0], self._clock.monotonic())
+                raise
+            failed = {0: str(error)}  # others get through: it is this one
         return failed
 
     def _outgoing(self, row: Row) -> Outgoing:
@@ -272,8 +284,8 @@ class Relay:
 
     async def _prune(self) -> None:
         """Remove what was sent long ago, a bounded piece at a time."""
-        now = self._clock.now()
+        now = self._clock.monotonic()
         if now < self._prune_at:
             return
-        removed = await self._outbox.prune(now - self._settings.outbox_keep_s, PRUNE_MAX)
+        removed = await self._outbox.prune(self._clock.now() - self._settings.outbox_keep_s, PRUNE_MAX)
         self._prune_at = now if removed == PRUNE_MAX else now + PRUNE_EVERY_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from support.carried import Carried, Placed
 from tenfold import App, Service
-from tenfold.errors import WrongArguments
+from tenfold.errors import BrokerUnavailable, WrongArguments
 from tenfold.events._outbox_sql import statements
 from tenfold.events.backends import memory
 from tenfold.events.contract import Incoming, Outgoing
@@ -89,6 +90,31 @@ async def test_a_message_that_is_nested_too_deeply_holds_up_no_other(
         assert set(await it.quiet(2, 5.0)) == {0, 1}
         (dead,) = await it.admin.quarantine()
         assert "recursion depth" in dead.payload
+
+
+async def test_an_event_that_the_broker_breaks_off_for_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is larger than a server was told to take: the connection ends, and nothing says why."""
+    it = Carried()
+    async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
+        broker = it.events.broker
+        assert broker is not None
+        publish, healed = broker.publish, False
+
+        async def breaking(events: Sequence[Outgoing]) -> None:
+            if not healed and any(event.body == b'{"n":1,"key":""}' for event in events):
+                raise BrokerUnavailable("it closed the connection")
+            await publish(events)
+
+        monkeypatch.setattr(broker, "publish", breaking)
+        await it.publish(0, 4)
+        assert set(await it.quiet(3, 10.0)) == {0, 2, 3}
+        await it.publish(4, 1)
+        assert set(await it.quiet(4, 2.0)) == {0, 2, 3, 4}
+        assert [lag.unsent for lag in await it.admin.lag()] == [1]
+        healed = True
+        assert set(await it.quiet(5, 5.0)) == {0, 1, 2, 3, 4}
 
 
 async def test_a_message_without_an_envelope_is_taken_as_version_1(tmp_path: Path) -> None:

@@ -51,6 +51,28 @@ def test_a_line_is_free_again_once_it_was_published() -> None:
     assert holds.next_at() is None
 
 
+def test_a_line_that_has_gone_by_another_hand_is_forgotten() -> None:
+    """Its time would be over for ever, and the relay would never rest."""
+    holds = Holds(30.0, random.Random(1))
+    holds.failed([row(1, "a"), row(2, "b")], 0.0)
+    holds.gone([row(2, "b")], 31.0)
+    assert len(holds) == 1
+    assert holds.around(0.0).lines == ["t/b"]
+
+
+def test_a_suspect_is_published_by_itself_after_the_others_before_it() -> None:
+    holds = Holds(30.0, random.Random(1))
+    holds.suspect(row(2, "b"), 0.0)
+    rows = [row(1, "a"), row(2, "b"), row(3, "c")]
+    assert holds.around(29.0).lines == ["t/b"]
+    assert [one.id for one in holds.batch(rows)] == [1]
+    assert [one.id for one in holds.batch(rows[1:])] == [2]
+    holds.back(5.0)
+    assert holds.around(5.0).lines == []
+    holds.published(rows)
+    assert [one.id for one in holds.batch(rows)] == [1, 2, 3]
+
+
 def test_many_failing_lines_hold_up_their_topic_as_a_whole() -> None:
     holds = Holds(1e9, random.Random(1))
     for _ in range(40):  # their pauses grow until none ends at once
