@@ -274,7 +274,7 @@ class MariaDB(Server):
     def prepare(self) -> None:
         self.run(
             program("mariadb-install-db"), "--no-defaults", f"--datadir={self.folder / 'data'}",
-            "--skip-test-db", "--auth-root-authentication-method=normal",
+            "--skip-test-db", "--auth-root-authentication-method=normal", f"--tmpdir={self.folder}",
         )  # fmt: skip
 
     def command(self) -> list[str]:
@@ -289,7 +289,7 @@ class MariaDB(Server):
             program("mariadbd"), "--no-defaults", f"--datadir={self.folder / 'data'}", f"--port={self.port}",
             "--bind-address=127.0.0.1", f"--socket={self.folder / 'socket'}", f"--init-file={script}",
             "--skip-name-resolve", f"--innodb-flush-log-at-trx-commit={1 if self.durable else 2}", "--innodb-buffer-pool-size=128M",
-            "--max-connections=200", f"--pid-file={self.folder / 'pid'}",
+            "--max-connections=200", f"--pid-file={self.folder / 'pid'}", f"--tmpdir={self.folder}",
         ]  # fmt: skip
 
     @contextmanager
