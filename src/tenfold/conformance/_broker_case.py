@@ -24,6 +24,9 @@ WAIT_S = 0.05
 
 _numbers = itertools.count(1)
 
+ARRIVAL_S = 3 * PATIENCE_S
+"""How long what has to come may take: a server that stands in for a service in the cloud is slow."""
+
 
 class ServerSwitch(ABC):
     """What a suite may do to the server. A third party writes one for its own; each method returns when it is done."""
@@ -81,7 +84,7 @@ class Subscriber:
         self.broker, self.feed = broker, feed
         self._consumer: Consumer | None = None
 
-    async def take(self, count: int, *, limit: int = 100, timeout_s: float = PATIENCE_S) -> list[Incoming]:
+    async def take(self, count: int, *, limit: int = 100, timeout_s: float = ARRIVAL_S) -> list[Incoming]:
         """Fetch until there are ``count`` events, without acknowledging. Fails the test after ``timeout_s``."""
         taken: list[Incoming] = []
         try:
@@ -92,7 +95,7 @@ class Subscriber:
             pytest.fail(f"{count} events were expected on {self.feed.name}, {numbers(taken)} came")
         return taken
 
-    async def take_new(self, count: int, *, timeout_s: float = PATIENCE_S) -> list[Incoming]:
+    async def take_new(self, count: int, *, timeout_s: float = ARRIVAL_S) -> list[Incoming]:
         """Fetch and acknowledge until ``count`` different events have come; the first delivery of each."""
         found: dict[str, Incoming] = {}
         try:
@@ -108,7 +111,7 @@ class Subscriber:
             )
         return list(found.values())
 
-    async def take_until(self, n: int, *, timeout_s: float = PATIENCE_S) -> list[Incoming]:
+    async def take_until(self, n: int, *, timeout_s: float = ARRIVAL_S) -> list[Incoming]:
         """Fetch and acknowledge until the event with this number has come."""
         taken: list[Incoming] = []
         try:
@@ -153,7 +156,7 @@ class Subscriber:
 
 
 async def publish_until(
-    broker: Broker, events: Sequence[Outgoing], feeds: Sequence[Feed], timeout_s: float = PATIENCE_S
+    broker: Broker, events: Sequence[Outgoing], feeds: Sequence[Feed], timeout_s: float = ARRIVAL_S
 ) -> None:
     """Declare and publish again and again, as the relay does, until it works. Fails the test after ``timeout_s``."""
     why = "nothing was tried"
@@ -179,7 +182,7 @@ class BrokerCase(Conformance):
     """The class of the backend; None: the one that is registered for the URL's scheme."""
     settings: ClassVar[dict[str, Any]] = {}
     """Settings of ``[events]`` that it cannot work without."""
-    patience_s: ClassVar[float] = PATIENCE_S
+    patience_s: ClassVar[float] = ARRIVAL_S
     """How long the server may take for what it has to do by itself after a crash."""
     timeout_s: ClassVar[float] = TIMEOUT_S
     """``events.timeout_s`` of the suite."""
