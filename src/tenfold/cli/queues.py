@@ -27,7 +27,7 @@ def list_(*, where: Where = Here) -> int:
 
     async def act(admin: Admin) -> None:
         headings = ("queue", *STATES, "limits", "")
-        console.table([_row(info) for info in await admin.queues()], headings=headings, cut=True)
+        console.table([_row(info) for info in await admin.queues()], headings=headings)
 
     return with_queue(where, act)
 

@@ -81,7 +81,7 @@ def send_test(id_: Id, /, *, where: Where = Here) -> int:
         finally:
             await sender.stop()
         colour = console.GREEN if answer.delivered else console.RED
-        console.say(f"{console.paint(answer.sentence, colour)} in {answer.duration_ms:,.0f} ms")
+        console.say(f"{console.paint(answer.sentence.rstrip('.'), colour)} in {answer.duration_ms:,.0f} ms")
         return 0 if answer.delivered else 1
 
     return _with_app(where, act)
