@@ -15,6 +15,7 @@ tables cannot be undone.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -70,10 +71,8 @@ class Rebuild:
         handled = 0
         while True:
             horizon = await self._horizon()
-            while position < horizon:
-                position, count = await self._batch_from(position, horizon)
-                handled += count
-                report(position, horizon)
+            handled += await self._fill(position, horizon, report)
+            position = max(position, horizon)
             if await self._horizon() - position <= NEAR:
                 break
         handled += await self._swap(position)
@@ -95,11 +94,33 @@ class Rebuild:
         async with self._database.tx() as tx:
             return await self._store.horizon(tx)
 
-    async def _batch_from(self, position: int, horizon: int) -> tuple[int, int]:
+    async def _fill(self, position: int, horizon: int, report: Report) -> int:
+        """Batch after batch up to the horizon; the next one is read while one is applied."""
+        handled = 0
+        reading = asyncio.create_task(self._read(position, horizon))
+        try:
+            while position < horizon:
+                rows, end = await reading
+                if end < horizon:
+                    reading = asyncio.create_task(self._read(end, horizon))
+                await self._take(position, rows, end)
+                position = end
+                handled += len(rows)
+                report(position, horizon)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        return handled
+
+    async def _read(self, position: int, horizon: int) -> tuple[list[EventRow], int]:
+        """A batch of events, and the position that it reaches."""
         until = min(horizon, position + WINDOW)
         reader = self._database.read(consistency="strong")
         rows = await self._store.follow(reader, self._projection.categories, position, until, self._batch)
-        end = rows[-1].id if len(rows) == self._batch else until
+        return rows, rows[-1].id if len(rows) == self._batch else until
+
+    async def _take(self, position: int, rows: list[EventRow], end: int) -> None:
+        """Their effect, and the rebuild's position, in one transaction."""
         async with ShadowTx(self._database, self._shadows) as tx:
             if not await progress.advance_rebuild(tx, self._name, position, end):
                 raise self._two()
@@ -108,7 +129,6 @@ class Rebuild:
                 failpoints.visit("rebuild.effect")
         if failpoints.on:
             failpoints.visit("rebuild.moved")
-        return end, len(rows)
 
     async def _apply(self, tx: ShadowTx, rows: list[EventRow]) -> None:
         if rows:
