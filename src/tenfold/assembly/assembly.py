@@ -22,7 +22,7 @@ from tenfold.assembly.switch import Switch
 from tenfold.assembly.switch_page import SwitchPage
 from tenfold.cache.cache import Cache
 from tenfold.cache.response import ResponseStore
-from tenfold.errors import ConfigError, TenfoldError
+from tenfold.errors import ConfigError, MissingExtra, TenfoldError
 from tenfold.guard.lease import Leases
 from tenfold.guard.limiter import RateLimiter
 from tenfold.http.asgi import HttpApp
@@ -144,7 +144,7 @@ class Assembly:
     def problems(app: App) -> list[str]:
         """What is wrong with settings and declarations, found without connecting to anything."""
         found: list[str] = []
-        for check in (_check_secrets, Assembly):
+        for check in (_check_secrets, _check_webhooks, Assembly):
             try:
                 check(app)
             except TenfoldError as error:
@@ -224,6 +224,16 @@ class Assembly:
 def _check_secrets(app: App) -> None:
     if isinstance(app.auth, Accounts):
         keys.check(app.settings.app)
+
+
+def _check_webhooks(app: App) -> None:
+    if not any(service.webhooks_out for service in app.services):
+        return
+    from tenfold.webhooks import outgoing
+
+    outgoing.check_networks(app.settings)
+    if sentence := outgoing.missing_library():
+        raise MissingExtra(f"webhooks: {sentence}")
 
 
 def _make_folder(path: Path) -> None:

@@ -89,7 +89,8 @@ def networks(texts: Iterable[str]) -> tuple[Network, ...]:
         try:
             found.append(ipaddress.ip_network(text))
         except ValueError as error:
-            raise ValueError(f"{text!r} is not a network: {error}.") from None
+            why = "" if "does not appear to be" in str(error) else f": {error}"
+            raise ValueError(f"{text!r} is not a network{why}.") from None
     return tuple(found)
 
 

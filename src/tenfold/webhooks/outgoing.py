@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,15 @@ from msgspec import Struct
 from tenfold._core.clock import Clock
 from tenfold._core.sections import Settings
 from tenfold._core.text import nearest
-from tenfold.errors import Conflict, DeclarationError, FieldError, InvalidInput, NotBound, NotFound
+from tenfold.errors import (
+    ConfigError,
+    Conflict,
+    DeclarationError,
+    FieldError,
+    InvalidInput,
+    NotBound,
+    NotFound,
+)
 from tenfold.events.topic import Topic
 from tenfold.webhooks import addresses, signature, store
 from tenfold.webhooks.delivering import Delivering, body_of
@@ -23,6 +33,8 @@ from tenfold.webhooks.vault import Vault
 if TYPE_CHECKING:
     from tenfold.db.database import Database, Reader, Tx
     from tenfold.webhooks.contract import Answer, Sender
+
+log = logging.getLogger("tenfold.webhooks")
 
 ENDPOINTS_MAX = 1000
 """Of one service. Every event looks at all of them."""
@@ -215,17 +227,15 @@ class Webhooks:
 
     async def start(self, settings: Settings, clock: Clock) -> None:
         """For the app: what the settings say is checked here. Raises :class:`ConfigError`."""
+        if library := missing_library():
+            log.warning("%s sends no webhooks: %s", self.service, library)
         self.bind(settings, clock)
 
     def bind(self, settings: Settings, clock: Clock) -> None:
         """The same for the commands that do not start the app."""
-        from tenfold.errors import ConfigError
         from tenfold.security.keys import secret_key
 
-        try:
-            addresses.networks(settings.webhooks.allow)
-        except ValueError as error:
-            raise ConfigError(str(error), where="webhooks.allow", remedy='Write ["10.1.0.0/16"].') from None
+        check_networks(settings)
         key = secret_key(settings.app, Path(settings.app.data_dir), clock)
         self._bound = settings, clock, Vault(key.derive("webhooks"), clock.random)
 
@@ -305,3 +315,18 @@ def _owner(value: str) -> str:
     from tenfold.mail.address import parse_address
 
     return parse_address(value).address if value else ""
+
+
+def check_networks(settings: Settings) -> None:
+    """Raises :class:`ConfigError` for a network that is none."""
+    try:
+        addresses.networks(settings.webhooks.allow)
+    except ValueError as error:
+        raise ConfigError(str(error), where="webhooks.allow", remedy='Write ["10.1.0.0/16"].') from None
+
+
+def missing_library() -> str:
+    """A sentence when what sends is not installed, without loading it; else empty."""
+    if find_spec("httpcore2") is not None:
+        return ""
+    return "it needs the library 'httpcore2', which is not installed. Run: pip install 'tenfold[webhooks]'"

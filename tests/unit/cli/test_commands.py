@@ -237,3 +237,17 @@ def test_migrate_new_writes_nothing_where_nothing_changed(tenfold: Command, proj
     assert tenfold("migrate", "--new", "second").startswith("Nothing changed")
     assert "Wrote " in tenfold("migrate", "--new", "by hand", "--empty")
     assert "--empty goes with --new" in tenfold("migrate", "--empty", status=2)
+
+
+def test_check_knows_what_webhooks_need(
+    tenfold: Command, project: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (project / module / "app.py").open("a") as source:
+        source.write('\nhooks = service.webhooks(service.topic("said", Own))\n')
+    assert "Nothing is wrong" in tenfold("check", f"{module}.app:app")
+    monkeypatch.setenv("TENFOLD_WEBHOOKS_ALLOW", "10.0.0.0/99")
+    said = tenfold("check", f"{module}.app:app", status=1)
+    assert "webhooks.allow: '10.0.0.0/99' is not a network. Write" in said
+    monkeypatch.delenv("TENFOLD_WEBHOOKS_ALLOW")
+    monkeypatch.setattr("tenfold.webhooks.outgoing.find_spec", lambda name: None)
+    assert "Run: pip install 'tenfold[webhooks]'" in tenfold("check", f"{module}.app:app", status=1)
