@@ -62,6 +62,13 @@ def test_a_url_that_is_wrong_is_refused_in_a_sentence(url: str, what: str) -> No
     assert "geheim" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["kafka://u:a?geheim@h", "nats://u:a?geheim=1@h", "sqs://u:a?geheim@eu"])
+def test_a_password_with_a_question_mark_is_not_taken_for_an_option_and_told(url: str) -> None:
+    with pytest.raises(ConfigError, match="%3F") as refused:
+        made(url)
+    assert "geheim" not in str(refused.value)
+
+
 @pytest.mark.parametrize("url", ["kafka://h", "nats://h", "sqs://eu-central-1"])
 def test_a_prefix_that_no_name_may_begin_with_is_refused(url: str) -> None:
     """It names the setting."""

@@ -37,7 +37,9 @@ def parse(url: str) -> Address:
     """Check ``url``. Raises ConfigError, without the password."""
     scheme, _, rest = url.partition("://")
     name, _, driver = scheme.partition("+")
-    if not rest or name not in ("postgresql", "postgres") or driver not in ("", "asyncpg", "psycopg"):
+    if not rest:
+        raise _wrong("it has nothing behind ://, or no :// at all.")
+    if name not in ("postgresql", "postgres") or driver not in ("", "asyncpg", "psycopg"):
         raise _wrong(f"it begins with {scheme!r}.")
     try:
         parts = urlsplit(f"postgresql://{rest}")

@@ -34,6 +34,8 @@ class Address:
             raise malformed("its host is no address", form) from None
         login, _, hosts = parts.netloc.rpartition("@")
         user, _, password = login.partition(":")
+        if "@" in parts.query and not login:
+            raise malformed("it has a ? in the user or password, which is written %3F there", form)
         found = dict(parse_qsl(parts.query, keep_blank_values=True))
         for name in found:
             if name not in options:

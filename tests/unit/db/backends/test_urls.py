@@ -48,3 +48,10 @@ def test_what_is_wrong_with_a_redis_url_is_said_without_its_password(rest: str, 
         Address(f"redis://{rest}", "guard.url")
     assert "guard.url" in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+def test_what_is_no_url_at_all_is_not_repeated() -> None:
+    """Its colon and slashes may be all that is missing."""
+    with pytest.raises(ConfigError, match="://") as refused:
+        _postgresql_url.parse("postgresql:user:geheim@host")
+    assert "geheim" not in str(refused.value)
