@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 import pytest
 
-pytest_plugins = ["support.servers", "support.brokers", "support.trials", "support.seeds"]
+pytest_plugins = ["support.servers", "support.brokers", "support.trials", "support.seeds", "support.sharing"]
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 

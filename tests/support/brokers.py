@@ -247,22 +247,7 @@ class Moto(BrokerServer):
             answer.read()
 
 
-# ── a plugin of conftest.py ───────────────────────────────────────────────────────────────────────
-
-SHARED = ("rabbitmq", "kafka", "nats", "moto")
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one broker run in one process, one after another: a broker takes seconds to start."""
-    for item in items:
-        used = {*getattr(item, "fixturenames", ())}
-        params = getattr(item, "callspec", None)
-        used |= {str(value) for value in params.params.values()} if params is not None else set()
-        for name in SHARED:
-            if used & {name, f"{name}_url", *(("sqs", "sqs_url") if name == "moto" else ())}:
-                item.add_marker(pytest.mark.xdist_group(name))
-                break
+# ── fixtures, a plugin of conftest.py ─────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="session")
