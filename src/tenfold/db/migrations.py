@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenfold.db.migrations")
 
 
+NAMED_MAX = 5
+"""More tables of the framework's own than these are counted and not named: a new database has dozens."""
 _TRANSACTIONAL_DDL = frozenset({"sqlite", "postgresql"})
 
 
@@ -257,7 +259,8 @@ def _upgrade_framework(connection: sa.Connection) -> list[str]:
     existing = set(sa.inspect(connection).get_table_names())
     have = _part_versions(connection, existing)
     made = sorted(schema.framework.tables.keys() - existing)
-    done = [f"tenfold: created {plural(len(made), 'table')} ({', '.join(made)})."] if made else []
+    names = f" ({', '.join(made)})" if len(made) <= NAMED_MAX else ""
+    done = [f"tenfold: created {plural(len(made), 'table')} of its own{names}."] if made else []
     for part in schema.framework_parts():
         current = have.get(part.name)
         if current is not None and current < part.version:

@@ -19,7 +19,7 @@ class Address:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise _malformed(where, "its host or port is none") from None
+            raise _malformed(where, "its port is no number up to 65535, or its host is malformed") from None
         query = parse_qs(parts.query, keep_blank_values=True)
         if not parts.hostname:
             raise _malformed(where, "it names no host")
