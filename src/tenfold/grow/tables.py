@@ -11,11 +11,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tenfold.db import schema
 from tenfold.errors import ConfigError
+from tenfold.queue.tables import lock
 
 if TYPE_CHECKING:
     from tenfold.db.database import Database
 
-NOT_MOVED = frozenset({schema.versions.name})
+NOT_MOVED = frozenset({schema.versions.name, lock.name})
 """Written by the migrations of the target."""
 
 

@@ -82,6 +82,11 @@ _limited.ddl_if(dialect=cast("Any", ("sqlite", "postgresql")))  # elsewhere it w
 _partial("tenfold_message_parked", "state = 'parked'", _c.handler)
 _partial("tenfold_message_line", "state = 'waiting'", _c.order_key, _c.id)
 _partial("tenfold_message_head", "head_key IS NOT NULL", _c.head_key, unique=True)
+_head = next(index for index in message.indexes if index.name == "tenfold_message_head")
+_head.ddl_if(dialect=cast("Any", ("sqlite", "postgresql")))
+# InnoDB looks for doubles by locking the entry behind, too, which is the head of another key: two who move other
+# lines on would wait for each other. There, that one head is all is the doing of who holds the key alone.
+sa.Index("tenfold_message_head", _c.head_key).ddl_if(dialect=cast("Any", ("mysql", "mariadb")))
 _partial("tenfold_message_unique", "pending_key IS NOT NULL", _c.pending_key, unique=True)
 
 archive = sa.Table(
@@ -202,5 +207,18 @@ lock = sa.Table(
     sa.Column("bucket", sa.Integer, primary_key=True, autoincrement=False),
 )
 """Rows that stand for locks, on databases whose named locks do not end with a transaction. Empty on the others."""
+LOCKS = 2048
+"""All of them are there from the beginning. Were they made when first asked for, then who takes several would have
+some already when it makes those that are missing, which is another order than that of who finds them all."""
+
+
+def _locks(table: sa.Table, connection: sa.Connection, **_: Any) -> None:
+    """After the table of locks is made."""
+    if connection.dialect.name in ("mysql", "mariadb"):
+        rows = ", ".join(f"({bucket})" for bucket in range(LOCKS))
+        connection.execute(sa.text(f"INSERT INTO {table.name} (bucket) VALUES {rows}"))  # noqa: S608 - numbers
+
+
+event.listen(lock, "after_create", _locks)
 
 framework_part("queue")

@@ -23,14 +23,15 @@ from tenfold.queue.backends._sql_queue import COMMITTED, KEYS, LIMITS, SqlQueue
 from tenfold.queue.contract import Look, Stored
 from tenfold.queue.message import Claim, Message, NewMessage
 from tenfold.queue.policy import Lane
+from tenfold.queue.tables import LOCKS
 
 if TYPE_CHECKING:
     from tenfold.db.database import Reader, Tx
 
-SPACES = {KEYS: 0, LIMITS: 1024}
-"""Where the locks of each begin."""
-BUCKETS = 1024
+BUCKETS = LOCKS // 2
 """Names are held by buckets; two names of one bucket wait for each other for the length of a transaction."""
+SPACES = {KEYS: 0, LIMITS: BUCKETS}
+"""Where the locks of each begin."""
 
 TURNS = 8
 """Shares that one claim takes messages from: each is a statement, for there is no LATERAL."""
@@ -53,7 +54,7 @@ class Backend(SqlQueue):
     async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> str:
         wanted = sorted({SPACES[space] + zlib.crc32(name.encode()) % BUCKETS for name in names})
         buckets = self._list(wanted)
-        if len(await tx.all(sql.HOLD, tuple, buckets=buckets)) < len(wanted):  # used for the first time
+        if len(await tx.all(sql.HOLD, tuple, buckets=buckets)) < len(wanted):  # somebody has removed rows
             await tx.execute(sql.MAKE_LOCKS, buckets=buckets)
             await tx.all(sql.HOLD, tuple, buckets=buckets)
         return COMMITTED
