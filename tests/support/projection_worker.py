@@ -24,7 +24,7 @@ from tenfold import App, Service, Tx
 from tenfold._core.failpoints import failpoints
 from tenfold.assembly import eventstores
 from tenfold.assembly.eventstores import store_of
-from tenfold.eventstore import Recorded, follower, progress, rebuild
+from tenfold.eventstore import Aggregate, Recorded, follower, progress, rebuild
 from tenfold.eventstore.contract import EventRow
 from tenfold.eventstore.follower import Follower, Moved
 from tenfold.eventstore.progress import Progress
@@ -49,7 +49,7 @@ effect = sa.Table(
     sa.Column("pid", sa.Integer, nullable=False),
 )
 db = bank.database(metadata)
-account = bank.aggregate(
+account: Aggregate[int, Any] = bank.aggregate(
     "account", events=[Paid], state=int, evolve=lambda state, event: state + event.amount
 )
 app = App("bank", [bank])

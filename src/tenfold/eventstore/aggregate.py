@@ -169,6 +169,7 @@ class Aggregate(Generic[S, C]):
         done: dict[str, Loaded[S]] = {}
         recorded: list[Recorded[Any]] = []
         left = dict(commands)
+        appended = Appended([], {}, {})
         for _ in range(ATTEMPTS):
             found = await self._newest(tx, left)
             made = {stream: _events(decide(at.state, left[stream])) for stream, at in found.items()}

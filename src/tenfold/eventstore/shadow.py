@@ -132,10 +132,10 @@ def past_keys(table: sa.Table, dialect: sa.Dialect) -> str | None:
     key = table.autoincrement_column
     if key is None or dialect.name != "postgresql":
         return None
-    quote, literal = dialect.identifier_preparer, sa.String().literal_processor(dialect)
-    assert literal is not None
+    quote = dialect.identifier_preparer
     name = quote.format_table(table)
-    sequence = f"pg_get_serial_sequence({literal(name)}, {literal(key.name)})"
+    owner, owned = (text.replace("'", "''") for text in (name, key.name))
+    sequence = f"pg_get_serial_sequence('{owner}', '{owned}')"
     return f"SELECT setval({sequence}, greatest(max({quote.format_column(key)}), nextval({sequence}))) FROM {name}"  # noqa: S608 - quoted
 
 

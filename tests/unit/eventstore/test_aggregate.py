@@ -47,9 +47,9 @@ async def test_many_are_handled_in_as_many_statements_as_one(ledger: Ledger, sta
     accounts = [f"a{n}" for n in range(20)]
     statements: list[Any] = []
 
-    def counted(stmt: Any, params: Any) -> Any:
-        statements.append(stmt)
-        return PlanCache.bind(ledger.db.backend.plans, stmt, params)
+    def counted(statement: Any, params: Any) -> Any:
+        statements.append(statement)
+        return PlanCache.bind(ledger.db.backend.plans, statement, params)
 
     async with ledger.db.tx() as tx:
         tx._bind = counted
