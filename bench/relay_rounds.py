@@ -75,10 +75,10 @@ class Field:
     """The servers that all contenders share, each started once."""
 
     def __init__(self, stack: ExitStack) -> None:
-        from support.brokers import Kafka, Nats, RabbitMQ
+        from support.brokers import DurableRedis, Kafka, Nats, RabbitMQ
         from support.servers import Postgres, running
 
-        self._types = {"rabbitmq": RabbitMQ, "kafka": Kafka, "nats": Nats}
+        self._types = {"rabbitmq": RabbitMQ, "kafka": Kafka, "nats": Nats, "redis": DurableRedis}
         self._stack, self._running = stack, running
         self._servers: dict[str, Any] = {}
         self.postgres = stack.enter_context(running(Postgres()))
@@ -88,7 +88,9 @@ class Field:
         if broker not in self._servers:
             self._servers[broker] = self._stack.enter_context(self._running(self._types[broker]()))
         server = self._servers[broker]
-        return server.vhost() if broker == "rabbitmq" else server.url
+        if broker == "rabbitmq":
+            return str(server.vhost())
+        return str(server.url() if broker == "redis" else server.url)
 
     @contextmanager
     def app(self, broker_url: str) -> Iterator[dict[str, str]]:
@@ -110,13 +112,13 @@ def _round(field: Field, broker: str, peers: Path) -> dict[str, float]:
     if broker == "kafka":
         asyncio.run(_kafka_topic(url))
     with field.app(url) as env:
-        _run([sys.executable, "ours.py", "fill", str(EVENTS)], env)
-        relay = _run([sys.executable, "ours.py", "drain"], env)
+        run([sys.executable, "ours.py", "fill", str(EVENTS)], env)
+        relay = run([sys.executable, "ours.py", "drain"], env)
     with field.app(url) as env:
-        late = _run([sys.executable, "ours.py", "late", str(RATE), str(LATENCY_S)], env)
+        late = run([sys.executable, "ours.py", "late", str(RATE), str(LATENCY_S)], env)
     direct = [str(peers), "faststream_direct.py", url]
-    one = _run([*direct, "one", str(DIRECT_ONE)], dict(os.environ))
-    many = _run([*direct, "many", str(EVENTS)], dict(os.environ))
+    one = run([*direct, "one", str(DIRECT_ONE)], dict(os.environ))
+    many = run([*direct, "many", str(EVENTS)], dict(os.environ))
     speed = {"relay": relay["n"] / relay["seconds"], "many": many["n"] / many["seconds"]}
     return {
         **speed,
@@ -129,10 +131,15 @@ def _round(field: Field, broker: str, peers: Path) -> dict[str, float]:
     }
 
 
-def _run(command: list[str], env: dict[str, str]) -> dict[str, Any]:
-    done = subprocess.run(
-        ["taskset", "-c", LOAD_CPU, *command], cwd=HERE, env=env, capture_output=True, text=True, check=False
-    )
+def run(command: list[str], env: dict[str, str]) -> dict[str, Any]:
+    """What a program measured. Raises Failed, also after five minutes."""
+    try:
+        done = subprocess.run(
+            ["taskset", "-c", LOAD_CPU, *command], cwd=HERE, env=env, capture_output=True, text=True,
+            check=False, timeout=300,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{' '.join(command[1:])}: no end after 300 s") from None
     if done.returncode:
         raise Failed(f"{' '.join(command[1:])}: {done.stderr.strip()[-600:]}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

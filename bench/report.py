@@ -9,6 +9,7 @@ from typing import Any
 import eventstore_rounds
 import figures
 import job_rounds
+import lag_rounds
 import relay_rounds
 from contenders import FIELDS
 from figures import Rows, Verdict, number
@@ -40,6 +41,11 @@ def show_relay(rows: Rows) -> None:
     Console().print(_table("Relay of events, one process", *relay_rounds.table(rows)))
 
 
+def show_lag(rows: Rows) -> None:
+    """How long events take from publishing to handling."""
+    Console().print(_table("From publishing to handling, 500 events a second", *lag_rounds.table(rows)))
+
+
 def show_eventstore(rows: Rows) -> None:
     """Appending beside the peer, and rebuilding."""
     Console().print(_table("Event store on PostgreSQL", *eventstore_rounds.table(rows)))
@@ -67,8 +73,12 @@ def write(out: Path, to: Path) -> None:
             text.append(_markdown(*job_rounds.verdicts(kept["found"])))
             text.append("Medians of the rounds:\n")
             text.append(_markdown(*job_rounds.table(kept["found"])))
+        elif part == "eventstore":
+            text.append(_markdown(*eventstore_rounds.table(kept["found"])))
         elif part == "relay":
             text.append(_markdown(*relay_rounds.table(kept["found"])))
+        elif part == "lag":
+            text.append(_markdown(*lag_rounds.table(kept["found"])))
         else:
             text.append(_markdown(*_embedded(kept["found"])))
     versions = next(iter(parts.values()))["versions"] if parts else {}
@@ -187,6 +197,19 @@ confirmed too, without an outbox: what a crash takes away between the commit and
 is the relay's rate over FastStream's with 500 publishes under way; it is the price of not losing it. Publish to handled:
 500 events a second, each in a transaction of its own, from the moment it was to begin until the subscriber runs.
 Publisher, relay, intake and worker are one process. In brackets the smallest and the largest of the rounds.
+""",
+    "lag": """## From publishing to handling
+
+500 events a second that wait for nobody, each in a transaction of its own, from the moment it was to begin until the
+subscriber runs; the first fifth of 8 s is not counted. Publisher, relay, intake and worker are one process on CPU 1,
+PostgreSQL with fsync off holds outbox and queue; "embedded" is without a broker.
+""",
+    "eventstore": """## Event store
+
+Beside the `eventsourcing` library on one PostgreSQL, each in one process; medians of the rounds. One by one: a
+transaction per event, through an aggregate, so both wait for the server's log. Side by side: the same from 16 tasks, of
+the peer from 16 threads, each with an aggregate of its own and a connection. 250 at once: in one transaction. A quotient
+above 1 is ours, but of the CPU time below 1. Then the rebuild of a projection, events a second in the last column.
 """,
     "sqlite": """## SQLite: transactions and jobs
 

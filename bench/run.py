@@ -6,6 +6,7 @@
     python bench/run.py jobs [--only tenfold,pgqueuer] [--rounds 3]
     python bench/run.py relay [--only kafka] [--rounds 3]     to real brokers, beside FastStream
     python bench/run.py eventstore [--rounds 3]               beside the eventsourcing library; a rebuild of a million events
+    python bench/run.py lag [--only nats] [--rounds 3]        from publishing to handling, at 500 events a second
     python bench/run.py sqlite | cache
     python bench/run.py report           docs/benchmarks.md from the last results in bench/out
 
@@ -27,13 +28,14 @@ import environment
 import eventstore_rounds
 import http_rounds
 import job_rounds
+import lag_rounds
 import relay_rounds
 import report
 from contenders import FIELDS
 from servers import Failed
 
 OUT = Path(__file__).parent / "out"
-PARTS = ("http", "postgresql", "jobs", "relay", "eventstore", "sqlite", "cache")
+PARTS = ("http", "postgresql", "jobs", "relay", "lag", "eventstore", "sqlite", "cache")
 
 
 def main() -> int:
@@ -70,6 +72,12 @@ def _measured(part: str, args: argparse.Namespace) -> Any:
         rows = eventstore_rounds.measure(args.rounds, _progress)
         _progress(1, 1, "")
         report.show_eventstore(rows)
+        return rows
+    if part == "lag":
+        only = [name for name in args.only.split(",") if name]
+        rows = lag_rounds.measure(only, args.rounds, _progress)
+        _progress(1, 1, "")
+        report.show_lag(rows)
         return rows
     if part == "relay":
         only = [name for name in args.only.split(",") if name]
