@@ -151,11 +151,11 @@ def moment(text: str, now: float, option: str) -> float:
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
     if text == "now":
         return now
-    if text[-1:] in units and text[:-1].isdecimal():
-        return now - timedelta(**{units[text[-1]]: int(text[:-1])}).total_seconds()
     try:
+        if text[-1:] in units and text[:-1].isdecimal():
+            return now - timedelta(**{units[text[-1]]: int(text[:-1])}).total_seconds()
         return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigError(
             f"{text!r} is no moment.",
             where=option,

@@ -19,7 +19,7 @@ def test_a_moment_may_be_a_date_with_an_offset() -> None:
     assert moment("1970-01-02 00:00+00:00", 0.0, "--since") == 86_400.0
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "h", "-2h", "2026-13-01"])
+@pytest.mark.parametrize("text", ["99999999999999999999d", "", "yesterday", "h", "-2h", "2026-13-01"])
 def test_what_is_no_moment_is_said_with_what_can_be_written(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--since: .* is no moment\. Write"):
         moment(text, 0.0, "--since")

@@ -144,6 +144,19 @@ async def test_a_replayed_range_is_published_again_and_handled_once(tmp_path: Pa
         assert await it.counts() == dict.fromkeys(range(30), 1)
 
 
+async def test_a_replay_finds_what_a_relay_whose_clock_is_behind_has_sent(tmp_path: Path) -> None:
+    it = Carried()
+    async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
+        begun_at = time.time()
+        await it.publish(0, 3)
+        await it.quiet(3, 5.0)
+        await it.relay.stop()
+        async with it.db.tx() as tx:
+            await tx.execute(sa.update(outbox).values(sent_at=outbox.c.sent_at - 300))
+        assert await it.admin.count(begun_at, time.time()) == 3
+        assert [n async for n in it.admin.replay(begun_at, time.time())] == [3]
+
+
 async def test_an_event_that_the_broker_would_refuse_is_refused_at_once(tmp_path: Path) -> None:
     it = Carried()
     async with it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
