@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from support import faulty_guards as faulty
 from tenfold._core.clock import ManualClock, SystemClock
-from tenfold.conformance import _faulty_guards as faulty
 from tenfold.conformance._guard_case import Instance, Pair
 from tenfold.conformance.idempotency import IdempotencyConformance
 from tenfold.conformance.kit import convict
@@ -29,9 +29,7 @@ KEYS, SESSIONS = IdempotencyConformance(), SessionsConformance()
 BROKEN: list[tuple[Callable[[Any], Any], Callable[..., Any]]] = [
     (faulty.TornLimits, LIMITS.test_a_limit_is_never_exceeded_by_instances_that_ask_together),
     (faulty.TornLimits, LIMITS.test_new_cells_are_exact_too),
-    (faulty.PiecemealLimits, LIMITS.test_all_cells_count_or_none),
     (faulty.RevivingLeases, LEASES.test_whose_time_is_over_can_neither_renew_nor_release),
-    (faulty.OneTokenLeases, LEASES.test_tokens_rise_with_every_holder),
     (faulty.HastyKeys, KEYS.test_of_many_claims_one_wins),
     (
         faulty.OverridingKeys,

@@ -1,4 +1,5 @@
-"""Stores of guards that are broken in the ways in which such stores are: each must be convicted by its suite."""
+"""Stores in memory that lose races and mix up states, which changing the answers of a sound one (as
+``conformance/_broken_stores.py`` does) cannot bring about."""
 
 from __future__ import annotations
 
@@ -37,14 +38,6 @@ class TornLimits(MemoryLimits):
         return taken
 
 
-class PiecemealLimits(MemoryLimits):
-    """Counts in the first cells although a later one refuses."""
-
-    async def take(self, cells: Sequence[Cell]) -> Taken:
-        taken = [self.take_now([cell]) for cell in cells]
-        return Taken(all(t.admitted for t in taken), taken[0].at_us, tuple(t.ahead_us[0] for t in taken))
-
-
 class RevivingLeases(MemoryLeases):
     """Renews a lease whose time is over, as long as nobody else has it."""
 
@@ -53,16 +46,6 @@ class RevivingLeases(MemoryLeases):
             return False
         self._held[name] = token, self._monotonic() + ttl_s
         return True
-
-
-class OneTokenLeases(MemoryLeases):
-    """Every holder gets the same token."""
-
-    async def acquire(self, name: str, ttl_s: float) -> int | None:
-        token = await super().acquire(name, ttl_s)
-        if token is not None:
-            self._held[name] = 1, self._held[name][1]
-        return None if token is None else 1
 
 
 class HastyKeys(MemoryIdempotencyStore):
