@@ -21,6 +21,7 @@ from tenfold.eventstore.rebuild import Rebuild
 from tenfold.eventstore.tables import event as event_table
 
 ONE_BY_ONE, BATCHES, BATCH, STREAMS = 2_000, 40, 250, 1_000
+APPENDERS, EACH = 16, 250
 
 
 class Paid(Struct, frozen=True):
@@ -80,7 +81,25 @@ async def append() -> dict[str, float]:
         async with db.tx() as tx:
             await account.append(tx, "many", [Paid(n, "many at once")] * BATCH, expected=n * BATCH)
     many_s = time.perf_counter() - begun
-    return {"one": ONE_BY_ONE / one_s, "cpu_us": one_cpu / ONE_BY_ONE * 1e6, "many": BATCHES * BATCH / many_s}
+    return {
+        "one": ONE_BY_ONE / one_s,
+        "cpu_us": one_cpu / ONE_BY_ONE * 1e6,
+        "beside": await beside(),
+        "many": BATCHES * BATCH / many_s,
+    }
+
+
+async def beside() -> float:
+    """Events a second of tasks that append to a stream of their own each."""
+
+    async def pay(name: str) -> None:
+        for n in range(EACH):
+            async with db.tx() as tx:
+                await account.handle(tx, name, Paid(n, "beside others"))
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(pay(f"beside{n}") for n in range(APPENDERS)))
+    return APPENDERS * EACH / (time.perf_counter() - begun)
 
 
 async def rebuild(count: int) -> dict[str, float]:
@@ -113,7 +132,7 @@ app = App("bank", [service])
 async def main(what: str, url: str, *more: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         app.configure(
-            app__data_dir=folder, app__env="development", database__url=url, worker__enabled=False,
+            app__data_dir=folder, app__env="development", database__url=url, worker__enabled=False, database__pool_max=APPENDERS,
             database__statement_timeout_s=300.0, database__watch=False,
         )  # fmt: skip
         async with app.lifespan():
