@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tenfold.db.database import Database
 
 NAME_MAX_CHARS = 60
+SHADOW = "tenfold_shadow_"
+"""What the names of shadow tables begin with."""
 
 
 class Shadows:
@@ -29,7 +31,7 @@ class Shadows:
     def __init__(self, projection: str, tables: Sequence[sa.Table]) -> None:
         self.tables = tuple(tables)
         self.metadata = sa.MetaData()
-        mark = f"tenfold_shadow_{zlib.crc32(projection.encode()):08x}_"
+        mark = f"{SHADOW}{zlib.crc32(projection.encode()):08x}_"
         self.of: Mapping[sa.Table, sa.Table] = {
             table: self._shadow(table, (mark + table.name)[:NAME_MAX_CHARS]) for table in tables
         }

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from tenfold._core.text import plural
 from tenfold.errors import ConfigError
+from tenfold.eventstore.shadow import SHADOW
 from tenfold.grow import fit
 from tenfold.grow.source import Source
 from tenfold.grow.tables import check_types, undeclared
@@ -73,10 +74,17 @@ def check_disk(path: Path) -> None:
 
 
 async def _check_undeclared(source: Source, existing: list[str]) -> None:
+    names = undeclared(existing, source.subjects)
+    if any(name.startswith(SHADOW) for name in names):
+        raise ConfigError(
+            "a projection is being rebuilt, and the tables that it fills are not moved.",
+            where="grow",
+            remedy="Finish it first: `tenfold projections` lists those that are rebuilding, "
+            "`tenfold projections rebuild NAME` goes on.",
+        )
     reader = source.database.read()
     left = [
-        (name, await reader.scalar(sa.select(sa.func.count()).select_from(sa.table(name))))
-        for name in undeclared(existing, source.subjects)
+        (name, await reader.scalar(sa.select(sa.func.count()).select_from(sa.table(name)))) for name in names
     ]
     full = [f"{name} ({plural(rows, 'row')})" for name, rows in left if rows]
     if full:
