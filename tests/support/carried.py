@@ -62,6 +62,7 @@ class Carried:
             "events__lease_s": 0.5,
             "events__poll_s": 0.05,
             "events__retry_max_s": 0.5,
+            "events__redeliver_s": 1.0,
             "worker__poll_s": 0.05,
         }
         self.app.configure(
