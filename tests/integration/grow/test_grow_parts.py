@@ -55,12 +55,13 @@ async def parts(
     request: pytest.FixtureRequest, tmp_path: Path, postgres_url: str, anyio_backend: str
 ) -> AsyncGenerator[Parts]:
     ledger, clock = Ledger(), SystemClock()
-    tables = sa.MetaData()
-    for table in (*framework.tables.values(), ledger.table):
-        table.to_metadata(tables)
     async with AsyncExitStack() as stack:
-        small = await stack.enter_async_context(opened(tmp_path, metadata=tables))
-        large = await stack.enter_async_context(opened(tmp_path, url=postgres_url, metadata=tables))
+        small = await stack.enter_async_context(opened(tmp_path, metadata=framework))
+        large = await stack.enter_async_context(opened(tmp_path, url=postgres_url, metadata=framework))
+        for database in (small, large):
+            engine = database.backend.sync_engine()
+            ledger.metadata.create_all(engine)
+            engine.dispose()
         here, there = (small, large) if request.param == "to a server" else (large, small)
         move = Move(here, there, db=ledger.db)
         queue = Queue(queue_backend(here.backend), move.db, clock)
