@@ -92,16 +92,16 @@ class Outbox:
         if keys:
             await self._queue.backend.hold_keys(tx, keys)
         if len(buffer) == 1:
-            await self._insert_one(tx, buffer[0], alone=tx.final and not keys)
+            await self._insert_one(tx, buffer[0], final=tx.final)
             return
         sql = statements(tx.database)
         for start in range(0, len(buffer), INSERT_MAX):
             rows = sql.rows(buffer[start : start + INSERT_MAX])
             await tx.execute(sql.insert, rows)
 
-    async def _insert_one(self, tx: Tx, row: tuple[Any, ...], *, alone: bool) -> None:
+    async def _insert_one(self, tx: Tx, row: tuple[Any, ...], *, final: bool) -> None:
         fields: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
-        if alone and tx.database.backend.capabilities.parallel_writers and _returns(tx):
+        if final and tx.database.backend.capabilities.parallel_writers and _returns(tx):
             tx.channel.commit_with_next()  # committed with its one statement: a round trip less
             await tx.scalar(INSERT_RETURNING, **fields)
         else:
