@@ -36,7 +36,9 @@ async def run_pending(worker: Worker) -> int:
         if tasks:
             await asyncio.gather(*tasks)
         await worker.turn()
-    raise QueueError(f"After {worker.runs.ended - before} runs there is still something due; does a job enqueue itself?")
+    raise QueueError(
+        f"After {worker.runs.ended - before} runs there is still something due; does a job enqueue itself?"
+    )
 
 
 async def prepare(worker: Worker) -> None:
