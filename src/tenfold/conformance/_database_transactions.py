@@ -79,7 +79,7 @@ class AtomicityClaims(DatabaseCase):
 
     async def test_a_failed_statement_makes_the_transaction_unusable(self, db: Database) -> None:
         """After a statement that failed a transaction can do nothing more, and says why."""
-        with pytest.raises(errors.TransactionMisuse, match="failed before: a row of .* exists"):
+        with pytest.raises(errors.TransactionMisuse, match=r"failed before: a row of .* exists"):
             async with db.tx() as tx:
                 placed = await tx.one(add_order, Order, customer="a")
                 with suppress(errors.UniqueViolation):

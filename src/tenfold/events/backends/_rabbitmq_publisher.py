@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -98,7 +98,7 @@ class _Batch:
         """Position by delivery tag, for what is sent and not confirmed: in the order of the tags."""
         self.unroutable: dict[str, str] = {}
         self.done = asyncio.Event()
-        self.next = lambda n: None
+        self.next: Callable[[int], object] = int  # until it is told how to send
         self._taken: set[int] = set()
         self._lines: dict[tuple[str, str], deque[int]] = {}
         self._left = len(events) - len(refused)
