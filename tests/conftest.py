@@ -37,13 +37,19 @@ def skip_is_failure(report: pytest.TestReport | pytest.CollectReport) -> None:
     report.longrepr = f"{report.nodeid} was skipped, which counts as a failure under CI: {reason}"
 
 
-if IN_CI:
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        report = yield
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Reports go from process to process as UTF-8, which what a test had logged need not be."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    if IN_CI:
         skip_is_failure(report)
-        return report
+    return report
+
+
+if IN_CI:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
