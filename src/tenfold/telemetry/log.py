@@ -77,7 +77,10 @@ class Sink:
         """Write ``text``, which ends in a newline."""
         try:
             with self._lock:
-                self.stream.write(text)
+                try:
+                    self.stream.write(text)
+                except UnicodeEncodeError as error:  # file names and errors need not be text
+                    self.stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
                 self.stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self.dropped += text.count("\n")

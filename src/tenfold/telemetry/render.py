@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -55,7 +56,10 @@ def json_line(line: Line) -> str:
         members[f"{key}_" if key in members else key] = value
     if line.trace:
         members["traceback"] = line.trace
-    return msgspec.json.encode(members, enc_hook=repr).decode() + "\n"
+    try:
+        return msgspec.json.encode(members, enc_hook=repr).decode() + "\n"
+    except UnicodeEncodeError:  # a lone surrogate, from a file name or an error, is no text
+        return json.dumps(members, default=repr) + "\n"
 
 
 def text_line(*, colours: bool) -> Callable[[Line], str]:

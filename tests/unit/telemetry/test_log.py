@@ -105,6 +105,23 @@ def test_a_line_of_json_is_one_line_whatever_it_says() -> None:
     assert json.loads(shown)["event_"] == "mine"
 
 
+def test_a_line_of_what_is_no_text_is_written_all_the_same() -> None:
+    """Names of files that are no UTF-8 come as lone surrogates."""
+    out = io.StringIO()
+    with logs_to(out, "json"):
+        get_logger("shop").info("read \udc80", file="picture-\udc80")
+    (row,) = rows(out)
+    assert (row["event"], row["file"]) == ("read \udc80", "picture-\udc80")
+
+
+def test_a_stream_that_takes_no_such_text_gets_it_escaped() -> None:
+    taken = io.BytesIO()
+    out: Any = io.TextIOWrapper(taken, encoding="utf-8")
+    with logs_to(out, "text"):
+        get_logger("shop").info("read \udc80")
+    assert b"read \\udc80" in taken.getvalue()
+
+
 def test_the_context_of_the_work_is_on_every_line_libraries_included() -> None:
     out = io.StringIO()
     with logs_to(out), use(Context(request_id="r1", trace_id="t1", operation="orders.place")):
