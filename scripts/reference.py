@@ -234,21 +234,29 @@ def setting_table() -> str:
         "`TENFOLD_HTTP_PORT`. `tenfold config` prints the values of an app and where each came from.\n"
         "[The guide](../guides/settings.md).\n",
     ]
-    for field in msgspec.structs.fields(sections.Settings):
-        if not (isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)):
-            continue
-        head = inspect.getdoc(field.type) or ""
-        parts.append(f"## {field.name}\n")
+    for section, name in _sections():
+        head = inspect.getdoc(section) or ""
+        parts.append(f"## {name}\n")
+        if name.endswith(".NAME"):
+            parts.append(f"Below `{name.removesuffix('.NAME')}`, as many as you name.\n")
         about = head.partition(":")[2].strip()
         if about:
             parts.append(f"{about[:1].upper()}{about[1:]}.\n")
         parts.append("| setting | type | default | |\n| --- | --- | --- | --- |")
-        docs = _attribute_docs(field.type)
-        for each in msgspec.structs.fields(field.type):
+        docs = _attribute_docs(section)
+        for each in msgspec.structs.fields(section):
             about = _markdown(" ".join(docs.get(each.name, "").split())).replace("|", "\\|")
-            parts.append(f"| `{field.name}.{each.name}` | {_type(each.type)} | {_default(each)} | {about} |")
+            parts.append(f"| `{name}.{each.name}` | {_type(each.type)} | {_default(each)} | {about} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def _sections() -> Iterator[tuple[type[msgspec.Struct], str]]:
+    """Each section of the settings and what it is called; one per name is called ``queues.NAME``."""
+    for field in msgspec.structs.fields(sections.Settings):
+        kept = get_args(field.type)[-1] if get_origin(field.type) is dict else field.type
+        if isinstance(kept, type) and issubclass(kept, msgspec.Struct):
+            yield kept, field.name if kept is field.type else f"{field.name}.NAME"
 
 
 def _type(type_: Any) -> str:

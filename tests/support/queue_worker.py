@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -195,7 +196,7 @@ async def main(folder: Path, database: str, mode: str, lease_s: float, flags: li
 def break_build(r: Rig, mode: str) -> None:
     """Make the build wrong as ``mode`` says."""
     if mode == "unfenced":
-        Runner._acknowledge = unfenced  # type: ignore[method-assign]
+        Runner._acknowledge_last = unfenced  # type: ignore[method-assign]
         Runs.interrupt = unless_lost(Runs.interrupt)  # type: ignore[method-assign]
     elif mode == "no-inbox":
         Runner._is_new = always_new  # type: ignore[method-assign]
@@ -207,10 +208,18 @@ def break_build(r: Rig, mode: str) -> None:
         r.queue.backend.claim = only_newer(r.queue.backend.claim)  # type: ignore[method-assign]
     elif mode == "no-hold":
         r.queue.backend._hold = hold_nothing  # type: ignore[attr-defined]
+        for name in ("FINISH", "FINISH_DONE"):  # PostgreSQL holds in the statement that finishes
+            holding = vars(vars(type(r.queue.backend))["sql"])
+            if name in holding:
+                without = re.sub(r"pg_advisory_xact_lock\(\d+, bucket\)", "bucket", holding[name].text)
+                holding[name] = sa.text(without)
 
 
-async def unfenced(self: Runner, tx: Tx, settlement: Any) -> bool:
-    await self.queue.backend.settle(tx, (settlement,), self._clock.now(), self.keep)
+def unfenced(self: Runner, tx: Tx, settlement: Any) -> bool:
+    async def settle(tx: Tx) -> None:
+        await self.queue.backend.settle(tx, (settlement,), self._clock.now(), self.keep)
+
+    tx.before_commit(settle)
     return True
 
 
