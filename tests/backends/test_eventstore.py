@@ -32,7 +32,9 @@ class TestMariaDB(EventStoreConformance):
 class TestBrokenSqlite(ConvictingEventStore, TestSqlite): ...
 
 
+@pytest.mark.soak
 class TestBrokenPostgresql(ConvictingEventStore, TestPostgresql): ...
 
 
+@pytest.mark.soak
 class TestBrokenMariaDB(ConvictingEventStore, TestMariaDB): ...

@@ -13,8 +13,7 @@ def test_a_server_outlives_the_thread_that_started_it() -> None:
     with ThreadPoolExecutor(1) as thread:
         thread.submit(server.start).result()
     try:
-        until = time.monotonic() + 0.3
-        while time.monotonic() < until:
-            assert server.ready()
+        time.sleep(0.3)  # nothing tells that nothing happens
+        assert server.ready()
     finally:
         server.stop()
