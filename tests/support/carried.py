@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from tenfold import App, Database, Retry, Service, Topic, Tx
+from tenfold._core.tasks import end_tasks
 from tenfold.assembly.events import Events
 from tenfold.events.admin import EventsAdmin
 from tenfold.events.relay import Relay
@@ -91,8 +92,7 @@ class Carried:
         """At whatever it does, without a chance to clean up its marks; then another begins."""
         task, self.relay._task = self.relay._task, None
         assert task is not None
-        task.cancel()
-        await asyncio.wait([task])
+        await end_tasks(task)
         await self.relay.start()
 
     async def intakes(self, verb: str) -> None:

@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from tenfold._core.failpoints import failpoints
 from tenfold._core.resolve import backend_class
 from tenfold._core.secrets import hide_passwords
+from tenfold._core.tasks import end_tasks
 from tenfold._core.text import plural
 from tenfold.db import migrations
 from tenfold.db.database import Database
@@ -262,6 +263,4 @@ class Switch:
 
     async def _end_watch(self) -> None:
         watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            watcher.cancel()
-            await asyncio.wait([watcher])
+        await end_tasks(watcher)

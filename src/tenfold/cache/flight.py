@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from tenfold._core.causal import NEWEST
 from tenfold._core.clock import Clock
 from tenfold._core.context import current, enter
+from tenfold._core.tasks import end_tasks
 from tenfold.cache.policy import Fill, Purpose
 from tenfold.errors import DeadlineExceeded, Unavailable
 
@@ -138,9 +139,7 @@ class Flights:
         """Cancel every load; their waiters get Unavailable."""
         tasks = tuple(self._tasks)
         self._by_key.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*tasks)
 
     async def _run(
         self, key: str, flight: Flight[T], work: Callable[[Flight[T]], Awaitable[T]], timeout_s: float

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from tenfold._core.causal import BEYOND, ORIGIN, Position, position_of, raised
 from tenfold._core.context import _current as context_var
+from tenfold._core.tasks import end_tasks
 from tenfold.db import routing
 from tenfold.db._replica_node import Node, NodeLost
 from tenfold.db._replica_read import Routed
@@ -104,9 +105,7 @@ class Replicas:
 
     async def stop(self) -> None:
         """Disconnect from the copies."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         self._tasks.clear()
         self.primary.track_positions = False
         await self._watched.stop()

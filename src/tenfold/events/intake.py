@@ -17,6 +17,7 @@ import msgspec
 
 from tenfold._core.context import Context, Priority, enter, use
 from tenfold._core.failpoints import failpoints
+from tenfold._core.tasks import end_tasks
 from tenfold.errors import (
     BrokerUnavailable,
     DatabaseError,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from tenfold.events.contract import Broker, Consumer, Incoming
     from tenfold.events.relay import Declared
     from tenfold.events.topic import Route
-    from tenfold.guard.lease import Leases
+    from tenfold.guard.lease import Lease, Leases
     from tenfold.queue.message import NewMessage
     from tenfold.queue.queue import Queue
 
@@ -83,9 +84,7 @@ class Intake:
     async def stop(self) -> None:
         """At once: what was fetched and not acknowledged comes again, and the inbox knows it."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
         await self.close()
 
     async def _run(self) -> None:
@@ -100,8 +99,8 @@ class Intake:
         """While nobody else does: the order of a key needs it."""
         lease_s, random = self._settings.lease_s, self._clock.random
         try:
-            async with self._leases.hold(f"events.intake:{self.feed.name}", lease_s):
-                await self._take_in()
+            async with self._leases.hold(f"events.intake:{self.feed.name}", lease_s) as lease:
+                await self._take_in(lease)
         except LeaseTaken:
             await self._clock.sleep(random.uniform(0.1, 0.3) * lease_s)
         except (LeaseEnded, StoreUnavailable, DatabaseError) as error:
@@ -110,8 +109,9 @@ class Intake:
         finally:
             await self.close()
 
-    async def _take_in(self) -> None:
-        while True:
+    async def _take_in(self, lease: Lease | None = None) -> None:
+        # Its loss cancels us; that a client can swallow, before Python 3.12.
+        while lease is None or lease.remaining_s > 0:
             try:
                 taken = await self.turn(WAIT_S)
                 if 0 < taken < self._settings.batch:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tenfold._core.context import Context, Priority, enter
 from tenfold._core.failpoints import failpoints
+from tenfold._core.tasks import end_tasks
 from tenfold.errors import (
     BrokerUnavailable,
     DatabaseError,
@@ -101,10 +102,8 @@ class Relay:
         task, self._task = self._task, None
         if task is None:
             return
-        _, late = await asyncio.wait([task], timeout=self._settings.timeout_s)
-        for one in late:
-            one.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait([task], timeout=self._settings.timeout_s)
+        await end_tasks(task)
 
     def stats(self) -> Mapping[str, int | float]:
         """Counters since the start, and gauges of now."""

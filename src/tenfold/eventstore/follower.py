@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tenfold._core.failpoints import failpoints
+from tenfold._core.tasks import end_tasks
 from tenfold._core.text import keepable
 from tenfold.errors import (
     DatabaseUnavailable,
@@ -89,9 +90,7 @@ class Follower:
 
     async def stop(self) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
     def wake(self) -> None:
         """There may be something to do."""

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tenfold._core.failpoints import failpoints
+from tenfold._core.tasks import end_tasks
 from tenfold.errors import ConfigError, LeaseTaken
 from tenfold.eventstore import progress
 from tenfold.eventstore.contract import END
@@ -108,8 +109,7 @@ class Rebuild:
                 handled += len(rows)
                 report(position, horizon)
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            await end_tasks(reading)
         return handled
 
     async def _read(self, position: int, horizon: int) -> tuple[list[EventRow], int]:

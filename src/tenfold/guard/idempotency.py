@@ -29,6 +29,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tenfold._core.clock import Clock
 from tenfold._core.context import owned
+from tenfold._core.tasks import end_tasks
 from tenfold.errors import (
     DatabaseError,
     IdempotencyMismatch,
@@ -206,9 +207,7 @@ class IdempotencyGuard:
 
     async def stop(self) -> None:
         """Stop renewing and deleting."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         self._tasks.clear()
 
     async def prune(self) -> int:

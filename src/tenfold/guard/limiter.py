@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tenfold._core.tasks import end_tasks
 from tenfold.errors import StoreUnavailable, TooManyRequests, Unavailable
 from tenfold.guard.backends._memory_limits import MemoryLimits
 from tenfold.guard.gcra import Cell, Taken, wait_us
@@ -77,10 +78,7 @@ class RateLimiter:
 
     async def stop(self) -> None:
         """Stop deleting and probing."""
-        tasks = [*self._tasks, *([self._probe] if self._probe is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._tasks, self._probe)
         self._tasks.clear()
         self._probe = None
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tenfold._core.tasks import end_tasks
 from tenfold.errors import DeadlineExceeded, Problem, RequestTimeout
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ class Sweeper:
         """Stop sweeping; requests in flight go on without deadlines."""
         tasks = [*self._watchers, *([self._runner] if self._runner else [])]
         self._runner = self.loop = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*tasks)
 
     async def _run(self) -> None:
         before = self._clock.monotonic()

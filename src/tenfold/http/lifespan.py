@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from tenfold._core.tasks import end_tasks
 from tenfold.errors import ConfigError
 
 log = logging.getLogger("tenfold.http")
@@ -71,5 +72,4 @@ class Lifespan:
         task, self._task = self._task, None
         if task is not None:
             await asyncio.wait([task], timeout=END_S)
-            task.cancel()
-            await asyncio.wait([task])
+            await end_tasks(task)

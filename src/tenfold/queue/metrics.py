@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from tenfold._core.tasks import end_tasks
 from tenfold.errors import DatabaseError
 from tenfold.queue.admin import Admin
 from tenfold.telemetry import names
@@ -72,9 +73,7 @@ class DepthMetrics:
 
     async def stop(self) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
     async def look(self) -> None:
         """Count now."""

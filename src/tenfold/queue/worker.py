@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tenfold._core.context import Context, Priority, current, enter
+from tenfold._core.tasks import end_tasks
 from tenfold.errors import DatabaseError, DeclarationError
 from tenfold.queue import policy
 from tenfold.queue.claimer import Claimed, Claimer, Source
@@ -141,9 +142,8 @@ class Worker:
         self._closing = True
         self._bell.set()
         self._ended.set()
-        for task in self._kept:
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._kept, return_exceptions=True)
+        await end_tasks(*self._kept)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.keeper.end()
         self._tasks, self._kept = [], []
 

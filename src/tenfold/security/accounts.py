@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from tenfold._core.clock import Clock
 from tenfold._core.context import current
 from tenfold._core.sections import Settings
+from tenfold._core.tasks import end_tasks
 from tenfold.db.ambient import AMBIENT
 from tenfold.errors import (
     Conflict,
@@ -121,9 +122,7 @@ class Accounts:
 
     async def stop(self) -> None:
         """Called by the app at its end."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.wait([self._sweeper])
+        await end_tasks(self._sweeper)
         if self._parts is not None:
             self._parts.passwords.close()
         self.authenticator.bind(None)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from tenfold._core.clock import Clock
+from tenfold._core.tasks import end_tasks
 from tenfold.telemetry import names
 from tenfold.telemetry.metrics import Family, Registry, Sample
 
@@ -36,9 +37,7 @@ class LoopLag:
 
     async def stop(self) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
     async def _measure(self) -> None:
         while True:

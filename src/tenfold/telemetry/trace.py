@@ -20,6 +20,7 @@ import msgspec
 from tenfold._core.clock import Clock
 from tenfold._core.context import Context, current, use
 from tenfold._core.sections import TraceSettings
+from tenfold._core.tasks import end_tasks
 from tenfold.telemetry import names
 from tenfold.telemetry.contract import Span, SpanExporter
 from tenfold.telemetry.log import get_logger
@@ -161,9 +162,7 @@ class Tracer:
     async def stop(self) -> None:
         """Export what waits, once, and stop the exporter."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
         await self._flush()
         await self._exporter.stop()
 

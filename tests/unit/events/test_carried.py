@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 
 from support.carried import Carried, Placed
 from tenfold import App, Service
+from tenfold._core import tasks
 from tenfold.errors import BrokerUnavailable, WrongArguments
 from tenfold.events._outbox_sql import statements
 from tenfold.events.backends import memory
@@ -222,3 +224,31 @@ async def test_unsent_events_are_found_by_their_index_whatever_statistics_say(tm
             explain = sa.text(f"EXPLAIN QUERY PLAN {statement.text}")
             plan = await it.db.read().all(explain, tuple, limit=5, **held)
             assert "INDEX tenfold_outbox_unsent" in plan[0][3]
+
+
+async def test_an_app_stops_though_a_client_loses_its_cancellation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``asyncio.wait_for`` does before Python 3.12, when its result comes in the same moment; many clients use it."""
+    monkeypatch.setattr(tasks, "AGAIN_S", 0.05)
+    fetch = memory._Consumer.fetch
+    lost = asyncio.Event()
+
+    async def loses_the_first(self: Any, limit: int, wait_s: float) -> list[Incoming]:
+        try:
+            return await fetch(self, limit, wait_s)
+        except asyncio.CancelledError:
+            if lost.is_set():
+                raise
+            lost.set()
+            return []
+
+    monkeypatch.setattr(memory._Consumer, "fetch", loses_the_first)
+    it = Carried()
+    async with asyncio.timeout(10), it.running(tmp_path, SQLITE, f"memory:{tmp_path}"):
+        await it.publish(0, 1)
+        await it.quiet(1, 5.0)
+        async with asyncio.timeout(5):
+            while not it.events._intakes[0]._consumer:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+    assert lost.is_set()

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import hiredis
 
 from tenfold._core.clock import Clock
+from tenfold._core.tasks import end_tasks
 from tenfold.cache.backends._store import StoreAway
 from tenfold.errors import ConfigError
 
@@ -217,9 +218,7 @@ class RedisLink:
         self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._beat())]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         self.state, self._why = "down", "it was stopped"
         wire, self._wire = self._wire, None
         if wire is not None:

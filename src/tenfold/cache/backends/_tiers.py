@@ -14,6 +14,7 @@ from typing import Any
 
 from tenfold._core.clock import Clock
 from tenfold._core.sections import CacheSettings
+from tenfold._core.tasks import end_tasks
 from tenfold.cache.backends._copies import TieredRegion
 from tenfold.cache.backends._store import REGION, Right, Store, StoreAway
 from tenfold.cache.codec import Codec
@@ -46,9 +47,7 @@ class TieredBackend(CacheBackend):
         self.spawn(self._renewing())
 
     async def stop(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         await self.store.stop()
 
     def region(self, cache: str, stats: CacheStats) -> TieredRegion:

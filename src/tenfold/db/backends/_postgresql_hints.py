@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from tenfold._core.tasks import end_tasks
 from tenfold.db.plan import Plan
 from tenfold.errors import DatabaseError
 
@@ -125,9 +126,7 @@ class Wire:
 
     async def stop(self) -> None:
         """Send what is left to be sent; listen no more."""
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.wait([self._listener])
-            self._listener = None
+        listener, self._listener = self._listener, None
+        await end_tasks(listener)
         if self._sender is not None:
             await asyncio.wait([self._sender], timeout=_TIMEOUT_S)
