@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 
@@ -43,6 +44,21 @@ async def refusal(url: str, **settings: Any) -> errors.TenfoldError:
     with pytest.raises(errors.TenfoldError) as caught:
         await backend.start()
     return caught.value
+
+
+@pytest.mark.parametrize(
+    "broken", [asyncpg.InternalClientError, asyncpg.InterfaceError, ConnectionResetError]
+)
+async def test_a_connection_that_ends_while_it_is_made_is_a_server_that_is_away(
+    postgres_url: str, broken: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg has three kinds of errors for it; which one depends on how far it was."""
+
+    async def ends(*_: object, **__: object) -> None:
+        raise broken("cannot switch to state 15; another operation (2) is in progress")
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", ends)
+    assert isinstance(await refusal(postgres_url), errors.DatabaseUnavailable)
 
 
 async def test_constraints_name_their_table_and_columns(db: Database) -> None:

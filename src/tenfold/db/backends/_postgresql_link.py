@@ -38,6 +38,8 @@ PREPARED_MAX = 500
 """Statements that one connection keeps prepared; each costs the server some kilobytes."""
 _COMMIT = statements(("COMMIT",))
 _DISCARD_S = 1.0
+_BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, InternalClientError)
+"""What asyncpg raises when a connection ends while it is being made."""
 _PYTHON_TYPES = {"numeric": decimal.Decimal}
 """Server types whose values are of another type than what was declared may make one expect."""
 
@@ -259,7 +261,7 @@ async def connect(
         raise DatabaseUnavailable(
             f"none of the servers at {address.hosts} takes writes now: a fail-over goes on, or all are standbys."
         ) from error
-    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+    except _BROKEN as error:
         raise errors.unreachable(address.hosts, error) from error
     version = connection.get_server_version()
     if version.major < errors.SERVER_MIN:
@@ -269,7 +271,7 @@ async def connect(
         # A statement ends when its client is gone, also one that was killed and could not cancel it.
         try:
             await connection.execute("SET client_connection_check_interval = 1000", timeout=timeout_s)
-        except (PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (PostgresError, *_BROKEN) as error:
             connection.terminate()
             raise errors.unreachable(address.hosts, error) from error
     connection._loop = asyncio.get_running_loop()  # it looks for its task there
