@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tenfold._core.backoff import bound_s
 from tenfold._core.causal import ORIGIN, Position
 from tenfold.db.routing import NEVER
 from tenfold.errors import ConfigError, DatabaseError, DatabaseUnavailable
@@ -180,7 +181,7 @@ class Node:
         """A read failed because of the node: shun it for a while, and look at it soon."""
         self.failures += 1
         self._streak += 1
-        pause_s = min(SHUN_MAX_S, SHUN_MIN_S * 2 ** min(self._streak - 1, 10))
+        pause_s = bound_s(self._streak, base_s=SHUN_MIN_S, most_s=SHUN_MAX_S)
         self.shunned_until = self._clock.monotonic() + pause_s
         self.want_news()
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from tenfold._core.backoff import full_jitter_s
 from tenfold._core.context import _current as context_var
 from tenfold.db.ambient import AMBIENT, HELD, Ambient, refuse_beside
 from tenfold.db.gate import Gate, HeldReads, HeldTx
@@ -34,7 +35,7 @@ Tags = frozenset[str]
 Ended = Callable[[bool], Awaitable[None] | None]
 Listener = Callable[[Tags], Awaitable[Ended | None] | Ended | None]
 
-_RETRY_BASE_S = 0.01
+_RETRY_BASE_S, _RETRY_MAX_S = 0.02, 1.0
 
 
 class Database:
@@ -127,7 +128,8 @@ class Database:
             except SerializationFailure:
                 if attempt == attempts:
                     raise
-                await clock.sleep(clock.random.uniform(0, _RETRY_BASE_S * 2**attempt))
+                wait_s = full_jitter_s(attempt, clock.random, base_s=_RETRY_BASE_S, most_s=_RETRY_MAX_S)
+                await clock.sleep(wait_s)
         raise ValueError("attempts must be at least 1.")
 
     async def health(self) -> None:

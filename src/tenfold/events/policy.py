@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
+from tenfold._core.backoff import full_jitter_s
+
 if TYPE_CHECKING:
     import random
 
@@ -47,13 +49,6 @@ def line_of(row: Stored) -> str:
     return f"#{row.id}" if row.key is None else f"{row.topic}/{row.key}"
 
 
-def backoff_s(failures: int, most_s: float, random: random.Random) -> float:
-    """The pause after so many failures in a row (1, 2, …): uniform below a bound that doubles (*full jitter*: Brooker,
-    *Exponential Backoff and Jitter*, 2015), so that many who failed together do not come back together."""
-    bound = min(most_s, RETRY_FIRST_S * 2.0 ** min(failures - 1, 32))
-    return random.uniform(0.0, bound)
-
-
 class Around(NamedTuple):
     """What the next batch leaves out."""
 
@@ -85,7 +80,10 @@ class Holds:
         for line, row in _heads(rows).items():
             hold = self._lines.setdefault(line, _Hold(row.topic, 0, now))
             hold.failures += 1
-            hold.until = now + backoff_s(hold.failures, self._retry_max_s, self._random)
+            pause_s = full_jitter_s(
+                hold.failures, self._random, base_s=RETRY_FIRST_S, most_s=self._retry_max_s
+            )
+            hold.until = now + pause_s
 
     def suspect(self, row: Stored, now: float) -> None:
         """The broker broke off when the row was published by itself: it may be away, or may not stand this row. Others
@@ -176,7 +174,7 @@ class Failures:
     def pause_s(self) -> float:
         """It failed once more: how long to wait."""
         self.count += 1
-        return backoff_s(self.count, self.most_s, self.random)
+        return full_jitter_s(self.count, self.random, base_s=RETRY_FIRST_S, most_s=self.most_s)
 
     def over(self) -> bool:
         """It worked; answers whether it had failed before."""

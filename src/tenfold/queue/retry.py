@@ -1,14 +1,11 @@
-"""When a failed message runs again: exponential backoff with full jitter.
-
-Full jitter (a delay drawn uniformly between nothing and the backoff) spreads the retries of messages that
-failed together; see M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-"""
+"""When a failed message runs again: exponential backoff with full jitter (:mod:`tenfold._core.backoff`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tenfold._core.backoff import bound_s
 from tenfold.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -44,10 +41,7 @@ class Retry:
 
     def backoff_s(self, failures: int) -> float:
         """Longest delay in seconds after the ``failures``-th failure (1 is the first)."""
-        try:
-            return min(self.max_s, self.base_s * self.factor ** (failures - 1))
-        except OverflowError:  # a float overflows after about a thousand doublings
-            return self.max_s
+        return bound_s(failures, base_s=self.base_s, most_s=self.max_s, factor=self.factor)
 
     def delay_s(self, failures: int, random: random.Random) -> float | None:
         """Seconds until the next run after the ``failures``-th failure, or None when there is none."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
+from tenfold._core.backoff import bound_s
 from tenfold.errors import TooManyRequests, UniqueViolation
 from tenfold.security.tables import attempt, insert_into
 
@@ -40,8 +41,7 @@ class Curve:
         beyond = failures - self.free
         if beyond <= 0:
             return 0.0
-        # The exponent is bounded before the power is taken: failures may count into the millions.
-        return min(self.max_s, self.base_s * 2.0 ** min(beyond - 1, 64))
+        return bound_s(beyond, base_s=self.base_s, most_s=self.max_s)
 
 
 PLACE = Curve(free=5, base_s=1.0, max_s=900.0, forget_s=86_400.0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
+from tenfold._core.backoff import retry_after_s
 from tenfold.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -72,17 +72,6 @@ def wait_s(answer: Answer, attempt: int, patience: Patience, now: float, random:
     """Seconds until the next attempt after the ``attempt``-th has failed: never earlier than asked for."""
     planned = patience.schedule_s[attempt - 1] * (1 + random.uniform(0.0, JITTER))
     return max(planned, min(retry_after_s(answer.retry_after, now), RETRY_AFTER_MAX_S))
-
-
-def retry_after_s(value: str, now: float) -> float:
-    """Seconds that a ``Retry-After`` header (RFC 9110 § 10.2.3) asks to wait; 0 for none, the past, or nonsense."""
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, OverflowError, TypeError):
-        return 0.0
 
 
 def line_of(endpoint_id: str, lines: int, token: str) -> str:

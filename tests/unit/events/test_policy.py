@@ -10,9 +10,7 @@ from tenfold.events.contract import Outgoing
 from tenfold.events.outbox import Row
 from tenfold.events.policy import (
     LINES_HELD_MAX,
-    RETRY_FIRST_S,
     Holds,
-    backoff_s,
     behind,
     line_of,
     refuse_large,
@@ -21,14 +19,6 @@ from tenfold.events.policy import (
 
 def row(id_: int, key: str | None = None, topic: str = "t") -> Row:
     return Row(id_, topic, key, f"e{id_}", "", None, 0.0)
-
-
-def test_pauses_are_drawn_from_below_a_bound_that_doubles() -> None:
-    dice = random.Random(1)
-    for failures, bound in ((1, RETRY_FIRST_S), (2, 2 * RETRY_FIRST_S), (5, 16 * RETRY_FIRST_S), (99, 30.0)):
-        drawn = [backoff_s(failures, 30.0, dice) for _ in range(500)]
-        assert 0 <= min(drawn) < 0.1 * bound
-        assert 0.9 * bound < max(drawn) <= bound
 
 
 def test_an_event_without_a_key_is_a_line_of_its_own() -> None:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tenfold.webhooks.contract import Answer
-from tenfold.webhooks.policy import SCHEDULE_S, Patience, judge, line_of, retry_after_s, wait_s
+from tenfold.webhooks.policy import SCHEDULE_S, Patience, judge, line_of, wait_s
 
 NOW = 1_700_000_000.0
 
@@ -43,26 +43,6 @@ def test_waits_are_those_of_the_schedule_with_up_to_a_fifth_more() -> None:
     for attempt, planned in enumerate(SCHEDULE_S, start=1):
         for _ in range(100):
             assert planned <= wait_s(Answer(status=500), attempt, Patience(), NOW, rng) <= planned * 1.2
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("120", 120),
-        (" 0 ", 0),
-        ("", 0),
-        ("soon", 0),
-        ("-5", 0),
-        ("1e9", 0),
-        ("٣", 0),
-        ("Tue, 14 Nov 2023 22:15:20 GMT", 120),
-        ("Tue, 14 Nov 2022 22:15:20 GMT", 0),
-        ("Tue, 99 Nov 2023 22:15:20 GMT", 0),
-        ("9" * 100, 999_999_999),
-    ],
-)
-def test_retry_after_is_read_in_both_forms(header: str, seconds: float) -> None:
-    assert retry_after_s(header, NOW) == seconds
 
 
 def test_nobody_gets_more_patience_than_a_day() -> None:
