@@ -69,7 +69,12 @@
     ├── MailError
     │   ├── MailUnavailable      try again later: unreachable, time-out, a temporary answer      (503)
     │   └── MailRefused          for good: no such mailbox, refused content
-    └── CallError                a call between services failed in transit
+    └── CallError                a call between services, or out of the app, failed           (503)
+        ├── DependencyUnavailable  not reached, broken off, or left alone for a while         (503)
+        ├── DependencyTimeout      no answer in time                                          (504)
+        ├── DependencyFailed       a status that is no success                                (502)
+        ├── BadAnswer              does not fit the type, too large, against HTTP             (502)
+        └── AddressRefused         calls out may not go there                                 (502)
 
 Errors that reach an HTTP client become problem documents (RFC 9457) with the status above.
 """
@@ -107,8 +112,13 @@ from tenfold.errors._answers import (
     VersionConflict,
 )
 from tenfold.errors._carriers import (
+    AddressRefused,
+    BadAnswer,
     BrokerUnavailable,
     CallError,
+    DependencyFailed,
+    DependencyTimeout,
+    DependencyUnavailable,
     EventsError,
     MailError,
     MailRefused,
@@ -167,6 +177,8 @@ from tenfold.errors._start import (
 )
 
 __all__ = [
+    "AddressRefused",
+    "BadAnswer",
     "BadRequest",
     "BrokerUnavailable",
     "CallError",
@@ -178,6 +190,9 @@ __all__ = [
     "DatabaseUnavailable",
     "DeadlineExceeded",
     "DeclarationError",
+    "DependencyFailed",
+    "DependencyTimeout",
+    "DependencyUnavailable",
     "EventsError",
     "ExpiredToken",
     "FieldError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tenfold.errors._start import TenfoldError
 
@@ -44,6 +45,61 @@ class MailRefused(MailError):
 
 
 class CallError(TenfoldError):
-    """A call between services failed in transit."""
+    """A call between services, or out of the app, failed.
+
+    ``dependency`` is the name of the client (or service) that was called, as it was declared.
+    """
 
     status = 503
+
+    def __init__(self, message: str, *, dependency: str = "") -> None:
+        self.dependency = dependency
+        super().__init__(message)
+
+
+class DependencyUnavailable(CallError):
+    """What was called cannot be reached, breaks off, or is left alone for a while because it did not answer before.
+
+    ``reason`` is one word: ``breaker`` (open after too many failures), ``places`` (too many calls under way),
+    ``connect``, ``broken`` or ``status`` (it said 429 or 503 itself). ``retry_after_s`` says when it makes sense to
+    come back. The answer to a client has it as ``Retry-After``.
+    """
+
+    def __init__(
+        self, message: str, *, dependency: str = "", reason: str = "", retry_after_s: float = 1.0
+    ) -> None:
+        self.reason, self.retry_after_s = reason, retry_after_s
+        super().__init__(message, dependency=dependency)
+
+
+class DependencyTimeout(CallError):
+    """What was called did not answer in time. It may have done what it was asked for."""
+
+    status = 504
+
+
+class DependencyFailed(CallError):
+    """What was called answered with a status that is no success. ``code`` is it, ``answer`` the whole answer."""
+
+    status = 502
+
+    def __init__(self, message: str, *, dependency: str = "", code: int = 0, answer: Any = None) -> None:
+        self.code, self.answer = code, answer
+        super().__init__(message, dependency=dependency)
+
+
+class BadAnswer(CallError):
+    """What was called answered with something that cannot be used: it does not fit the type that was asked for, is larger
+    than allowed, or breaks a rule of HTTP. ``path`` is the field that does not fit, where there is one."""
+
+    status = 502
+
+    def __init__(self, message: str, *, dependency: str = "", path: str = "") -> None:
+        self.path = path
+        super().__init__(message, dependency=dependency)
+
+
+class AddressRefused(CallError):
+    """The URL, or the address that its name stands for, is one where calls out may not go. Nothing was sent."""
+
+    status = 502
