@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tenfold import App, Service
 from tenfold.testing import TestApp
-from tenfold.webhooks.addresses import Place
+from tenfold.guard.addresses import Place
 from tenfold.webhooks.contract import Answer, Sender
 from tenfold.webhooks.delivering import http_sender
 from tenfold.webhooks.policy import Patience

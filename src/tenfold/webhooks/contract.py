@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from tenfold.webhooks.addresses import Place
+from tenfold.guard.addresses import Place
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class Sender(ABC):
         """Try once, within ``webhooks.timeout_s``; never raises for what the other side does.
 
         Follows no redirect, reads at most ``webhooks.answer_max_bytes`` of the answer, and connects to no address
-        that :func:`~tenfold.webhooks.addresses.refusal` refuses, whatever the name stands for by then.
+        that :func:`~tenfold.guard.addresses.refusal` refuses, whatever the name stands for by then.
         """
 
     async def stop(self) -> None:

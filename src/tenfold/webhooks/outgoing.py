@@ -24,7 +24,8 @@ from tenfold.errors import (
     NotFound,
 )
 from tenfold.events.topic import Topic
-from tenfold.webhooks import addresses, signature, store
+from tenfold.guard import addresses
+from tenfold.webhooks import signature, store
 from tenfold.webhooks.delivering import Delivering, body_of
 from tenfold.webhooks.policy import Patience
 from tenfold.webhooks.store import ALL, Delivery, DeliveryState, Endpoint, EndpointDisabled

@@ -21,7 +21,7 @@ except ImportError:
 
     raise MissingExtra("sending webhooks needs httpx2.", remedy='pip install "tenfold[webhooks]"') from None
 
-from tenfold.webhooks.addresses import IPAddress, Network, Place, networks, refusal
+from tenfold.guard.addresses import IPAddress, Network, Place, networks, refusal
 from tenfold.webhooks.contract import Answer, Sender
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from support.webhooks import Receiver
 from tenfold._core.clock import SystemClock
 from tenfold._core.sections import WebhookSettings
 from tenfold.webhooks import transport
-from tenfold.webhooks.addresses import Place
+from tenfold.guard.addresses import Place
 from tenfold.webhooks.contract import Answer
 from tenfold.webhooks.transport import HttpSender
 
@@ -125,7 +125,7 @@ async def test_nobody_there_and_no_such_name_are_sentences() -> None:
 async def test_an_inner_address_is_not_connected_to_whatever_it_is_called(host: str) -> None:
     async with Receiver().running() as receiver:
         got = await post(receiver, host=host, allow=[])
-        assert "webhooks go to public addresses only" in got.error
+        assert "calls out go to public addresses only" in got.error
         assert receiver.connections == 0
 
 

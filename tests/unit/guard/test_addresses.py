@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tenfold.webhooks.addresses import networks, place_of, refusal
+from tenfold.guard.addresses import networks, place_of, refusal
 
 INSIDE = [
     *("127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.0.1", "172.16.0.1", "172.31.255.255"),
@@ -44,7 +44,7 @@ def forms(address: str) -> list[str]:
 @pytest.mark.parametrize("address", INSIDE)
 def test_no_way_of_writing_an_inner_address_is_taken(address: str) -> None:
     for form in forms(address):
-        with pytest.raises(ValueError, match=r"webhooks go to public addresses only|host"):
+        with pytest.raises(ValueError, match=r"calls out go to public addresses only|host"):
             place_of(f"https://{form}/hook", plain_http=True, allowed=())
 
 

@@ -1,4 +1,4 @@
-"""Where webhooks may go: no request of ours reaches what only we can reach (G30). Pure.
+"""Where calls out may go: no request of ours reaches what only we can reach (G30). Pure.
 
 A URL is checked twice. When it is entered, its form is checked, and an address written as digits. Each time it is
 used, every address that its name stands for *now* is checked, and the connection goes to the checked address, not
@@ -51,7 +51,7 @@ class Place(Struct, frozen=True):
 
 
 def place_of(url: str, *, plain_http: bool, allowed: Iterable[Network]) -> Place:
-    """The parts of a URL that webhooks may go to. Raises ValueError with a sentence."""
+    """The parts of a URL that calls may go to. Raises ValueError with a sentence."""
     if len(url) > URL_MAX:
         raise ValueError(f"it is longer than {URL_MAX:,} characters.")
     if not url.isprintable() or " " in url or "\\" in url:
@@ -95,7 +95,7 @@ def networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 
 def refusal(address: IPAddress, allowed: Sequence[Network]) -> str:
-    """Why no webhook may be sent to ``address``; empty when it may.
+    """Why nothing may be sent to ``address``; empty when it may.
 
     An IPv6 address that leads to an IPv4 address is judged by that: alone where it means nothing else (mapped,
     NAT64), together with itself where it is routed on its own (6to4, Teredo).
@@ -104,7 +104,7 @@ def refusal(address: IPAddress, allowed: Sequence[Network]) -> str:
         return ""
     for one in _judged(address):
         if not _is_in(one, allowed) and (reason := _what_is_wrong(one)):
-            return f"the address {address} is {reason}; webhooks go to public addresses only."
+            return f"the address {address} is {reason}; calls out go to public addresses only."
     return ""
 
 
