@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tenfold.errors import ConfigError, IntegrityError, InternalError, Problem, TenfoldError
+from tenfold.errors import (
+    ConfigError,
+    DependencyUnavailable,
+    IntegrityError,
+    InternalError,
+    Problem,
+    TenfoldError,
+)
 from tenfold.http.adapters import encode_json
 from tenfold.http.reply import Headers, Response, header
 
@@ -24,12 +32,14 @@ _TITLES = {
     404: ("Not Found", "not-found"),
     409: ("Conflict", "conflict"),
     422: ("Unprocessable Content", "invalid-input"),
+    502: ("Bad Gateway", "bad-gateway"),
     503: ("Service Unavailable", "unavailable"),
     504: ("Gateway Timeout", "deadline-exceeded"),
 }
 _SENTENCES = {
     422: "A value is too long, out of range, or has a character that cannot be kept.",
     404: "What was asked for does not exist.",
+    502: "A part that this operation needs gave an answer that cannot be used.",
     503: "A part that this operation needs is not available now; try again later.",
     504: "A part that this operation needs did not answer in time.",
 }
@@ -79,8 +89,13 @@ def _foreseen(error: TenfoldError) -> Problem:
     else:
         detail = _SENTENCES.get(error.status, "The change conflicts with what exists.")
     if error.status == 503:
-        return shown(detail, headers={"Retry-After": "1"}, **extra)
+        return shown(detail, headers={"Retry-After": _retry_after(error)}, **extra)
     return shown(detail, **extra)
+
+
+def _retry_after(error: TenfoldError) -> str:
+    wait_s = error.retry_after_s if isinstance(error, DependencyUnavailable) else 1
+    return str(max(1, math.ceil(wait_s)))
 
 
 def answer_of(problem: Problem, *, request_id: str = "", instance: str = "") -> Answer:
