@@ -183,6 +183,7 @@ class Switch:
         made: DatabaseBackend = backend_class("db", url, where="database.url").from_url(
             url, settings=settings, data_dir=self._data_dir, clock=self._clock
         )
+        made.weight_of = self._old.weight_of
         await made.start()
         try:
             twins = [Database(d.name, d.metadata, migrations=d.migrations) for d in self._databases]

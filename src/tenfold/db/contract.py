@@ -22,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from tenfold._core.fairness import WeightOf
 from tenfold.db.hints import Callback, Hints
 
 if TYPE_CHECKING:
@@ -128,6 +129,11 @@ class TxChannel(Channel):
         undo it: the statement may then be committed at once, which saves a round trip. :meth:`commit` is still
         called. Should the deadline end the statement, the outcome is unknown (OutcomeUnknown)."""
 
+    def precede_next(self, plan: Plan, args: Args) -> bool:
+        """Send ``plan``, which answers no rows, in front of the next statement, which follows at once: that saves a
+        round trip, and what fails here fails there. False, and nothing happens, where that cannot be had."""
+        return False
+
     @abstractmethod
     async def savepoint(self) -> None:
         """Open a savepoint inside the innermost open one."""
@@ -177,6 +183,9 @@ class DatabaseBackend(ABC):
     """How often what was committed has been undone (:meth:`sandbox`): who keeps rows in memory forgets them then."""
     copy: bool = False
     """Set before the start by :mod:`tenfold.db.replicas`: the node is a copy, and only reads are asked of it."""
+
+    weight_of: WeightOf | None = None
+    """Set before the start: the weights of tenants, between which those that wait take turns. None: all alike."""
 
     @classmethod
     @abstractmethod

@@ -91,6 +91,13 @@ class Tx(Reader):
         changed = self._channel.run_now(plan, args)
         return await timed(self._channel.run(plan, args), plan, args) if changed is None else changed
 
+    async def ahead(self, stmt: Any, /, **params: Any) -> None:
+        """Run a statement that answers no rows, and whose effect nobody counts: at once, or together with the next one,
+        which must follow. For the layers of this package."""
+        plan, args = self._bind(stmt, params)
+        if not self._channel.precede_next(plan, args):
+            await self.execute(stmt, params)
+
     async def _execute_many(self, stmt: Any, many: Sequence[Mapping[str, Any]]) -> int:
         if not many:
             return 0

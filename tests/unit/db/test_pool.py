@@ -10,8 +10,10 @@ import pytest
 
 from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, Priority, owned, use
+from tenfold._core.fairness import Weights
 from tenfold.db.backends._pool import AGE_S, IDLE_S, RESERVE, Link, Pool
 from tenfold.db.backends._time import Time
+from tenfold.db.backends._turns import Turns
 from tenfold.errors import DatabaseUnavailable, PoolExhausted, StatementTimeout
 
 pytestmark = pytest.mark.anyio
@@ -102,6 +104,63 @@ async def test_of_those_who_wait_the_critical_are_served_first_and_equals_in_the
     server.pool.give(held)
     await asyncio.gather(*tasks)
     assert served == ["critical", "first", "second", "third", "background"]
+
+
+async def test_of_one_priority_tenants_take_turns_and_a_flood_of_one_does_not_delay_another() -> None:
+    server, served = Server(1), list[str]()
+    held = await server.pool.take()
+
+    async def work(tenant: str | None, priority: Priority = Priority.DEFAULT) -> None:
+        with use(Context(tenant=tenant, priority=priority)):
+            async with server.pool.link():
+                served.append(tenant or "")
+
+    arrivals = [*["loud"] * 50, "quiet", None, "quiet"]
+    tasks = [asyncio.create_task(work(tenant)) for tenant in arrivals]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(work("urgent", Priority.CRITICAL)))
+    await asyncio.sleep(0)
+    server.pool.give(held)
+    await asyncio.gather(*tasks)
+    assert served[:6] == ["urgent", "loud", "quiet", "", "loud", "quiet"]
+    assert served[6:] == ["loud"] * 48
+
+
+async def test_a_tenant_of_weight_3_has_three_turns_for_one() -> None:
+    server, served = Server(1), list[str]()
+    server.pool._waiting = Turns(Weights({"gold": 3}).of)
+    held = await server.pool.take()
+
+    async def work(tenant: str) -> None:
+        with use(Context(tenant=tenant)):
+            async with server.pool.link():
+                served.append(tenant)
+
+    tasks = [asyncio.create_task(work(tenant)) for tenant in ["tin"] * 20 + ["gold"] * 60]
+    await asyncio.sleep(0)
+    server.pool.give(held)
+    await asyncio.gather(*tasks)
+    assert served[:40].count("gold") == 30
+
+
+async def test_who_gives_up_in_line_has_had_no_turn() -> None:
+    server, served = Server(1), list[str]()
+    held = await server.pool.take()
+
+    async def work(name: str) -> None:
+        with use(Context(tenant=name[0])):
+            async with server.pool.link():
+                served.append(name)
+
+    tasks = [asyncio.create_task(work(name)) for name in ("a1", "a2", "a3", "b1")]
+    await asyncio.sleep(0)
+    for given_up in tasks[:2]:
+        given_up.cancel()
+    await asyncio.sleep(0)
+    server.pool.give(held)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert served == ["a3", "b1"]
+    assert server.pool.stats()["waiting"] == 0
 
 
 async def test_the_frameworks_own_work_does_not_queue_behind_anybody() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tenfold._core.failpoints import failpoints
+from tenfold._core.fairness import WeightOf
 from tenfold.db.backends._mysql_errors import VendorError, refused_at_start
 from tenfold.db.backends._mysql_killer import Killer
 from tenfold.db.backends._mysql_link import Link
@@ -71,13 +72,23 @@ class TxLinks(Protocol):
 class Links:
     """See the module's docstring."""
 
-    def __init__(self, targets: Sequence[Target], settings: DatabaseSettings, time: Time) -> None:
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        settings: DatabaseSettings,
+        time: Time,
+        weight_of: WeightOf | None = None,
+    ) -> None:
         self.time = time
         self.counters = Counters()
         self.killer = Killer()
         self._targets = list(targets)
         self.pool: Pool[Link] = Pool(
-            self.connect, size=settings.pool_max, wait_s=settings.pool_wait_s, time=time
+            self.connect,
+            size=settings.pool_max,
+            wait_s=settings.pool_wait_s,
+            time=time,
+            weight_of=weight_of,
         )
 
     @property

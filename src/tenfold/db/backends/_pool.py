@@ -1,8 +1,8 @@
 """A pool of connections to a server, of whatever driver: capped, fair, and quick to say that it is exhausted.
 
 * At most ``size`` connections, opened when they are first needed; one that is being closed still counts.
-* Who waits is served by the priority of its context, within one priority in the order of arrival. Nobody waits longer
-  than ``wait_s``, or than the deadline of the context allows for an answer in time: PoolExhausted (503 with
+* Who waits is served by the priority of its context, within one priority in turns between tenants (by their weights),
+  of one tenant in the order of arrival. Nobody waits longer than ``wait_s``, or than the deadline of the context allows for an answer in time: PoolExhausted (503 with
   Retry-After) says which setting to raise.
 * While all of them are taken, the framework's own work (``Context.own``: heartbeats, settling, health) has up to
   ``RESERVE`` more, which are opened for it only: it is what requests and jobs themselves depend on, so it must not
@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from itertools import count
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tenfold._core.context import current
+from tenfold._core.fairness import WeightOf
 from tenfold.db.backends._time import Time
+from tenfold.db.backends._turns import Place, Turns, share
 from tenfold.errors import DatabaseUnavailable, PoolExhausted, StatementTimeout
 
 log = logging.getLogger("tenfold.db")
@@ -70,17 +70,6 @@ class Link(ABC):
 L = TypeVar("L", bound=Link)
 
 
-class _Place(NamedTuple, Generic[L]):
-    """Of one who waits. Ordered by its first two fields, which no two have alike."""
-
-    priority: int
-    arrival: int
-    waiter: asyncio.Future[L | None]
-    until: float
-    """On the loop's clock."""
-    patience_s: float
-
-
 class Pool(Generic[L]):
     """The connections of one backend. Used from one event loop only."""
 
@@ -91,6 +80,7 @@ class Pool(Generic[L]):
         size: int,
         wait_s: float,
         time: Time,
+        weight_of: WeightOf | None = None,
         spare: bool = False,
     ) -> None:
         self.size = size
@@ -103,11 +93,9 @@ class Pool(Generic[L]):
         self._time = time
         self._idle: list[L] = []
         self._taken: set[L] = set()
-        self._waiting: list[_Place[L]] = []
-        """A heap by priority and arrival. Each gets a connection, or None: the right to open one."""
+        self._waiting: Turns[L] = Turns(weight_of)
         self._refuser: asyncio.TimerHandle | None = None
         """Set to when the patience of who waits ends first: one timer for all, instead of one for each."""
-        self._arrivals = count()
         self._places = 0
         """Connections that exist, are being opened or are being closed."""
         self._generation = 0
@@ -120,7 +108,7 @@ class Pool(Generic[L]):
     def stats(self) -> dict[str, int | float]:
         """Gauges of now and counters since the start."""
         own: dict[str, int | float] = {
-            "uses_total": self._uses, "connections": self._places, "connections_idle": len(self._idle), "waiting": len(self._waiting),
+            "uses_total": self._uses, "connections": self._places, "connections_idle": len(self._idle), "waiting": self._waiting.size,
             "connections_opened_total": self._opened, "connections_dropped_total": self._dropped,
             "waits_total": self._waited, "exhausted_total": self._refused,
         }  # fmt: skip
@@ -132,7 +120,7 @@ class Pool(Generic[L]):
     def take_now(self) -> L | None:
         """A connection that is idle, if nobody waits for one."""
         idle = self._idle
-        while idle and not self._waiting:
+        while idle and not self._waiting.size:
             link = idle.pop()
             if not link.closed:
                 self._taken.add(link)
@@ -148,7 +136,7 @@ class Pool(Generic[L]):
         """As :meth:`take`, after :meth:`take_now` found none."""
         if self._closed:
             raise _closing()
-        if self._places < self.size and not self._waiting:
+        if self._places < self.size and not self._waiting.size:
             self._places += 1
             return await self._open()
         if self._reserve is not None and current().own:
@@ -171,17 +159,15 @@ class Pool(Generic[L]):
         loop = asyncio.get_running_loop()
         patience_s = self._time.patience_s(self._wait_s)
         waiter: asyncio.Future[L | None] = loop.create_future()
-        place = _Place(
-            int(current().priority), next(self._arrivals), waiter, loop.time() + patience_s, patience_s
-        )
-        heapq.heappush(self._waiting, place)
+        place = Place(int(current().priority), share(), waiter, loop.time() + patience_s, patience_s)
+        self._waiting.push(place)
         if self._refuser is None or place.until < self._refuser.when():
             self._refuse_by(place.until)
         try:
             link = await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
-                self._stop_waiting(place)
+                self._waiting.discard(place)
             elif waiter.exception() is None:  # served and cancelled in the same round
                 self._hand_on(waiter.result())
             raise
@@ -198,11 +184,11 @@ class Pool(Generic[L]):
         now = asyncio.get_running_loop().time()
         late = [place for place in self._waiting if place.until <= now]
         for place in late:
-            self._stop_waiting(place)
+            self._waiting.discard(place)
             if not place.waiter.done():
                 self._refused += 1
                 place.waiter.set_exception(_exhausted(self.size, place.patience_s))
-        if self._waiting:
+        if self._waiting.size:
             self._refuse_by(min(place.until for place in self._waiting))
 
     def give(self, link: L) -> None:
@@ -266,8 +252,8 @@ class Pool(Generic[L]):
 
     def _refuse(self) -> None:
         self._closed = True
-        while self._waiting:
-            waiter = heapq.heappop(self._waiting).waiter
+        while self._waiting.size:
+            waiter = self._waiting.pop().waiter
             if not waiter.done():
                 waiter.set_exception(_closing())
         if self._refuser is not None:
@@ -291,8 +277,8 @@ class Pool(Generic[L]):
 
     def _serve(self, given: L | None) -> bool:
         """Give a connection, or the right to open one, to who is next; False when nobody waits."""
-        while self._waiting:
-            waiter = heapq.heappop(self._waiting).waiter
+        while self._waiting.size:
+            waiter = self._waiting.pop().waiter
             if not waiter.done():
                 waiter.set_result(given)
                 return True
@@ -337,11 +323,6 @@ class Pool(Generic[L]):
             self._free_place()
         else:
             self.give(given)
-
-    def _stop_waiting(self, place: _Place[L]) -> None:
-        with contextlib.suppress(ValueError):
-            self._waiting.remove(place)
-            heapq.heapify(self._waiting)
 
     def _free_place(self) -> None:
         """One connection less: who is next may open another, and the place goes with that."""

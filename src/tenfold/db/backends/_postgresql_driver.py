@@ -11,8 +11,17 @@ from tenfold.db.contract import Args, Rows
 from tenfold.db.plan import Plan
 from tenfold.errors import DatabaseError
 
-Prefix = Sequence[str]
-"""Statements without parameters, result or way to fail, to be run in front of another."""
+
+class Ahead(NamedTuple):
+    """A statement that answers no rows, and is sent together with the one behind it."""
+
+    plan: Plan
+    args: Args
+
+
+Part = str | Ahead
+Prefix = Sequence[Part]
+"""What is to be run in front of a statement: texts without parameters, result or way to fail; behind them, others."""
 
 
 class Manner(NamedTuple):
@@ -21,7 +30,7 @@ class Manner(NamedTuple):
     pooled: bool
     lock_timeout_s: float
 
-    def begin(self, sql: str) -> list[str]:
+    def begin(self, sql: str) -> list[Part]:
         """The statements of a beginning; ``sql`` is the first."""
         if not self.pooled:
             return [sql]
@@ -73,6 +82,14 @@ class PgLink(Link):
     @abstractmethod
     async def command(self, sql: str, timeout_s: float) -> str:
         """Statements without parameters in one round trip; the tag of the last of them."""
+
+    async def run_ahead(self, prefix: Prefix, timeout_s: float) -> None:
+        """What stands in front of a statement, by itself."""
+        if texts := [text for text in prefix if isinstance(text, str)]:
+            await self.command("; ".join(texts), timeout_s)
+        for first in prefix:
+            if not isinstance(first, str):
+                await self.run(first.plan, first.args, timeout_s)
 
     @abstractmethod
     async def open_portal(

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from asyncpg.exceptions import InternalClientError  # type: ignore[import-untyped]
 
 _SYNC = b"S\x00\x00\x00\x04"
+_NULL = struct.pack("!i", -1)
 
 
 class Line:
@@ -107,6 +109,34 @@ def statements(texts: tuple[str, ...]) -> bytes:
         + _message(b"E", b"\0" + bytes(4))
         for sql in texts
     )
+
+
+def bound(name: str, args: Sequence[Any]) -> bytes:
+    """Bind and Execute of a prepared statement that answers no rows. Its parameters travel as text, which the server
+    reads for any type."""
+    parts = [b"\0", name.encode(), b"\0\0\0", struct.pack("!h", len(args))]
+    for arg in args:
+        if arg is None:
+            parts.append(_NULL)
+        else:
+            text = _text(arg).encode()
+            parts += (struct.pack("!i", len(text)), text)
+    parts.append(b"\0\0")
+    return _message(b"B", b"".join(parts)) + _message(b"E", b"\0" + bytes(4))
+
+
+def _text(value: Any) -> str:
+    """An argument as the server's input functions read it: texts, numbers, booleans, and lists of them."""
+    if isinstance(value, list):
+        return "{" + ",".join("NULL" if one is None else _element(_text(one)) for one in value) + "}"
+    if isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _element(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _message(kind: bytes, body: bytes) -> bytes:

@@ -20,7 +20,7 @@ from asyncpg.exceptions import InternalClientError, PostgresError  # type: ignor
 from tenfold.db.backends import _postgresql_errors as errors
 from tenfold.db.backends._postgresql_driver import PgLink, Prefix
 from tenfold.db.backends._postgresql_errors import Report
-from tenfold.db.backends._postgresql_line import Line, LineLoop, statements
+from tenfold.db.backends._postgresql_line import Line, LineLoop, bound, statements
 from tenfold.db.backends._postgresql_url import Address
 from tenfold.db.backends._session_state import leaves_state
 from tenfold.db.contract import Args, Rows
@@ -103,7 +103,7 @@ class AsyncpgLink(PgLink):
 
     async def run_many(self, plan: Plan, many: Sequence[Args], timeout_s: float, prefix: Prefix = ()) -> int:
         if prefix:
-            await self.command("; ".join(prefix), timeout_s)
+            await self.run_ahead(prefix, timeout_s)
         state = self._prepared.get(plan)
         if state is None:
             state, _ = await self._prepare(plan, timeout_s, ())
@@ -114,7 +114,7 @@ class AsyncpgLink(PgLink):
         self, plan: Plan, columns: Sequence[str], many: Sequence[Args], timeout_s: float, prefix: Prefix = ()
     ) -> int:
         if prefix:
-            await self.command("; ".join(prefix), timeout_s)
+            await self.run_ahead(prefix, timeout_s)
         assert plan.table is not None
         await self.connection.copy_records_to_table(
             plan.table.name, records=many, columns=columns, schema_name=plan.table.schema, timeout=timeout_s
@@ -131,7 +131,7 @@ class AsyncpgLink(PgLink):
         self, name: str, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()
     ) -> Any:
         if prefix:
-            await self.command("; ".join(prefix), timeout_s)
+            await self.run_ahead(prefix, timeout_s)
         state = self._prepared.get(plan)
         if state is None:
             state, _ = await self._prepare(plan, timeout_s, ())
@@ -149,7 +149,7 @@ class AsyncpgLink(PgLink):
 
     async def _prepare(self, plan: Plan, timeout_s: float, prefix: Prefix) -> tuple[Any, Prefix]:
         if prefix:  # now: preparing takes a snapshot, after which the isolation level cannot be set any more
-            await self.command("; ".join(prefix), timeout_s)
+            await self.run_ahead(prefix, timeout_s)
         if plan.textual and leaves_state(plan.sql):
             self.stained = True
         if len(self._prepared) >= PREPARED_MAX:
@@ -162,8 +162,11 @@ class AsyncpgLink(PgLink):
         return state, ()
 
     async def _execute(self, state: Any, args: Args, limit: int, timeout_s: float, prefix: Prefix) -> Any:
+        if prefix and not self._is_prepared(prefix):
+            await self.run_ahead(prefix, timeout_s)
+            prefix = ()
         if prefix:
-            self._line.head = statements(tuple(prefix))
+            self._line.head = self._head(prefix)
         try:
             return await self._protocol.bind_execute(state._state, args, "", limit, True, timeout_s)
         except (PostgresError, asyncpg.InterfaceError, ValueError, TypeError) as error:
@@ -172,11 +175,22 @@ class AsyncpgLink(PgLink):
                 # to be there all the same, and what asyncpg sent to prepare waits for a Sync.
                 self._line.forget()
                 await (
-                    self.command("; ".join(prefix), timeout_s) if prefix else self.close_portal("", timeout_s)
+                    self.run_ahead(prefix, timeout_s) if prefix else self.close_portal("", timeout_s)
                 )
             raise
         finally:
             self._line.forget()
+
+    def _is_prepared(self, prefix: Prefix) -> bool:
+        return all(isinstance(part, str) or part.plan in self._prepared for part in prefix)
+
+    def _head(self, prefix: Prefix) -> bytes:
+        """What is written in front of a statement: texts first, as :data:`Prefix` has them."""
+        texts = tuple(part for part in prefix if isinstance(part, str))
+        bound_ = [
+            bound(self._prepared[part.plan].get_name(), part.args) for part in prefix if not isinstance(part, str)
+        ]
+        return statements(texts) + b"".join(bound_)
 
     # ── failures and the end ──
 

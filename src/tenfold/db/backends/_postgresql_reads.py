@@ -19,7 +19,7 @@ from tenfold.errors import (
 
 if TYPE_CHECKING:
     from tenfold.db.backends._pool import Pool
-    from tenfold.db.backends._postgresql_driver import Manner, PgLink
+    from tenfold.db.backends._postgresql_driver import Manner, Part, PgLink
     from tenfold.db.backends._time import Time
 
 
@@ -104,7 +104,7 @@ class Auto(Channel):
 
 
 @asynccontextmanager
-async def reading(pool: Pool[PgLink], time: Time, begin: list[str]) -> AsyncGenerator[Work]:
+async def reading(pool: Pool[PgLink], time: Time, begin: list[Part]) -> AsyncGenerator[Work]:
     """A transaction that reads, for the length of the block."""
     work = Work(pool, time, begin, read_only=True)
     try:

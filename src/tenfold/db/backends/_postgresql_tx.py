@@ -12,6 +12,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.failpoints import failpoints
+from tenfold.db.backends._postgresql_driver import Ahead
 from tenfold.db.backends._postgresql_errors import broken
 from tenfold.db.backends._postgresql_positions import COMMIT_TELLING, told
 from tenfold.db.backends._postgresql_work import COMMITTED, DONE, END_S, NEW, OPEN, Work
@@ -27,7 +28,7 @@ from tenfold.errors import (
 if TYPE_CHECKING:
     from tenfold._core.causal import Position
     from tenfold.db.backends._pool import Pool
-    from tenfold.db.backends._postgresql_driver import PgLink
+    from tenfold.db.backends._postgresql_driver import Part, PgLink, Prefix
     from tenfold.db.backends._time import Time
 
 
@@ -40,7 +41,7 @@ class PgTx(Work, TxChannel):
 
     __slots__ = ("_cancelled", "_last", "_position", "_tells")
 
-    def __init__(self, pool: Pool[PgLink], time: Time, begin: list[str], *, tells: bool = False) -> None:
+    def __init__(self, pool: Pool[PgLink], time: Time, begin: list[Part], *, tells: bool = False) -> None:
         super().__init__(pool, time, begin)
         self._tells = tells
         self._last = False
@@ -64,6 +65,11 @@ class PgTx(Work, TxChannel):
 
     def commit_with_next(self) -> None:
         self._last = self._depth == 0 and not self._tells
+
+    def precede_next(self, plan: Plan, args: Args) -> bool:
+        if self._state in (NEW, OPEN):
+            self._pending.append(Ahead(plan, args))
+        return True  # elsewhere the next statement says why nothing more can be done
 
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
         if not self._last:
@@ -121,9 +127,9 @@ class PgTx(Work, TxChannel):
         return done
 
     async def raw(self, call: Callable[[Any], Any]) -> Any:
-        async def act(link: PgLink, timeout_s: float, prefix: Sequence[str]) -> Any:
+        async def act(link: PgLink, timeout_s: float, prefix: Prefix) -> Any:
             if prefix:
-                await link.command("; ".join(prefix), timeout_s)
+                await link.run_ahead(prefix, timeout_s)
             answer = call(link.connection)
             return await answer if isawaitable(answer) else answer
 

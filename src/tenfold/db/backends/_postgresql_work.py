@@ -21,7 +21,7 @@ from tenfold.errors import (
 
 if TYPE_CHECKING:
     from tenfold.db.backends._pool import Pool
-    from tenfold.db.backends._postgresql_driver import PgLink
+    from tenfold.db.backends._postgresql_driver import Part, PgLink, Prefix
     from tenfold.db.backends._time import Time
 
 END_S = 5.0
@@ -51,7 +51,7 @@ class Work(Channel):
         "_time",
     )
 
-    def __init__(self, pool: Pool[PgLink], time: Time, begin: list[str], *, read_only: bool = False) -> None:
+    def __init__(self, pool: Pool[PgLink], time: Time, begin: list[Part], *, read_only: bool = False) -> None:
         self._pool = pool
         self._time = time
         self._link: PgLink | None = None
@@ -83,7 +83,7 @@ class Work(Channel):
         self._portals += 1
         name = f"tenfold_{self._portals}"
 
-        async def opened(link: PgLink, timeout_s: float, prefix: Sequence[str]) -> Any:
+        async def opened(link: PgLink, timeout_s: float, prefix: Prefix) -> Any:
             return await link.open_portal(name, plan, args, timeout_s, prefix)
 
         portal = await self._do(plan, opened)

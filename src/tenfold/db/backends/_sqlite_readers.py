@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 
 import apsw
 
+from tenfold._core.fairness import FairLine, WeightOf
 from tenfold.db.backends._sqlite_errors import translate
 from tenfold.db.backends._sqlite_link import Counters, Link, note_inline
 from tenfold.db.backends._time import Time
+from tenfold.db.backends._turns import share
 from tenfold.db.backends._waiting import quiet
 from tenfold.db.contract import Args, Channel, Rows
 from tenfold.db.plan import Plan, refuse_writes
@@ -25,30 +27,33 @@ THREAD_STEPS = 100_000
 
 
 class Readers:
-    """At most ``size`` connections that read in threads, made when they are first needed."""
+    """At most ``size`` connections that read in threads, made when they are first needed. Who waits for one is served
+    in turns between tenants."""
 
-    def __init__(self, make: Callable[[str], Link], size: int, time: Time, counters: Counters) -> None:
+    def __init__(
+        self,
+        make: Callable[[str], Link],
+        size: int,
+        time: Time,
+        counters: Counters,
+        weight_of: WeightOf | None = None,
+    ) -> None:
         self.inline = make("inline")
         self.counters = counters
         self.time = time
         self._make = make
         self._idle: list[Link] = []
         self._made: list[Link] = [self.inline]
-        self._free = asyncio.Semaphore(size)
-        self._size = size
+        self._waiting: FairLine[asyncio.Future[None]] = FairLine(weight_of)
+        self._free = self._size = size
 
     @asynccontextmanager
     async def link(self) -> AsyncGenerator[Link]:
         """A connection for the length of the block. Raises DatabaseUnavailable when all are taken for too long."""
-        if self._free.locked():
-            self.counters.waits += 1
-        try:
-            async with asyncio.timeout(self.time.lock_s()):
-                await self._free.acquire()
-        except TimeoutError:
-            raise DatabaseUnavailable(
-                f"all {self._size} reading connections are taken. Raise database.readers, or read less at a time."
-            ) from None
+        if self._free and not self._waiting.size:
+            self._free -= 1
+        else:
+            await self._wait()
         try:
             link = self._idle.pop() if self._idle else self._new()
             try:
@@ -56,7 +61,37 @@ class Readers:
             finally:
                 self._idle.append(link)
         finally:
-            self._free.release()
+            self._release()
+
+    async def _wait(self) -> None:
+        """Until one is free for this task."""
+        self.counters.waits += 1
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        whose = share()
+        self._waiting.push(whose, turn)
+        try:
+            async with asyncio.timeout(self.time.lock_s()):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._release()  # it came in the very moment we gave up
+            else:
+                self._waiting.discard(whose, turn)
+            if isinstance(error, TimeoutError):
+                raise DatabaseUnavailable(
+                    f"all {self._size} reading connections are taken. Raise database.readers, or read less at a "
+                    "time."
+                ) from None
+            raise
+
+    def _release(self) -> None:
+        """One is free: for who is next, if anybody waits."""
+        while self._waiting.size:
+            turn = self._waiting.pop()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
     def close(self) -> None:
         """Close every connection."""

@@ -3,23 +3,25 @@
 Transactions run one after another as savepoints of one ``BEGIN IMMEDIATE … COMMIT``. One that ends while others
 are ready does not commit at once: it waits for a COMMIT that makes the whole group durable with one sync of the
 disk, and is acknowledged only after it. A transaction that fails undoes its own savepoint and nothing else. The
-COMMIT runs in the writer's thread; meanwhile the next transactions queue up, first come first served.
+COMMIT runs in the writer's thread; meanwhile the next transactions queue up, in turns between tenants, those of one
+tenant first come first served.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
 
 from tenfold._core.failpoints import FailpointError, failpoints
+from tenfold._core.fairness import FairLine, WeightOf
 from tenfold.db.backends._sqlite_errors import deferred_foreign_keys, translate
 from tenfold.db.backends._sqlite_line import POLL_S, Line, begin_in_turn
 from tenfold.db.backends._sqlite_link import Counters, Link
+from tenfold.db.backends._turns import share
 from tenfold.db.backends._waiting import settled
 from tenfold.errors import DatabaseError, DatabaseUnavailable, OutcomeUnknown, SerializationFailure
 
@@ -31,6 +33,15 @@ GROUP_MAX = 256
 """Transactions that share one COMMIT at most."""
 GROUP_AGE_MAX_S = 0.005
 """No transaction joins a group whose first one began longer ago."""
+
+
+class Waiter(NamedTuple):
+    """A transaction in line for the writer."""
+
+    share: str
+    turn: asyncio.Future[None]
+    until: float
+    """On the loop's clock."""
 
 
 class Group:
@@ -62,7 +73,9 @@ class Group:
 class Writer:
     """The connection that writes. It is *held* by one transaction at a time, or by its own COMMIT."""
 
-    def __init__(self, link: Link, line: Line, time: Time, counters: Counters) -> None:
+    def __init__(
+        self, link: Link, line: Line, time: Time, counters: Counters, weight_of: WeightOf | None = None
+    ) -> None:
         self.link = link
         self.line = line
         self.counters = counters
@@ -74,7 +87,7 @@ class Writer:
         self.holder = ""
         """Who holds it, for messages."""
         self.sandboxed = False
-        self._waiters: deque[tuple[asyncio.Future[None], float]] = deque()
+        self._waiters: FairLine[Waiter] = FairLine(weight_of)
         self._alarm: asyncio.TimerHandle | None = None
         self._idle_soon = False
 
@@ -82,8 +95,8 @@ class Writer:
 
     def take_now(self) -> bool:
         """Hold the writer with a fresh savepoint, if that needs no waiting."""
-        if self.held or self._waiters:
-            return False  # first come, first served
+        if self.held or self._waiters.size:
+            return False  # nobody overtakes those who wait
         self.held = True
         try:
             if self.group is None and not self._begin_now():
@@ -100,7 +113,7 @@ class Writer:
 
         Raises DatabaseUnavailable after the lock time-out.
         """
-        if self.held or self._waiters:
+        if self.held or self._waiters.size:
             self.counters.waits += 1
             await self._wait()
         else:
@@ -203,11 +216,11 @@ class Writer:
         if group is not None and not self.sandboxed and self._is_full(group):
             self._commit(group)
             return
-        while self._waiters:
-            waiter, _ = self._waiters.popleft()
-            if not waiter.done():
+        while self._waiters.size:
+            turn = self._waiters.pop().turn
+            if not turn.done():
                 self.held = True
-                waiter.set_result(None)
+                turn.set_result(None)
                 return
         if group is not None and not self._idle_soon:
             # Tasks that are ready now get to run first, so that their transactions share this COMMIT.
@@ -269,34 +282,34 @@ class Writer:
     # ── waiting ──
 
     async def _wait(self) -> None:
-        """Until this task is first in line. Raises DatabaseUnavailable after the lock time-out."""
+        """Until it is this task's turn. Raises DatabaseUnavailable after the lock time-out."""
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
         # The loop's own time: a manual clock that stands still would leave a deadlock to wait for ever.
-        until = loop.time() + self.time.lock_s()
-        self._waiters.append((waiter, until))
+        waiter = Waiter(share(), loop.create_future(), loop.time() + self.time.lock_s())
+        turn = waiter.turn
+        self._waiters.push(waiter.share, waiter)
         self._set_alarm()
         try:
-            await waiter
+            await turn
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            if turn.cancelled():
+                self._waiters.discard(waiter.share, waiter)
+            elif turn.exception() is None:
                 self._let_go()  # it was handed over at the same moment
             raise
 
     def _set_alarm(self) -> None:
-        if self._alarm is None and self._waiters:
-            next_at = min(until for _, until in self._waiters)
+        if self._alarm is None and self._waiters.size:
+            next_at = min(waiter.until for waiter in self._waiters)
             self._alarm = asyncio.get_running_loop().call_at(next_at + 0.001, self._expire)
 
     def _expire(self) -> None:
         self._alarm = None
         now = asyncio.get_running_loop().time()
-        for entry in list(self._waiters):
-            waiter, until = entry
-            if until <= now:
-                self._waiters.remove(entry)
-                if not waiter.done():
-                    waiter.set_exception(self._taken())
+        for waiter in [waiter for waiter in self._waiters if waiter.until <= now]:
+            self._waiters.discard(waiter.share, waiter)
+            if not waiter.turn.done():
+                waiter.turn.set_exception(self._taken())
         self._set_alarm()
 
     def _taken(self) -> DatabaseUnavailable:
@@ -309,7 +322,7 @@ class Writer:
     @property
     def waiting(self) -> int:
         """Transactions in line."""
-        return len(self._waiters)
+        return self._waiters.size
 
     # ── sandbox and stop ──
 
@@ -331,8 +344,8 @@ class Writer:
 
     async def drain(self) -> None:
         """Wait for the transactions that are open or in line, and for their COMMIT."""
-        while self.held or self._waiters or self.group is not None:
-            if self.group is not None and not self.held and not self._waiters:
+        while self.held or self._waiters.size or self.group is not None:
+            if self.group is not None and not self.held and not self._waiters.size:
                 await asyncio.sleep(0)
                 continue
             done = self.group.done if self.group is not None else None

@@ -88,7 +88,7 @@ class Backend(DatabaseBackend):
     # ── life ──
 
     async def start(self) -> None:
-        links = Links(self._targets, self._settings, self._time)
+        links = Links(self._targets, self._settings, self._time, self.weight_of)
         try:
             async with links.pool.link() as link:
                 await self._learn(link)

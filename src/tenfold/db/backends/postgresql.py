@@ -94,7 +94,11 @@ class Backend(DatabaseBackend):
 
     async def start(self) -> None:
         pool: Pool[PgLink] = Pool(
-            self._connect, size=self._settings.pool_max, wait_s=self._settings.pool_wait_s, time=self._time
+            self._connect,
+            size=self._settings.pool_max,
+            wait_s=self._settings.pool_wait_s,
+            time=self._time,
+            weight_of=self.weight_of,
         )
         try:
             async with pool.link() as link:

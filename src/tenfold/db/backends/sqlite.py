@@ -144,8 +144,10 @@ class Backend(DatabaseBackend):
         link.do(f"PRAGMA synchronous={'OFF' if self._temporary else 'FULL'}")
         link.do(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
         link.do(f"PRAGMA journal_size_limit={WAL_BYTES_KEPT}")
-        self._writer = Writer(link, Line(self.path), self._time, self._counters)
-        self._readers = Readers(self._link, self._settings.readers, self._time, self._counters)
+        self._writer = Writer(link, Line(self.path), self._time, self._counters, self.weight_of)
+        self._readers = Readers(
+            self._link, self._settings.readers, self._time, self._counters, self.weight_of
+        )
         self._auto = AutoChannel(self._readers)
 
     def _link(self, name: str, *, writer: bool = False) -> Link:
