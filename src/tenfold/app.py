@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from typing_extensions import Unpack
 
 from tenfold._core import settings as settings_module
 from tenfold._core.clock import Clock, SystemClock
@@ -21,11 +23,12 @@ from tenfold._core.settings import Loaded
 from tenfold._core.text import nearest
 from tenfold.assembly import Assembly
 from tenfold.errors import DeclarationError, NotBound
-from tenfold.guard.rates import Limit, as_limit
+from tenfold.http.policies import Layers, Shared, SharedOptions, check
 
 if TYPE_CHECKING:
     from tenfold.cache.cache import Cache
     from tenfold.db.database import Database
+    from tenfold.guard.rates import Limit
     from tenfold.http.operation import Operation
     from tenfold.jobs.job import Job
     from tenfold.security.accounts import Accounts
@@ -44,7 +47,8 @@ class App:
 
     ``auth`` recognises callers: an :class:`~tenfold.security.accounts.Accounts` or any
     :class:`~tenfold.security.authenticator.Authenticator`. ``limit`` is a rate limit that all operations share, besides
-    those of their services and their own. ``version`` and ``description`` appear in the OpenAPI
+    those of their services and their own; ``timeout_s``, ``priority``, ``concurrency``, ``idempotent`` and
+    ``body_max_bytes`` are those of operations whose service says nothing of them either. ``version`` and ``description`` appear in the OpenAPI
     document. Raises :class:`DeclarationError` for services, jobs or topics that share a name.
     """
 
@@ -54,15 +58,17 @@ class App:
         services: Sequence[Service],
         *,
         auth: Accounts | Authenticator | None = None,
-        limit: str | Limit | None = None,
         version: str = "0.1.0",
         description: str = "",
         clock: Clock | None = None,
+        **policies: Unpack[SharedOptions],
     ) -> None:
         self.name = name
         self.services = tuple(services)
         self.auth = auth
-        self.limit = None if limit is None else as_limit(limit)
+        self.policies = Shared(**cast("dict[str, Any]", policies))
+        """What the operations of all services inherit."""
+        check(self.policies, f"app {name}")
         self.version = version
         self.description = description
         self.clock: Clock = clock or SystemClock()
@@ -103,11 +109,16 @@ class App:
     @property
     def limits(self) -> dict[str, list[tuple[str, Limit]]]:
         """By service: the limits that all its operations have, each with the name of who declared it."""
-        own = [("app", self.limit)] if self.limit is not None else []
+        own = [("app", self.policies.limit)] if self.policies.limit else []
         return {
-            s.name: [*own, *([(f"service {s.name}", s.limit)] if s.limit is not None else [])]
+            s.name: [*own, *([(f"service {s.name}", s.policies.limit)] if s.policies.limit else [])]
             for s in self.services
         }
+
+    @property
+    def inherited(self) -> dict[str, Layers]:
+        """By service: who else may say which policies its operations have, the nearest first."""
+        return {s.name: ((f"service {s.name}", s.policies), ("app", self.policies)) for s in self.services}
 
     def service(self, name: str) -> Service:
         """The service of that name. Raises KeyError with the nearest name."""

@@ -108,6 +108,7 @@ class Assembly:
             idempotency=self.guards.idempotency,
             limiter=self.guards.limiter,
             limits=app.limits,
+            inherited=app.inherited,
             response_cache=ResponseStore(self.response_cache),
             causal=Tokens(self.settings.database.lag_max_s) if self.settings.database.replicas else None,
             edge=Edge(self.settings),

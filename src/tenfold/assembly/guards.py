@@ -85,7 +85,7 @@ class Guards:
         app = self._app
         if app.settings.app.env != "production" or app.settings.guard.url or self._databases:
             return
-        limited = [f"{o.method} {o.path}" for o in app.operations if isinstance(o.policies.limit, str)]
+        limited = [f"{o.method} {o.path}" for o in app.operations if o.policies.limit]
         if limited or any(app.limits.values()):
             raise DeclarationError(
                 "its rate limits are counted in the app's database, and there is none.",

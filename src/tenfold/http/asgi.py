@@ -16,6 +16,7 @@ from tenfold.http.deadline import Sweeper
 from tenfold.http.dispatch import Asked, Dispatcher, Routed
 from tenfold.http.limits import check_headers
 from tenfold.http.mounts import ASGIApp, Mount, Mounts, Receive, Scope, Send
+from tenfold.http.policies import effective
 from tenfold.http.reply import Answer
 from tenfold.http.request import Request
 from tenfold.http.router import Router
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tenfold.http.causal import Tokens
     from tenfold.http.middleware import Edge
     from tenfold.http.operation import Operation
+    from tenfold.http.policies import Layers
     from tenfold.security.authenticator import Authenticator
 
 __all__ = ["HttpApp", "Mount"]
@@ -58,6 +60,7 @@ class HttpApp:
         idempotency: Callable[[str], Any] | None = None,
         limiter: RateLimiter | None = None,
         limits: Mapping[str, list[tuple[str, Limit]]] | None = None,
+        inherited: Mapping[str, Layers] | None = None,
         response_cache: ResponseStore | None = None,
         causal: Tokens | None = None,
         edge: Edge | None = None,
@@ -69,7 +72,7 @@ class HttpApp:
         self.clock = clock or SystemClock()
         self.sweeper = Sweeper(self.clock, body_timeout_s=self.settings.body_timeout_s)
         self.watchdog = LoopWatchdog(self.clock, self.settings.blocked_loop_warn_s)
-        self._threads = HandlerThreads(self.settings.threads)
+        self._threads = HandlerThreads(self.settings.threads, self.clock)
         self.wiring = Wiring(
             settings=self.settings,
             container=container or Container(),
@@ -82,12 +85,14 @@ class HttpApp:
             idempotency=idempotency,
             limiter=limiter,
             limits=limits or {},
+            inherited=inherited or {},
             response_cache=response_cache,
             causal=causal,
             edge=edge,
             boot=f"{self.clock.random.getrandbits(40):010x}",
         )
         self.endpoints: list[Endpoint] = []
+        self._declared: list[Operation[..., Any]] = []
         self._router: Router[Endpoint] = Router()
         # Replaces client and scheme of a scope by what trusted proxies say.
         self.trust: Callable[[Any], Any] | None = None if edge is None or edge.proxies is None else edge.trust
@@ -102,10 +107,30 @@ class HttpApp:
 
     def add(self, operation: Operation[..., Any]) -> Endpoint:
         """Compile and route one more operation. Raises DeclarationError."""
-        endpoint = compile_operation(operation, self.wiring)
+        endpoint = compile_operation(self._effective(operation, ()), self.wiring)
         self._router.add(operation.path, operation.method, endpoint, where=operation.where)
         self.endpoints.append(endpoint)
+        self._declared.append(operation)
         return endpoint
+
+    def recompile(self, changed: Callable[[Operation[..., Any]], Layers | None]) -> None:
+        """Compile again the operations for which ``changed`` answers what goes before what they declare; None leaves
+        one as it is. Requests in progress end as they began, the next ones meet the new endpoint.
+
+        A changed value costs a compilation (a millisecond or two) and an unchanged one nothing, since the generated
+        code has every value written into it. Raises DeclarationError, and has then changed nothing.
+        """
+        made = [
+            (at, compile_operation(self._effective(operation, layers), self.wiring))
+            for at, operation in enumerate(self._declared)
+            if (layers := changed(operation)) is not None
+        ]
+        for at, endpoint in made:
+            self._router.replace(endpoint.operation.path, endpoint.operation.method, endpoint)
+            self.endpoints[at] = endpoint
+
+    def _effective(self, operation: Operation[..., Any], before: Layers) -> Operation[..., Any]:
+        return effective(operation, (*before, *self.wiring.inherited.get(operation.service, ())))
 
     def route(self, path: str, raw_path: bytes) -> Routed | None:
         """What serves a path; see :meth:`Router.find`."""

@@ -8,22 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
 from tenfold._core.container import describe
-from tenfold._core.context import Priority
 from tenfold.errors import DeclarationError, Problem
+from tenfold.http.policies import IDEMPOTENT_METHODS, NEAREST, UNSET, Shared, check
+
+__all__ = ["METHODS", "UNSET", "Operation", "Policies", "ResponseCache"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-class _Unset:
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET: Any = _Unset()
-"""No value was given: of ``auth``, that neither the operation nor its service has a policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +44,21 @@ class ResponseCache:
 
 
 @dataclass(slots=True)
-class Policies:
-    """What surrounds the function of an operation; everything has a default but ``auth``."""
+class Policies(Shared):
+    """What surrounds the function of an operation; everything has a default but ``auth``. The policies of
+    :class:`~tenfold.http.policies.Shared` may stand on its service and app instead."""
 
     auth: Any = UNSET
     """``public``, ``authenticated``, a Principal class, ``roles(…)``, ``scopes(…)``, or a combination."""
     status: int | None = None
     """Status of a successful answer: 200, or 204 for handlers annotated ``-> None``."""
-    idempotent: bool | Literal["required"] = False
-    """Honour ``Idempotency-Key``: the same key gives one effect and the same reply."""
-    limit: Any = UNSET
-    """How often it may be asked for: ``"20/minute per principal"`` or a ``Limit``, besides those of its service and
-    app; None lifts those too."""
-    timeout_s: float | None = None
-    """Deadline; default ``http.timeout_s``."""
     cache: ResponseCache | None = None
     etag: bool = False
     """Add an ETag of the body and answer ``If-None-Match`` with 304."""
-    body_max_bytes: int | None = None
-    """Default ``http.body_max_bytes``, for multipart ``http.upload_max_bytes``."""
     unknown_fields: Literal["reject", "ignore"] = "reject"
     """What to do with members of a JSON body that the type does not have."""
     response_model: Any = None
     """Convert the result to this type before it is encoded; fields it does not have are left out."""
-    priority: Priority = Priority.DEFAULT
-    """How late the operation is shed under overload."""
     errors: tuple[type[Problem], ...] = ()
     """Problems it may answer with, for the documentation."""
     tags: tuple[str, ...] = ()
@@ -146,9 +129,11 @@ class Operation(Generic[P, R]):
                 where=self.where,
                 remedy=f"Write '/{self.path}'.",
             )
+        # Limits are read where the app is made, so that `tenfold check` finds the mistakes of all of them.
+        check(self.policies, self.where, NEAREST)
         if self.policies.cache is not None and self.method != "GET":
             raise DeclarationError("only GET responses are cached.", where=self.where, remedy="Drop cache=.")
-        if self.policies.idempotent and self.method in ("GET", "HEAD", "OPTIONS"):
+        if self.policies.idempotent and self.method in IDEMPOTENT_METHODS:
             raise DeclarationError(
                 f"{self.method} is idempotent by itself.", where=self.where, remedy="Drop idempotent=."
             )

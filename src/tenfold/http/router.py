@@ -72,6 +72,11 @@ class Router(Generic[T]):
             raise DeclarationError(f"{method} {template} is served by another operation.", where=where)
         methods[method] = endpoint
 
+    def replace(self, template: str, method: str, endpoint: T) -> None:
+        """Serve a method and path that are served already with another endpoint, from the next request on."""
+        methods = self._leaf(template) if path_names(template) else self.static[template]
+        methods[method] = endpoint
+
     def find(self, path: str, raw_path: bytes) -> tuple[Mapping[str, T], tuple[str, ...]] | None:
         """What serves ``path``: endpoints by method, and the values of the placeholders, decoded.
 

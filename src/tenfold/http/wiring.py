@@ -12,6 +12,7 @@ from tenfold._core.clock import Clock
 from tenfold._core.container import Container
 from tenfold._core.sections import HttpSettings
 from tenfold.guard.admission import Admission
+from tenfold.guard.bulkhead import Bulkhead
 
 if TYPE_CHECKING:
     from tenfold.cache.response import ResponseStore
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tenfold.http.causal import Tokens
     from tenfold.http.deadline import Sweeper
     from tenfold.http.middleware import Edge
+    from tenfold.http.policies import Layers
     from tenfold.http.reply import Answer
     from tenfold.http.request import Request
     from tenfold.http.threads import HandlerThreads
@@ -104,6 +106,10 @@ class Wiring:
     """Counts the requests of operations with a limit."""
     limits: Mapping[str, list[tuple[str, Limit]]] = field(default_factory=dict)
     """By service: the limits that all its operations have, each with the name of who declared it."""
+    inherited: Mapping[str, Layers] = field(default_factory=dict)
+    """By service: who else may say which policies its operations have, the nearest first."""
+    bulkheads: dict[str, Bulkhead] = field(default_factory=dict)
+    """By operation, of those that ever had a bound: a change of the bound does not forget who is in."""
     response_cache: ResponseStore | None = None
     """Where whole responses are kept."""
     causal: Tokens | None = None
@@ -119,3 +125,9 @@ class Wiring:
     def __post_init__(self) -> None:
         most, waiting = self.settings.concurrency_max, self.settings.waiting_max
         self.admission = Admission(most, waiting_max=waiting) if most else None
+
+    def bulkhead(self, operation: str, most: int) -> Bulkhead:
+        """The one of this operation, for requests and for calls from other services."""
+        found = self.bulkheads.setdefault(operation, Bulkhead(operation, most))
+        found.most = most
+        return found

@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
+from typing_extensions import Unpack
 
 from tenfold._core.container import Scope
 from tenfold.cache.cache import Cache
@@ -18,8 +19,8 @@ from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
 from tenfold.eventstore.aggregate import Aggregate
 from tenfold.eventstore.projection import Projection
-from tenfold.guard.rates import Limit, as_limit
 from tenfold.http.operation import UNSET, Operation
+from tenfold.http.policies import Shared, SharedOptions, check
 from tenfold.http.websocket import WebSocketOperation
 from tenfold.jobs.job import Job
 from tenfold.queue.options import QueueOptions
@@ -57,9 +58,9 @@ class Declarations:
         *,
         prefix: str = "",
         auth: Any = UNSET,
-        limit: str | Limit | None = None,
         settings: type[Any] | None = None,
         tags: Sequence[str] = (),
+        **policies: Unpack[SharedOptions],
     ) -> None:
         if not name.replace("-", "_").isidentifier() or name != name.lower():
             raise DeclarationError(
@@ -81,7 +82,9 @@ class Declarations:
         self.name = name
         self.prefix = prefix
         self.auth = auth
-        self.limit = None if limit is None else as_limit(limit)
+        self.policies = Shared(**cast("dict[str, Any]", policies))
+        """What its operations inherit."""
+        check(self.policies, f"service {name}")
         self.settings_type = settings
         self.tags = tuple(tags) or (name,)
         self.home = _caller_folder()

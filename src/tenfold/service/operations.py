@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
-from typing_extensions import TypedDict, Unpack
+from typing_extensions import Unpack
 
-from tenfold._core.context import Priority
 from tenfold.errors import Problem
-from tenfold.guard.rates import Limit
 from tenfold.http.operation import UNSET, Operation, Policies, ResponseCache
+from tenfold.http.policies import SharedOptions
 from tenfold.http.websocket import WebSocketOperation
 from tenfold.service.declarations import Declarations, Mount
-
-if TYPE_CHECKING:
-    pass
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class OperationOptions(TypedDict, total=False):
-    """What surrounds an operation; see :class:`~tenfold.http.operation.Policies` for each."""
+class OperationOptions(SharedOptions, total=False):
+    """What surrounds an operation; see :class:`~tenfold.http.operation.Policies` for each. Those that are inherited may
+    stand on the service or the app instead."""
 
     auth: Any
     status: int | None
-    idempotent: bool | Literal["required"]
-    limit: str | Limit | None
-    timeout_s: float | None
     cache: ResponseCache | None
     etag: bool
-    body_max_bytes: int | None
     unknown_fields: Literal["reject", "ignore"]
     response_model: Any
-    priority: Priority
     errors: tuple[type[Problem], ...]
     tags: tuple[str, ...]
     summary: str
@@ -101,7 +93,7 @@ class Operations(Declarations):
         self.mounts.append(Mount(self.prefix + path, app, self.auth if auth is UNSET else auth))
 
     def _operation(self, method: str, path: str, options: OperationOptions) -> _Decorator:
-        policies = Policies(**options)
+        policies = Policies(**cast("dict[str, Any]", options))
         policies.auth = self.auth if policies.auth is UNSET else policies.auth
         policies.tags = policies.tags or self.tags
 

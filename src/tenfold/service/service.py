@@ -34,8 +34,9 @@ class Service(Hooks, Background, Sourcing):
     """A module of the backend.
 
     ``prefix`` stands before every path. ``auth`` is the policy of operations that name none; without either,
-    the app does not start. ``limit`` is a rate limit that its operations share, besides their own. ``settings`` is a
-    msgspec Struct, read from ``[services.NAME]`` and injected by type. ``tags`` group its operations in the
+    the app does not start. ``limit`` is a rate limit that its operations share, besides their own; ``timeout_s``,
+    ``priority``, ``concurrency``, ``idempotent`` and ``body_max_bytes`` are those of operations that say nothing of
+    them (:class:`~tenfold.http.policies.Shared`). ``settings`` is a msgspec Struct, read from ``[services.NAME]`` and injected by type. ``tags`` group its operations in the
     documentation (default: the service's name).
     """
 

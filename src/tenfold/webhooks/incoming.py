@@ -104,6 +104,7 @@ class IncomingWebhook:
             auth=public,
             status=202,
             body_max_bytes=body_max_bytes,
+            idempotent=False,  # the sender's own id is looked at, whatever the service asks of its clients
             errors=(WrongSignature, MalformedBody),
             tags=tags,
         )
