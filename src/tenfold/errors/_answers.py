@@ -193,4 +193,10 @@ class Unavailable(Problem):
 
 
 class DeadlineExceeded(Problem):
+    """The time for the work was over: it was stopped, or not begun. The answer says to come back after a second, unless
+    ``headers`` say otherwise."""
+
     status, title, kind = 504, "Gateway Timeout", "deadline-exceeded"
+
+    def __init__(self, detail: str = "", *, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
+        super().__init__(detail, headers={"Retry-After": "1", **(headers or {})}, **extra)

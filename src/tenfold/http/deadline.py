@@ -1,8 +1,9 @@
-"""Deadlines without a timer per request: one task looks at all requests in flight, about 20 times a second.
+"""Deadlines without a timer per request: one task looks at all requests in flight, at least 20 times a second.
 
-It cancels requests whose deadline passed (504), whose body does not arrive (408) and whose client went away.
-Requests that are still in flight at the second look get a watcher for the client's disconnection; quick ones,
-which are nearly all, cost one dict entry.
+It cancels requests whose deadline passed (504), whose body does not arrive (408) and whose client went away. Between
+two looks it sleeps until the nearest deadline that it knows of, so a request is cancelled at its deadline and not at
+the next look. Requests that are still in flight at the second look get a watcher for the client's disconnection; quick
+ones, which are nearly all, cost one dict entry.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tenfold._core.tasks import end_tasks
-from tenfold.errors import DeadlineExceeded, Problem, RequestTimeout
+from tenfold._core.deadlines import HEADER, timeout_ms
+from tenfold._core.tasks import AGAIN_S, end_tasks
+from tenfold.errors import BadRequest, DeadlineExceeded, Problem, RequestTimeout
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenfold.http")
 
 TICK_S = 0.05
+"""Longest time between two looks. A request whose time is shorter asks for a look of its own: :meth:`Sweeper.look_at`."""
+_PAUSE_MIN_S = 0.000_5
+"""Shortest, so that a clock that is read coarsely does not make the loop spin."""
+RAW_HEADER = HEADER.lower().encode()
 
 
 class Sweeper:
@@ -38,6 +44,8 @@ class Sweeper:
         self._on_tick = on_tick
         self._runner: asyncio.Task[None] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
+        self._ended: dict[asyncio.Task[object], float] = {}
+        """When the requests were cancelled that have not ended since."""
 
     @property
     def running(self) -> bool:
@@ -56,35 +64,67 @@ class Sweeper:
         await end_tasks(*tasks)
 
     async def _run(self) -> None:
-        before = self._clock.monotonic()
+        before, pause_s = self._clock.monotonic(), TICK_S
         while True:
-            await self._clock.sleep(TICK_S)
+            await self._clock.sleep(pause_s)
             now = self._clock.monotonic()
-            self.sweep(now, now - before)
+            pause_s = self.sweep(now, now - before)
             before = now
             if self._on_tick is not None:
                 self._on_tick()
 
-    def sweep(self, now: float, elapsed_s: float) -> None:
-        """One look at everything in flight."""
+    def sweep(self, now: float, elapsed_s: float) -> float:
+        """One look at everything in flight; answers in how many seconds the next one is due."""
+        nearest = now + TICK_S
         for task, request in list(self.inflight.items()):
-            if request.ended:
-                continue
             deadline = request.context.deadline
-            if deadline is not None and now >= deadline:
+            if request.ended:
+                self._end_again(task, now)
+            elif deadline is not None and now >= deadline:
                 self._end(task, request, "deadline")
-            elif request.reading:
-                request.body_wait_s += elapsed_s
-                if request.body_wait_s > self._body_timeout_s:
-                    self._end(task, request, "body")
-            elif request.looks < 2:
-                request.looks += 1
-                if request.looks == 2:
-                    self._watch(task, request)
+            else:
+                if deadline is not None and deadline < nearest:
+                    nearest = deadline
+                self._look(task, request, elapsed_s)
+        if self._ended:
+            self._ended = {task: at for task, at in self._ended.items() if task in self.inflight}
+        return max(nearest - now, _PAUSE_MIN_S)
+
+    def look_at(self, moment: float) -> None:
+        """Look at this moment of the monotonic clock, too: it may be nearer than the next look."""
+        if self.loop is not None:
+            self._keep(self.loop.create_task(self._sweep_at(moment), name="tenfold deadline"))
+
+    async def _sweep_at(self, moment: float) -> None:
+        await self._clock.sleep(moment - self._clock.monotonic())
+        now = self._clock.monotonic()
+        for task, request in list(self.inflight.items()):
+            deadline = request.context.deadline
+            if deadline is not None and now >= deadline and not request.ended:
+                self._end(task, request, "deadline")
+
+    def _look(self, task: asyncio.Task[object], request: Request, elapsed_s: float) -> None:
+        """At a request that has time left."""
+        if request.reading:
+            request.body_wait_s += elapsed_s
+            if request.body_wait_s > self._body_timeout_s:
+                self._end(task, request, "body")
+        elif request.looks < 2:
+            request.looks += 1
+            if request.looks == 2:
+                self._watch(task, request)
 
     def _end(self, task: asyncio.Task[object], request: Request, why: str) -> None:
         request.ended = why
+        self._ended[task] = self._clock.monotonic()
         task.cancel()
+
+    def _end_again(self, task: asyncio.Task[object], now: float) -> None:
+        """For one that lives on: ``asyncio.wait_for`` before Python 3.12, which many libraries use, loses a cancellation
+        that comes in the same moment as its result. Not at once, for it may be cleaning up."""
+        if now - self._ended.setdefault(task, now) >= AGAIN_S:
+            self._ended[task] = now
+            task.cancel()
 
     def _watch(self, task: asyncio.Task[object], request: Request) -> None:
         """Await the client's disconnection, unless the body is still to be read: only one may receive."""
@@ -93,7 +133,9 @@ class Sweeper:
         if not request.complete:
             request.looks = 1  # look again at the next sweep
             return
-        watcher = asyncio.get_running_loop().create_task(self._disconnected(task, request))
+        self._keep(asyncio.get_running_loop().create_task(self._disconnected(task, request)))
+
+    def _keep(self, watcher: asyncio.Task[None]) -> None:
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
@@ -108,11 +150,66 @@ BODYLESS = frozenset({"GET", "HEAD"})
 """A body of these has no meaning (RFC 9110 § 9.3.1); a slow handler of theirs finds it empty."""
 
 
-def problem_of(ended: str, seconds: float) -> Problem:
-    """What the client is told about a request that the sweeper cancelled."""
-    if ended == "body":
+# ── what the caller says ──
+
+
+def asked_ms(request: Request) -> int | None:
+    """How long the caller will wait, in milliseconds; the shortest where several on the way have said so.
+
+    Raises BadRequest for a value that is none.
+    """
+    said = [value.decode("latin-1") for name, value in request.raw_headers if name == RAW_HEADER]
+    try:
+        return min(map(timeout_ms, said), default=None)
+    except ValueError as error:
+        raise BadRequest(f"The header {HEADER} cannot be used: {error}.") from None
+
+
+class Caller:
+    """The deadline that a caller may ask for: it shortens the operation's, and never lengthens it."""
+
+    def __init__(self, sweeper: Sweeper) -> None:
+        self._sweeper = sweeper
+
+    def narrow(self, request: Request, started: float) -> None:
+        """Take over what the header says. Raises BadRequest, and DeadlineExceeded when no time is left: then nothing
+        of the request is begun."""
+        left_ms = asked_ms(request)
+        context = request.context
+        if left_ms is None:
+            return
+        if left_ms == 0:
+            raise DeadlineExceeded(f"The caller had no time left ({HEADER}: 0), so nothing was begun.")
+        end = started + left_ms / 1000
+        if context.deadline is None or end < context.deadline:
+            context.deadline = end
+            if left_ms / 1000 <= TICK_S:
+                self._sweeper.look_at(end)
+
+
+# ── what the caller is told ──
+
+
+def too_late(request: Request, seconds: float) -> DeadlineExceeded:
+    """Raised in front of a handler whose time was over before it began."""
+    return DeadlineExceeded(
+        f"{_limit(request, seconds)} passed before the operation could begin; nothing was done."
+    )
+
+
+def problem_of(request: Request, seconds: float) -> Problem:
+    """What the client is told about a request that the sweeper cancelled; ``seconds`` are the operation's."""
+    if request.ended == "body":
         return RequestTimeout(
             "The body did not arrive in time; send it again, or in smaller pieces.",
             headers={"Connection": "close"},
         )
-    return DeadlineExceeded(f"The operation was not done within its {seconds:g} seconds and was stopped.")
+    return DeadlineExceeded(f"The operation was not done within {_limit(request, seconds)} and was stopped.")
+
+
+def _limit(request: Request, seconds: float) -> str:
+    """The limit that held, with its value."""
+    left_ms = asked_ms(request) if RAW_HEADER in request.header_bytes else None
+    if left_ms is not None and left_ms / 1000 < seconds:
+        return f"the {left_ms} ms that the caller allowed ({HEADER})"
+    return f"its {seconds:g} seconds"

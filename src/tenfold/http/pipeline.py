@@ -28,6 +28,7 @@ STEPS: tuple[Step, ...] = (
     Step("edge", edge.write),
     Step("recover", steps.recover),
     Step("cached response for all", replies.open_response_cache),
+    Step("caller's deadline", steps.callers_deadline),
     Step("admission", steps.admission),
     Step("bulkhead", bulkhead.write),
     Step("deadline", steps.deadline),

@@ -88,7 +88,7 @@ def _foreseen(error: TenfoldError) -> Problem:
         detail = f"The values of {' and '.join(error.columns)} conflict with what exists."
     else:
         detail = _SENTENCES.get(error.status, "The change conflicts with what exists.")
-    if error.status == 503:
+    if error.status in (503, 504):
         return shown(detail, headers={"Retry-After": _retry_after(error)}, **extra)
     return shown(detail, **extra)
 

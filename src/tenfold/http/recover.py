@@ -54,7 +54,7 @@ class Recovery:
             task.uncancel()  # or else asyncio.timeout and TaskGroup misread later work of this task
         if request.ended == "disconnect":
             return ABORTED
-        problem = error if isinstance(error, Problem) else cancelled_problem(request.ended, self._timeout_s)
+        problem = error if isinstance(error, Problem) else cancelled_problem(request, self._timeout_s)
         if problem.status >= 500:
             log.warning("%s: %s", self._operation.name, problem.detail, extra=self._extra(request))
         return problems.answer_of(

@@ -12,6 +12,7 @@ from tenfold._core.context import Context, Priority
 from tenfold._core.context import enter as enter_context
 from tenfold.http import limiting
 from tenfold.http.access import Authentication, admitted, optional, policy_of
+from tenfold.http.deadline import RAW_HEADER, TICK_S, Caller, too_late
 from tenfold.http.recover import ABORTED, Recovery
 from tenfold.http.request import Request
 from tenfold.security.principal import Principal
@@ -117,10 +118,20 @@ def admission(build: Build) -> None:
     code.open("try:", "finally:", " if gate.queue: leave()", " else: gate.in_flight -= 1")
 
 
+def callers_deadline(build: Build) -> None:
+    """Who will not wait for as long as the operation may take says so in a header; the nearer end holds."""
+    code = build.code
+    code.use(narrow=Caller(build.wiring.sweeper).narrow)
+    code.line(f"if {RAW_HEADER!r} in headers: narrow(request, started)")
+
+
 def deadline(build: Build) -> None:
     """Be known to the sweeper, which cancels what is late."""
     code = build.code
     sweeper = build.wiring.sweeper
+    if build.timeout_s <= TICK_S:
+        code.use(look_at=sweeper.look_at)
+        code.line("look_at(context.deadline)")
     code.use(inflight=sweeper.inflight, sweeper=sweeper, current_task=asyncio.current_task)
     # The loop is named because asking for the running one costs a system call, as asyncio guards against forks.
     if sys.version_info >= (3, 12):
@@ -210,8 +221,12 @@ def _open_database(build: Build) -> None:
 
 
 def handler(build: Build) -> None:
-    """The operation's function, in a thread when it is a plain one."""
+    """The operation's function, in a thread when it is a plain one; not when its time is over, whatever it has waited
+    for until now."""
     code, operation = build.code, build.operation
+    if operation.policies.cache is None:  # what makes a kept response works for all who wait, in a time of its own
+        code.use(too_late=too_late)
+        code.line(f"if monotonic() >= context.deadline: raise too_late(request, {build.timeout_s!r})")
     arguments = ", ".join(f"{name}={expression}" for name, expression in build.arguments.items())
     code.use(fn=operation.fn)
     if operation.is_async:

@@ -104,7 +104,10 @@ class LocalCall:
             self._policy.check(context.principal)
         arguments = self._signature.receive(sent)
         assert context.deadline is not None
-        return await self._bounded(arguments, context.deadline - now)
+        left_s = context.deadline - self._monotonic()
+        if left_s <= 0:  # the policy has taken it all
+            raise DeadlineExceeded(f"No time was left to call {self._name}.")
+        return await self._bounded(arguments, left_s, context.deadline - now)
 
     def _child(self, caller: Context, now: float) -> Context:
         deadline = now + self._timeout_s
@@ -116,8 +119,9 @@ class LocalCall:
             deadline=deadline, service=self._operation.service, operation=self._name, state=held(caller)
         )
 
-    async def _bounded(self, arguments: dict[str, Any], seconds: float) -> Any:
-        limit = asyncio.timeout(seconds)
+    async def _bounded(self, arguments: dict[str, Any], left_s: float, seconds: float) -> Any:
+        """Run it for ``left_s`` seconds at most; ``seconds`` is what there was in the beginning, for messages."""
+        limit = asyncio.timeout(left_s)
         try:
             async with limit:
                 return await self._run(arguments)
@@ -155,6 +159,11 @@ class LocalCall:
             arguments.update(await injection.plan.resolve(given, stack))
 
     async def _call(self, arguments: dict[str, Any]) -> Any:
+        deadline = contexts.current().deadline
+        if (
+            deadline is not None and self._monotonic() >= deadline
+        ):  # a dependency, or the transaction, took it all
+            raise DeadlineExceeded(f"No time was left to begin {self._name}.")
         fn = self._operation.fn
         if self._operation.is_async:
             return await fn(**arguments)
