@@ -368,11 +368,8 @@ async def test_an_endless_stream_ends_with_its_client_also_when_more_was_asked(t
             await asyncio.sleep(0.01)
 
 
-async def test_idle_connections_are_closed_and_busy_ones_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listeners, "KEEP_ALIVE_S", 0.3)
-    async with served(tmp_path) as port:
+async def test_idle_connections_are_closed_and_busy_ones_are_not(tmp_path: Path) -> None:
+    async with served(tmp_path, http__keep_alive_s=0.3) as port:
         client, started = await Client.to(port), asyncio.get_running_loop().time()
         for _ in range(5):
             client.send(b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n")

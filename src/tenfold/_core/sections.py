@@ -33,12 +33,30 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     server: Literal["uvicorn", "granian"] = "uvicorn"
     timeout_s: Seconds = 30.0
     """Deadline of an operation that declares none."""
+    header_timeout_s: Seconds = 10.0
+    """How long a client may take to send the request line and the headers, from its connecting or their first byte on;
+    then 408."""
     body_timeout_s: Seconds = 20.0
-    """How long a client may take to send its body."""
+    """How long a client may take to send its body, and a second longer for each ``bytes_per_s_min`` of it that came."""
+    write_timeout_s: Seconds = 20.0
+    """A client that takes fewer than ``bytes_per_s_min`` of its answer over so long is disconnected."""
+    bytes_per_s_min: Count = 1024
+    """Slowest rate at which bodies may come and answers be taken, in bytes a second."""
+    keep_alive_s: Seconds = 75.0
+    """How long a connection may be idle between two requests. Longer than the idle time-out of the usual balancers (NGINX
+    60 s), so that they close first."""
+    connections_max: Count = 10_000
+    """Connections at a time, of which each is a file. Beyond it, the one that has been silent longest since it came, or the
+    newest idle one, makes room."""
     body_max_bytes: Count = 1_048_576
     upload_max_bytes: Count = 33_554_432
     """The same for multipart bodies, which are spooled to disk."""
+    buffered_max_bytes: Count = 268_435_456
+    """Memory for the bodies of all requests in progress together, beyond the first 64 KiB of each, and as much for answers
+    that clients are slow to take. A body waits for its place, up to 5 s, and is then refused (503)."""
     header_max_bytes: Count = 16_384
+    headers_max: Count = 100
+    """Headers of one request."""
     query_max_params: Count = 200
     json_max_depth: Count = 32
     concurrency_max: Annotated[int, Meta(ge=0)] = 1000

@@ -128,7 +128,10 @@ class Exchange(RequestResponseCycle):
         if self.event is not None:
             self.event.set()
         if not self.keep_alive:
-            protocol.transport.close()
+            if self.more_body:
+                protocol.leave()
+            else:
+                protocol.transport.close()
         protocol.on_response_complete()
 
     async def _failed(self, error: BaseException) -> None:

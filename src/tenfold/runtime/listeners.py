@@ -11,15 +11,18 @@ import errno
 import logging
 import socket
 from collections.abc import Generator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from tenfold._core.tasks import end_tasks
 from tenfold.errors import ConfigError, MissingExtra
+from tenfold.runtime.connections import ConnectionLimits, Connections
+
+if TYPE_CHECKING:
+    from tenfold.app import App
 
 log = logging.getLogger("tenfold.runtime")
 
 BACKLOG = 2048
-KEEP_ALIVE_S = 75
-"""Longer than the idle time-out of the usual balancers (NGINX 60 s), so that they close first."""
 
 
 class Listener(Protocol):
@@ -69,13 +72,12 @@ def _bind_remedy(error: OSError) -> str:
 
 
 class UvicornListener:
-    """The default: one pure-Python server in this loop, with httptools."""
+    """The default: one pure-Python server in this loop, with httptools. ``ops`` serves the operations pages instead."""
 
-    def __init__(self, app: Any, sock: socket.socket, *, drain_s: float) -> None:
+    def __init__(self, app: App, sock: socket.socket, *, drain_s: float, ops: bool = False) -> None:
         import uvicorn
 
-        from tenfold.app import App
-        from tenfold.runtime.protocol import protocol_of
+        from tenfold.runtime.protocol import ops_protocol_of, protocol_of
 
         class Server(uvicorn.Server):
             @contextlib.contextmanager
@@ -83,12 +85,14 @@ class UvicornListener:
                 """Signals are the runtime's: it has two listeners and a worker to stop in order."""
                 yield
 
+        http = app.settings.http
+        self.connections = Connections(ConnectionLimits.of(http), app.clock)
         self._sock = sock
         self._server = Server(
             uvicorn.Config(
-                app,
+                app.ops if ops else app,
                 interface="asgi3",  # left to guess, uvicorn takes a bound method such as App.ops for ASGI 2
-                http=protocol_of(app) if isinstance(app, App) else "httptools",
+                http=(ops_protocol_of if ops else protocol_of)(app, self.connections),
                 ws="websockets-sansio",
                 lifespan="off",
                 log_config=None,
@@ -96,11 +100,11 @@ class UvicornListener:
                 server_header=False,
                 proxy_headers=False,
                 backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=max(1, int(drain_s)),
             )
         )
         self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
@@ -110,11 +114,14 @@ class UvicornListener:
                 self._task.result()
                 raise ConfigError("the HTTP server ended before it had started.", where="http.server")
             await asyncio.sleep(0.005)
+        self._watch = asyncio.create_task(self.connections.watch(), name="tenfold connections")
 
     async def stop(self) -> None:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+        if self._watch is not None:
+            await end_tasks(self._watch)
 
 
 class GranianListener:

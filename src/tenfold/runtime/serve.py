@@ -104,7 +104,7 @@ class _Process:
         settings = self._app.settings
         drain_s = settings.app.stop_timeout_s
         sock = undo.enter_context(listeners.bind(settings.ops.host, settings.ops.port, where="ops.port"))
-        self._ops, ops = UvicornListener(self._app.ops, sock, drain_s=drain_s), listeners.address(sock)
+        self._ops, ops = UvicornListener(self._app, sock, drain_s=drain_s, ops=True), listeners.address(sock)
         if not self._roles.web:
             return Addresses("", ops)
         sock = undo.enter_context(listeners.bind(settings.http.host, settings.http.port, where="http.port"))
