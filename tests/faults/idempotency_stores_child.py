@@ -18,7 +18,11 @@ from support.guards import effects, opened
 from support.keyed import ask
 from tenfold._core.clock import SystemClock
 from tenfold.db.database import Database
+from tenfold.guard.backends import _redis_idempotency
 from tenfold.guard.idempotency import IdempotencyGuard
+
+_redis_idempotency.COMMIT_S = 1.0
+"""So long, and not half a minute, the key of a process that dies at its commit stays taken: others wait for it here."""
 
 ADD = sa.insert(effects)
 COUNT = sa.select(sa.func.count()).select_from(effects).where(effects.c.key == sa.bindparam("of"))
