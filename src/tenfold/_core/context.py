@@ -48,6 +48,8 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
     own: bool = False
     """The framework's own short work, on which requests and jobs depend: it has connections in reserve."""
     causal: str = ""
+    retried: bool = False
+    """Whoever asked for this work asks again by itself when it fails: calls out of it are not tried again here, too."""
     service: str = ""
     operation: str = ""
     state: dict[str, Any] | None = None

@@ -254,6 +254,53 @@ class WebhookSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How far the signed time of an incoming webhook may be from now."""
 
 
+class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[clients.NAME]: one client for calls out; what is not said here is as declared with ``service.http``"""
+
+    url: str | None = None
+    """Where the other side is: "https://api.example/v1"."""
+    token: str = ""
+    """Sent as bearer token with every call to ``url``."""
+    allow: list[str] = []
+    """Networks that may be called although they are not public: ["10.1.0.0/16", "127.0.0.1"]."""
+    plain_http: bool | None = None
+    """Whether URLs may begin with http://. Default: where ``url`` does; without one, not in production."""
+    ca_file: str = ""
+    """Certificates (PEM) of who signs the other side's, where that is not one of those the system trusts."""
+    timeout_s: Seconds | None = None
+    """A call with all its tries takes no longer than this, and no longer than its caller's deadline. Declared: 10."""
+    connect_timeout_s: Seconds | None = None
+    """For the look-up of the name and the connection together, and once more for TLS. Declared: 2."""
+    read_timeout_s: Seconds | None = None
+    """Longest silence within an answer. Declared: timeout_s."""
+    concurrency: Count | None = None
+    """Calls under way at a time in this process. Declared: 64."""
+    concurrency_per_host: Count | None = None
+    """The same for each host. Declared: as many as in all."""
+    waiting_max: Annotated[int, Meta(ge=0)] | None = None
+    """So many more may wait for a place. Declared: 64."""
+    wait_s: Annotated[float, Meta(ge=0)] | None = None
+    """How long they may wait; then the call is refused. Declared: 0.5."""
+    attempts: Count | None = None
+    """Tries of one call at most. Declared: 3."""
+    retry_share: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Second tries of all calls together are at most this share of the first ones. Declared: 0.1."""
+    hedge_share: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Share of slow reads that are sent once more, the first answer counting. Declared: 0."""
+    redirects_max: Annotated[int, Meta(ge=0, le=20)] | None = None
+    """Redirects that a GET or HEAD follows. Declared: 0."""
+    answer_max_bytes: Count | None = None
+    """Largest body that is read, unpacked. Declared: 8 MiB."""
+    download_max_bytes: Count | None = None
+    """The same for a body that is streamed. Declared: 1 GiB."""
+    breaker: bool | None = None
+    """Leave a host alone for a while after too many failures. Declared: yes."""
+    breaker_open_max_s: Seconds | None = None
+    """Longest while. Declared: 5."""
+    ours: bool | None = None
+    """The other side is a backend of ours: the causal token, the request id and who calls go along. Declared: no."""
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[log]"""
 
@@ -291,6 +338,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     auth: AuthSettings = AuthSettings()
     mail: MailSettings = MailSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    clients: dict[str, ClientSettings] = {}
+    """Per client for calls out, what differs from its declaration."""
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
     services: dict[str, Any] = {}
