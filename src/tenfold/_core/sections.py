@@ -154,6 +154,9 @@ class GuardSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What a rate limit does while its store is away: admit all, refuse all (503), or count in each process by itself."""
     timeout_s: Seconds = 0.25
     """How long a rate limit waits for the store before it counts as away; other work waits eight times as long."""
+    lease_s: Annotated[float, Meta(ge=0, le=10)] = 1.0
+    """How long units of a busy rate limit are taken ahead from a shared store at most, so that most checks need no
+    round trip; 0: each check asks the store."""
     prefix: str = "tenfold"
     """Begins the names of keys in Redis; apps that share a server need different ones."""
 

@@ -38,7 +38,11 @@ class Guards:
         self._stores: GuardStores = self._backend or DatabaseGuards(app.databases[0])
         self._guards: dict[str, IdempotencyGuard] = {}
         self.limiter = RateLimiter(
-            self._stores.limits(), app.clock, away=settings.away, timeout_s=settings.timeout_s
+            self._stores.limits(),
+            app.clock,
+            away=settings.away,
+            timeout_s=settings.timeout_s,
+            lease_s=settings.lease_s,
         )
         self.leases = Leases(self._stores.leases(), app.clock)
         self._check()

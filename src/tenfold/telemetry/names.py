@@ -26,6 +26,8 @@ OUTCOME: Final = "outcome"
 METRIC: Final = "metric"
 REASON: Final = "reason"
 CHECK: Final = "check"
+CLIENT: Final = "client"
+HOST: Final = "host"
 
 OTHER: Final = "other"
 """Label value of everything beyond the cardinality bound."""
@@ -67,6 +69,18 @@ CALL_DURATION: Final = "tenfold_call_duration_seconds"
 MAILS: Final = "tenfold_mails_total"
 LOGINS: Final = "tenfold_logins_total"
 
+# ── metrics: calls out ────────────────────────────────────────────────────────────────────────────
+
+CLIENT_REQUESTS: Final = "tenfold_client_requests_total"
+CLIENT_DURATION: Final = "tenfold_client_request_duration_seconds"
+CLIENT_RETRIES: Final = "tenfold_client_retries_total"
+CLIENT_HEDGES: Final = "tenfold_client_hedges_total"
+CLIENT_REFUSED: Final = "tenfold_client_refused_total"
+CLIENT_BREAKER: Final = "tenfold_client_breaker_state"
+CLIENT_IN_FLIGHT: Final = "tenfold_client_in_flight"
+CLIENT_WAITING: Final = "tenfold_client_waiting"
+CLIENT_BUDGET: Final = "tenfold_client_retry_budget"
+
 # ── metrics: telemetry itself ─────────────────────────────────────────────────────────────────────
 
 BUILD_INFO: Final = "tenfold_build_info"
@@ -80,6 +94,7 @@ HEALTH: Final = "tenfold_health"
 
 SPAN_REQUEST: Final = "http.server"
 SPAN_CALL: Final = "rpc.call"
+SPAN_CALL_OUT: Final = "http.client"
 SPAN_DB_READ: Final = "db.read"
 SPAN_DB_TX: Final = "db.tx"
 SPAN_DB_STATEMENT: Final = "db.statement"
