@@ -10,6 +10,7 @@ import pytest
 from tenfold.conformance._guard_case import NAMES, Elapse, GuardCase, Pair
 from tenfold.conformance.kit import together
 from tenfold.guard.gcra import Cell, Taken, decide, wait_us
+from tenfold.guard.leasing import Unused
 from tenfold.guard.limits import LimitStore
 
 SECOND = 1_000_000
@@ -148,6 +149,26 @@ class LimitsConformance(GuardCase):
             pass
         assert not (await store.take([long])).admitted
         assert (await store.take([short])).admitted
+
+    async def test_what_is_given_back_can_be_taken_again(self, store: LimitStore, name: str) -> None:
+        """The TAT moves back by what was not used, once; by nothing where the store does not do it."""
+        cell = (name, 600 * SECOND, 1_000 * SECOND)
+        taken = await store.take([cell])
+        unused = Unused(name, taken.at_us + taken.ahead_us[0], 500 * SECOND)
+        assert await store.give_back([unused]) == int(store.gives_back)
+        assert await store.give_back([unused]) == 0
+        assert (await store.take([cell])).admitted == store.gives_back
+
+    async def test_what_another_took_since_is_not_given_back(
+        self, store: LimitStore, other: LimitStore, name: str
+    ) -> None:
+        """Nobody's slot is given away."""
+        cell = (name, 100 * SECOND, 1_000 * SECOND)
+        taken = await store.take([cell])
+        end_us = taken.at_us + taken.ahead_us[0]
+        assert (await other.take([cell])).admitted
+        assert await store.give_back([Unused(name, end_us, 100 * SECOND)]) == 0
+        assert (await store.take([cell])).ahead_us[0] > 290 * SECOND
 
     async def test_a_request_without_cells_shows_that_the_store_answers(self, store: LimitStore) -> None:
         """With no cells there is nothing to refuse."""

@@ -7,6 +7,7 @@ import contextvars
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +16,7 @@ from tenfold._core.tasks import end_tasks
 from tenfold.errors import StoreUnavailable, TooManyRequests, Unavailable
 from tenfold.guard.backends._memory_limits import MemoryLimits
 from tenfold.guard.gcra import Cell, Taken, wait_us
+from tenfold.guard.leased import LeasedLimits
 from tenfold.guard.rates import Away, Limit, Window, as_limit
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ PROBE_EVERY_S = 1.0
 """How often a store that is away is asked whether it is back. Nobody's request waits for that."""
 PRUNE_EVERY_S = 60.0
 PRUNE_BATCH = 1_000
+LEASE_S = 1.0
 REMEMBERED_MAX = 10_000
 
 
@@ -48,12 +51,23 @@ class RateLimiter:
     ``away`` says what happens while the store is away: all are admitted (``open``), none (``closed``, 503), or each
     process counts by itself (``local``). An answer that takes longer than ``timeout_s`` counts as none. Once a store is
     away, nobody waits for it: it is asked once a second in the background.
+
+    Of a limit that this process checks often, units are taken ahead from a store that is shared, for ``lease_s`` seconds
+    at most (:mod:`tenfold.guard.leasing`): most checks then cost no round trip, and none admits more. 0: each asks.
     """
 
     def __init__(
-        self, store: LimitStore, clock: Clock, *, away: Away = "local", timeout_s: float = 0.25
+        self,
+        store: LimitStore,
+        clock: Clock,
+        *,
+        away: Away = "local",
+        timeout_s: float = 0.25,
+        lease_s: float = LEASE_S,
     ) -> None:
-        self.store = store
+        self._leased = LeasedLimits(store, clock, lease_s) if store.shared and lease_s else None
+        self.store: LimitStore = self._leased or store
+        self._lease_s = lease_s
         self.away: bool = False
         """Whether the store is away now."""
         self._clock = clock
@@ -75,12 +89,16 @@ class RateLimiter:
     async def start(self) -> None:
         """Begin to delete unused cells; limits work without it."""
         self._tasks.append(asyncio.create_task(self._keep_pruning(), name="limit-pruner"))
+        if self._leased is not None:
+            self._tasks.append(asyncio.create_task(self._keep_settling(self._leased), name="limit-leases"))
 
     async def stop(self) -> None:
-        """Stop deleting and probing."""
+        """Stop deleting and probing, and give back what was taken ahead."""
         await end_tasks(*self._tasks, self._probe)
         self._tasks.clear()
         self._probe = None
+        if self._leased is not None and not self.away:
+            await self._settle(self._leased, all_of_them=True)
 
     def numbers(self) -> dict[str, int]:
         """Counts since the start, for metrics."""
@@ -90,6 +108,7 @@ class RateLimiter:
             "refused_at_once_total": self.refused_at_once,
             "without_store_total": self.without_store,
             "store_away": int(self.away),
+            **(self._leased.numbers() if self._leased is not None else {}),
         }
 
     # ── for users ──
@@ -198,6 +217,8 @@ class RateLimiter:
         if self.away:
             return
         self.away = True
+        if self._leased is not None:
+            self._leased.forget()
         log.warning(
             "the store of rate limits is away (%s); until it is back they are %s",
             str(error) or f"no answer within {self._timeout_s:g} s",
@@ -217,6 +238,17 @@ class RateLimiter:
             except (StoreUnavailable, TimeoutError):
                 continue
         log.info("the store of rate limits is back")
+
+    async def _keep_settling(self, leased: LeasedLimits) -> None:
+        while True:
+            await self._clock.sleep(self._lease_s)
+            if not self.away:
+                await self._settle(leased)
+
+    async def _settle(self, leased: LeasedLimits, *, all_of_them: bool = False) -> None:
+        with suppress(TimeoutError):  # what is not given back flows out
+            async with asyncio.timeout(self._timeout_s):
+                await leased.settle(all_of_them=all_of_them)
 
     async def _keep_pruning(self) -> None:
         while True:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from tenfold.guard.gcra import Cell, Taken
+from tenfold.guard.leasing import Unused
 
 
 class LimitStore(ABC):
@@ -24,6 +25,8 @@ class LimitStore(ABC):
     """Whether other processes decide on the same cells."""
     bounded: bool = False
     """Whether :meth:`take` raises by itself when the store does not answer within ``guard.timeout_s``."""
+    gives_back: bool = False
+    """Whether :meth:`give_back` does anything."""
 
     def take_now(self, cells: Sequence[Cell]) -> Taken | None:
         """The decision at once, or None when :meth:`take` has to be awaited; never blocks."""
@@ -36,3 +39,8 @@ class LimitStore(ABC):
     @abstractmethod
     async def prune(self, limit: int) -> int:
         """Delete at most ``limit`` cells that are no different from unused ones; how many were."""
+
+    async def give_back(self, unused: Sequence[Unused]) -> int:
+        """Move each cell's TAT back by what was not used, if nobody has moved it on from ``end_us`` since; how many
+        were. Then what was given back counts as never taken, and nobody's slot becomes another's."""
+        return 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from tenfold._core.clock import ManualClock
 from tenfold.errors import StoreUnavailable, TooManyRequests, Unavailable
 from tenfold.guard.backends._memory_limits import MemoryLimits
 from tenfold.guard.gcra import Cell, Taken
+from tenfold.guard.leasing import Unused
 from tenfold.guard.limiter import RateLimiter
 from tenfold.guard.limits import LimitStore
 from tenfold.guard.rates import Away
@@ -22,14 +25,17 @@ class Remote(LimitStore):
     """A store that has to be awaited, and may be away or silent."""
 
     shared = True
+    gives_back = True
 
     def __init__(self, clock: ManualClock) -> None:
         self.cells = MemoryLimits(clock)
         self.asked = 0
         self.away = self.silent = False
+        self.returned: list[Unused] = []
 
     async def take(self, cells: Sequence[Cell]) -> Taken:
         self.asked += 1
+        await asyncio.sleep(0)
         if self.silent:
             await asyncio.Event().wait()
         if self.away:
@@ -40,6 +46,10 @@ class Remote(LimitStore):
         if self.away:
             raise StoreUnavailable("gone")
         return await self.cells.prune(limit)
+
+    async def give_back(self, unused: Sequence[Unused]) -> int:
+        self.returned += unused
+        return len(unused)
 
 
 @pytest.fixture
@@ -137,6 +147,127 @@ async def test_a_silent_store_is_waited_for_once(store: Remote, clock: ManualClo
             await limiter.take("1000/minute", key="ann")
     assert store.asked == 1
     await limiter.stop()
+
+
+# ── units taken ahead ──
+
+
+LIMIT = "1000/second"
+CELLS: list[Cell] = [("k", 1_000, 1_000_000)]
+
+
+async def at_rate(limiter: RateLimiter, clock: ManualClock, checks: int, gap_s: float = 0.002) -> int:
+    """How many of the checks were admitted."""
+    admitted = 0
+    for _ in range(checks):
+        admitted += (await limiter.take(LIMIT, key="ann")).admitted
+        await clock.advance(gap_s)
+    return admitted
+
+
+async def test_a_thousand_checks_below_the_limit_ask_the_store_a_hundred_times_at_most(
+    store: Remote, clock: ManualClock
+) -> None:
+    limiter = RateLimiter(store, clock)
+    assert await at_rate(limiter, clock, 1_000) == 1_000
+    assert store.asked <= 100
+    numbers = limiter.numbers()
+    assert numbers["asked_total"] == store.asked
+    assert numbers["local_total"] + numbers["asked_total"] == numbers["admitted_total"] == 1_000
+    assert 0 < numbers["leased_total"] <= store.asked
+
+
+async def test_leases_can_be_turned_off(store: Remote, clock: ManualClock) -> None:
+    limiter = RateLimiter(store, clock, lease_s=0)
+    await at_rate(limiter, clock, 100)
+    assert store.asked == 100
+
+
+async def test_a_scarce_limit_is_as_exact_as_its_store(store: Remote, clock: ManualClock) -> None:
+    """At four times the limit: in half a second the burst of a thousand, and what flows in."""
+    limiter = RateLimiter(store, clock)
+    admitted = await at_rate(limiter, clock, 2_000, 0.000_25)
+    assert 1_490 <= admitted <= 1_500
+
+
+async def test_a_crowd_that_comes_at_once_asks_the_store_for_one_lease(
+    store: Remote, clock: ManualClock
+) -> None:
+    limiter = RateLimiter(store, clock)
+    await at_rate(limiter, clock, 20)
+    asked = store.asked
+    await clock.advance(0.1)  # longer than the slots of the lease are good for
+    crowd = await asyncio.gather(*(limiter.take(LIMIT, key="ann") for _ in range(20)))
+    assert all(verdict.admitted for verdict in crowd)
+    assert store.asked <= asked + 2
+
+
+async def test_what_is_left_is_told_with_the_whole_lease_as_used(store: Remote, clock: ManualClock) -> None:
+    limiter = RateLimiter(store, clock)
+    for _ in range(100):
+        verdict = await limiter.take(LIMIT, key="ann")
+        now_us = int(clock.monotonic() * 1_000_000)
+        (tat,) = store.cells._tats_us.values()
+        assert verdict.remaining <= (1_000_000 - max(tat - now_us, 0)) // 1_000
+        await clock.advance(0.002)
+    assert limiter.numbers()["local_total"] > 50
+
+
+async def test_what_was_not_used_is_given_back(store: Remote, clock: ManualClock) -> None:
+    limiter = RateLimiter(store, clock)
+    await limiter.start()
+    slow = "3600/hour"
+    for _ in range(20):
+        await limiter.take(slow, key="ann")
+        await clock.advance(0.01)
+    await clock.advance(2.5)
+    (unused,) = store.returned
+    assert unused.unused_us % 1_000_000 < 100_000
+    for _ in range(20):
+        await limiter.take(slow, key="ann")
+        await clock.advance(0.01)
+    await limiter.stop()
+    assert len(store.returned) == 2
+    assert limiter.numbers()["given_back_total"] == 2
+
+
+async def test_leases_end_when_their_store_is_lost(store: Remote, clock: ManualClock) -> None:
+    limiter = RateLimiter(store, clock, away="closed")
+    await at_rate(limiter, clock, 10)
+    assert limiter.take_now([("1000/second per principal ann", 1_000, 1_000_000)]) is not None
+    store.away = True
+    with pytest.raises(Unavailable):
+        await limiter.take("5/second", key="bob")
+    with pytest.raises(Unavailable):
+        await limiter.take(LIMIT, key="ann")
+    store.away = False
+    await clock.advance(1)
+    asked = store.asked
+    assert (await limiter.take(LIMIT, key="ann")).admitted
+    assert store.asked == asked + 1
+    await limiter.stop()
+
+
+async def test_a_check_that_is_decided_here_costs_eight_calls_at_most(
+    store: Remote, clock: ManualClock
+) -> None:
+    """Python's and C's; see bench/limits.py for the time."""
+    limiter = RateLimiter(store, clock)
+    while limiter.take_now(CELLS) is None:
+        await limiter.decide(CELLS)
+    calls: list[str] = []
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_qualname)
+        elif event == "c_call":
+            calls.append(arg.__qualname__)
+
+    sys.setprofile(count)
+    taken = limiter.take_now(CELLS)
+    sys.setprofile(None)
+    assert taken is not None
+    assert len([name for name in calls if "setprofile" not in name]) <= 8, calls
 
 
 async def test_memory_forgets_the_least_active_beyond_its_bound(clock: ManualClock) -> None:

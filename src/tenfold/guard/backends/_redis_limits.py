@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tenfold.guard.backends._redis_connection import Connection
-from tenfold.guard.backends._redis_scripts import TAKE
+from tenfold.guard.backends._redis_scripts import GIVE_BACK, TAKE
 from tenfold.guard.gcra import Cell, Taken
+from tenfold.guard.leasing import Unused
 from tenfold.guard.limits import LimitStore
 
 
@@ -15,6 +16,7 @@ class RedisLimits(LimitStore):
 
     shared = True
     bounded = True
+    gives_back = True
 
     def __init__(self, connection: Connection) -> None:
         self._redis = connection
@@ -27,3 +29,9 @@ class RedisLimits(LimitStore):
 
     async def prune(self, limit: int) -> int:
         return 0
+
+    async def give_back(self, unused: Sequence[Unused]) -> int:
+        keys = [self._redis.name("limit", each.key) for each in unused]
+        numbers = [number for each in unused for number in (each.end_us, each.unused_us)]
+        moved: int = await self._redis.run(GIVE_BACK, keys, *numbers)
+        return moved

@@ -42,6 +42,23 @@ end
 return {admitted, now_us, unpack(ahead)}
 """)
 
+GIVE_BACK = Script("""
+-- KEYS: cells. ARGV: of each the TAT that it must still have, and how far it moves back
+local moved = 0
+for i, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[2 * i - 1] then
+    local to = ARGV[2 * i - 1] - ARGV[2 * i]
+    if to > now_us then
+      redis.call('SET', key, num(to), 'PX', num(math.ceil((to - now_us) / 1000)))
+    else
+      redis.call('DEL', key)
+    end
+    moved = moved + 1
+  end
+end
+return moved
+""")
+
 ACQUIRE = Script("""
 -- KEYS: lease, fence. ARGV: ttl ms, life of the fence in ms
 if redis.call('EXISTS', KEYS[1]) == 1 then return false end

@@ -19,6 +19,7 @@ from tenfold.db.schema import framework, framework_part
 from tenfold.errors import DatabaseError, StoreUnavailable, TransactionMisuse
 from tenfold.guard.backends._sql_dialect import Dialect, alone, dialect_of
 from tenfold.guard.gcra import Cell, Taken, decide
+from tenfold.guard.leasing import Unused
 from tenfold.guard.limits import LimitStore
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class _Statements:
             .where(table.c.key == sa.bindparam("cell"))
             .values(tat_us=sa.bindparam("to_us"), at_us=sa.bindparam("decided_us"))
         )
+        self.back = (
+            sa.update(table)
+            .where(table.c.key == sa.bindparam("cell"), table.c.tat_us == sa.bindparam("end_us"))
+            .values(tat_us=sa.bindparam("to_us"))
+        )
         # MariaDB cannot delete from what it selects from, so the names come first.
         self.unused = sa.select(table.c.key).where(table.c.tat_us <= now).limit(sa.bindparam("at_most"))
         self.delete = sa.delete(table).where(table.c.key == sa.bindparam("cell"), table.c.tat_us <= now)
@@ -110,6 +116,7 @@ class SqlLimits(LimitStore):
     """Exact over all processes that have the database."""
 
     shared = True
+    gives_back = True
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -137,6 +144,21 @@ class SqlLimits(LimitStore):
         except DatabaseError as error:
             raise StoreUnavailable(f"the limits' database does not do its work: {error}") from error
         return len(names)
+
+    async def give_back(self, unused: Sequence[Unused]) -> int:
+        # In the order of their keys, as all lock them.
+        moves = sorted((_hashed(each.key), each.end_us, each.end_us - each.unused_us) for each in unused)
+
+        async def move(tx: Tx) -> int:
+            return await tx.execute(
+                self._sql.back, [{"cell": key, "end_us": end, "to_us": to} for key, end, to in moves]
+            )
+
+        try:
+            await self._db.passage()
+            return await alone(self._db, move, late=True)
+        except DatabaseError as error:
+            raise StoreUnavailable(f"the limits' database does not do its work: {error}") from error
 
     async def _delete(self, tx: Tx, names: Sequence[str]) -> int:
         return await tx.execute(self._sql.delete, [{"cell": name, **self._clock()} for name in names])
