@@ -268,6 +268,8 @@ class PageRun:
             "NO_COLOR": "1",
             "COLUMNS": "120",
             "PYTHONPATH": "",
+            # Plugins that only our own tests need take seconds to be imported; a reader does not have them.
+            "PYTEST_ADDOPTS": "-p no:schemathesis -p no:xdist -p no:hypothesispytest",
             "TENFOLD_HTTP_PORT": self._ports["8000"],
             "TENFOLD_OPS_PORT": self._ports["8001"],
         }

@@ -23,11 +23,12 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="session")
 def new_shop() -> Iterator[Callable[..., Shop]]:
-    """Makes shops, ``new_shop(data, database="", events="")``, that are stopped at the end, whatever happens."""
+    """Makes shops, ``new_shop(data, database="", events="", **settings)``, that are stopped at the end, whatever
+    happens."""
     made: list[Shop] = []
 
-    def make(data: Path, database: str = "", events: str = "") -> Shop:
-        shop = Shop(data, *free_ports(2), database=database, events=events)
+    def make(data: Path, database: str = "", events: str = "", **settings: str) -> Shop:
+        shop = Shop(data, *free_ports(2), database=database, events=events, **settings)
         made.append(shop)
         return shop
 

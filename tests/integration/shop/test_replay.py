@@ -76,7 +76,7 @@ def test_the_ledger_agrees_although_the_server_is_killed_three_times(
 ) -> None:
     """SIGKILL while orders are placed; each time the server starts again and the replay goes on."""
     url = "" if database == "embedded" else request.getfixturevalue("postgres_url")
-    shop = new_shop(tmp_path / "data", url)
+    shop = new_shop(tmp_path / "data", url, worker_lease_s="3")
     shop.start()
     with (
         (tmp_path / "errors").open("w") as errors,
