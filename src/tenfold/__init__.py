@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold._core.container import Depends, injected
     from tenfold._core.context import Context, Priority, current
+    from tenfold._core.deadlines import deadline
     from tenfold._core.sections import Settings
     from tenfold.app import App
     from tenfold.cache.cache import Cache
@@ -98,6 +99,7 @@ _HOMES = {
     "chain": "jobs.call",
     "current": "_core.context",
     "current_job": "queue.context",
+    "deadline": "_core.deadlines",
     "ensure": "security.objects",
     "group": "jobs.call",
     "injected": "_core.container",
@@ -159,6 +161,7 @@ __all__ = [
     "chain",
     "current",
     "current_job",
+    "deadline",
     "ensure",
     "group",
     "injected",

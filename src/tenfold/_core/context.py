@@ -94,6 +94,9 @@ def current() -> Context:
     return context
 
 
+peek: Callable[[], Context | None] = _current.get
+"""The same where there may be none, for hot paths: a C call only."""
+
 enter: Callable[[Context], Token[Context | None]] = _current.set
 """Make a context current for the rest of this task (and the tasks it starts), or until :data:`leave`.
 

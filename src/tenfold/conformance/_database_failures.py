@@ -149,6 +149,38 @@ class TimeoutClaims(DatabaseCase):
             await attempt(db, endless_write)
         await works(db)
 
+    async def test_no_statement_starts_after_the_deadline(self, db: Database) -> None:
+        """What comes too late is not begun, however quick it would be: StatementTimeout, and nothing is written."""
+        await open_accounts(db, a=1)
+        await works(db)  # what is quick is known to be
+        with use(Context(deadline=db.backend.clock.monotonic())):
+            with pytest.raises(errors.StatementTimeout):
+                await db.read().scalar(balance_of, who="a")
+            with pytest.raises(errors.StatementTimeout):
+                await attempt(db, set_balance, who="a", to=2)
+        moving = Context()
+        with use(moving), pytest.raises(errors.StatementTimeout):
+            async with db.tx() as tx:
+                await tx.execute(set_balance, who="a", to=3)
+                moving.deadline = db.backend.clock.monotonic()
+                await tx.execute(set_balance, who="a", to=4)
+        assert await db.read().scalar(balance_of, who="a") == 1
+
+    async def test_waiting_takes_from_the_time_of_the_statement(self, db: Database, other: Database) -> None:
+        """A statement that had to wait for its turn still ends at the deadline, and not its whole time later."""
+        clock, loop = other.backend.clock, asyncio.get_running_loop()
+        await open_accounts(db, a=0)
+        async with db.tx() as holder:
+            await holder.execute(set_balance, who="a", to=1)
+            soon = Context(deadline=clock.monotonic() + 0.6)
+            with use(soon):
+                waiting = asyncio.create_task(attempt(other, endless_write))
+            await asyncio.sleep(0.3)
+        began = loop.time()
+        with pytest.raises((errors.StatementTimeout, errors.DatabaseUnavailable)):
+            await waiting
+        assert loop.time() - began < 0.6, "it was given its whole time again"
+
     async def test_without_a_deadline_the_configured_time_holds(
         self, db: Database, open_db: OpenDatabase
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple
@@ -83,13 +84,16 @@ class PgLink(Link):
     async def command(self, sql: str, timeout_s: float) -> str:
         """Statements without parameters in one round trip; the tag of the last of them."""
 
-    async def run_ahead(self, prefix: Prefix, timeout_s: float) -> None:
-        """What stands in front of a statement, by itself."""
+    async def run_ahead(self, prefix: Prefix, timeout_s: float) -> float:
+        """What stands in front of a statement, by itself; answers how many of the seconds are left for that. Raises
+        TimeoutError when none are."""
+        until = until_in(timeout_s)
         if texts := [text for text in prefix if isinstance(text, str)]:
             await self.command("; ".join(texts), timeout_s)
         for first in prefix:
             if not isinstance(first, str):
-                await self.run(first.plan, first.args, timeout_s)
+                await self.run(first.plan, first.args, left_until(until))
+        return left_until(until)
 
     @abstractmethod
     async def open_portal(
@@ -118,3 +122,17 @@ class PgLink(Link):
     @abstractmethod
     def in_transaction(self) -> bool:
         """What the server said last."""
+
+
+def until_in(seconds: float) -> float:
+    """The moment of the loop's clock in so many seconds."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+def left_until(moment: float) -> float:
+    """Seconds until a moment of the loop's clock. Raises TimeoutError when it has come: several statements that stand
+    for one have the time of one."""
+    left_s = moment - asyncio.get_running_loop().time()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s

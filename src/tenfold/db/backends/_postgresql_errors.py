@@ -155,13 +155,6 @@ def unreadable(error: object, plan: Plan | None) -> ValueRefused:
     )
 
 
-def too_late(plan: Plan) -> StatementTimeout:
-    """The deadline had passed before anything was sent."""
-    return StatementTimeout(
-        f"the deadline passed before the statement could start. The statement: {plan.describe()}"
-    )
-
-
 def too_old(version: str) -> ConfigError:
     """A server that lacks what we need."""
     return ConfigError(

@@ -18,7 +18,7 @@ import asyncpg  # type: ignore[import-untyped]
 from asyncpg.exceptions import InternalClientError, PostgresError  # type: ignore[import-untyped]
 
 from tenfold.db.backends import _postgresql_errors as errors
-from tenfold.db.backends._postgresql_driver import PgLink, Prefix
+from tenfold.db.backends._postgresql_driver import PgLink, Prefix, left_until, until_in
 from tenfold.db.backends._postgresql_errors import Report
 from tenfold.db.backends._postgresql_line import Line, LineLoop, bound, statements
 from tenfold.db.backends._postgresql_url import Address
@@ -71,7 +71,7 @@ class AsyncpgLink(PgLink):
     async def _fetch(self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix) -> Rows:
         state = self._prepared.get(plan)
         if state is None:
-            state, prefix = await self._prepare(plan, timeout_s, prefix)
+            state, prefix, timeout_s = await self._prepare(plan, timeout_s, prefix)
         rows: Rows
         rows, _, _ = await self._execute(state, args, limit, timeout_s, prefix)
         return rows
@@ -81,7 +81,7 @@ class AsyncpgLink(PgLink):
     ) -> tuple[Rows, str]:
         state = self._prepared.get(plan)
         if state is None:
-            state, prefix = await self._prepare(plan, timeout_s, prefix)
+            state, prefix, timeout_s = await self._prepare(plan, timeout_s, prefix)
         self._line.tail = _COMMIT
         rows, status, _ = await self._execute(state, args, limit, timeout_s, prefix)
         return rows, status.decode()
@@ -89,7 +89,7 @@ class AsyncpgLink(PgLink):
     async def run(self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()) -> int:
         state = self._prepared.get(plan)
         if state is None:
-            state, prefix = await self._prepare(plan, timeout_s, prefix)
+            state, prefix, timeout_s = await self._prepare(plan, timeout_s, prefix)
         return _changed((await self._execute(state, args, 0, timeout_s, prefix))[1])
 
     async def result(
@@ -97,16 +97,16 @@ class AsyncpgLink(PgLink):
     ) -> tuple[Rows, int, Sequence[str]]:
         state = self._prepared.get(plan)
         if state is None:
-            state, prefix = await self._prepare(plan, timeout_s, prefix)
+            state, prefix, timeout_s = await self._prepare(plan, timeout_s, prefix)
         rows, status, _ = await self._execute(state, args, 0, timeout_s, prefix)
         return rows, _changed(status), [attribute.name for attribute in state.get_attributes()]
 
     async def run_many(self, plan: Plan, many: Sequence[Args], timeout_s: float, prefix: Prefix = ()) -> int:
         if prefix:
-            await self.run_ahead(prefix, timeout_s)
+            timeout_s = await self.run_ahead(prefix, timeout_s)
         state = self._prepared.get(plan)
         if state is None:
-            state, _ = await self._prepare(plan, timeout_s, ())
+            state, _, timeout_s = await self._prepare(plan, timeout_s, ())
         rows = await self._protocol.bind_execute_many(state._state, many, "", timeout_s, plan.returns)
         return len(rows) if plan.returns else len(many)
 
@@ -114,7 +114,7 @@ class AsyncpgLink(PgLink):
         self, plan: Plan, columns: Sequence[str], many: Sequence[Args], timeout_s: float, prefix: Prefix = ()
     ) -> int:
         if prefix:
-            await self.run_ahead(prefix, timeout_s)
+            timeout_s = await self.run_ahead(prefix, timeout_s)
         assert plan.table is not None
         await self.connection.copy_records_to_table(
             plan.table.name, records=many, columns=columns, schema_name=plan.table.schema, timeout=timeout_s
@@ -131,10 +131,10 @@ class AsyncpgLink(PgLink):
         self, name: str, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()
     ) -> Any:
         if prefix:
-            await self.run_ahead(prefix, timeout_s)
+            timeout_s = await self.run_ahead(prefix, timeout_s)
         state = self._prepared.get(plan)
         if state is None:
-            state, _ = await self._prepare(plan, timeout_s, ())
+            state, _, timeout_s = await self._prepare(plan, timeout_s, ())
         await self._protocol.bind(state._state, args, name, timeout_s)
         return state
 
@@ -147,9 +147,11 @@ class AsyncpgLink(PgLink):
 
     # ── inside ──
 
-    async def _prepare(self, plan: Plan, timeout_s: float, prefix: Prefix) -> tuple[Any, Prefix]:
+    async def _prepare(self, plan: Plan, timeout_s: float, prefix: Prefix) -> tuple[Any, Prefix, float]:
+        """The statement, what is still to be sent in front of it, and the seconds that are left for it."""
         if prefix:  # now: preparing takes a snapshot, after which the isolation level cannot be set any more
-            await self.run_ahead(prefix, timeout_s)
+            timeout_s = await self.run_ahead(prefix, timeout_s)
+        until = until_in(timeout_s)
         if plan.textual and leaves_state(plan.sql):
             self.stained = True
         if len(self._prepared) >= PREPARED_MAX:
@@ -159,11 +161,11 @@ class AsyncpgLink(PgLink):
         self._prepared[plan] = state
         if not plan.learned:
             plan.learn([(a.name, _PYTHON_TYPES.get(a.type.name)) for a in state.get_attributes()])
-        return state, ()
+        return state, (), left_until(until)
 
     async def _execute(self, state: Any, args: Args, limit: int, timeout_s: float, prefix: Prefix) -> Any:
         if prefix and not self._is_prepared(prefix):
-            await self.run_ahead(prefix, timeout_s)
+            timeout_s = await self.run_ahead(prefix, timeout_s)
             prefix = ()
         if prefix:
             self._line.head = self._head(prefix)
@@ -174,9 +176,10 @@ class AsyncpgLink(PgLink):
                 # The arguments could not be encoded, so what stands around them was not sent either. A savepoint has
                 # to be there all the same, and what asyncpg sent to prepare waits for a Sync.
                 self._line.forget()
-                await (
-                    self.run_ahead(prefix, timeout_s) if prefix else self.close_portal("", timeout_s)
-                )
+                if prefix:
+                    await self.run_ahead(prefix, timeout_s)
+                else:
+                    await self.close_portal("", timeout_s)
             raise
         finally:
             self._line.forget()
@@ -188,7 +191,9 @@ class AsyncpgLink(PgLink):
         """What is written in front of a statement: texts first, as :data:`Prefix` has them."""
         texts = tuple(part for part in prefix if isinstance(part, str))
         bound_ = [
-            bound(self._prepared[part.plan].get_name(), part.args) for part in prefix if not isinstance(part, str)
+            bound(self._prepared[part.plan].get_name(), part.args)
+            for part in prefix
+            if not isinstance(part, str)
         ]
         return statements(texts) + b"".join(bound_)
 

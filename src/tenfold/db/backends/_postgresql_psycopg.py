@@ -125,7 +125,7 @@ class PsycopgLink(PgLink):
         """``work(cursor)`` in a task of its own: psycopg makes who is cancelled wait for the server, and asks it to
         stop only once, which a pooler forgets when the statement has not reached a server yet."""
         if prefix:
-            await self.run_ahead(prefix, timeout_s)
+            timeout_s = await self.run_ahead(prefix, timeout_s)
         await self._at_rest()
 
         async def run() -> T:

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tenfold.db.backends._postgresql_errors import too_late
 from tenfold.db.backends._postgresql_work import Work
+from tenfold.db.backends._time import too_late
 from tenfold.db.contract import Args, Channel, Rows
 from tenfold.db.plan import Plan, refuse_writes
 from tenfold.errors import (
@@ -69,8 +69,12 @@ class Auto(Channel):
 
     async def _once(self, plan: Plan, args: Args, limit: int) -> Rows:
         link = await self._pool.take()
+        timeout_s = self._time.statement_s()
+        if timeout_s <= 0:
+            self._pool.give(link)
+            raise too_late(plan)
         try:
-            rows = await link.fetch(plan, args, limit, max(self._time.statement_s(), 0.001))
+            rows = await link.fetch(plan, args, limit, timeout_s)
         except BaseException as error:
             raise self._failed(link, error, plan) from error
         self._pool.give(link)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.failpoints import failpoints
-from tenfold.db.backends._postgresql_errors import too_late
+from tenfold.db.backends._time import too_late
 from tenfold.db.backends._waiting import settled
 from tenfold.db.contract import Args, Channel, Rows
 from tenfold.db.plan import Plan, refuse_writes

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 
 import apsw
 
+from tenfold._core.context import peek
 from tenfold._core.fairness import FairLine, WeightOf
 from tenfold.db.backends._sqlite_errors import translate
 from tenfold.db.backends._sqlite_link import Counters, Link, note_inline
-from tenfold.db.backends._time import Time
+from tenfold.db.backends._time import Time, too_late
 from tenfold.db.backends._turns import share
 from tenfold.db.backends._waiting import quiet
 from tenfold.db.contract import Args, Channel, Rows
@@ -41,6 +42,7 @@ class Readers:
         self.inline = make("inline")
         self.counters = counters
         self.time = time
+        self.now = time.clock.monotonic
         self._make = make
         self._idle: list[Link] = []
         self._made: list[Link] = [self.inline]
@@ -107,10 +109,9 @@ class Readers:
 async def fetch_in_thread(link: Link, plan: Plan, args: Args, limit: int, readers: Readers) -> Rows:
     """One statement in the link's thread, with its time limit; teaches the plan its cost."""
     readers.counters.threaded += 1
+    budget_s = readers.time.budget_s(plan)
     try:
-        rows, took_s = await link.call(
-            link.fetch, plan, args, limit, readers.time.statement_s(), cancel=link.halt
-        )
+        rows, took_s = await link.call(link.fetch, plan, args, limit, budget_s, cancel=link.halt)
     except (apsw.Error, TypeError, OverflowError) as error:
         link.drop_cursor()
         raise translate(error, plan) from error
@@ -118,27 +119,30 @@ async def fetch_in_thread(link: Link, plan: Plan, args: Args, limit: int, reader
     return rows
 
 
-def fetch_inline(link: Link, plan: Plan, args: Args, limit: int, counters: Counters) -> Rows | None:
+def fetch_inline(link: Link, plan: Plan, args: Args, limit: int, readers: Readers) -> Rows | None:
     """One statement on the event loop; None when it took too long and has to go to a thread."""
+    context = peek()  # Time.budget_s, written out
+    if context is not None and context.deadline is not None and readers.now() >= context.deadline:
+        raise too_late(plan)
     try:
         rows, took_s = link.fetch(plan, args, limit, INLINE_BUDGET_S)
     except apsw.InterruptError:
         plan.aborted()
-        counters.demotions += 1
+        readers.counters.demotions += 1
         return None
     except (apsw.Error, TypeError, OverflowError) as error:
         link.drop_cursor()
         raise translate(error, plan) from error
-    note_inline(plan, took_s, counters)
+    note_inline(plan, took_s, readers.counters)
     return rows
 
 
 async def pieces(link: Link, plan: Plan, args: Args, chunk: int, time: Time) -> AsyncIterator[Rows]:
     """A statement's rows in pieces, each read in the thread when it is asked for."""
     try:
-        cursor = await link.call(link.open_cursor, plan, args, time.statement_s(), cancel=link.halt)
+        cursor = await link.call(link.open_cursor, plan, args, time.budget_s(plan), cancel=link.halt)
         try:
-            while rows := await link.call(link.piece, cursor, chunk, time.statement_s(), cancel=link.halt):
+            while rows := await link.call(link.piece, cursor, chunk, time.budget_s(plan), cancel=link.halt):
                 yield rows
         finally:
             cursor.close(True)
@@ -160,7 +164,7 @@ class AutoChannel(Channel):
     def fetch_now(self, plan: Plan, args: Args, limit: int) -> Rows | None:
         if not plan.inline or self.detour is not None:
             return None
-        return fetch_inline(self._inline, plan, args, limit, self._readers.counters)
+        return fetch_inline(self._inline, plan, args, limit, self._readers)
 
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
         refuse_writes(plan)
@@ -197,7 +201,7 @@ class SnapshotChannel(Channel):
     def fetch_now(self, plan: Plan, args: Args, limit: int) -> Rows | None:
         if not plan.inline or self._link.lock.locked():
             return None
-        return fetch_inline(self._link, plan, args, limit, self._readers.counters)
+        return fetch_inline(self._link, plan, args, limit, self._readers)
 
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
         refuse_writes(plan)

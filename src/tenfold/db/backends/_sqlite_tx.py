@@ -57,9 +57,9 @@ class SqliteTx(TxChannel):
     def fetch_now(self, plan: Plan, args: Args, limit: int) -> Rows | None:
         if not plan.inline or self._busy or not (self._state == _OPEN or self._open_now()):
             return None
-        writer = self._writer
+        writer, budget_s = self._writer, self._budget_s(plan)
         try:
-            rows, took_s = self._link.fetch(plan, args, limit, writer.time.statement_timeout_s)
+            rows, took_s = self._link.fetch(plan, args, limit, budget_s)
         except (apsw.Error, TypeError, OverflowError) as error:
             raise self._failed(error, plan) from error
         note_inline(plan, took_s, writer.counters)
@@ -68,9 +68,9 @@ class SqliteTx(TxChannel):
     def run_now(self, plan: Plan, args: Args) -> int | None:
         if not plan.inline or self._busy or not (self._state == _OPEN or self._open_now()):
             return None
-        writer = self._writer
+        writer, budget_s = self._writer, self._budget_s(plan)
         try:
-            changed, took_s = self._link.run(plan, args, writer.time.statement_timeout_s)
+            changed, took_s = self._link.run(plan, args, budget_s)
         except (apsw.Error, TypeError, OverflowError) as error:
             raise self._failed(error, plan) from error
         note_inline(plan, took_s, writer.counters)
@@ -82,8 +82,7 @@ class SqliteTx(TxChannel):
             if at_once is not None:
                 return at_once
         rows: Rows
-        budget_s = self._writer.time.statement_s()
-        rows, took_s = await self._in_thread(plan, self._link.fetch, plan, args, limit, budget_s)
+        rows, took_s = await self._timed(plan, self._link.fetch, plan, args, limit)
         plan.ran_in_thread(took_s)
         return rows
 
@@ -92,33 +91,30 @@ class SqliteTx(TxChannel):
             at_once = self.run_now(plan, args)
             if at_once is not None:
                 return at_once
-        changed, took_s = await self._in_thread(
-            plan, self._link.run, plan, args, self._writer.time.statement_s()
-        )
+        changed, took_s = await self._timed(plan, self._link.run, plan, args)
         plan.ran_in_thread(took_s)
         return changed  # type: ignore[no-any-return]
 
     async def run_many(self, plan: Plan, many: Sequence[Args]) -> int:
         changed: int
-        budget_s = self._writer.time.statement_s()
         fast = plan.inline and plan.cost_s * len(many) < INLINE_MAX_S
         if fast and not self._busy and (self._state == _OPEN or self._open_now()):
+            budget_s = self._budget_s(plan)
             try:
                 changed, took_s = self._link.run_many(plan, many, budget_s)
             except (apsw.Error, TypeError, OverflowError) as error:
                 raise self._failed(error, plan) from error
             note_inline(plan, took_s / len(many), self._writer.counters)
             return changed
-        changed, took_s = await self._in_thread(plan, self._link.run_many, plan, many, budget_s)
+        changed, took_s = await self._timed(plan, self._link.run_many, plan, many)
         plan.ran_in_thread(took_s, len(many))
         return changed
 
     async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
-        time = self._writer.time
-        cursor = await self._in_thread(plan, self._link.open_cursor, plan, args, time.statement_s())
+        cursor = await self._timed(plan, self._link.open_cursor, plan, args)
         self._cursors.append(cursor)
         try:
-            while rows := await self._in_thread(plan, self._link.piece, cursor, chunk, time.statement_s()):
+            while rows := await self._timed(plan, self._link.piece, cursor, chunk):
                 yield rows
         finally:
             self._cursors.remove(cursor)
@@ -135,9 +131,25 @@ class SqliteTx(TxChannel):
             await self._ensure_open(plan)
         return True
 
-    async def _in_thread(self, plan: Plan | None, fn: Callable[..., Any], *args: Any) -> Any:
+    def _budget_s(self, plan: Plan) -> float:
+        """Seconds for a statement that starts now. What is late fails the transaction, as any statement that does."""
+        try:
+            return self._writer.time.budget_s(plan)
+        except StatementTimeout as error:
+            self._note_failure(error)
+            raise
+
+    async def _timed(self, plan: Plan, fn: Callable[..., Any], *args: Any) -> Any:
+        """``fn(*args, seconds)`` in the thread; the seconds are those that are left once the writer is ours."""
+        return await self._in_thread(plan, fn, *args, timed=True)
+
+    async def _in_thread(
+        self, plan: Plan | None, fn: Callable[..., Any], *args: Any, timed: bool = False
+    ) -> Any:
         async with self._turn():
             await self._ensure_open(plan)
+            if timed and plan is not None:
+                args = (*args, self._budget_s(plan))
             self._heavy = True
             self._writer.counters.threaded += 1
             # Stopping a write makes SQLite undo the whole group, so with neighbours in it the statement may finish.
