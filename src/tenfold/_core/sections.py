@@ -222,6 +222,13 @@ class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How long cancelled ones are kept. Default: worker.retention_s."""
 
 
+class TenantSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[tenants.NAME]: one tenant; who is not named here is as ``App(tenant_weight=…)`` says, or has weight 1"""
+
+    weight: Annotated[float, Meta(ge=0.01, le=1000)] = 1.0
+    """How many turns it has, where tenants take turns under pressure, for every one of a tenant of weight 1."""
+
+
 class AuthSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[auth]"""
 
@@ -337,6 +344,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     worker: WorkerSettings = WorkerSettings()
     queues: dict[str, QueueSettings] = {}
     """Per queue, what differs from its declaration."""
+    tenants: dict[str, TenantSettings] = {}
+    """Per tenant, what differs from the others."""
     events: EventsSettings = EventsSettings()
     auth: AuthSettings = AuthSettings()
     mail: MailSettings = MailSettings()

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from tenfold._core.secrets import printable
-from tenfold._core.sections import QueueSettings, Settings
+from tenfold._core.sections import ClientSettings, QueueSettings, Settings, TenantSettings
 from tenfold._core.text import nearest
 from tenfold.errors import ConfigError, UnknownSetting
 
@@ -162,7 +162,7 @@ class _Merge:
     def _check(self, path: str, source: str) -> None:
         known, where = self.known, f"{source}: {path}"
         if path in known or any(path.startswith(p + ".") and _is_mapping(t) for p, t in known.items()):
-            _check_queue(path, where)
+            _check_named(path, where)
             return
         if any(p.startswith(path + ".") for p in known):
             raise ConfigError(
@@ -175,13 +175,37 @@ class _Merge:
         raise UnknownSetting("there is no such setting.", where=where, remedy=nearest(path, known).strip())
 
 
-def _check_queue(path: str, where: str) -> None:
+_NAMED: Mapping[str, type[Struct]] = {
+    "clients": ClientSettings,
+    "queues": QueueSettings,
+    "tenants": TenantSettings,
+}
+"""Sections of which there is one for each name, and names are free."""
+
+
+def _check_named(path: str, where: str) -> None:
     """Of ``queues.mail.rate``, the name is free, and what stands below it is not."""
     section, _, rest = path.partition(".")
     _, dot, key = rest.rpartition(".")
-    keys = QueueSettings.__struct_fields__
-    if section == "queues" and dot and key not in keys:
+    if section not in _NAMED or not dot:
+        return
+    keys = _NAMED[section].__struct_fields__
+    if key not in keys:
         raise UnknownSetting("there is no such setting.", where=where, remedy=nearest(key, keys).strip())
+
+
+def _by_name(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What is said under each name. Names may have dots, which were taken for levels of the tree."""
+    for key, value in tree.items():
+        name = prefix + key
+        if not isinstance(value, Mapping):
+            if not prefix:
+                yield name, value  # no table: refused when it is converted
+            continue
+        said = {key: each for key, each in value.items() if not isinstance(each, Mapping)}
+        if said:
+            yield name, said
+        yield from _by_name({key: each for key, each in value.items() if key not in said}, f"{name}.")
 
 
 def _is_mapping(type_: Any) -> bool:
@@ -213,12 +237,14 @@ def _build(merge: _Merge) -> Settings:
         name: _convert(own.get(name, {}), type_, f"services.{name}", merge.sources)
         for name, type_ in merge.services.items()
     }
-    queues = {
-        name: _convert(said, QueueSettings, f"queues.{name}", merge.sources)
-        for name, said in merge.tree.pop("queues", {}).items()
-    }
+    named = {section: _named(merge, section, type_) for section, type_ in _NAMED.items()}
     settings: Settings = _convert(merge.tree, Settings, "", merge.sources)
-    return msgspec.structs.replace(settings, services=built, queues=queues)
+    return msgspec.structs.replace(settings, services=built, **named)
+
+
+def _named(merge: _Merge, section: str, type_: type[Struct]) -> dict[str, Any]:
+    tree = msgspec.to_builtins(merge.tree.pop(section, {}))
+    return {name: _convert(said, type_, f"{section}.{name}", merge.sources) for name, said in _by_name(tree)}
 
 
 def _convert(values: Any, type_: type[Any], prefix: str, sources: Mapping[str, str]) -> Any:

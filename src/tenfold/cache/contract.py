@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from tenfold._core.clock import Clock
+from tenfold._core.fairness import WeightOf
 from tenfold._core.sections import CacheSettings
 from tenfold.cache.policy import Entry, Fill, Purpose
 
@@ -166,6 +167,8 @@ class CacheBackend(ABC):
     """One store, shared by the caches of an app."""
 
     capabilities: Capabilities
+    weight_of: WeightOf | None = None
+    """Set before the start: the weights of tenants, by which they share what is kept in this process. None: alike."""
 
     @classmethod
     @abstractmethod

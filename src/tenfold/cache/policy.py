@@ -33,7 +33,7 @@ class Entry:
     an error has it in the past, so that hits need not look for errors.
     """
 
-    __slots__ = ("error", "fresh_until", "retry_at", "stale_until", "tags", "value", "version")
+    __slots__ = ("error", "fresh_until", "retry_at", "share", "stale_until", "tags", "value", "version")
 
     def __init__(
         self,
@@ -53,6 +53,8 @@ class Entry:
         """When a stale entry may next be refreshed."""
         self.version = 0
         """Given by the region when it stores the entry: a fill opened earlier cannot replace it."""
+        self.share = ""
+        """The tenant for whom the region in this process has stored it, or an empty string."""
 
 
 class Purpose(enum.Enum):

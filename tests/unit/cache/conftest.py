@@ -26,7 +26,7 @@ def make_cache(clock: ManualClock) -> MakeCache:
 
     def make(*, entries_max: int = 1000, ttl_max_s: float = 86_400.0, **options: Any) -> Cache:
         cache = Cache("shop", **{"ttl_s": 60.0, "jitter": 0.0, **options})
-        cache.bind(Backend(entries_max), clock, ttl_max_s=ttl_max_s)
+        cache.bind(Backend(entries_max, clock), clock, ttl_max_s=ttl_max_s)
         return cache
 
     return make

@@ -366,7 +366,7 @@ async def test_the_setting_is_the_ceiling_of_every_life(make_cache: Any, clock: 
 
 
 async def test_caches_on_one_backend_do_not_meet(clock: ManualClock) -> None:
-    backend = Backend(10)
+    backend = Backend(10, clock)
     one, other = Cache("one"), Cache("other")
     for cache in (one, other):
         cache.bind(backend, clock)

@@ -57,7 +57,7 @@ class Coherence(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock()
         self.cache = Cache("shop", ttl_s=TTL_S, stale_s=STALE_S, load_timeout_s=1e6)
-        self.cache.bind(self.backend(3), self.clock)
+        self.cache.bind(self.backend(3, self.clock), self.clock)
         self.history: dict[str, list[tuple[float, int]]] = {key: [(-1e9, 0)] for key in "ab"}
         self.acknowledged = dict.fromkeys("ab", 0)
         self.loads: list[Load] = []
@@ -184,7 +184,7 @@ class Unfenced(MemoryRegion):
 
 class UnfencedBackend(Backend):
     def region(self, cache: str, stats: CacheStats) -> MemoryRegion:
-        return Unfenced(3, stats)
+        return Unfenced(3, stats, ManualClock())
 
 
 class Naive(Coherence):

@@ -21,7 +21,7 @@ def entry(*tags: str) -> Entry:
 
 async def test_the_least_recently_used_entry_makes_room() -> None:
     stats = CacheStats()
-    region = MemoryRegion(2, stats)
+    region = MemoryRegion(2, stats, ManualClock())
     await region.put("a", entry())
     await region.put("b", entry())
     region.peek("a")
@@ -32,14 +32,14 @@ async def test_the_least_recently_used_entry_makes_room() -> None:
 
 async def test_replacing_an_entry_of_a_full_region_evicts_nobody() -> None:
     stats = CacheStats()
-    region = MemoryRegion(2, stats)
+    region = MemoryRegion(2, stats, ManualClock())
     for key in "abab":
         await region.put(key, entry())
     assert stats.evictions == 0
 
 
 async def test_the_tag_index_keeps_nothing_of_entries_that_are_gone() -> None:
-    region = MemoryRegion(3, CacheStats())
+    region = MemoryRegion(3, CacheStats(), ManualClock())
     for number in range(50):
         await region.put(f"k{number}", entry("all", f"tag:{number}"))
     await region.put("k49", entry("all"))
@@ -50,7 +50,7 @@ async def test_the_tag_index_keeps_nothing_of_entries_that_are_gone() -> None:
 
 async def test_a_fill_that_was_overtaken_by_a_later_one_is_not_stored() -> None:
     stats = CacheStats()
-    region = MemoryRegion(3, stats)
+    region = MemoryRegion(3, stats, ManualClock())
     early, late = await region.open_fill("k"), await region.open_fill("k")
     newest = entry()
     assert await region.close_fill("k", late, newest)

@@ -110,7 +110,7 @@ async def test_what_may_not_be_kept_goes_to_its_own_caller_alone(cache: Cache) -
 
 def test_a_lookup_makes_three_calls() -> None:
     cache = Cache("responses")
-    cache.bind(Backend(10), SystemClock())
+    cache.bind(Backend(10, SystemClock()), SystemClock())
     store = ResponseStore(cache)
     asyncio.run(cache.set("k", made()))
     calls: list[str] = []

@@ -160,6 +160,9 @@ def test_a_variable_that_does_not_fit_is_named_with_bound_and_value(
         ('[http]\ncors_origins = ["a", 1]', "http.cors_origins[1]: expected `str`, got `int`; the value is [a, 1]."),
         ("[queues.mail]\nrats = 5", "queues.mail.rats: there is no such setting. Did you mean 'rate'?"),
         ("[queues.mail]\nrate = 5", "queues.mail.rate: expected `str | null`, got `int`; the value is 5."),
+        ("[tenants.acme]\nwait = 5", "tenants.acme.wait: there is no such setting. Did you mean 'weight'?"),
+        ("[tenants.acme]\nweight = 0", "tenants.acme.weight: expected `float` >= 0.01; the value is 0."),
+        ("[tenants]\nacme = 5", "tenants.acme: expected `object`, got `int`; the value is 5."),
         ("[services.payments]\nretries = 11", "services.payments.retries: expected `int` <= 10; the value is 11."),
     ],
 )  # fmt: skip
@@ -190,6 +193,16 @@ def test_a_file_that_is_missing_broken_or_a_folder_is_refused(toml: Any, tmp_pat
 
 
 # ── shapes ──
+
+
+def test_a_tenants_name_may_have_dots_and_may_come_from_a_variable(toml: Any) -> None:
+    file = toml(
+        '[tenants."acme.example"]\nweight = 3\n[tenants.acme]\nweight = 2\n[queues."a.b"]\nrate = "5/s"'
+    )
+    loaded = load(file, environ={"TENFOLD_TENANTS": '{"zeta": {"weight": 0.5}}'}).settings
+    assert load(file, environ={}).settings.tenants["acme.example"].weight == 3
+    assert load(file, environ={}).settings.queues["a.b"].rate == "5/s"
+    assert loaded.tenants["zeta"].weight == 0.5
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_hit_of_the_response_cache_costs_at_most_25_calls() -> None:
     async def main() -> list[str]:
         clock = SystemClock()
         cache = Cache("http")
-        cache.bind(Backend(100), clock)
+        cache.bind(Backend(100, clock), clock)
         cached = operation(get_item, path="/items/{id}", cache=ResponseCache(ttl_s=60))
         app = app_of(cached, telemetry=Metrics(), response_cache=ResponseStore(cache), clock=clock)
         return await calls_of(app, "GET", "/items/5?q=abc")

@@ -42,7 +42,7 @@ async def read(number: int) -> dict[str, int]:
 
 def served(telemetry: Telemetry, policy: ResponseCache = ResponseCache(ttl_s=60)) -> tuple[HttpApp, Cache]:  # noqa: B008
     cache, clock = Cache("responses"), SystemClock()
-    cache.bind(Backend(100), clock)
+    cache.bind(Backend(100, clock), clock)
     cached = operation(read, path="/items/{number}", cache=policy)
     return app_of(cached, telemetry=telemetry, response_cache=ResponseStore(cache), clock=clock), cache
 

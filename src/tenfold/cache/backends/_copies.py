@@ -62,7 +62,7 @@ class TieredRegion(CacheRegion):
     def __init__(self, backend: TieredBackend, cache: str, stats: CacheStats) -> None:
         settings = backend.settings
         self.keys = Keys(settings.prefix, cache)
-        self.near = MemoryRegion(settings.near_entries or 1, stats)
+        self.near = MemoryRegion(settings.near_entries or 1, stats, backend.clock, backend.weight_of)
         self.peek = self.near.peek if settings.near_entries else _NOTHING.get
         self._keeps = settings.near_entries > 0
         self._near_ttl_s = settings.near_ttl_s

@@ -1,4 +1,4 @@
-"""Entries in this process, least recently used first out.
+"""Entries in this process, least recently used first out; of a tenant within its share nothing (:mod:`~tenfold.cache.shares`).
 
 Needs nothing. Guarantees: strict within the process (no stale read after an invalidation was acknowledged);
 other processes with a memory cache of their own keep an entry until its declared life ends. Values are kept
@@ -12,10 +12,17 @@ from collections.abc import Iterable
 import cachebox
 
 from tenfold._core.clock import Clock
+from tenfold._core.context import current
+from tenfold._core.fairness import WeightOf
 from tenfold._core.sections import CacheSettings
 from tenfold.cache.contract import CacheBackend, CacheRegion, CacheStats, Capabilities
 from tenfold.cache.policy import Entry, Fences, Fill, Purpose
+from tenfold.cache.shares import NOBODY, Shares
 from tenfold.errors import ConfigError
+
+LOOKS = 8
+"""Entries that are looked at, those used least recently first, for one whose owner has more than its share; after that
+the oldest of such an owner goes, however lately it was used."""
 
 
 class Backend(CacheBackend):
@@ -25,8 +32,9 @@ class Backend(CacheBackend):
         shared=False, strict="process", near="is the store", leases="process", value_max_bytes=None
     )
 
-    def __init__(self, entries_max: int) -> None:
+    def __init__(self, entries_max: int, clock: Clock) -> None:
         self._entries_max = entries_max
+        self._clock = clock
 
     @classmethod
     def from_url(cls, url: str, settings: CacheSettings, clock: Clock) -> Backend:
@@ -36,7 +44,7 @@ class Backend(CacheBackend):
                 where="cache.url",
                 remedy='Write "memory:".',
             )
-        return cls(settings.entries_max)
+        return cls(settings.entries_max, clock)
 
     async def start(self) -> None:
         """Nothing to connect."""
@@ -45,13 +53,18 @@ class Backend(CacheBackend):
         """Nothing to let go: the regions go with the caches."""
 
     def region(self, cache: str, stats: CacheStats) -> MemoryRegion:
-        return MemoryRegion(self._entries_max, stats)
+        return MemoryRegion(self._entries_max, stats, self._clock, self.weight_of)
 
 
 class MemoryRegion(CacheRegion):
     """An LRU map and an index from tags to keys. No method suspends, so each is atomic on the event loop."""
 
-    def __init__(self, entries_max: int, stats: CacheStats) -> None:
+    def __init__(
+        self, entries_max: int, stats: CacheStats, clock: Clock, weight_of: WeightOf | None = None
+    ) -> None:
+        self._entries_max, self._clock, self._weight_of = entries_max, clock, weight_of
+        self._shares: Shares | None = None
+        """Kept from the first entry on that is stored for a tenant."""
         self._entries: cachebox.LRUCache[str, Entry] = cachebox.LRUCache(entries_max)
         self._keys_of: dict[str, set[str]] = {}
         self.fences = Fences()
@@ -113,21 +126,27 @@ class MemoryRegion(CacheRegion):
         self._stats.invalidations += len(self._entries)
         self._entries.clear()
         self._keys_of.clear()
+        self._shares = None
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def keep(self, key: str, entry: Entry, version: int) -> None:
         """Store an entry, whatever is open or there; for this region and for those that keep copies here."""
+        whose = current().tenant or NOBODY
         held = self._entries.pop(key, None)
         if held is not None:
             self._unlink(key, held)
         elif self._entries.is_full():
             # Making room ourselves, because the map does not say whom it evicts and the tag index must know.
-            oldest, evicted = self._entries.popitem()
-            self._unlink(oldest, evicted)
+            self._unlink(*self._evicted(whose))
             self._stats.evictions += 1
         entry.version = version
+        entry.share = whose
+        if whose and self._shares is None:
+            self._shares = self._shared_out()
+        if self._shares is not None:
+            self._shares.add(whose, key)
         self._entries[key] = entry
         for tag in entry.tags:
             self._keys_of.setdefault(tag, set()).add(key)
@@ -139,7 +158,30 @@ class MemoryRegion(CacheRegion):
             self._unlink(key, entry)
             self._stats.invalidations += 1
 
+    def _evicted(self, newcomer: str) -> tuple[str, Entry]:
+        """Who makes room: the entry used least recently, unless it is alive and its owner within its share."""
+        shares, entries = self._shares, self._entries
+        if shares is None or len(shares) == 1:
+            return entries.popitem()
+        now = self._clock.monotonic()
+        for _ in range(LOOKS):
+            key, entry = entries.popitem()
+            if now >= max(entry.fresh_until, entry.stale_until) or shares.is_over(entry.share):
+                return key, entry
+            entries[key] = entry  # it stays, and stands at the end of the line again
+        key = shares.oldest(newcomer)
+        return key, entries.pop(key)
+
+    def _shared_out(self) -> Shares:
+        """With everything that was stored so far."""
+        shares = Shares(self._entries_max, self._weight_of)
+        for key in self._entries:
+            shares.add(NOBODY, key)
+        return shares
+
     def _unlink(self, key: str, entry: Entry) -> None:
+        if self._shares is not None:
+            self._shares.remove(entry.share, key)
         for tag in entry.tags:
             keys = self._keys_of.get(tag)
             if keys is not None:
