@@ -12,12 +12,16 @@ from tenfold._core.clock import Clock
 from tenfold._core.context import Context, use
 from tenfold._core.lifecycle import Lifecycle
 from tenfold._core.sections import Settings
+from tenfold.assembly.adjusting import Changes, overrides_of
+from tenfold.assembly.admission import show_admission, station_of
 from tenfold.assembly.background import Background
 from tenfold.assembly.caches import CachesPart
+from tenfold.assembly.clients import ClientsPart
 from tenfold.assembly.databases import DatabasesPart
 from tenfold.assembly.eventstores import EventStores
 from tenfold.assembly.guards import Guards
 from tenfold.assembly.parts import AccountsPart, DependenciesPart, HooksPart, MailPart
+from tenfold.assembly.policies import PoliciesPart
 from tenfold.assembly.switch import Switch
 from tenfold.assembly.switch_page import SwitchPage
 from tenfold.cache.cache import Cache
@@ -36,7 +40,6 @@ from tenfold.mail.mailer import Mailer
 from tenfold.rpc.binding import Calls
 from tenfold.security import keys
 from tenfold.security.accounts import Accounts
-from tenfold.telemetry import names
 from tenfold.telemetry.hub import Hub
 from tenfold.telemetry.ops import OpsApp
 
@@ -59,12 +62,17 @@ class Assembly:
         self.response_cache = Cache("tenfold.responses")
         self.guards = Guards(app, self.telemetry)
         self._provide()
+        self._limits = app.limits
         self.http = self._http()
         self.rsgi = RsgiApp(self.http)
         self.background = Background(app, self.telemetry)
         self.eventstores = EventStores(app, self.telemetry)
         self._databases = DatabasesPart(app.databases, self.settings, app.data_dir, app.clock, self.telemetry)
         self.calls = Calls(app.operations, self.http.wiring, self.telemetry.registry)
+        changes = Changes(self.http, self.calls, self._limits)
+        self.overrides = overrides_of(app, changes)
+        self.policies = PoliciesPart(app, self.overrides, changes, self.telemetry)
+        self.clients = ClientsPart(app.name, app.clients, self.settings, app.clock, self.telemetry)
         self._hooks = [(service.name, HooksPart(service, app.container)) for service in app.services]
         self.ops = OpsApp(
             self.telemetry.registry,
@@ -107,7 +115,7 @@ class Assembly:
             databases={d.name: d for d in app.databases},
             idempotency=self.guards.idempotency,
             limiter=self.guards.limiter,
-            limits=app.limits,
+            limits=self._limits,
             inherited=app.inherited,
             response_cache=ResponseStore(self.response_cache),
             causal=Tokens(self.settings.database.lag_max_s) if self.settings.database.replicas else None,
@@ -179,8 +187,10 @@ class Assembly:
         await life.start("switch", self._switch())
         await life.start("dependencies", DependenciesPart(app.container))
         await life.start("calls", self.calls)
+        await life.start("clients", self.clients)
         await life.start("http", self.http)
         self._show_admission()
+        await life.start("policies", self.policies)
         for service_name, hooks in self._hooks:
             await life.start(f"hooks of {service_name}", hooks)
         if worker:
@@ -206,11 +216,9 @@ class Assembly:
     def _show_admission(self) -> None:
         gate = self.http.wiring.admission
         if gate is not None:
-            prefix = names.HTTP_SHED.removesuffix("_shed_total")
-            about = "Requests that found the process full: waiting for a place, or refused."
-            self.telemetry.numbers(
-                prefix, about, ({}, lambda: {"shed_total": gate.refused, "waiting": gate.waiting})
-            )
+            show_admission(gate, self.telemetry)
+            for database in self.app.databases:
+                gate.add_station(station_of(database))
 
     async def stop_worker(self) -> None:
         """Stop taking messages; hand back what cannot end in time."""

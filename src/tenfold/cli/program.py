@@ -25,7 +25,8 @@ COMMANDS = {
     "schedules": "Look at schedules: next tick, last one, missed ones.",
     "events": "Look at topics and their schemas, replay events, deal with those in quarantine.",
     "webhooks": "Look at webhook endpoints, test them, enable them, and replay events.",
-    "routes": "List the operations.",
+    "routes": "List the operations, and what surrounds each.",
+    "policies": "Change limits, deadlines and priorities of a running app, and see what is changed.",
     "config": "Show every setting with where it came from.",
     "check": "Find what is wrong, without starting anything or in a running process.",
     "shell": "A Python prompt inside the running app, with await.",
@@ -33,7 +34,7 @@ COMMANDS = {
     "asyncapi": "Print the AsyncAPI document: topics and subscribers.",
 }
 
-GROUPS = frozenset({"events", "jobs", "projections", "queues", "schedules", "webhooks"})
+GROUPS = frozenset({"events", "jobs", "policies", "projections", "queues", "schedules", "webhooks"})
 """Those with commands of their own."""
 
 

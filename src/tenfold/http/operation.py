@@ -50,6 +50,8 @@ class Policies(Shared):
 
     auth: Any = UNSET
     """``public``, ``authenticated``, a Principal class, ``roles(…)``, ``scopes(…)``, or a combination."""
+    auth_from: str = ""
+    """Who said ``auth``, where that was not the operation."""
     status: int | None = None
     """Status of a successful answer: 200, or 204 for handlers annotated ``-> None``."""
     cache: ResponseCache | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenfold.errors import DeclarationError
 from tenfold.http.inject import injection_of
+from tenfold.http.policies import Layers, effective
 from tenfold.http.request import Request
 from tenfold.http.router import path_names
 from tenfold.rpc.local import CallMetrics, LocalCall, NotCallable
@@ -28,7 +29,10 @@ class Calls:
 
     def __init__(self, operations: Iterable[Operation[..., Any]], wiring: Wiring, registry: Registry) -> None:
         metrics = CallMetrics(registry)
-        self._callers = [(operation, _caller(operation, wiring, metrics)) for operation in operations]
+        self._wiring = wiring
+        self._callers = [
+            (operation, _caller(self._effective(operation, ()), wiring, metrics)) for operation in operations
+        ]
 
     async def start(self) -> None:
         for operation, caller in self._callers:
@@ -38,6 +42,15 @@ class Calls:
         """Make them plain functions again."""
         for operation, _ in self._callers:
             operation.bind(None)
+
+    def change(self, changed: Callable[[Operation[..., Any]], Layers | None]) -> None:
+        """Heed other policies, as :meth:`HttpApp.recompile` does; calls in progress end as they began."""
+        for operation, caller in self._callers:
+            if isinstance(caller, LocalCall) and (layers := changed(operation)) is not None:
+                caller.heed(self._effective(operation, layers))
+
+    def _effective(self, operation: Operation[..., Any], before: Layers) -> Operation[..., Any]:
+        return effective(operation, (*before, *self._wiring.inherited.get(operation.service, ())))
 
 
 def _caller(operation: Operation[..., Any], wiring: Wiring, metrics: CallMetrics) -> Caller:

@@ -52,19 +52,27 @@ class LocalCall:
         self, operation: Operation[..., Any], injection: Injection, wiring: Wiring, metrics: CallMetrics
     ) -> None:
         self._operation = operation
+        self._wiring = wiring
         self._name = operation.name
         self._injection = injection
         self._signature = Signature(operation.fn, injection.names)
         self._database = wiring.databases.get(operation.service)
         self._monotonic = wiring.clock.monotonic
         self._threads = wiring.threads
-        self._timeout_s = operation.policies.timeout_s or wiring.settings.timeout_s
         self._policy = as_policy(operation.policies.auth) if operation.routed else public
+        self.heed(operation)
         self._injects = bool(injection.names)
         self._ok, self._refused, self._failed = (
             metrics.ended.labels(self._name, outcome) for outcome in ("ok", "refused", "failed")
         )
         self._duration = metrics.duration.labels(self._name)
+
+    def heed(self, operation: Operation[..., Any]) -> None:
+        """Go by the policies of ``operation``, from the next call on."""
+        policies, wiring = operation.policies, self._wiring
+        self._timeout_s = policies.timeout_s or wiring.settings.timeout_s
+        most = policies.concurrency
+        self._bulkhead = None if most is None else wiring.bulkhead(operation.name, most)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         started = self._monotonic()
@@ -107,7 +115,14 @@ class LocalCall:
         left_s = context.deadline - self._monotonic()
         if left_s <= 0:  # the policy has taken it all
             raise DeadlineExceeded(f"No time was left to call {self._name}.")
-        return await self._bounded(arguments, left_s, context.deadline - now)
+        bulkhead = self._bulkhead
+        if bulkhead is None:
+            return await self._bounded(arguments, left_s, context.deadline - now)
+        bulkhead.enter()
+        try:
+            return await self._bounded(arguments, left_s, context.deadline - now)
+        finally:
+            bulkhead.leave()
 
     def _child(self, caller: Context, now: float) -> Context:
         deadline = now + self._timeout_s

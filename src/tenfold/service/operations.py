@@ -94,7 +94,8 @@ class Operations(Declarations):
 
     def _operation(self, method: str, path: str, options: OperationOptions) -> _Decorator:
         policies = Policies(**cast("dict[str, Any]", options))
-        policies.auth = self.auth if policies.auth is UNSET else policies.auth
+        if policies.auth is UNSET:
+            policies.auth, policies.auth_from = self.auth, f"service {self.name}"
         policies.tags = policies.tags or self.tags
 
         def declare(fn: Callable[P, Any]) -> Operation[P, Any]:

@@ -28,6 +28,7 @@ def test_help_lists_every_command_with_a_sentence(tenfold: Command) -> None:
         "queues",
         "schedules",
         "events",
+        "policies",
         "routes",
         "config",
         "check",
@@ -72,10 +73,59 @@ def test_routes_show_method_path_and_operation(tenfold: Command, project: Path) 
     ]
 
 
-def test_routes_show_policies_when_asked(tenfold: Command, project: Path) -> None:
-    said = tenfold("routes", "--policies")
-    assert "anybody, key required, within 2.5 s" in said
-    assert "other services only" in said
+def _row(*cells: str) -> list[str]:
+    return [word for cell in cells for word in cell.split()]
+
+
+def test_routes_show_policies_with_who_said_so(tenfold: Command, project: Path) -> None:
+    lines = [line.split() for line in tenfold("routes", "--policies").splitlines()]
+    add = lines[lines.index(["POST", "/words", "words.add"]) :]
+    assert _row("auth anybody service words") in add
+    assert _row("deadline 2.5 s operation") in add
+    assert _row("idempotency key required operation") in add
+    assert _row("priority default · no limit · body 1 MiB") in add
+    assert _row("auth other services only · deadline 30 s") in lines
+
+
+def test_routes_as_json_have_values_and_sources(tenfold: Command, project: Path) -> None:
+    rows = {row["operation"]: row for row in json.loads(tenfold("routes", "--policies", "--json"))}
+    of_add = {policy["name"]: (policy["value"], policy["source"]) for policy in rows["words.add"]["policies"]}
+    assert of_add["timeout_s"] == (2.5, "operation")
+    assert of_add["body_max_bytes"] == (1_048_576, "setting http.body_max_bytes")
+    assert of_add["priority"] == ("default", "default")
+
+
+def test_a_policy_is_changed_listed_and_taken_back(tenfold: Command, project: Path) -> None:
+    tenfold("migrate")
+    assert "as code and settings say" in tenfold("policies")
+    said = tenfold("policies", "set", "words.add.limit", "5/minute", "--why", "a flood", "--until", "2h")
+    assert said.startswith("words.add.limit is 5/minute in all instances within 2 seconds, until 20")
+    listed = tenfold("policies", "list")
+    assert "words.add.limit" in listed
+    assert "a flood" in listed
+    assert "words.add.limit is as declared" in tenfold("policies", "unset", "words.add.limit")
+    assert "was not changed" in tenfold("policies", "unset", "words.add.limit")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("words.add.limt", "5/minute"), "Did you mean 'words.add.limit'?"),
+        (("words.add.limit", "5/minut"), "VALUE: A unit of time must stand here, at character 3: 'minut'."),
+        (("words.add.priority", "urgent"), "is none of critical, default, sheddable, background"),
+        (("words.add.timeout_s", "none"), "VALUE: There is always a deadline."),
+        (("words.add.concurrency", "0"), "from 1; None for no bound"),
+        (("words.add.limit", "5/minute", "--until", "tomorrow"), "--until: 'tomorrow' is no time."),
+    ],
+)
+def test_a_wrong_change_is_a_sentence_and_changes_nothing(
+    words: tuple[str, ...], sentence: str, tenfold: Command, project: Path
+) -> None:
+    tenfold("migrate")
+    said = tenfold("policies", "set", *words, "--why", "a test", status=2)
+    assert said.startswith("error: ")
+    assert sentence in said
+    assert "as code and settings say" in tenfold("policies")
 
 
 def test_config_shows_every_value_with_where_it_came_from(
