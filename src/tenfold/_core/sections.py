@@ -59,9 +59,12 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Headers of one request."""
     query_max_params: Count = 200
     json_max_depth: Count = 32
+    concurrency: Literal["adaptive"] | Count = "adaptive"
+    """Requests that run at a time in this process: a number, or as many as it finds it can serve in time. Beyond it
+    ``waiting_max`` wait for up to half a second, and the rest are refused at once (503), the least urgent first."""
     concurrency_max: Annotated[int, Meta(ge=0)] = 1000
-    """Requests in progress at a time in this process; 0 for no bound. Beyond it, ``waiting_max`` wait up to half a
-    second for a place, and the rest are refused at once (503 with Retry-After)."""
+    """Requests in progress at a time at most, also those that only wait for something outside of this process (a slow
+    dependency, a long poll), which ``concurrency`` does not count. 0 turns admission off."""
     waiting_max: Annotated[int, Meta(ge=0)] = 100
     threads: Count = 16
     """Handlers that are plain functions run in a pool of this size."""

@@ -26,7 +26,7 @@
     │   ├── TooManyRequests      429
     │   ├── HeadersTooLarge      431
     │   ├── InternalError        500
-    │   ├── Unavailable          503
+    │   ├── Unavailable          503 ── Overloaded
     │   └── DeadlineExceeded     504
     ├── DatabaseError
     │   ├── NoRow                `one` or `scalar` found nothing          (404 when it reaches the client)
@@ -98,6 +98,7 @@ from tenfold.errors._answers import (
     MethodNotAllowed,
     NotAcceptable,
     NotFound,
+    Overloaded,
     PayloadTooLarge,
     PreconditionFailed,
     Problem,
@@ -226,6 +227,7 @@ __all__ = [
     "NotFound",
     "NotNullViolation",
     "OutcomeUnknown",
+    "Overloaded",
     "PayloadTooLarge",
     "PoolExhausted",
     "PreconditionFailed",

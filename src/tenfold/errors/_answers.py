@@ -192,6 +192,12 @@ class Unavailable(Problem):
     status, title, kind = 503, "Service Unavailable", "unavailable"
 
 
+class Overloaded(Unavailable):
+    """The instance has more requests than it can serve in time; this one was not begun. Not logged one by one."""
+
+    kind = "overloaded"
+
+
 class DeadlineExceeded(Problem):
     """The time for the work was over: it was stopped, or not begun. The answer says to come back after a second, unless
     ``headers`` say otherwise."""

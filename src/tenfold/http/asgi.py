@@ -10,6 +10,7 @@ from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.container import Container
 from tenfold._core.sections import HttpSettings
 from tenfold.errors import Problem
+from tenfold.guard.probe import LoopProbe
 from tenfold.http.blocking import LoopWatchdog
 from tenfold.http.compiler import Endpoint, compile_operation
 from tenfold.http.deadline import Sweeper
@@ -91,6 +92,8 @@ class HttpApp:
             edge=edge,
             boot=f"{self.clock.random.getrandbits(40):010x}",
         )
+        gate = self.wiring.admission
+        self.probe = None if gate is None else LoopProbe(gate, self.clock)
         self.endpoints: list[Endpoint] = []
         self._declared: list[Operation[..., Any]] = []
         self._router: Router[Endpoint] = Router()
@@ -150,11 +153,15 @@ class HttpApp:
         await self.mounts.start()
         self.sweeper.start()
         self.watchdog.start()
+        if self.probe is not None:
+            self.probe.start()
 
     async def stop(self) -> None:
         self._started = False
         await self.sweeper.stop()
         self.watchdog.stop()
+        if self.probe is not None:
+            self.probe.stop()
         self._threads.stop()
         await self.mounts.stop()
 

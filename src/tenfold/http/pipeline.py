@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from tenfold.http import binding, bulkhead, causal, edge, encoding, limiting, replies, steps
+from tenfold.http import admission, binding, bulkhead, causal, edge, encoding, limiting, replies, steps
 
 if TYPE_CHECKING:
     from tenfold.http.build import Build
@@ -29,7 +29,7 @@ STEPS: tuple[Step, ...] = (
     Step("recover", steps.recover),
     Step("cached response for all", replies.open_response_cache),
     Step("caller's deadline", steps.callers_deadline),
-    Step("admission", steps.admission),
+    Step("admission", admission.write),
     Step("bulkhead", bulkhead.write),
     Step("deadline", steps.deadline),
     Step("authentication", steps.authentication),

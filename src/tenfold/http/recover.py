@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from tenfold.errors import InternalError, Problem
+from tenfold.errors import InternalError, Overloaded, Problem
 from tenfold.http import problems
 from tenfold.http.deadline import problem_of as cancelled_problem
 from tenfold.http.request import ClientDisconnected
@@ -39,7 +39,7 @@ class Recovery:
         if _is_stop(error):
             raise error
         problem = problems.problem_of(error)
-        if problem.status >= 500:
+        if problem.status >= 500 and not isinstance(problem, Overloaded):
             self._log(error, problem, request)
         if problem.status == 401 and self._challenge:
             problem.headers.setdefault("WWW-Authenticate", self._challenge)

@@ -101,23 +101,6 @@ def recover(build: Build) -> None:
     build.code.open("try:", "except BaseException as error:", " answer = recover(error, request)")
 
 
-def admission(build: Build) -> None:
-    """Take a place among the requests in progress, wait a moment for one, or be told 503; no call when there is
-    room. Critical operations always enter."""
-    gate = build.wiring.admission
-    if gate is None or build.operation.policies.priority is Priority.CRITICAL:
-        return
-    code = build.code
-    code.use(gate=gate, stand_in_line=gate.wait, leave=gate.leave)
-    code.line(  # Admission.try_enter, written out; and its leave, where nobody waits
-        "if gate.in_flight >= gate.in_flight_max or gate.queue: await stand_in_line()",
-        "else:",
-        "    gate.in_flight += 1",
-        "    gate.admitted += 1",
-    )
-    code.open("try:", "finally:", " if gate.queue: leave()", " else: gate.in_flight -= 1")
-
-
 def callers_deadline(build: Build) -> None:
     """Who will not wait for as long as the operation may take says so in a header; the nearer end holds."""
     code = build.code

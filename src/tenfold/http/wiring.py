@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tenfold._core.clock import Clock
 from tenfold._core.container import Container
 from tenfold._core.sections import HttpSettings
-from tenfold.guard.admission import Admission
+from tenfold.guard.admission import Admission, admission_of
 from tenfold.guard.bulkhead import Bulkhead
+from tenfold.guard.probe import other_threads_cpu_s
 
 if TYPE_CHECKING:
     from tenfold.cache.response import ResponseStore
@@ -123,8 +124,16 @@ class Wiring:
     """Bounds the requests in progress; None without a bound."""
 
     def __post_init__(self) -> None:
-        most, waiting = self.settings.concurrency_max, self.settings.waiting_max
-        self.admission = Admission(most, waiting_max=waiting) if most else None
+        settings = self.settings
+        self.admission = None
+        if settings.concurrency_max:
+            self.admission = admission_of(
+                settings.concurrency,
+                self.clock,
+                most=settings.concurrency_max,
+                waiting_max=settings.waiting_max,
+                others_s=other_threads_cpu_s,
+            )
 
     def bulkhead(self, operation: str, most: int) -> Bulkhead:
         """The one of this operation, for requests and for calls from other services."""

@@ -1,0 +1,58 @@
+"""What admission sees of the app's parts, and what is shown of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tenfold._core.context import Priority
+from tenfold.guard.shedding.observation import Seen, Station
+from tenfold.telemetry import names
+
+if TYPE_CHECKING:
+    from tenfold.db.database import Database
+    from tenfold.guard.admission import Admission
+    from tenfold.telemetry.hub import Hub
+
+
+def station_of(database: Database) -> Station:
+    """Where requests stand in line for a connection or the writer."""
+
+    def seen() -> Seen:
+        numbers = database.stats()
+        # Whatever is counted goes on while somebody is served.
+        served = sum(value for name, value in numbers.items() if name in _SERVED)
+        return Seen(int(numbers.get("waiting", 0)), int(served))
+
+    return seen
+
+
+_SERVED = frozenset({"uses_total", "transactions", "rolled_back", "inline", "threaded"})
+
+
+def show_admission(gate: Admission, telemetry: Hub) -> None:
+    """Limit, queue and pressure; refusals by priority."""
+    prefix = names.HTTP_SHED.removesuffix("_shed_total")
+    telemetry.numbers(
+        prefix,
+        "Requests refused because the process was full, by priority.",
+        *(
+            ({names.PRIORITY: each.name.lower()}, lambda each=each: {"shed_total": gate.refused[each]})
+            for each in Priority
+        ),
+    )
+    telemetry.numbers(
+        names.ADMISSION,
+        "What this process lets in.",
+        (
+            {},
+            lambda: {
+                "limit": gate.limit,
+                "in_flight": gate.in_flight,
+                "parked": gate.parked,
+                "waiting": gate.waiting,
+                "pressure": gate.pressure,
+                "overloaded": int(gate.overloaded),
+                "admitted_total": gate.admitted,
+            },
+        ),
+    )

@@ -1,0 +1,130 @@
+"""Who waits at the door of a full instance, who is next, and who has waited for too long. Pure.
+
+A line evens out bursts, and everybody is served in the order of arrival. Where it does not empty, it only makes
+everybody late: once somebody has stood in it for 100 ms, it is overload, and until a second has passed without a
+refusal the line is short, patience is short, and the newest of the most urgent is served first, for it is the one whose
+client still waits (Maurer, "Fail at Scale", ACM Queue 13:8, 2015). Within a priority tenants take turns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+from tenfold._core.context import Priority
+from tenfold._core.fairness import FairLine, WeightOf
+
+T = TypeVar("T")
+
+STANDING_S = 0.1
+"""A line whose first has waited for longer does not empty."""
+CALM_S = 1.0
+"""So long after the last refusal the overload is over."""
+PATIENCE_MIN_S = 0.005
+
+
+class Place(Generic[T]):
+    """Of one who waits. ``turn`` is the caller's."""
+
+    __slots__ = ("gone", "priority", "share", "since", "turn")
+
+    def __init__(self, turn: T, priority: int, share: str, since: float) -> None:
+        self.turn = turn
+        self.priority = priority
+        self.share = share
+        self.since = since
+        self.gone = False
+        """It stands in the line no more."""
+
+
+class Line(Generic[T]):
+    """At most ``waiting_max`` wait, for ``wait_s`` seconds at most; critical work keeps that patience under overload."""
+
+    __slots__ = (
+        "_arrivals", "_lines", "_refused_at", "_wait_s", "overloaded", "service_s", "size", "waiting_max",
+    )  # fmt: skip
+
+    def __init__(self, waiting_max: int, wait_s: float, weight_of: WeightOf | None = None) -> None:
+        self.waiting_max = waiting_max
+        self.size = 0
+        self.overloaded = False
+        self.service_s = 0.0
+        """How long a request takes once it is admitted; who has waited as long under overload waits in vain."""
+        self._wait_s = wait_s
+        self._refused_at = float("-inf")
+        self._lines: list[FairLine[Place[T]]] = [FairLine(weight_of) for _ in Priority]
+        self._arrivals: deque[Place[T]] = deque()
+
+    def takes(self, priority: int, limit: int) -> bool:
+        """Whether a newcomer could stand in line, if need be in the place of somebody less urgent."""
+        if self.size < self._most(limit):
+            return True
+        return any(line.size for line in self._lines[priority + 1 :])
+
+    def add(self, place: Place[T], limit: int) -> Place[T] | None:
+        """Stand in line; who has to go for it is answered, the newcomer itself when nobody is less urgent."""
+        displaced = None
+        if self.size >= self._most(limit):
+            displaced = self._least_urgent(above=place.priority)
+            if displaced is None:
+                return place
+        self._lines[place.priority].push(place.share, place)
+        self._arrivals.append(place)
+        self.size += 1
+        return displaced
+
+    def first(self) -> int | None:
+        """The priority of who is next; None when nobody waits."""
+        return next((int(p) for p in Priority if self._lines[p].size), None)
+
+    def pop(self, priority: int) -> Place[T]:
+        """Who is next of a priority leaves the line."""
+        place = self._lines[priority].pop(newest=self.overloaded)
+        return self._left(place)
+
+    def discard(self, place: Place[T]) -> None:
+        """Somebody gave up; nothing for who stands there no more."""
+        if not place.gone:
+            self._lines[place.priority].discard(place.share, place)
+            self._left(place)
+
+    def late(self, now: float) -> list[Place[T]]:
+        """Those whose patience has ended leave the line. To be asked often; learns whether there is overload."""
+        arrivals = self._arrivals
+        while arrivals and arrivals[0].gone:
+            arrivals.popleft()
+        if arrivals and now - arrivals[0].since > STANDING_S:
+            self.overloaded = True
+            self._refused_at = now
+        elif self.overloaded and now - self._refused_at > CALM_S:
+            self.overloaded = False
+        if not arrivals or now - arrivals[0].since <= self._patience_s(Priority.DEFAULT):
+            return []
+        late = [p for p in arrivals if not p.gone and now - p.since > self._patience_s(p.priority)]
+        for place in late:
+            self.discard(place)
+        return late
+
+    def refused(self, now: float) -> None:
+        """Somebody was sent away."""
+        self._refused_at = now
+
+    def _most(self, limit: int) -> int:
+        # Under overload a second line behind the one inside is worth only what it saves when a place comes free.
+        return min(self.waiting_max, (limit + 1) // 2) if self.overloaded else self.waiting_max
+
+    def _patience_s(self, priority: int) -> float:
+        if not self.overloaded or priority == Priority.CRITICAL:
+            return self._wait_s
+        return min(self._wait_s, max(PATIENCE_MIN_S, self.service_s))
+
+    def _least_urgent(self, above: int) -> Place[T] | None:
+        for priority in reversed(Priority):
+            if priority > above and self._lines[priority].size:
+                return self._left(self._lines[priority].pop(newest=not self.overloaded))
+        return None
+
+    def _left(self, place: Place[T]) -> Place[T]:
+        place.gone = True
+        self.size -= 1
+        return place
