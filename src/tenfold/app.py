@@ -48,7 +48,9 @@ class App:
     ``auth`` recognises callers: an :class:`~tenfold.security.accounts.Accounts` or any
     :class:`~tenfold.security.authenticator.Authenticator`. ``limit`` is a rate limit that all operations share, besides
     those of their services and their own; ``timeout_s``, ``priority``, ``concurrency``, ``idempotent`` and
-    ``body_max_bytes`` are those of operations whose service says nothing of them either. ``version`` and ``description`` appear in the OpenAPI
+    ``body_max_bytes`` are those of operations whose service says nothing of them either. ``tenant_weight`` says how
+    many turns a tenant has, where tenants take turns under pressure, for every one of a tenant of weight 1 (from 0.01
+    to 1000; it is asked once for each while its answer is remembered, and must not wait). ``version`` and ``description`` appear in the OpenAPI
     document. Raises :class:`DeclarationError` for services, jobs or topics that share a name.
     """
 
@@ -58,6 +60,7 @@ class App:
         services: Sequence[Service],
         *,
         auth: Accounts | Authenticator | None = None,
+        tenant_weight: Callable[[str], float] | None = None,
         version: str = "0.1.0",
         description: str = "",
         clock: Clock | None = None,
@@ -66,6 +69,7 @@ class App:
         self.name = name
         self.services = tuple(services)
         self.auth = auth
+        self.tenant_weight = tenant_weight
         self.policies = Shared(**cast("dict[str, Any]", policies))
         """What the operations of all services inherit."""
         check(self.policies, f"app {name}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenfold._core.clock import Clock
 from tenfold._core.context import Context, use
+from tenfold._core.fairness import Weights
 from tenfold._core.lifecycle import Lifecycle
 from tenfold._core.sections import Settings
 from tenfold.assembly.adjusting import Changes, overrides_of
@@ -60,6 +61,9 @@ class Assembly:
         self.checks = self.telemetry.checks
         self.mailer = Mailer()
         self.response_cache = Cache("tenfold.responses")
+        self.weights = Weights(
+            {name: one.weight for name, one in self.settings.tenants.items()}, app.tenant_weight
+        )
         self.guards = Guards(app, self.telemetry)
         self._provide()
         self._limits = app.limits
@@ -67,7 +71,9 @@ class Assembly:
         self.rsgi = RsgiApp(self.http)
         self.background = Background(app, self.telemetry)
         self.eventstores = EventStores(app, self.telemetry)
-        self._databases = DatabasesPart(app.databases, self.settings, app.data_dir, app.clock, self.telemetry)
+        self._databases = DatabasesPart(
+            app.databases, self.settings, app.data_dir, app.clock, self.telemetry, self.weights.of
+        )
         self.calls = Calls(app.operations, self.http.wiring, self.telemetry.registry)
         changes = Changes(self.http, self.calls, self._limits)
         self.overrides = overrides_of(app, changes)
@@ -176,7 +182,8 @@ class Assembly:
         await life.start("telemetry", self.telemetry)
         await life.start("databases", self._databases)
         caches = [*app.caches, self.response_cache]
-        await life.start("caches", CachesPart(caches, app.databases, settings, app.clock, self.telemetry))
+        shared = CachesPart(caches, app.databases, settings, app.clock, self.telemetry, self.weights.of)
+        await life.start("caches", shared)
         await life.start("mail", MailPart(self.mailer, settings, app.data_dir, app.clock, self.telemetry))
         await life.start("guards", self.guards)
         if isinstance(app.auth, Accounts):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.clock import Clock
+from tenfold._core.fairness import WeightOf
 from tenfold._core.resolve import backend_class
 from tenfold._core.sections import Settings
 from tenfold.cache.cache import Cache
@@ -28,9 +29,11 @@ class CachesPart:
         settings: Settings,
         clock: Clock,
         telemetry: Hub,
+        weight_of: WeightOf,
     ) -> None:
         self._caches, self._databases = caches, databases
         self._settings, self._clock, self._telemetry = settings, clock, telemetry
+        self._weight_of = weight_of
         self._backend: Any = None
         self._listening: list[Callable[[], None]] = []
 
@@ -39,6 +42,7 @@ class CachesPart:
         self._backend = backend_class("cache", settings.url, where="cache.url").from_url(
             settings.url, settings, self._clock
         )
+        self._backend.weight_of = self._weight_of
         await self._backend.start()
         gate = LoadGate(settings.loads_max)
         for cache in self._caches:

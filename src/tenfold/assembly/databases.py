@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tenfold._core.clock import Clock
+from tenfold._core.fairness import WeightOf
 from tenfold._core.resolve import backend_class
 from tenfold._core.sections import Settings
 from tenfold.db import migrations
@@ -26,9 +27,15 @@ class DatabasesPart:
     """One backend per URL, the databases bound to it, their tables made or checked."""
 
     def __init__(
-        self, databases: list[Database], settings: Settings, data_dir: Path, clock: Clock, telemetry: Hub
+        self,
+        databases: list[Database],
+        settings: Settings,
+        data_dir: Path,
+        clock: Clock,
+        telemetry: Hub,
+        weight_of: WeightOf,
     ) -> None:
-        self._databases, self._settings = databases, settings
+        self._databases, self._settings, self._weight_of = databases, settings, weight_of
         self._data_dir, self._clock, self._telemetry = data_dir, clock, telemetry
         self._backend: DatabaseBackend | None = None
         self._replicas: Replicas | None = None
@@ -71,6 +78,7 @@ class DatabasesPart:
         made: DatabaseBackend = backend_class("db", url, where=where).from_url(
             url, settings=self._settings.database, data_dir=self._data_dir, clock=self._clock
         )
+        made.weight_of = self._weight_of
         return made
 
     async def _read_from(self, replicas: Replicas, primary: DatabaseBackend) -> None:

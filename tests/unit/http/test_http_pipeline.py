@@ -231,7 +231,7 @@ def cached_app(policy: ResponseCache, auth: Any = public) -> tuple[Any, list[int
         return {"id": id, "run": len(runs)}
 
     clock, cache = ManualClock(), Cache("responses")
-    cache.bind(Backend(100), clock)
+    cache.bind(Backend(100, clock), clock)
     app = app_of(
         operation(read, path="/{id}", cache=policy, auth=auth),
         response_cache=ResponseStore(cache),
