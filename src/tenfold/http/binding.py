@@ -212,12 +212,7 @@ def _read_json(build: Build) -> None:
 
 def check_json(request: Request) -> None:
     """Raises UnsupportedMedia (415) unless the content type is JSON, in UTF-8, and not compressed."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise UnsupportedMedia(
-            f"The body is encoded with {encoding!r}; send it as it is.",
-            headers={"Accept-Encoding": "identity"},
-        )
+    check_encoding(request)
     kind = request.content_type
     charset = request.headers.get("content-type", "").lower().partition("charset=")[2].strip(' "')
     if charset and charset not in ("utf-8", "utf8"):
@@ -230,6 +225,16 @@ def check_json(request: Request) -> None:
     )
 
 
+def check_encoding(request: Request) -> None:
+    """Raises UnsupportedMedia (415) for a compressed body: a few bytes may stand for gigabytes."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMedia(
+            f"The body is encoded with {encoding!r}; send it as it is.",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
 def _read_form(build: Build) -> None:
     from tenfold.http.forms import FormLimits, parse_form
 
@@ -239,10 +244,14 @@ def _read_form(build: Build) -> None:
     if build.operation.policies.idempotent:
         # The form is read as it arrives, and its key is for these bytes: keep them for the fingerprint.
         code.line("if b'idempotency-key' in headers: await request.body()")
-    code.use(read_form=parse_form, form_limits=FormLimits(total_max_bytes=total), flat=flat)
+    bounds = FormLimits(total_max_bytes=total, memory_max_bytes=min(total, settings.body_max_bytes))
+    code.use(read_form=parse_form, form_limits=bounds, flat=flat)
+    code.use(check_encoding=check_encoding, hold_form=limits.hold_form)
     code.line(
+        "if b'content-encoding' in headers: check_encoding(request)",
+        f"await hold_form(request, {bounds.memory_max_bytes})",
         "form = await read_form(request.header_bytes.get(b'content-type', b'').decode('latin-1'), "
-        "request.stream(), form_limits)"
+        "request.stream(), form_limits)",
     )
     code.open("try:", "finally:", " form.close()")
     if fields := build.in_("form"):

@@ -34,13 +34,19 @@ class Sweeper:
     """Requests in flight by task. The generated code enters and leaves them; nothing else may."""
 
     def __init__(
-        self, clock: Clock, *, body_timeout_s: float, on_tick: Callable[[], None] | None = None
+        self,
+        clock: Clock,
+        *,
+        body_timeout_s: float,
+        bytes_per_s_min: int = 1024,
+        on_tick: Callable[[], None] | None = None,
     ) -> None:
         self.inflight: dict[asyncio.Task[object], Request] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         """The loop that it sweeps, once started."""
         self._clock = clock
         self._body_timeout_s = body_timeout_s
+        self._bytes_per_s_min = bytes_per_s_min
         self._on_tick = on_tick
         self._runner: asyncio.Task[None] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
@@ -107,7 +113,7 @@ class Sweeper:
         """At a request that has time left."""
         if request.reading:
             request.body_wait_s += elapsed_s
-            if request.body_wait_s > self._body_timeout_s:
+            if request.body_wait_s > self._body_timeout_s + request.body_bytes / self._bytes_per_s_min:
                 self._end(task, request, "body")
         elif request.looks < 2:
             request.looks += 1
@@ -201,7 +207,8 @@ def problem_of(request: Request, seconds: float) -> Problem:
     """What the client is told about a request that the sweeper cancelled; ``seconds`` are the operation's."""
     if request.ended == "body":
         return RequestTimeout(
-            "The body did not arrive in time; send it again, or in smaller pieces.",
+            f"The body did not arrive in time: after {request.body_wait_s:.3g} s of waiting, {request.body_bytes:,} bytes"
+            " had come (http.body_timeout_s, and a second for each http.bytes_per_s_min bytes that come).",
             headers={"Connection": "close"},
         )
     return DeadlineExceeded(f"The operation was not done within {_limit(request, seconds)} and was stopped.")

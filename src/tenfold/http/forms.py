@@ -37,6 +37,8 @@ class FormLimits(msgspec.Struct, frozen=True):
     """What a form may cost. Beyond any of these the client gets a 413 that names the part."""
 
     total_max_bytes: int = 33_554_432
+    memory_max_bytes: int = 1_048_576
+    """What of it is kept in memory: its text fields, which may not have more, and files as long as there is room."""
     parts_max: int = 200
     field_max_bytes: int = 65_536
     """Size of one text field; files are bounded by the total."""
@@ -214,11 +216,11 @@ async def parse_form(content_type: str, chunks: AsyncIterable[bytes], limits: Fo
         raise UnsupportedMedia(
             f"This operation takes {URLENCODED} or {MULTIPART}, not {kind or 'a body without Content-Type'}."
         )
-    body = bytearray()
+    body, most = bytearray(), min(limits.total_max_bytes, limits.memory_max_bytes)
     async for chunk in chunks:
         body += chunk
-        if len(body) > limits.total_max_bytes:
-            raise _too_large(limits)
+        if len(body) > most:
+            raise PayloadTooLarge(f"The form is larger than {most:,} bytes.", max_bytes=most)
     return parse_urlencoded(bytes(body), limits)
 
 
@@ -252,6 +254,7 @@ class _Builder:
         self._count = 0
         self._size = 0
         self._buffered = 0
+        self._kept = 0  # of parts that are complete
         self._chunks: list[bytes] = []
         self._file: IO[bytes] | None = None
 
@@ -279,8 +282,12 @@ class _Builder:
         if part.filename is None:
             if self._size > self.limits.field_max_bytes:
                 raise _field_too_large(str(part.name), self.limits)
+            if self._kept + self._size > self.limits.memory_max_bytes:
+                raise PayloadTooLarge(
+                    f"{self.where()}: text fields may have {self.limits.memory_max_bytes:,} bytes together at most."
+                )
             return False
-        return self._buffered > SPOOL_BYTES
+        return self._buffered > SPOOL_BYTES or self._kept + self._buffered > self.limits.memory_max_bytes
 
     async def spool(self) -> None:
         if self._file is None:
@@ -294,6 +301,7 @@ class _Builder:
     async def end(self) -> None:
         part = cast("multipart.MultipartSegment", self._part)
         name = str(part.name)
+        self._kept += self._buffered if self._file is None else 0
         if part.filename is None:
             self.form.fields.setdefault(name, []).append(self._text(part))
         elif part.filename or self._size:  # browsers send an empty nameless file where none was chosen

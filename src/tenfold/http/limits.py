@@ -3,13 +3,18 @@
 =================  ======  =================================================================
 what               status  limit
 =================  ======  =================================================================
+headers            431     ``http.headers_max``
 header bytes       431     ``http.header_max_bytes``, names and values together
 address            414     8,192 bytes of path, the same of query string
 query parameters   422     ``http.query_max_params``
 body               413     ``http.body_max_bytes``, or the operation's ``body_max_bytes``
-body, time         408     ``http.body_timeout_s`` of waiting for its pieces
+body, time         408     ``http.body_timeout_s`` of waiting for its pieces, and a second for each
+                           ``http.bytes_per_s_min`` bytes that came
+bodies, memory     503     ``http.buffered_max_bytes`` for those of all requests (:mod:`tenfold.http.memory`)
 JSON depth         400     ``http.json_max_depth`` arrays and objects inside each other
 =================  ======  =================================================================
+
+Limits of connections are in :mod:`tenfold.runtime.connections`, those of forms in :mod:`tenfold.http.forms`.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from tenfold._core.text import plural
 from tenfold.errors import HeadersTooLarge, MalformedBody, PayloadTooLarge, UriTooLong
+from tenfold.http.memory import FREE_BYTES
 from tenfold.http.request import ClientDisconnected
 
 if TYPE_CHECKING:
@@ -39,11 +45,16 @@ def header_size(raw_headers: Headers) -> int:
     return sum(map(len, chain.from_iterable(raw_headers)))
 
 
-def check_headers(raw_headers: Headers, max_bytes: int) -> None:
+def check_headers(raw_headers: Headers, max_bytes: int, max_count: int) -> None:
     """Raises HeadersTooLarge (431)."""
+    if (count := len(raw_headers)) > max_count:
+        raise HeadersTooLarge(
+            f"The request has {count:,} headers; this server accepts at most {max_count:,} (http.headers_max)."
+        )
     if (size := header_size(raw_headers)) > max_bytes:
         raise HeadersTooLarge(
-            f"The request headers have {size:,} bytes; this server accepts at most {max_bytes:,}."
+            f"The request headers have {size:,} bytes; this server accepts at most {max_bytes:,}"
+            " (http.header_max_bytes)."
         )
 
 
@@ -80,9 +91,18 @@ def too_large(max_bytes: int) -> PayloadTooLarge:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body in one piece. Raises PayloadTooLarge, ClientDisconnected."""
+    """The whole body in one piece. Raises PayloadTooLarge, Unavailable, ClientDisconnected.
+
+    What says that it will be too large is refused before any of it is read.
+    """
     if request.consumed:
         raise consumed_before()
+    try:
+        announced = int(request.header_bytes[b"content-length"][:20])  # more digits are too many, whatever they say
+    except (KeyError, ValueError):
+        announced = 0
+    if announced > request.body_max_bytes:
+        raise too_large(request.body_max_bytes)
     request.consumed = request.reading = True
     message = await request.receive()
     request.reading = False
@@ -90,12 +110,33 @@ async def read_body(request: Request) -> bytes:
         raise ClientDisconnected
     body: bytes = message.get("body", b"")
     if "more_body" in message and message["more_body"]:  # noqa: RUF019 - .get() would be a call
-        _check_announced(request)
-        body = b"".join([body, *[piece async for piece in _rest(request, len(body))]])
+        body = await _whole(request, body, announced)
     request.complete = True
     if len(body) > request.body_max_bytes:
         raise too_large(request.body_max_bytes)
     return body
+
+
+async def _whole(request: Request, first: bytes, announced: int) -> bytes:
+    """A body of which this piece came, with room for all of it, or for what came so far and as much again."""
+    pieces, size, room = [first], len(first), max(announced, FREE_BYTES)
+    await request.hold(room)
+    async for piece in _rest(request, size):
+        pieces.append(piece)
+        size += len(piece)
+        while size > room:
+            room = min(2 * size, request.body_max_bytes)
+            await request.hold(room)
+    return b"".join(pieces)
+
+
+async def hold_form(request: Request, memory_max_bytes: int) -> None:
+    """Room for what a form keeps in memory. Raises Unavailable."""
+    try:
+        size = int(request.header_bytes[b"content-length"][:20])
+    except (KeyError, ValueError):
+        size = memory_max_bytes
+    await request.hold(min(size, memory_max_bytes))
 
 
 async def body_pieces(request: Request) -> AsyncIterator[bytes]:
@@ -126,6 +167,7 @@ async def _rest(request: Request, size: int) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
         if piece := message.get("body", b""):
             size += len(piece)
+            request.body_bytes = size
             if size > request.body_max_bytes:
                 raise too_large(request.body_max_bytes)
             yield piece

@@ -9,6 +9,7 @@ import msgspec
 
 from tenfold._core.context import Context
 from tenfold.errors import BadRequest, MalformedBody
+from tenfold.http.memory import FREE_BYTES, BodyMemory
 from tenfold.http.wire import BadText, Values, parse_cookies, parse_query, text_of
 
 T = TypeVar("T")
@@ -71,6 +72,12 @@ class Request(msgspec.Struct, eq=False):
     """Waiting for a piece of the body right now."""
     body_wait_s: float = 0.0
     """How long the body was waited for so far, counted by the sweeper."""
+    body_bytes: int = 0
+    """How much of a body in pieces has come."""
+    memory: BodyMemory | None = None
+    """What bodies that are kept whole are taken from; None: without a bound on all of them together."""
+    held_bytes: int = 0
+    """How much was taken; the pipeline gives it back."""
     ended: str = ""
     """Why the sweeper cancelled this request: ``deadline``, ``body`` or ``disconnect``."""
     consumed: bool = False
@@ -139,8 +146,19 @@ class Request(msgspec.Struct, eq=False):
         raw = self.header_bytes.get(b"content-type", b"")
         return raw.partition(b";")[0].strip().lower().decode("latin-1")
 
+    async def hold(self, size: int) -> None:
+        """Have room in memory for ``size`` bytes of body, the first 64 KiB of them for nothing. Raises Unavailable."""
+        if self.memory is not None and size > FREE_BYTES and size > self.held_bytes:
+            self.held_bytes += await self.memory.take(size - self.held_bytes)
+
+    def let_go(self) -> None:
+        """Give back what was held."""
+        held, self.held_bytes = self.held_bytes, 0
+        if self.memory is not None:
+            self.memory.give(held)
+
     async def body(self) -> bytes:
-        """The whole body, read once. Raises PayloadTooLarge, RequestTimeout, ClientDisconnected."""
+        """The whole body, read once. Raises PayloadTooLarge, RequestTimeout, Unavailable, ClientDisconnected."""
         if self._body is None:
             # Imported late: limits needs this module for its types.
             from tenfold.http.limits import read_body

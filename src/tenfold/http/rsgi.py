@@ -52,6 +52,7 @@ class RsgiApp:
         self._stop = stop or app.stop
         self._static = app.static
         self._header_max = app.settings.header_max_bytes
+        self._headers_max = app.settings.headers_max
         # The headers of every plain answer, as text; Granian takes no bytes.
         edge = app.wiring.edge
         fixed = (PLAIN_TYPE, *(() if edge is None else edge.headers))
@@ -76,8 +77,8 @@ class RsgiApp:
         app, static = self._app, self._static
         segments: tuple[str, ...] = ()
         try:
-            if sum(map(len, flatten(raw))) > self._header_max:
-                check_headers(raw, self._header_max)
+            if sum(map(len, flatten(raw))) > self._header_max or len(raw) > self._headers_max:
+                check_headers(raw, self._header_max, self._headers_max)
             if path in static and method in static[path]:
                 endpoint = static[path][method]
             else:
@@ -100,7 +101,7 @@ class RsgiApp:
             return
         request = Request(
             method, path, segments, query, raw, by_name, Body(protocol, by_name).receive, Members(scope),
-            body_max_bytes=endpoint.body_max_bytes, names=endpoint.names,
+            body_max_bytes=endpoint.body_max_bytes, names=endpoint.names, memory=app.memory,
         )  # fmt: skip
         answer = await endpoint.call(request)
         if answer[3] is not None:

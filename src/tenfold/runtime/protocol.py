@@ -53,6 +53,7 @@ class Entry:
         self.header_max = http.settings.header_max_bytes
         self.headers_max = http.settings.headers_max
         self.trust = http.trust
+        self.memory = http.memory
         edge = http.wiring.edge
         self._fixed = (PLAIN_TYPE, *(() if edge is None else edge.headers))
         self.plain_count = len(self._fixed) + 1  # and content-length
@@ -187,7 +188,7 @@ class Protocol(HttpToolsProtocol):
         exchange.request = Request(
             method, path, segments, query, headers, by_name, exchange.receive,
             self.peer if entry.trust is None else entry.trust({**self.peer, "headers": headers}),
-            body_max_bytes=endpoint.body_max_bytes, names=endpoint.names,
+            body_max_bytes=endpoint.body_max_bytes, names=endpoint.names, memory=entry.memory,
         )  # fmt: skip
         if turn:
             self.answering = exchange

@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from tenfold._core.container import Scope
 from tenfold.cache.cache import Cache
+from tenfold.client.client import HttpClient
 from tenfold.db.database import Database
 from tenfold.errors import DeclarationError
 from tenfold.events.subscription import Subscription
@@ -102,6 +103,7 @@ class Declarations:
         self.webhooks_out: list[Webhooks] = []
         self.databases: list[Database] = []
         self.caches: list[Cache] = []
+        self.clients: list[HttpClient] = []
         self.mounts: list[Mount] = []
         self.providers: list[Provider] = []
         self.start_hooks: list[Callable[..., Any]] = []

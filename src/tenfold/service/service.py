@@ -11,8 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from typing_extensions import Unpack
+
 from tenfold._core.container import Scope, describe
 from tenfold.cache.cache import Cache
+from tenfold.client.client import HttpClient
+from tenfold.client.options import ClientOptions, Options
 from tenfold.db.database import Database
 from tenfold.errors import DeclarationError
 from tenfold.events.schema import Upcaster
@@ -75,6 +79,24 @@ class Service(Hooks, Background, Sourcing):
         )
         self.caches.append(cache)
         return cache
+
+    def http(
+        self,
+        name: str,
+        url: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> HttpClient:
+        """A client for calls out: ``payments = service.http("payments", "https://api.example/v1", timeout_s=2.0)``.
+
+        ``headers`` go with every call to ``url``. Without a URL, the client takes whole ones, of any public host. The
+        options are those of :class:`~tenfold.client.options.Options`; ``[clients.NAME]`` can say each differently, and the
+        URL and a token.
+        """
+        client = HttpClient(self.name, name, url, options=Options(**options), headers=headers)
+        self.clients.append(client)
+        return client
 
     def topic(
         self,

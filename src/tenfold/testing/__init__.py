@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from tenfold.testing.app import TestApp
 from tenfold.testing.client import Answer, Client
+from tenfold.testing.outward import Fake, Sent
 from tenfold.testing.records import Enqueued, Mail, Published
 
-__all__ = ["Answer", "Client", "Enqueued", "Mail", "Published", "TestApp"]
+__all__ = ["Answer", "Client", "Enqueued", "Fake", "Mail", "Published", "Sent", "TestApp"]

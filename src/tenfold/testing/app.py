@@ -13,10 +13,12 @@ from tenfold.errors import JobFailed, NotBound
 from tenfold.testing.acting import ActingAuthenticator
 from tenfold.testing.client import Answer, Client
 from tenfold.testing.clock import START, TestClock
+from tenfold.testing.outward import Blocked, Fake
 from tenfold.testing.records import Enqueued, Mail, Published, Recorder
 
 if TYPE_CHECKING:
     from tenfold.app import App
+    from tenfold.client.client import HttpClient
     from tenfold.queue.worker import Worker
     from tenfold.security.principal import Principal
 
@@ -41,6 +43,8 @@ class TestApp:
     operation that failed for a reason nobody foresaw raises its error in the test instead of answering 500, and
     a job that failed raises :class:`~tenfold.errors.JobFailed`.
 
+    Calls out are not made: say what they answer with :meth:`fake`, or let them leave the test with ``network``.
+
     ``settings`` are paths with ``__`` for dots (``http__timeout_s=1.0``), over those of ``tenfold.toml``;
     environment variables are not read. One app has one TestApp at a time.
     """
@@ -54,6 +58,7 @@ class TestApp:
         jobs: Jobs = "inline",
         raise_errors: bool = True,
         now: float = START,
+        network: bool = False,
         **settings: Any,
     ) -> None:
         self.app = app
@@ -63,6 +68,7 @@ class TestApp:
         """May be changed within a test."""
         self.raise_errors = raise_errors
         """May be changed within a test."""
+        self._network = network
         self._defaults = (jobs, raise_errors)
         self._settings = {**_SETTINGS, **settings}
         self._acting = ActingAuthenticator()
@@ -100,6 +106,7 @@ class TestApp:
         try:
             await app.start(worker=False)
             stack.push_async_callback(app.stop)
+            self._keep_in()
             await self._prepare_jobs()
         except BaseException:
             await self.stop()
@@ -132,10 +139,18 @@ class TestApp:
         self._mailbox().clear()
         for cache in (*self.app.caches, self.app.assembly.response_cache):
             await cache.clear()
+        for client in self.app.clients:
+            client.forget()
         self.clock.rewind()
 
     def _restore(self, clock: Any, impersonate: Any, loaded: Any) -> None:
         self.app.clock, self.app.impersonate, self.app._loaded = clock, impersonate, loaded
+
+    def _keep_in(self) -> None:
+        """No call leaves the test unless it may."""
+        if not self._network:
+            for client in self.app.clients:
+                self._stack.enter_context(client.through(Blocked(client.name)))
 
     async def _prepare_jobs(self) -> None:
         background = self.app.assembly.background
@@ -184,6 +199,15 @@ class TestApp:
         ``factory`` is what ``Depends`` names, or a type that is provided (a service's settings, for one).
         """
         self._overrides.enter_context(self.app.container.override(factory, other))
+
+    def fake(self, client: HttpClient) -> Fake:
+        """Until the end of the test, what the client calls is what the test says: ``fake.answer("GET", "/x", json=…)``.
+
+        Everything else of the client works as ever: second tries (which are not waited for), breakers, decoding.
+        """
+        fake = Fake(client.name, client.base_path)
+        self._overrides.enter_context(client.through(fake))
+        return fake
 
     async def run_jobs(self) -> int:
         """Run everything that is due, and what that enqueues; how many runs ended.
