@@ -113,7 +113,7 @@ def as_limit(value: str | Limit) -> Limit:
 @functools.lru_cache(maxsize=1024)
 def parse(text: str) -> tuple[Window, ...]:
     """The windows of a written limit. Raises DeclarationError that shows where the mistake is."""
-    return _Parser(text).windows()
+    return tuple(dict.fromkeys(_Parser(text).windows()))
 
 
 class _Parser:

@@ -61,13 +61,14 @@ async def test_a_client_is_told_what_is_left_and_when_to_come_back() -> None:
         headers: list[Any] = [r.headers for r in (first, second, third)]
         assert [h["ratelimit-policy"] for h in headers] == ['"2/minute per address";q=2;w=60'] * 3
         assert [h["ratelimit"] for h in headers] == [
-            '"2/minute per address";r=1;t=30', '"2/minute per address";r=0;t=60', '"2/minute per address";r=0;t=60',
+            '"2/minute per address";r=1;t=30', '"2/minute per address";r=0;t=60', '"2/minute per address";r=0;t=30',
         ]  # fmt: skip
         assert third.status == 429
         assert third.headers["retry-after"] == "30"
         told = third.json()
         assert told["limit"] == "2/minute per address"
         assert told["retry_after_s"] == 30
+        assert told["violated-policies"] == ["2/minute per address"]
         assert "come back in 30 s" in told["detail"]
         await t.clock.advance(30)
         assert (await t.client.get("/x")).status == 200
@@ -127,6 +128,99 @@ async def test_a_cost_may_depend_on_the_request() -> None:
     assert [r.status for r in got] == [200, 429, 200, 429]
     assert got[1].headers["retry-after"] == "18"
     assert "retry-after" not in got[3].headers
+
+
+async def test_all_windows_of_a_limit_hold_at_once_and_cost_is_counted_in_each() -> None:
+    service = Service("shop", auth=public)
+    serve(service, limit=Limit("10/second per address, 30/minute per operation", cost=5))
+    async with app_of(service).test() as t:
+        got = []
+        for pause in (0, 0, 1, 0, 1, 0, 0):
+            await t.clock.advance(pause)
+            got.append(await t.client.get("/x"))
+        assert [r.status for r in got] == [200] * 6 + [429]
+        assert got[0].headers["ratelimit-policy"] == (
+            '"10/second per address";q=10;w=1, "30/minute per operation";q=30;w=60'
+        )
+        assert got[1].headers["ratelimit"] == (
+            '"10/second per address";r=0;t=1, "30/minute per operation";r=20;t=20'
+        )
+        refused = got[-1].json()
+        assert refused["violated-policies"] == ["10/second per address", "30/minute per operation"]
+        assert refused["limit"] == "10/second per address, 30/minute per operation"
+
+
+async def test_nobody_is_told_to_come_back_before_the_end_of_a_window_it_is_told_of() -> None:
+    """As the draft has it for Retry-After beside RateLimit."""
+    service = Service("shop", auth=public)
+    serve(service, limit="2/second per address, 100/hour per address")
+    async with app_of(service).test() as t:
+        for _ in range(2):
+            await t.client.get("/x")
+        refused = await t.client.get("/x")
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["ratelimit"] == (
+            '"2/second per address";r=0;t=1, "100/hour per address";r=98;t=1'
+        )
+
+
+async def test_equal_windows_of_two_owners_are_two_policies() -> None:
+    service = Service("shop", auth=public, limit="5/minute per address")
+    serve(service, limit="5/minute per address")
+    async with app_of(service).test() as t:
+        policy = (await t.client.get("/x")).headers["ratelimit-policy"]
+    assert policy == (
+        '"service shop: 5/minute per address";q=5;w=60, "shop.get_x: 5/minute per address";q=5;w=60'
+    )
+
+
+async def test_a_declared_limit_can_be_changed_while_the_app_runs_and_back() -> None:
+    service = Service("shop", auth=public, limit="100/minute per operation")
+    serve(service, "/x", limit=Limit("5/minute per address", cost=2))
+    serve(service, "/y")
+    app = app_of(service)
+    async with app.test() as t:
+        limiter = app.assembly.guards.limiter
+
+        async def get(path: str = "/x") -> tuple[int, str]:
+            reply = await t.client.get(path)
+            return reply.status, reply.headers["ratelimit"]
+
+        assert (await get())[0] == 200
+        limiter.set_limit("shop.get_x", "2/hour per address, 9/day per operation")
+        assert await get() == (
+            200,
+            '"100/minute per operation";r=98;t=2, "2/hour per address";r=0;t=3600, "9/day per operation";r=7;t=19200',
+        )
+        assert (await get())[0] == 429
+        limiter.set_limit("service shop", "1/day per operation")
+        assert [(await get("/y"))[0] for _ in range(2)] == [200, 429]
+        assert limiter.limits()["service shop"].changed
+        for name in ("shop.get_x", "service shop"):
+            limiter.set_limit(name, None)
+        assert not any(each.changed for each in limiter.limits().values())
+        assert [(await get())[0] for _ in range(2)] == [200, 429]  # the count of the declared one went on
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("shop.get_x", "20/minut per address", "character 4: 'minut'"),
+        ("shop.get_x", "9/minute", "does not ask who they are"),
+        ("shop.get_y", "1/minute per address", "Did you mean 'shop.get_x'"),
+        ("shop.get_x", "1/minute burst 1 per address", "a cost of 2 never fits"),
+    ],
+)
+async def test_a_change_that_cannot_be_is_a_sentence_and_changes_nothing(
+    name: str, text: str, told: str
+) -> None:
+    service = Service("shop", auth=public)
+    serve(service, limit=Limit("5/minute per address", cost=2))
+    app = app_of(service)
+    async with app.test() as t:
+        with pytest.raises(DeclarationError, match=told):
+            app.assembly.guards.limiter.set_limit(name, text)
+        assert '"5/minute per address"' in (await t.client.get("/x")).headers["ratelimit"]
 
 
 async def test_a_refused_request_is_neither_decoded_nor_run() -> None:
