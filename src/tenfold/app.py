@@ -27,6 +27,7 @@ from tenfold.http.policies import Layers, Shared, SharedOptions, check
 
 if TYPE_CHECKING:
     from tenfold.cache.cache import Cache
+    from tenfold.client.client import HttpClient
     from tenfold.db.database import Database
     from tenfold.guard.rates import Limit
     from tenfold.http.operation import Operation
@@ -86,6 +87,7 @@ class App:
         self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         _refuse_twins("service", [service.name for service in services])
         _refuse_twins("job", [job.name for job in self.jobs])
+        _refuse_twins("client", [client.name for client in self.clients])
         _refuse_twins("topic", [topic.name for service in services for topic in service.topics])
 
     def __repr__(self) -> str:
@@ -123,6 +125,11 @@ class App:
     def inherited(self) -> dict[str, Layers]:
         """By service: who else may say which policies its operations have, the nearest first."""
         return {s.name: ((f"service {s.name}", s.policies), ("app", self.policies)) for s in self.services}
+
+    @property
+    def clients(self) -> list[HttpClient]:
+        """For calls out."""
+        return [client for service in self.services for client in service.clients]
 
     def service(self, name: str) -> Service:
         """The service of that name. Raises KeyError with the nearest name."""
@@ -215,11 +222,13 @@ class App:
     def draining(self, value: bool) -> None:
         self.assembly.checks.draining = value
 
-    def test(self, *, jobs: Jobs = "inline", raise_errors: bool = True, **settings: Any) -> TestApp:
+    def test(
+        self, *, jobs: Jobs = "inline", raise_errors: bool = True, network: bool = False, **settings: Any
+    ) -> TestApp:
         """This app for a test: ``async with app.test() as t:``; see :class:`~tenfold.testing.TestApp`."""
         from tenfold.testing import TestApp
 
-        return TestApp(self, jobs=jobs, raise_errors=raise_errors, **settings)
+        return TestApp(self, jobs=jobs, raise_errors=raise_errors, network=network, **settings)
 
     def check(self) -> list[str]:
         """Everything that can be found wrong without starting: one sentence each, none when all is well."""
