@@ -205,10 +205,11 @@ class Admission:
 
     # ── refusing ──
 
-    def full(self, priority: int) -> bool:
-        """Whether one more of that priority would be refused at once, without standing in line."""
+    def full(self, priority: int, share: str | None = None) -> bool:
+        """Whether one more of that priority would be refused at once, without standing in line. One whose ``share`` is
+        known may stand there in the place of another's that has many."""
         return (self.in_flight >= self.rooms[priority] or self.line.size > 0) and not self.line.takes(
-            priority, self.limit
+            priority, self.limit, share
         )
 
     def count_refusal(self, priority: int) -> None:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.guard.fairness import LEAD_MAX, BoundedLine, Callers, of_address, of_principal
+from tenfold._core.context import Priority
+from tenfold.guard.fairness import Callers, of_address, of_principal
+from tenfold.guard.shedding.line import LEAD_MAX, Line, Place
 from tenfold.security.principal import Principal
 
 ACME = Principal(id="1", tenant="acme")
@@ -42,61 +44,78 @@ def test_the_memory_of_credentials_is_bounded_keeps_who_was_here_last_and_holds_
     assert all(len(digest) == 16 for digest in callers._shares)
 
 
+def stand(line: Line[str], share: str, what: str, priority: int = Priority.DEFAULT) -> str | None:
+    """Who has to go for it."""
+    gone = line.add(Place(what, priority, share, 0.0), 100)
+    return None if gone is None else gone.turn
+
+
 def test_a_flood_in_a_full_line_displaces_itself_and_a_newcomer_finds_room() -> None:
-    line: BoundedLine[str] = BoundedLine(10)
+    line: Line[str] = Line(10, 0.5)
     for number in range(10):
-        assert line.offer("loud", f"loud {number}") is None
-    assert line.offer("loud", "one more") == "one more"
-    assert line.offer("quiet", "quiet") == "loud 9"
-    assert line.offer("other", "other", newest_goes=False) == "loud 0"
-    assert [line.pop() for _ in range(3)] == ["loud 1", "quiet", "other"]
+        assert stand(line, "loud", f"loud {number}") is None
+    assert not line.takes(Priority.DEFAULT, 100, "loud")
+    assert stand(line, "loud", "one more") == "one more"
+    assert line.takes(Priority.DEFAULT, 100, "quiet")
+    assert stand(line, "quiet", "quiet") == "loud 9"
+    line.overloaded, line.waiting_max = True, 10
+    assert stand(line, "other", "other") == "loud 0", "under overload the newest have the better prospects"
+    line.overloaded = False
+    assert [line.pop(Priority.DEFAULT).turn for _ in range(3)] == ["loud 1", "quiet", "other"]
+
+
+def test_the_less_urgent_go_before_anybody_of_a_crowding_share() -> None:
+    line: Line[str] = Line(3, 0.5)
+    for name in ("loud 1", "loud 2"):
+        stand(line, "loud", name)
+    stand(line, "quiet", "later", Priority.SHEDDABLE)
+    assert stand(line, "other", "other") == "later"
+    assert stand(line, "third", "third") == "loud 2"
+    assert stand(line, "loud", "again") == "again"
+    assert line.size == 3
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9)), max_size=200))
 def test_the_line_is_never_too_long_and_nobody_with_less_goes_for_one_with_more(
     steps: list[tuple[str, int]],
 ) -> None:
-    line: BoundedLine[tuple[str, int]] = BoundedLine(8)
-    stands: dict[tuple[str, int], None] = {}
+    line: Line[int] = Line(8, 0.5)
+    stands: dict[int, Place[int]] = {}
     for number, (share, what) in enumerate(steps):
-        item = (share, number)
+        place = Place(number, Priority.DEFAULT, share, 0.0)
         if what < 6:
-            held = Counter(each[0] for each in stands)
-            gone = line.offer(share, item)
-            if gone != item:
-                stands[item] = None
+            held = Counter(each.share for each in stands.values())
+            takes = line.takes(Priority.DEFAULT, 100, share)
+            gone = line.add(place, 100)
+            assert takes == (gone is not place)
+            stands[number] = place
             if gone is not None:
-                assert sum(held.values()) == 8
-                stands.pop(gone, None)
-                assert held[gone[0]] == max(held.values())
-                assert gone == item or held[gone[0]] > held[share] + 1
+                del stands[gone.turn]
+                assert held[gone.share] == max(held.values())
+                assert gone is place or held[gone.share] > held[share] + 1
         elif what < 8 and stands:
-            del stands[line.pop(newest=what == 7)]
+            del stands[line.pop(Priority.DEFAULT).turn]
         elif stands:
-            left = next(iter(stands))
-            assert line.discard(left[0], left)
-            del stands[left]
-        assert sorted(line) == sorted(stands)
-        assert len(line) == len(stands) <= 8
+            _, left = stands.popitem()
+            line.discard(left)
+        assert line.size == len(stands) <= 8
+        assert all(line._held[1].of(s) == sum(p.share == s for p in stands.values()) for s in "abcd")
 
 
 def served_after_authentication(*, addresses: int, settle: bool, seed: int) -> Counter[str]:
     """A flooding tenant behind many addresses with credentials that nobody knows, and a quiet one; of 2,000 turns."""
-    rng, line = random.Random(seed), BoundedLine[str](64)
-    served, credential = Counter[str](), 0
-    callers = Callers()
+    rng, line, callers = random.Random(seed), Line[str](64, 0.5), Callers()
+    served = Counter[str]()
     for _ in range(2_000):
         for _ in range(4):
-            credential += 1
-            line.offer(of_address(f"a{rng.randrange(addresses)}"), "loud")
+            stand(line, of_address(f"a{rng.randrange(addresses)}"), "loud")
         if rng.random() < 0.2:
-            line.offer(callers.share_of(BEARER, "q"), "quiet")
-        tenant = line.pop()
-        served["asked " + tenant] += 1
-        guessed = tenant if tenant == "quiet" else of_address("?")
-        if not settle or line.settle(guessed, tenant):
-            served[tenant] += 1
-        if tenant == "quiet":
+            stand(line, callers.share_of(BEARER, "q"), "quiet")
+        place = line.pop(Priority.DEFAULT)
+        served["asked " + place.turn] += 1
+        if not settle or line.settle(Priority.DEFAULT, place.share, place.turn):
+            served[place.turn] += 1
+        if place.turn == "quiet":
             callers.learn(BEARER, Principal(id="q", tenant="quiet"))
     return served
 
@@ -111,9 +130,10 @@ def test_a_tenant_behind_many_addresses_is_found_out_after_authentication(seed: 
 
 
 def test_who_is_alone_is_never_over_its_share() -> None:
-    line: BoundedLine[str] = BoundedLine(8)
-    assert all(line.settle(of_address("x"), "acme") for _ in range(100))
-    for _ in range(4):
-        line.offer("other", "other")
-    verdicts = [line.settle(of_address("x"), "acme") for _ in range(20)]
+    line: Line[str] = Line(8, 0.5)
+    assert all(line.settle(Priority.DEFAULT, of_address("x"), "acme") for _ in range(100))
+    for number in range(4):
+        stand(line, "other", f"other {number}")
+    verdicts = [line.settle(Priority.DEFAULT, of_address("x"), "acme") for _ in range(20)]
     assert verdicts == [number < LEAD_MAX for number in range(20)]
+    assert line.settle(Priority.DEFAULT, "acme", "acme"), "whom the line knew, it was fair to"

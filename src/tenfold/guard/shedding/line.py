@@ -3,7 +3,10 @@
 A line evens out bursts, and everybody is served in the order of arrival. Where it does not empty, it only makes
 everybody late: once somebody has stood in it for 100 ms, it is overload, and until a second has passed without a
 refusal the line is short, patience is short, and the newest of the most urgent is served first, for it is the one whose
-client still waits (Maurer, "Fail at Scale", ACM Queue 13:8, 2015). Within a priority tenants take turns.
+client still waits (Maurer, "Fail at Scale", ACM Queue 13:8, 2015).
+
+Within a priority it is fair between shares (tenants, or addresses of callers that are not known): they take turns, and
+in a full line whoever has more places than a newcomer would have gives one up.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections import deque
 from typing import Generic, TypeVar
 
 from tenfold._core.context import Priority
-from tenfold._core.fairness import FairLine, WeightOf
+from tenfold._core.fairness import FairLine, Holdings, WeightOf
 
 T = TypeVar("T")
 
@@ -21,6 +24,9 @@ STANDING_S = 0.1
 CALM_S = 1.0
 """So long after the last refusal the overload is over."""
 PATIENCE_MIN_S = 0.005
+LEAD_MAX = 8.0
+"""Turns that a tenant may have had beyond its share, by credentials that were not known yet, before it is refused after
+authentication: more than a tenant of good manners brings in one moment."""
 
 
 class Place(Generic[T]):
@@ -41,7 +47,7 @@ class Line(Generic[T]):
     """At most ``waiting_max`` wait, for ``wait_s`` seconds at most; critical work keeps that patience under overload."""
 
     __slots__ = (
-        "_arrivals", "_lines", "_refused_at", "_wait_s", "overloaded", "service_s", "size", "waiting_max",
+        "_arrivals", "_held", "_lines", "_refused_at", "_wait_s", "overloaded", "service_s", "size", "waiting_max",
     )  # fmt: skip
 
     def __init__(self, waiting_max: int, wait_s: float, weight_of: WeightOf | None = None) -> None:
@@ -53,22 +59,27 @@ class Line(Generic[T]):
         self._wait_s = wait_s
         self._refused_at = float("-inf")
         self._lines: list[FairLine[Place[T]]] = [FairLine(weight_of) for _ in Priority]
+        self._held = [Holdings(weight_of) for _ in Priority]
+        """Places in line, by share."""
         self._arrivals: deque[Place[T]] = deque()
 
-    def takes(self, priority: int, limit: int) -> bool:
-        """Whether a newcomer could stand in line, if need be in the place of somebody less urgent."""
-        if self.size < self._most(limit):
+    def takes(self, priority: int, limit: int, share: str | None = None) -> bool:
+        """Whether a newcomer could stand in line, if need be in the place of somebody less urgent or, where its share
+        is known, of a share that has more than its own."""
+        if self.size < self._most(limit) or any(line.size for line in self._lines[priority + 1 :]):
             return True
-        return any(line.size for line in self._lines[priority + 1 :])
+        return share is not None and self._crowding(priority, share) is not None
 
     def add(self, place: Place[T], limit: int) -> Place[T] | None:
-        """Stand in line; who has to go for it is answered, the newcomer itself when nobody is less urgent."""
+        """Stand in line; who has to go for it is answered, the newcomer itself when nobody is less urgent and nobody's
+        share has more places than its own."""
         displaced = None
         if self.size >= self._most(limit):
-            displaced = self._least_urgent(above=place.priority)
+            displaced = self._least_urgent(above=place.priority) or self._one_of_many(place)
             if displaced is None:
                 return place
         self._lines[place.priority].push(place.share, place)
+        self._held[place.priority].add(place.share)
         self._arrivals.append(place)
         self.size += 1
         return displaced
@@ -109,6 +120,15 @@ class Line(Generic[T]):
         """Somebody was sent away."""
         self._refused_at = now
 
+    def settle(self, priority: int, guessed: str, share: str) -> bool:
+        """One who was let in as ``guessed`` turns out to belong to ``share``, which is charged for that turn. False when
+        it has had more than its share by now, and others wait: it is to be refused."""
+        line = self._lines[priority]
+        if guessed == share or not line.size:
+            return True
+        line.charge(share)
+        return line.lead(share) <= LEAD_MAX
+
     def _most(self, limit: int) -> int:
         # Under overload a second line behind the one inside is worth only what it saves when a place comes free.
         return min(self.waiting_max, (limit + 1) // 2) if self.overloaded else self.waiting_max
@@ -124,7 +144,22 @@ class Line(Generic[T]):
                 return self._left(self._lines[priority].pop(newest=not self.overloaded))
         return None
 
+    def _crowding(self, priority: int, share: str) -> str | None:
+        """Whose place is to be given to a newcomer of ``share``: who would still have as many as that."""
+        held = self._held[priority]
+        heaviest = held.heaviest()
+        if heaviest is None or held.level(heaviest) <= held.level(share, 1):
+            return None
+        return heaviest
+
+    def _one_of_many(self, place: Place[T]) -> Place[T] | None:
+        share = self._crowding(place.priority, place.share)
+        if share is None:
+            return None
+        return self._left(self._lines[place.priority].take_out(share, newest=not self.overloaded))
+
     def _left(self, place: Place[T]) -> Place[T]:
         place.gone = True
         self.size -= 1
+        self._held[place.priority].remove(place.share)
         return place
