@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 PIECE_MAX = 65_536
@@ -20,14 +20,14 @@ class BadEncoding(Exception):
     """The body is not packed as its head says. The message is the end of a sentence."""
 
 
-async def unpacked(pieces: AsyncIterator[bytes], encoding: str, *, max_bytes: int) -> AsyncGenerator[bytes]:
+async def unpacked(pieces: AsyncGenerator[bytes], encoding: str, *, max_bytes: int) -> AsyncGenerator[bytes]:
     """The body without its content encoding, in pieces of at most 64 KiB where it was packed.
 
     Raises :class:`TooLarge` when more than ``max_bytes`` came, packed or unpacked, and :class:`BadEncoding`.
     """
     unpack = _unpacker(encoding)
     came = given = 0
-    async with aclosing(pieces) as wire:  # type: ignore[type-var]
+    async with aclosing(pieces) as wire:
         async for packed in wire:
             came += len(packed)
             for piece in [packed] if unpack is None else unpack.feed(packed):

@@ -8,7 +8,7 @@ sentence each, and nothing else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from msgspec import Struct
 
@@ -37,7 +37,7 @@ class Incoming(ABC):
     headers: Headers
 
     @abstractmethod
-    def pieces(self) -> AsyncIterator[bytes]:
+    def pieces(self) -> AsyncGenerator[bytes]:
         """The body as it is on the wire, once. Raises :class:`Unanswered`."""
 
     @abstractmethod

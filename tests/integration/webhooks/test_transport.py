@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import httpcore2
 import pytest
 
 from support.smtp import self_signed
 from support.webhooks import Receiver
 from tenfold._core.clock import SystemClock
 from tenfold._core.sections import WebhookSettings
-from tenfold.webhooks import transport
 from tenfold.guard.addresses import Place
+from tenfold.webhooks import transport
 from tenfold.webhooks.contract import Answer
 from tenfold.webhooks.transport import HttpSender
 
@@ -137,7 +138,7 @@ async def test_a_name_that_changes_its_address_after_the_check_leads_nowhere(
     asked: list[str] = []
     answers = ["93.184.216.34", "127.0.0.1"]
 
-    async def look_up(host: str, port: int, **_: Any) -> Any:
+    def look_up(host: str, port: int, **_: Any) -> Any:
         asked.append(host)
         address = answers.pop(0) if len(answers) > 1 else answers[0]
         return [(2, 1, 6, "", (address, port))]
@@ -146,10 +147,10 @@ async def test_a_name_that_changes_its_address_after_the_check_leads_nowhere(
 
     async def connect(self: Any, host: str, port: int, *_: Any) -> Any:
         connected.append(host)
-        raise transport.httpcore2.ConnectError("not in a test")
+        raise httpcore2.ConnectError("not in a test")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up, raising=False)
-    monkeypatch.setattr(transport.httpcore2.AnyIOBackend, "connect_tcp", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect)
     async with Receiver().running() as receiver:
         first = await post(receiver, host="rebind.example", allow=[])
         second = await post(receiver, host="rebind.example", allow=[])
@@ -161,17 +162,17 @@ async def test_a_name_that_changes_its_address_after_the_check_leads_nowhere(
 
 
 async def test_of_several_addresses_only_the_public_ones_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def look_up(host: str, port: int, **_: Any) -> Any:
+    def look_up(host: str, port: int, **_: Any) -> Any:
         return [(2, 1, 6, "", (a, port)) for a in ("10.0.0.1", "93.184.216.34", "127.0.0.1", "93.184.216.34")]
 
     tried: list[str] = []
 
     async def connect(self: Any, host: str, port: int, *_: Any) -> Any:
         tried.append(host)
-        raise transport.httpcore2.ConnectError("not in a test")
+        raise httpcore2.ConnectError("not in a test")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up, raising=False)
-    monkeypatch.setattr(transport.httpcore2.AnyIOBackend, "connect_tcp", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect)
     async with Receiver().running() as receiver:
         await post(receiver, host="many.example", allow=[])
     assert tried == ["93.184.216.34"]
