@@ -44,6 +44,8 @@ class Statements(NamedTuple):
     """The same without those of ``topics`` and ``lines``."""
     mark: sa.TextClause
     """``ids`` are sent, at ``at``."""
+    mark_last: sa.TextClause | None
+    """The same for who commits with it, where the database has that."""
     refuse: sa.TextClause
     """``ids`` were refused, with the ``errors`` beside them."""
     again: sa.TextClause
@@ -74,6 +76,7 @@ def _sqlite() -> Statements:
             f"AND {line} NOT IN (SELECT value FROM json_each(:lines)) ORDER BY id LIMIT :limit"
         ),
         mark=sa.text(f"UPDATE tenfold_outbox SET sent_at = :at, error = NULL WHERE {ids}"),
+        mark_last=None,
         refuse=sa.text(
             "UPDATE tenfold_outbox SET failures = failures + 1, error = e.value FROM json_each(:ids) i, "
             "json_each(:errors) e WHERE e.key = i.key AND tenfold_outbox.id = i.value AND sent_at IS NULL"
@@ -88,6 +91,7 @@ def _sqlite() -> Statements:
 def _postgresql() -> Statements:
     ids = "id = ANY(CAST(:ids AS bigint[]))"
     line = _LINE.format(id="'#' || id", key="topic || '/' || event_key")
+    mark = f"UPDATE tenfold_outbox SET sent_at = :at, error = NULL WHERE {ids}"
     types = ("text", "text", "text", "text", "text", "float8")
     arrays = ", ".join(f"CAST(:{name} AS {type_}[])" for name, type_ in zip(COLUMNS, types, strict=True))
     return Statements(
@@ -97,7 +101,11 @@ def _postgresql() -> Statements:
             f"{_READ} WHERE sent_at IS NULL AND topic <> ALL(CAST(:topics AS text[])) "
             f"AND {line} <> ALL(CAST(:lines AS text[])) ORDER BY id LIMIT :limit"
         ),
-        mark=sa.text(f"UPDATE tenfold_outbox SET sent_at = :at, error = NULL WHERE {ids}"),
+        mark=sa.text(mark),
+        # It need not be on the disk at once: what a server that crashes has forgotten is published again.
+        mark_last=sa.text(
+            f"WITH marked AS ({mark} AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL) SELECT 1"
+        ),
         refuse=sa.text(
             "UPDATE tenfold_outbox SET failures = failures + 1, error = r.error FROM "
             "unnest(CAST(:ids AS bigint[]), CAST(:errors AS text[])) AS r(id, error) "
@@ -134,6 +142,7 @@ def _mysql() -> Statements:
             f"SELECT id, {_NAMES} {of} AND topic NOT IN {listed('topics')} "
             f"AND {line} NOT IN {listed('lines')} ORDER BY id LIMIT :limit"
         ),
+        mark_last=None,
         mark=sa.text(f"UPDATE {each} {ours} SET o.sent_at = :at, o.error = NULL"),
         refuse=sa.text(
             f"UPDATE {each} STRAIGHT_JOIN {texts} ON e.n = j.n {ours} "

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tenfold.events")
 
-PACE_S = 0.005
+PACE_S = 0.01
 """Rest after less than a whole batch, so that the next is larger: see the relay's."""
 WAIT_S = 1.0
 """Longest wait of one fetch."""

@@ -56,6 +56,8 @@ class Outbox:
         self._size_max_bytes = size_max_bytes
         self._listeners: list[Callable[[], None]] = []
         self._end_hints: Callable[[], None] | None = None
+        self.leads = False
+        """The relay of this process leads: nobody else needs to be told. It sets this itself."""
 
     @property
     def database(self) -> Database:
@@ -125,10 +127,11 @@ class Outbox:
         return end
 
     def wake(self) -> None:
-        """Tell the relay that there may be something, in this process and, where the database gives hints, in others."""
+        """Tell the relay that there may be something, in this process and, unless it leads or the database gives no
+        hints, in others."""
         self._tell()
         backend = self.database.backend
-        if backend.capabilities.listen:
+        if backend.capabilities.listen and not self.leads:
             backend.hint(HINT)
 
     def _tell(self) -> None:
@@ -153,7 +156,10 @@ class Outbox:
         """Mark ids as sent, and note of others what the broker said: at most one statement each, one transaction."""
         async with self.database.tx() as tx:
             sql = statements(tx.database)
-            if sent:
+            if sent and not refused and sql.mark_last is not None:
+                tx.channel.commit_with_next()
+                await tx.all(sql.mark_last, tuple, ids=sql.list(list(sent)), at=now)
+            elif sent:
                 await tx.execute(sql.mark, ids=sql.list(list(sent)), at=now)
             if refused:
                 errors = [text[:1000] for text in refused.values()]

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenfold.events")
 
 LEASE = "events.relay"
-PACE_S = 0.005
+PACE_S = 0.01
 """Turns begin at least so far apart, unless there is a whole batch: at some hundred events a second, one then takes
 several, and each costs a fraction. An event that comes after a silence does not wait."""
 PRUNE_EVERY_S = 60.0
@@ -130,7 +130,7 @@ class Relay:
         lease_s = self._settings.lease_s
         try:
             async with self._leases.hold(LEASE, lease_s):
-                self.leads = True
+                self.leads = self._outbox.leads = True
                 await self._lead()
         except LeaseTaken:
             await self._rest(self._clock.random.uniform(0.1, 0.3) * lease_s)
@@ -138,7 +138,7 @@ class Relay:
             log.warning("the relay of events stops leading: %s", error)
             await self._rest(self._clock.random.uniform(0.05, 0.15) * lease_s)
         finally:
-            self.leads = False
+            self.leads = self._outbox.leads = False
 
     async def _lead(self) -> None:
         self._known = None

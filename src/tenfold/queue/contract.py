@@ -92,7 +92,8 @@ class QueueBackend(ABC):
 
     @abstractmethod
     async def hold_keys(self, tx: Tx, keys: Sequence[str]) -> None:
-        """Until ``tx`` ends, nobody else adds messages of these order keys or moves their lines on."""
+        """From the next statement of ``tx`` until it ends, nobody else adds messages of these order keys or moves their
+        lines on."""
 
     def one_statement(self, rows: Sequence[NewMessage]) -> bool:
         """Whether :meth:`insert` adds these by one statement, so that it may be committed together with it."""

@@ -126,6 +126,8 @@ class Settlement(msgspec.Struct, array_like=True):
     """For ``release``: the lane where it is to stand from now on."""
     queue: str = ""
     """The message's, by which it is known how long it is kept."""
+    order_key: str | msgspec.UnsetType | None = msgspec.UNSET
+    """The message's, where whoever settles it knows it: its line can then move on in the same round trip."""
 
 
 class Claim(NamedTuple):

@@ -23,7 +23,13 @@ ERROR_MAX_CHARS = 4_000
 def done(message: Message, result: str | None = None, result_until: float | None = None) -> Settlement:
     """The run returned."""
     return Settlement(
-        message.id, message.fence, "done", 0.0, 0, None, result, result_until, queue=message.queue
+        message.id,
+        message.fence,
+        "done",
+        result=result,
+        result_until=result_until,
+        queue=message.queue,
+        order_key=message.order_key,
     )
 
 

@@ -14,11 +14,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tenfold.errors import TransactionMisuse, UniqueViolation
+from msgspec import UNSET
+
+from tenfold.errors import NotNullViolation, TransactionMisuse, UniqueViolation
 from tenfold.queue.backends import _postgresql_sql as sql
+from tenfold.queue.backends._rows import finished
 from tenfold.queue.backends._sql_queue import COMMITTED, KEYS, LIMITS, SqlQueue
-from tenfold.queue.contract import Look, Stored
-from tenfold.queue.message import NewMessage
+from tenfold.queue.contract import Keep, Look, Stored
+from tenfold.queue.message import NewMessage, Settlement
 from tenfold.queue.policy import Lane
 
 if TYPE_CHECKING:
@@ -51,6 +54,9 @@ class Backend(SqlQueue):
     async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> str:
         _, isolation = await tx.one(sql.HOLD, tuple, space=SPACES[space], names=list(names))
         return str(isolation)
+
+    async def hold_keys(self, tx: Tx, keys: Sequence[str]) -> None:
+        await tx.ahead(sql.HOLD_AHEAD, names=list(keys))
 
     # ── putting in ──
 
@@ -102,6 +108,32 @@ class Backend(SqlQueue):
             lease_until=lease_until,
         )
 
+    async def settle(self, tx: Tx, settlements: Sequence[Settlement], now: float, keep: Keep) -> set[int]:
+        if tx.final and len(settlements) == 1 and settlements[0].verdict == "done":
+            item = finished(settlements[0], now, keep)
+            if item[1:9] == _DONE_AT_ONCE and settlements[0].order_key is not UNSET:
+                return await self._settle_last(tx, item, settlements[0].order_key, now)
+        return await super().settle(tx, settlements, now, keep)
+
+    async def _settle_last(self, tx: Tx, item: tuple[Any, ...], key: str | None, now: float) -> set[int]:
+        """The usual end of a handler's transaction: message, line and commit in one round trip."""
+        id_, done = item[0], {"id": item[0], "now": now, "expires_at": item[9]}
+        try:
+            if key is None:
+                tx.channel.commit_with_next()
+                await tx.all(sql.FINISH_DONE_LAST, tuple, **done)
+            else:
+                await tx.ahead(sql.FINISH_DONE_AHEAD, **done)
+                await self.hold_keys(tx, [key])
+                await self._move_on(tx, [key], now)
+        except NotNullViolation as error:
+            if error.table != _ARCHIVE:
+                raise
+            if error.columns == ("id",):
+                return {id_}
+            raise _cannot_see() from error
+        return set()
+
     async def _archive(
         self, tx: Tx, items: list[tuple[Any, ...]], now: float
     ) -> Sequence[tuple[int, str | None]]:
@@ -118,10 +150,7 @@ class Backend(SqlQueue):
             columns = dict(zip(_FINISHED, map(list, zip(*rest, strict=True)), strict=True))
             gone += await tx.all(sql.FINISH, tuple, now=now, **columns)
         if any(key is not None and isolation != COMMITTED for _, key, isolation in gone):
-            raise TransactionMisuse(
-                "a message with an order key is taken off in a serializable transaction, which may not see who waits "
-                "behind it. Use `db.tx()`, without isolation=…, or pass no transaction."
-            )
+            raise _cannot_see()
         return [(id_, key) for id_, key, _ in gone]
 
     async def _move_on(self, tx: Tx, keys: Sequence[str], now: float) -> None:
@@ -151,8 +180,16 @@ class Backend(SqlQueue):
         return await tx.execute(sql.UNPARK, handlers=list(lanes), lanes=list(lanes.values()), now=now)
 
 
+_ARCHIVE = "tenfold_message_archive"
 _DONE_AT_ONCE = (1, "done", 0, 0, None, None, None, None)
 """From the fence to the result: done in the first run, and nothing more to say."""
+
+
+def _cannot_see() -> TransactionMisuse:
+    return TransactionMisuse(
+        "a message with an order key is taken off in a serializable transaction, which may not see who waits "
+        "behind it. Use `db.tx()`, without isolation=…, or pass no transaction."
+    )
 
 
 def _fields(row: NewMessage, names: Sequence[str], *more: str) -> dict[str, Any]:

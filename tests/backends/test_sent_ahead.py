@@ -1,0 +1,146 @@
+"""Statements that nobody waits for travel with the next one on PostgreSQL: fewer round trips, and the same outcomes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from support.queues import effects, rig
+from tenfold.db import Tx
+from tenfold.db.backends import _postgresql_line as line
+from tenfold.errors import DatabaseError, TransactionMisuse
+from tenfold.events.outbox import Outbox
+from tenfold.queue import outcome
+from tenfold.queue.contract import USUAL_KEEP
+from tenfold.queue.message import Claim, Message
+
+pytestmark = pytest.mark.anyio
+
+add = sa.insert(effects).values(what=sa.bindparam("said"))
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often something was written to a server."""
+    counted: Counter[str] = Counter()
+    real = line.Line.write
+
+    def write(self: line.Line, data: Any) -> None:
+        counted["writes"] += 1
+        real(self, data)
+
+    monkeypatch.setattr(line.Line, "write", write)
+    return counted
+
+
+async def claimed(r: Any, key: str | None) -> list[Message]:
+    """Two messages of a key that were put in, the first of them held."""
+    async with r.db.tx() as tx:
+        r.queue.put_all(tx, [r.queue.message("event", "s.handle", "{}", order_key=key) for _ in range(2)])
+    async with r.db.tx() as tx:
+        found: list[Message] = await r.queue.backend.claim(
+            tx, Claim("default", "", 1), "w", r.queue.now(), r.queue.now() + 60
+        )
+        return found
+
+
+async def settle(r: Any, tx: Tx, message: Message) -> set[int]:
+    """As the transaction of a handler ends."""
+    found: set[int] = await r.queue.backend.settle(tx, (outcome.done(message),), r.queue.now(), USUAL_KEEP)
+    return found
+
+
+async def end(r: Any, message: Message, said: str, **options: Any) -> set[int]:
+    """A handler's transaction; answers what was lost."""
+    lost: set[int] = set()
+
+    async def acknowledge(tx: Tx) -> None:
+        lost.update(await settle(r, tx, message))
+        if lost:
+            raise TransactionMisuse("lost")
+
+    async with r.db.tx(**options) as tx:
+        await tx.execute(add, said=said)
+        tx.before_commit(acknowledge, may_be_last=True)
+    return lost
+
+
+@pytest.mark.parametrize("key", [None, "a \"key\" \\ of {any} kind, 'quoted'"])
+async def test_a_handler_ends_and_its_line_moves_on(
+    postgres_url: str, tmp_path: Path, key: str | None
+) -> None:
+    async with rig(tmp_path, database=postgres_url) as r:
+        for _ in range(2):  # the first prepares the statements
+            (message,) = await claimed(r, key)
+            assert not await end(r, message, "done")
+            states = Counter(await r.db.read().all(sa.text("SELECT state FROM tenfold_message"), str))
+            assert states == {"ready": 1}
+            async with r.db.tx() as tx:
+                await tx.execute(sa.text("DELETE FROM tenfold_message"))
+        assert await r.did() == ["done", "done"]
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+async def test_two_round_trips_for_effect_and_end(
+    postgres_url: str, tmp_path: Path, sent: Counter[str], key: str | None
+) -> None:
+    async with rig(tmp_path, database=postgres_url) as r:
+        for said in ("first", "second"):
+            (message,) = await claimed(r, key)
+            sent.clear()
+            await end(r, message, said)
+        assert sent["writes"] == 2
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+async def test_who_has_lost_the_message_commits_nothing(
+    postgres_url: str, tmp_path: Path, key: str | None
+) -> None:
+    async with rig(tmp_path, database=postgres_url) as r:
+        (message,) = await claimed(r, key)
+        with pytest.raises(TransactionMisuse, match="lost"):
+            await end(r, message._replace(id=message.id + 1_000), "lost")
+        assert await r.did() == []
+        assert not await end(r, message, "held")
+
+
+async def test_a_key_in_a_serializable_transaction_is_refused(postgres_url: str, tmp_path: Path) -> None:
+    async with rig(tmp_path, database=postgres_url) as r:
+        (message,) = await claimed(r, "key")
+        with pytest.raises(TransactionMisuse, match="serializable"):
+            await end(r, message, "unseen", isolation="serializable")
+        assert await r.did() == []
+
+
+async def test_an_event_with_a_key_is_published_in_one_round_trip(
+    postgres_url: str, tmp_path: Path, sent: Counter[str]
+) -> None:
+    async with rig(tmp_path, database=postgres_url) as r:
+        events = Outbox(r.queue)
+        events.leads = True  # nobody else needs to be told
+        for _ in range(2):
+            sent.clear()
+            async with r.db.tx() as tx:
+                events.put(tx, "s.made", "a key", '{"version":1,"data":1}')
+        assert sent["writes"] == 1
+        assert len(await events.unsent(10)) == 2
+
+
+async def test_what_fails_ahead_undoes_the_transaction(postgres_url: str, tmp_path: Path) -> None:
+    async with rig(tmp_path, database=postgres_url) as r:
+        for _ in range(12):  # more often than there are connections
+            with pytest.raises(DatabaseError):
+                async with r.db.tx() as tx:
+                    await tx.execute(add, said="before")
+                    await tx.ahead(sa.text("UPDATE effect SET id = id / 0"))
+                    await tx.execute(add, said="after")
+        assert await r.did() == []
+
+
+def test_values_as_the_server_reads_them() -> None:
+    assert line._text([1, None, 'a "b" \\', True, 0.1]) == '{"1",NULL,"a \\"b\\" \\\\","true","0.1"}'
+    assert line._text(2.5e300) == "2.5e+300"
