@@ -2,7 +2,8 @@
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md. An envelope is a flat mapping of attribute names
 to text; :mod:`~tenfold.events.bindings` says how each protocol carries one. What is ours to add travels in extension
-attributes: the trace, the tenant, the priority and the causal token of who published.
+attributes: the trace, the tenant, the priority and the causal token of who published, and until when the event is of
+use (``expirytime``, of the documented extension for that).
 
 What other producers send is taken as it comes: an attribute that is missing, or not what it should be, is left out.
 """
@@ -19,6 +20,7 @@ import msgspec
 
 from tenfold._core.context import Priority
 from tenfold.errors import UndecodableEvent
+from tenfold.queue.expiry import UNTIL
 from tenfold.telemetry.propagation import format_traceparent, parse_traceparent
 
 SPEC_VERSION: Final = "1.0"
@@ -70,7 +72,7 @@ def attributes_of(
         "source": f"/{quote(app)}/{quote(service)}",
         "type": type_of(topic, version),
         "subject": key or "",
-        "time": datetime.fromtimestamp(published_at, UTC).isoformat().replace("+00:00", "Z"),
+        "time": _time(published_at),
         "datacontenttype": JSON,
         "dataschema": f"{schema_url.rstrip('/')}/{quote(topic)}/{version}" if schema_url else "",
         "priority": "" if priority is None else str(int(priority)),
@@ -84,6 +86,11 @@ def type_of(topic: str, version: int) -> str:
     return f"{topic}.v{version}"
 
 
+def _time(moment: float) -> str:
+    """Seconds since the epoch as the format writes times (RFC 3339)."""
+    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
+
+
 def _extensions(context: str | None) -> dict[str, str]:
     """The extension attributes of a sender's context."""
     wire: dict[str, Any] = msgspec.json.decode(context) if context else {}
@@ -92,6 +99,7 @@ def _extensions(context: str | None) -> dict[str, str]:
         "requestid": wire.get("request_id", ""),
         "tenant": wire.get("tenant", ""),
         "causaltoken": wire.get("causal", ""),
+        "expirytime": _time(wire[UNTIL]) if UNTIL in wire else "",
     }
     if wire.get("trace_id") and wire.get("span_id"):
         found["traceparent"] = format_traceparent(
@@ -123,6 +131,8 @@ def context_of(attributes: Mapping[str, str]) -> str | None:
     for name, field in (("requestid", "request_id"), ("tenant", "tenant"), ("causaltoken", "causal")):
         if value := attributes.get(name):
             wire[field] = value
+    if (until := _moment(attributes.get("expirytime", ""))) is not None:
+        wire[UNTIL] = until
     return msgspec.json.encode(wire).decode() if wire else None
 
 
@@ -135,11 +145,17 @@ def priority_of(attributes: Mapping[str, str]) -> Priority | None:
 
 def published_at(attributes: Mapping[str, str], otherwise: float) -> float:
     """Seconds since the epoch at which it was published; ``otherwise`` where the envelope does not say."""
+    moment = _moment(attributes.get("time", ""))
+    return otherwise if moment is None else moment
+
+
+def _moment(text: str) -> float | None:
+    """Seconds since the epoch; None for what is no time, or one without a zone."""
     try:
-        moment = datetime.fromisoformat(attributes.get("time", ""))
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        return otherwise
-    return moment.timestamp() if moment.tzinfo is not None else otherwise
+        return None
+    return moment.timestamp() if moment.tzinfo is not None else None
 
 
 # ── structured mode ──

@@ -32,6 +32,7 @@ from tenfold.events.envelope import context_of, opened, topic_of
 from tenfold.events.policy import Failures
 from tenfold.events.schema import EventSchema, Refused
 from tenfold.events.topic import order_key
+from tenfold.queue.expiry import until_of
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
@@ -185,7 +186,8 @@ class Intake:
     def _message(self, event: Incoming, reason: str = "") -> NewMessage:
         attributes, payload = payload_of(event, reason)
         route = self._route
-        with use(Context.from_wire(msgspec.json.decode(context_of(attributes) or "{}"))):
+        context = context_of(attributes)
+        with use(Context.from_wire(msgspec.json.decode(context or "{}"))):
             return self._queue.message(
                 "event",
                 route.name,
@@ -195,6 +197,7 @@ class Intake:
                 priority=route.priority,
                 order_key=None if event.key is None else order_key(route.name, event.key),
                 event_id=identity(event, attributes),
+                until=until_of(context),
             )
 
 

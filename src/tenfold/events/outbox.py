@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import sqlalchemy as sa
 
 from tenfold._core.context import current
 from tenfold.errors import WrongArguments
 from tenfold.events._outbox_sql import COLUMNS, INSERT_ONE, INSERT_RETURNING, statements
 from tenfold.events.tables import outbox
+from tenfold.queue.expiry import wire_of
 
 if TYPE_CHECKING:
     from tenfold.db.database import Database, Tx
@@ -26,7 +26,6 @@ _BUFFER = "tenfold.outbox"
 HINT = "outbox"
 INSERT_MAX = 2_000
 """Rows of one statement."""
-_encode = msgspec.json.Encoder().encode
 
 _expired = (
     sa.select(outbox.c.id)
@@ -65,12 +64,12 @@ class Outbox:
 
     # ── writing ──
 
-    def put(self, tx: Tx, topic: str, key: str | None, payload: str) -> None:
-        """Publish if and only if ``tx`` commits. Raises WrongArguments for what no broker row could hold."""
+    def put(self, tx: Tx, topic: str, key: str | None, payload: str, until: float | None = None) -> None:
+        """Publish if and only if ``tx`` commits; nobody handles it after ``until``. Raises WrongArguments for what no
+        broker row could hold."""
         self._check(topic, payload)
         clock = self._queue.clock
-        wire = current().to_wire()
-        context = _encode(wire).decode() if wire else None
+        context = wire_of(current(), until)
         buffer: list[tuple[Any, ...]] | None = tx.state.get(_BUFFER)
         if buffer is None:
             buffer = tx.state[_BUFFER] = []

@@ -11,6 +11,7 @@ from uuid import UUID
 from tenfold.db.database import Tx
 from tenfold.errors import NotBound, WrongArguments
 from tenfold.events.schema import EventSchema, Upcaster
+from tenfold.queue.expiry import Deadline, moment_of
 
 if TYPE_CHECKING:
     from tenfold.db.database import Database
@@ -75,12 +76,16 @@ class Topic(Generic[T]):
     def __repr__(self) -> str:
         return f"Topic({self.name!r})"
 
-    async def publish(self, tx: Tx, event: T, *, key: str | int | UUID | None = None) -> None:
+    async def publish(
+        self, tx: Tx, event: T, *, key: str | int | UUID | None = None, deadline: Deadline | None = None
+    ) -> None:
         """Publish ``event`` if and only if ``tx`` commits.
 
         Each subscription handles the events of one ``key`` one after another, in the order of publication; 7 and "7"
-        are one key. Raises :class:`WrongArguments` when the event is not of the topic's type, or its key is of another
-        type, has more than 400 characters or a NUL.
+        are one key. After ``deadline`` (seconds or a timedelta from now on, or an aware datetime; default: none) the
+        event is of no use: no subscription begins to handle it, and one that does is stopped; its message is then
+        cancelled, and says that it expired. Raises :class:`WrongArguments` when the event is not of the topic's type,
+        its key is of another type, has more than 400 characters or a NUL, or its deadline has passed.
         """
         if self._queues is None:
             raise NotBound(
@@ -95,10 +100,11 @@ class Topic(Generic[T]):
         line = None if key is None else self.line_of(key)
         payload = self.schema.encode(event)
         queue = self._queues.of(tx.database)
+        until = None if deadline is None else moment_of(deadline, queue.now(), f"topic {self.name}")
         if queue.watcher is not None:
             queue.watcher.published(tx, self.name, event, line)
         if self._outbox is not None:
-            self._outbox(tx.database).put(tx, self.name, line, payload)
+            self._outbox(tx.database).put(tx, self.name, line, payload, until)
             return
         if not self._routes:
             return
@@ -113,6 +119,7 @@ class Topic(Generic[T]):
                 priority=route.priority,
                 order_key=None if line is None else order_key(route.name, line),
                 event_id=event_id,
+                until=until,
             )
             for route in self._routes
         ]

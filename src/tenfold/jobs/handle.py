@@ -100,7 +100,9 @@ class JobHandle(Generic[R]):
         if info.state == "dead":
             raise JobFailed(f"{self._name} {info.id}: {info.first_error_line}")
         if info.state == "cancelled":
-            raise JobCancelled(f"{self._name} {info.id} was cancelled.")
+            raise JobCancelled(
+                f"{self._name} {info.id} was cancelled: {info.first_error_line or 'nobody said why'}."
+            )
         if info.result is None or (info.result_until or 0.0) <= self._queue.clock.now():
             raise QueueError(f"The result of {self._name} {info.id} has been removed after its time.")
         assert self._decode is not None
@@ -150,9 +152,10 @@ class JobHandle(Generic[R]):
 
         return stream(self.watch(timeout=timeout))
 
-    async def cancel(self, tx: Tx | None = None) -> bool:
-        """Take the job off, or ask it to stop when it runs; False when it had finished already."""
-        return await Admin(self._queue).cancel(self.id, tx)
+    async def cancel(self, tx: Tx | None = None, *, reason: str = "") -> bool:
+        """Take the job off, or ask it to stop when it runs; False when it had finished already. ``reason`` is kept with
+        it, beside who asked."""
+        return await Admin(self._queue).cancel(self.id, tx, why=reason)
 
 
 def queue_of(target: Tx | Database, queue_for: Callable[[Database], Queue]) -> Queue:

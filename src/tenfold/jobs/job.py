@@ -20,9 +20,10 @@ from tenfold.jobs.plans import StepPlans, returned_type
 from tenfold.jobs.steps import StepOptions
 from tenfold.jobs.times import timestamp
 from tenfold.queue.arguments import Codec, Signature
+from tenfold.queue.expiry import Deadline, moment_of
 from tenfold.queue.handler import GIVEN, Handler, plan_for
 from tenfold.queue.message import alike
-from tenfold.queue.queue import Queue, Ticket, check_priority
+from tenfold.queue.queue import Queue, Ticket, check_key, check_priority
 from tenfold.queue.retry import Retry
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Options:
     unique: Unique = False
     queue: str = "default"
     key: str | None = None
+    deadline: Deadline | None = None
 
 
 @dataclass(slots=True)
@@ -140,13 +142,20 @@ class Job(Generic[P, R]):
         unique: Unique | None = None,
         queue: str | None = None,
         key: str | None = None,
+        deadline: Deadline | None = None,
     ) -> Job[P, R]:
         """The same job, enqueued differently: ``await job.options(delay=60).enqueue(tx, …)``.
 
         ``delay`` is in seconds, ``at`` an aware datetime or seconds since the epoch. Jobs of one ``key`` run
         one after another, in the order in which they were enqueued; a failing one holds up its key only.
+        ``deadline`` (seconds or a timedelta from the enqueue on, or an aware datetime; default: none, whatever the
+        deadline of the work that enqueues is) says until when the job is of use: after it no run begins, and one that
+        is under way is stopped. The job is then cancelled, and says that it expired.
         """
         changes: dict[str, Any] = {"priority": priority, "unique": unique, "queue": queue, "key": key}
+        changes["deadline"] = deadline
+        if key is not None:
+            check_key(f"{self.name}:{key}", f"{self.name}: its key")
         if priority is not None:
             check_priority(priority, self.name)
         if delay is not None:
@@ -209,10 +218,10 @@ class Job(Generic[P, R]):
 
     def _call(self, bound: _Bound, payload: str, takes: str | None) -> Call[R]:
         options = self._options
-        if options.unique is not False or options.at is not None:
+        if options.unique is not False or options.at is not None or options.deadline is not None:
             raise WrongArguments(
-                f"{self.name}: a job with unique=… or at=… is enqueued by itself; for a call, use .options(unique=False) "
-                "and delay=…."
+                f"{self.name}: a job with unique=…, at=… or deadline=… is enqueued by itself; for a call, use "
+                ".options(unique=False) and delay=…."
             )
         entry = Entry(
             self.name,
@@ -262,6 +271,9 @@ class Job(Generic[P, R]):
         run_at = options.at
         if options.delay_s:
             run_at = (queue.now() if run_at is None else run_at) + options.delay_s
+        until = None if options.deadline is None else moment_of(options.deadline, queue.now(), self.name)
+        if until is not None and run_at is not None and run_at >= until:
+            raise WrongArguments(f"{self.name}: its deadline is not after the time at which it is to run.")
         return queue.message(
             "job",
             self.name,
@@ -272,13 +284,15 @@ class Job(Generic[P, R]):
             run_at=run_at,
             order_key=f"{self.name}:{options.key}" if options.key is not None else None,
             unique_key=self._unique_key(bound, payload) if options.unique is not False else None,
+            until=until,
         )
 
     def _unique_key(self, bound: _Bound, payload: str) -> str:
         unique = self._options.unique
         if callable(unique):
             unique = unique(**bound.signature.decode(payload))
-        return f"{self.name}:{bound.signature.digest(payload) if unique is True else unique}"
+        key = f"{self.name}:{bound.signature.digest(payload) if unique is True else unique}"
+        return check_key(key, f"{self.name}: what unique= made of its arguments")
 
     def _handle(self, queue: Queue, ticket: Ticket) -> JobHandle[R]:
         result = self._bound("handle").result

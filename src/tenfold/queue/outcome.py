@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tenfold._core.text import keepable
 from tenfold.errors import FlowError, JobCancelled, LeaseLost, RetryLater
+from tenfold.queue import expiry
 from tenfold.queue.message import Message, Settlement
 from tenfold.queue.policy import CRASHES_MAX, CRASHES_UNTIL_SUSPECT, QUARANTINED
 
@@ -56,6 +57,11 @@ def moved(message: Message, lane: str) -> Settlement:
 def cancelled(message: Message, reason: str) -> Settlement:
     """Somebody cancelled it while it ran."""
     return Settlement(message.id, message.fence, "cancelled", error=keepable(reason), queue=message.queue)
+
+
+def expired(message: Message, until: float, *, begun: bool) -> Settlement:
+    """Its deadline has passed: before this run, or in it."""
+    return cancelled(message, expiry.expired(until, begun))
 
 
 def failed(

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 from tenfold._core.clock import ManualClock
 from tenfold._core.context import current
 from tenfold._core.resolve import backend_class
-from tenfold.errors import DeclarationError, QueueError
+from tenfold.errors import DeclarationError, QueueError, WrongArguments
 from tenfold.queue.calls import Calls
 from tenfold.queue.contract import USUAL_KEEP, Keep
+from tenfold.queue.expiry import wire_of
 from tenfold.queue.message import PRIORITY_MAX, PRIORITY_MIN, Kind, NewMessage
 
 if TYPE_CHECKING:
@@ -28,11 +27,12 @@ if TYPE_CHECKING:
 
 _BUFFER = "tenfold.queue"
 SHARE_MAX_CHARS = 255
+KEY_MAX_CHARS = 512
+"""Of an order key and a unique key, with what stands in front of them."""
 SKEW_MIN_S = 0.5
 """A smaller difference to the database's clock may be the time that its answer took."""
 TOPIC = "queue"
 """Of the hints (see :meth:`DatabaseBackend.hint`)."""
-_encode = msgspec.json.Encoder().encode
 
 
 class Watcher(Protocol):
@@ -141,11 +141,11 @@ class Queue:
         order_key: str | None = None,
         unique_key: str | None = None,
         event_id: str | None = None,
+        until: float | None = None,
     ) -> NewMessage:
-        """A message of now, with the current context."""
+        """A message of now, with the current context; after ``until`` it is not begun any more."""
         now = self.now()
         context = current()
-        wire = context.to_wire()
         delayed = run_at is not None and run_at > now
         share = context.tenant or ""
         if (said := self.options.get(queue)) is not None:
@@ -154,7 +154,7 @@ class Queue:
             kind,
             handler,
             payload,
-            _encode(wire).decode() if wire else None,
+            wire_of(context, until),
             queue,
             lane,
             priority,
@@ -255,6 +255,22 @@ def check_priority(priority: int, where: str) -> int:
             remedy=f"It is between {PRIORITY_MIN} and {PRIORITY_MAX}; lower runs first.",
         )
     return priority
+
+
+def check_key(key: str, where: str) -> str:
+    """The key as it is stored, or a sentence when no database column would hold it."""
+    if len(key) > KEY_MAX_CHARS:
+        raise WrongArguments(
+            f"{where} has {len(key):,} characters with the job's name in front; it may have {KEY_MAX_CHARS}. A digest "
+            "of it will do."
+        )
+    if "\0" in key:
+        raise WrongArguments(f"{where} has a NUL, which databases do not keep.")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise WrongArguments(f"{where} has half a surrogate pair, which is no text.") from None
+    return key
 
 
 def buffered(tx: Any) -> list[NewMessage]:

@@ -21,6 +21,7 @@ from tenfold.errors import LeaseLost, UndecodableEvent, WrongArguments
 from tenfold.queue import outcome
 from tenfold.queue.context import JobContext, enter_job
 from tenfold.queue.contract import Expired, Inbox, Keep
+from tenfold.queue.expiry import until_of
 from tenfold.queue.message import Message, Settlement
 from tenfold.security.principal import service_principal
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tenfold.queue")
 
+_GRAIN_S = 0.02
+"""The timer that ends a run goes by the monotonic clock, its deadline by the database's: they may differ by so much."""
+
 
 class WorkerProcessDied(Exception):
     """The process of a CPU-bound job ended before the job did."""
@@ -40,7 +44,9 @@ class WorkerProcessDied(Exception):
 class Run:
     """One claimed message in this worker."""
 
-    __slots__ = ("begun_at", "causal", "context", "handler", "message", "reason", "recorded", "stop", "task")
+    __slots__ = (
+        "begun_at", "causal", "context", "handler", "message", "reason", "recorded", "stop", "task", "until",
+    )  # fmt: skip
 
     def __init__(self, message: Message, handler: Handler, context: JobContext, causal: str) -> None:
         self.message = message
@@ -48,6 +54,8 @@ class Run:
         self.context = context
         self.causal = causal
         """What it reads is not older than this token."""
+        self.until = until_of(message.context)
+        """When it is no longer of use, seconds since the epoch; None: never."""
         self.task: asyncio.Task[None] | None = None
         self.begun_at: float | None = None
         """Monotonic; None until its first step."""
@@ -73,6 +81,8 @@ class Runner:
     async def run(self, run: Run) -> Settlement | None:
         """What becomes of the message; None when its fate is committed or another worker's."""
         message, handler = run.message, run.handler
+        if run.until is not None and run.until <= self.queue.now():
+            return self._expired(run, run.until, begun=False)
         try:
             kwargs = handler.decode(message.payload)
         except WrongArguments as error:
@@ -102,6 +112,8 @@ class Runner:
 
     def _cancelled(self, run: Run, error: asyncio.CancelledError) -> Settlement | None:
         handler = run.handler
+        if run.stop == "late" and run.until is not None and run.until - _GRAIN_S <= self.queue.now():
+            return self._expired(run, run.until, begun=True)
         if run.stop == "late":
             return self._failed(
                 run, TimeoutError(f"{handler.name} did not end within {handler.timeout_s:g} s")
@@ -111,6 +123,24 @@ class Runner:
         # Given back it would be ready at once, and run for ever.
         error.add_note("Nobody told the run to stop: something that it awaited was cancelled by others.")
         return self._failed(run, error)
+
+    def _expired(self, run: Run, until: float, *, begun: bool) -> Settlement:
+        settlement = outcome.expired(run.message, until, begun=begun)
+        log.warning(
+            "%s %d is %s",
+            run.handler.name,
+            run.message.id,
+            settlement.error,
+            extra={"event": "queue.expired", "handler": run.handler.name, "message_id": run.message.id},
+        )
+        return settlement
+
+    def left_s(self, run: Run) -> float | None:
+        """How long the run may take: until its handler's time is over, or the message's deadline, if that is nearer."""
+        if run.until is None:
+            return run.handler.timeout_s
+        left_s = run.until - self.queue.now()
+        return left_s if run.handler.timeout_s is None else min(left_s, run.handler.timeout_s)
 
     def _misfit(self, message: Message, error: WrongArguments) -> Settlement:
         """Kept: another deploy may know what to do with it. Data that nothing can be made of is dead at once, so
@@ -136,8 +166,9 @@ class Runner:
         context.causal = merged(context.causal, run.causal)
         context.service, context.operation = handler.service, handler.name
         context.principal = service_principal(context.service, context.tenant)
-        if handler.timeout_s is not None:
-            context.deadline = self._clock.monotonic() + handler.timeout_s
+        left_s = self.left_s(run)
+        if left_s is not None:
+            context.deadline = self._clock.monotonic() + left_s
         enter(context)
         enter_job(run.context)
         return context

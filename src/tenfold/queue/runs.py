@@ -155,7 +155,7 @@ class Runs:
 
     async def _run(self, run: Run) -> None:
         run.begun_at = self._clock.monotonic()
-        if (limit_s := run.handler.timeout_s) is not None:
+        if (limit_s := self._runner.left_s(run)) is not None:
             self._limits.add(run, limit_s)
         try:
             settlement = await self._runner.run(run)
