@@ -65,6 +65,7 @@ class HttpApp:
         response_cache: ResponseStore | None = None,
         causal: Tokens | None = None,
         edge: Edge | None = None,
+        calls_out: bool = False,
         mounts: Sequence[Mount] = (),
         websocket: ASGIApp | None = None,
         lifespan: ASGIApp | None = None,
@@ -89,6 +90,7 @@ class HttpApp:
             inherited=inherited or {},
             response_cache=response_cache,
             causal=causal,
+            calls_out=calls_out,
             edge=edge,
             boot=f"{self.clock.random.getrandbits(40):010x}",
         )

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from tenfold.http import admission, binding, bulkhead, causal, edge, encoding, limiting, replies, steps
+from tenfold.http import (
+    admission,
+    binding,
+    bulkhead,
+    causal,
+    edge,
+    encoding,
+    limiting,
+    replies,
+    retried,
+    steps,
+)
 
 if TYPE_CHECKING:
     from tenfold.http.build import Build
@@ -28,6 +39,7 @@ STEPS: tuple[Step, ...] = (
     Step("edge", edge.write),
     Step("recover", steps.recover),
     Step("cached response for all", replies.open_response_cache),
+    Step("caller's retries", retried.write),
     Step("caller's deadline", steps.callers_deadline),
     Step("admission", admission.write),
     Step("bulkhead", bulkhead.write),

@@ -117,6 +117,8 @@ class Wiring:
     """Carries the causal token, where replicas are read from."""
     edge: Edge | None = None
     """CORS, compression and the headers of every reply."""
+    calls_out: bool = False
+    """Whether the app has clients: then it matters who tries again."""
     boot: str = ""
     """Distinguishes the request ids of this process."""
     request_ids: Iterator[int] = field(default_factory=lambda: count(1))
