@@ -1,4 +1,4 @@
-"""Admission: the step that lets a request in, and what it is refused with before it is one.
+"""Admission: the step that lets a request in.
 
 The effective priority is the less urgent of the operation's and the one that the caller asks for in the header
 ``Tenfold-Priority``: anybody may step back, nobody may push forward.
@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from tenfold._core.context import Priority
 from tenfold.errors import BadRequest
-from tenfold.http.problems import answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tenfold.guard.admission import Admission, Epoch
     from tenfold.http.build import Build
-    from tenfold.http.reply import Answer
     from tenfold.http.request import Request
 
 HEADER = b"tenfold-priority"
@@ -71,26 +69,3 @@ class Door:
         """See :meth:`Admission.wait`."""
         share_of = self.share_of
         return await self._gate.wait(priority, "" if share_of is None else share_of(request))
-
-
-class Refusals:
-    """Prepared 503 answers, for entries that refuse a request at its headers: one per priority, made anew when the
-    limit that they tell has changed."""
-
-    def __init__(self, gate: Admission) -> None:
-        self._gate = gate
-        self._limit = 0
-        self._answers: dict[int, Answer] = {}
-
-    def answer(self, priority: int) -> tuple[Answer, bool]:
-        """The answer, and whether it is another one than before; counts the refusal."""
-        gate = self._gate
-        gate.count_refusal(priority)
-        if gate.limit != self._limit:
-            self._limit = gate.limit
-            self._answers.clear()
-        answer = self._answers.get(priority)
-        if answer is not None:
-            return answer, False
-        answer = self._answers[priority] = answer_of(gate.refusal(priority))
-        return answer, True

@@ -134,6 +134,13 @@ class Exchange(RequestResponseCycle):
                 protocol.transport.close()
         protocol.on_response_complete()
 
+    def refuse(self, whole: bytes) -> None:
+        """Send a prepared answer on a connection that stays open; nothing was begun."""
+        protocol = self._protocol
+        protocol.transport.write(whole)
+        self.response_started = self.response_complete = True
+        protocol.on_response_complete()
+
     async def _failed(self, error: BaseException) -> None:
         """Operations turn their errors into answers; what comes here is an answer that could not be sent."""
         if not self.disconnected:

@@ -21,6 +21,7 @@ from tenfold.http.encoding import PLAIN_TYPE
 from tenfold.http.limits import URI_MAX_BYTES
 from tenfold.http.request import Request
 from tenfold.runtime.connections import Connections, State
+from tenfold.runtime.door import RenderedDoor
 from tenfold.runtime.exchange import Exchange
 from tenfold.runtime.rendering import lines, rendered
 
@@ -54,6 +55,8 @@ class Entry:
         self.headers_max = http.settings.headers_max
         self.trust = http.trust
         self.memory = http.memory
+        gate = http.wiring.admission
+        self.door = None if gate is None else RenderedDoor(gate, http.dispatcher)
         edge = http.wiring.edge
         self._fixed = (PLAIN_TYPE, *(() if edge is None else edge.headers))
         self.plain_count = len(self._fixed) + 1  # and content-length
@@ -185,6 +188,14 @@ class Protocol(HttpToolsProtocol):
             if answer is not None:
                 exchange.finish(answer)
                 return
+        door = entry.door
+        if (
+            turn
+            and door is not None
+            and (door.gate.in_flight >= door.rooms[endpoint.operation.policies.priority] or door.line.size)
+            and door.refuses(exchange, endpoint, method, by_name)
+        ):
+            return
         exchange.request = Request(
             method, path, segments, query, headers, by_name, exchange.receive,
             self.peer if entry.trust is None else entry.trust({**self.peer, "headers": headers}),

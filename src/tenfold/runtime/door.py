@@ -1,0 +1,74 @@
+"""Refusing a request at its headers, when the instance is full: no task, no request and no body exist yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tenfold._core.context import Priority
+from tenfold.http.admission import HEADER, PRIORITIES
+from tenfold.runtime.rendering import rendered
+
+if TYPE_CHECKING:
+    from tenfold.guard.admission import Admission
+    from tenfold.http.compiler import Endpoint
+    from tenfold.http.dispatch import Dispatcher
+    from tenfold.http.reply import Answer, Headers
+    from tenfold.runtime.exchange import Exchange
+
+BODY_MAX_BYTES = 65_536
+"""A body of up to this size is read and dropped; of a larger one the client is told by closing the connection."""
+
+
+class RenderedDoor:
+    """Looks into admission for the protocol, and keeps the answers in the bytes that are sent."""
+
+    def __init__(self, gate: Admission, dispatcher: Dispatcher) -> None:
+        self.gate = gate
+        self.rooms = gate.rooms
+        self.line = gate.line
+        self._dispatcher = dispatcher
+        self._limit = 0
+        self._dated: Headers = []
+        self._wholes: dict[int, bytes] = {}
+
+    def refuses(
+        self, exchange: Exchange, endpoint: Endpoint, method: str, by_name: dict[bytes, bytes]
+    ) -> bool:
+        """Whether the request was answered here; to be asked where there is no room. What would find a place in line
+        goes on to its endpoint, and so does what needs an answer of its own making."""
+        gate, priority = self.gate, endpoint.operation.policies.priority
+        if HEADER in by_name:
+            asked = PRIORITIES.get(by_name[HEADER])
+            if asked is None:
+                return False
+            priority = max(priority, asked)
+        if not gate.full(priority) or b"origin" in by_name or method == "HEAD":
+            return False
+        gate.count_refusal(priority)
+        if exchange.keep_alive and _is_small(by_name):
+            exchange.refuse(self._whole(priority, exchange.default_headers))
+        else:
+            exchange.keep_alive = False
+            exchange.finish(self._answer(priority))
+        return True
+
+    def _whole(self, priority: Priority, dated: Headers) -> bytes:
+        """The bytes of a refusal. They are made anew when the limit that they tell, or the date, is another."""
+        gate = self.gate
+        if dated is not self._dated or gate.limit != self._limit:
+            self._dated, self._limit = dated, gate.limit
+            self._wholes.clear()
+        whole = self._wholes.get(priority)
+        if whole is None:
+            whole = self._wholes[priority] = rendered(self._answer(priority), "GET", dated, keep_alive=True)
+        return whole
+
+    def _answer(self, priority: Priority) -> Answer:
+        return self._dispatcher.problem(self.gate.refusal(priority), "", [])
+
+
+def _is_small(by_name: dict[bytes, bytes]) -> bool:
+    if b"transfer-encoding" in by_name:
+        return False
+    length = by_name.get(b"content-length", b"0")
+    return length.isdigit() and int(length) <= BODY_MAX_BYTES
