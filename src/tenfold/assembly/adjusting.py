@@ -18,6 +18,8 @@ from tenfold.http.policies import OVERRIDE, Layers, Shared, checked
 
 if TYPE_CHECKING:
     from tenfold.app import App
+    from tenfold.client.client import HttpClient
+    from tenfold.guard.admission import Admission
     from tenfold.guard.rates import Limit
     from tenfold.http.asgi import HttpApp
     from tenfold.http.operation import Operation
@@ -32,6 +34,9 @@ def overrides_of(app: App, changes: Changes) -> Overrides:
     """Everything that can be changed in a running app; kept in its first database, or else in this process."""
     adjustables = [of_operation(operation, changes) for operation in app.operations]
     adjustables += [of_service(service, changes) for service in app.services]
+    adjustables += [of_client(client) for client in app.clients]
+    if changes.gate is not None:
+        adjustables.append(of_admission(changes.gate, changes.gate.learned))
     store = SqlOverrides(app.databases[0]) if app.databases else MemoryOverrides()
     return Overrides(store, app.clock, adjustables)
 
@@ -45,6 +50,11 @@ class Changes:
         """The limits by service that the endpoints are compiled with, as they are now."""
         self._declared = {service: list(each) for service, each in limits.items()}
         self._operations: dict[str, Shared] = {}
+
+    @property
+    def gate(self) -> Admission | None:
+        """What lets requests in; None without a bound."""
+        return self._http.wiring.admission
 
     @property
     def layers(self) -> dict[str, Layers]:
@@ -98,15 +108,34 @@ def of_service(service: Service, changes: Changes) -> Adjustable:
     )
 
 
-def of_breaker(client: str, breakers: Callable[[str | None], None]) -> Adjustable:
+def of_admission(gate: Admission, learns: bool) -> Adjustable:
+    """``http.concurrency``: a number, or ``adaptive`` where the setting says so."""
+
+    def check(value: Any) -> int | None:
+        if value == "adaptive" and learns:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            return value
+        either = "a number from 1, or adaptive" if learns else "a number from 1"
+        raise ConfigError(f"{value!r} is not how many requests may run at a time.", remedy=f"Write {either}.")
+
+    return Adjustable(
+        "http", {"concurrency": check}, lambda values: gate.set_limit(values.get("concurrency"))
+    )
+
+
+def of_client(client: HttpClient) -> Adjustable:
     """``payments.breaker``: ``open`` refuses every call, ``closed`` lets all of them through; unset, it decides."""
 
     def check(value: Any) -> str:
         if value in BREAKER_STATES:
             return str(value)
-        raise ConfigError(f"a breaker is not {value!r}.", remedy='Write "open" or "closed".')
+        raise ConfigError(f"a breaker is not {value!r}.", remedy="Write open or closed.")
 
-    return Adjustable(client, {"breaker": check}, lambda values: breakers(values.get("breaker")))
+    def apply(values: Mapping[str, Any]) -> None:
+        client.force_all(values.get("breaker"))
+
+    return Adjustable(client.name, {"breaker": check}, apply)
 
 
 def _check(policy: str, where: str) -> Callable[[Any], Any]:

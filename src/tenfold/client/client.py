@@ -222,6 +222,10 @@ class HttpClient:
         """Hold the breaker of a host (``"api.example"``) open or closed, or leave it to its rules again (None)."""
         self._bound.hosts.of(host).breaker.forced = breaker
 
+    def force_all(self, breaker: Literal["open", "closed"] | None) -> None:
+        """The same for every host that it calls, also those that come later."""
+        self._bound.hosts.force(breaker)
+
     def view(self) -> dict[str, Any]:
         """What there is to see now: calls under way, the budget, and each host with its breaker."""
         state = self._bound

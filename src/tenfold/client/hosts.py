@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tenfold.client.latency import Latency
 from tenfold.guard.breaker import Breaker, Permit
@@ -11,6 +11,8 @@ from tenfold.guard.breaker import Breaker, Permit
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold.client.options import Options
+
+Forced = Literal["open", "closed"] | None
 
 HOSTS_MAX = 256
 """Hosts remembered by one client; the one that was called longest ago is forgotten."""
@@ -41,12 +43,14 @@ class Hosts:
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options, self._clock = options, clock
         self._known: OrderedDict[str, Host] = OrderedDict()
+        self._forced: Forced = None
 
     def of(self, name: str) -> Host:
         """The host of that name (``api.example``, ``api.example:8443``), new when it is not known."""
         host = self._known.get(name)
         if host is None:
             host = self._known[name] = Host(name, self._options, self._clock)
+            host.breaker.forced = self._forced
             if len(self._known) > HOSTS_MAX:
                 self._known.popitem(last=False)
         else:
@@ -56,6 +60,12 @@ class Hosts:
     def all(self) -> list[Host]:
         """All that are known."""
         return list(self._known.values())
+
+    def force(self, breaker: Forced) -> None:
+        """Hold the breakers of all hosts open or closed, also of those that are not known yet."""
+        self._forced = breaker
+        for host in self._known.values():
+            host.breaker.forced = breaker
 
     def change(self, options: Options) -> None:
         """Judge by other options from now on."""

@@ -15,13 +15,14 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tenfold._core.context import owned
+from tenfold._core.context import Context, Priority, use
 from tenfold._core.tasks import end_tasks
 from tenfold._core.text import keepable, nearest
 from tenfold.errors import ConfigError, FieldError, InvalidInput, NotFound, StoreUnavailable
@@ -181,7 +182,8 @@ class Overrides:
         now = self._clock.now()
         override = Override(name, value, _text("by", by), _text("why", why), now, moment(until, now))
         async with self._turn:
-            await self.store.put(override)
+            with _own_work():
+                await self.store.put(override)
             self._put_into_force([*(o for o in self._in_force.values() if o.name != name), override])
         return override
 
@@ -189,7 +191,8 @@ class Overrides:
         """Go back to what code and settings say; False when nothing was changed. Raises as :meth:`set`."""
         self._known.find(name)
         async with self._turn:
-            removed = await self.store.remove(name)
+            with _own_work():
+                removed = await self.store.remove(name)
             if removed:
                 log.info(
                     "policy override of %s is taken back, by %s: %s", name, by, why or "(no reason given)"
@@ -203,7 +206,7 @@ class Overrides:
         """Put into force what the store has now; what was known last, while it is away."""
         async with self._turn:
             try:
-                with owned():
+                with _own_work():
                     found: Sequence[Override] = await self.store.read()
                     now = self._clock.now()
                     if any(o.until is not None and o.until <= now for o in found):
@@ -263,6 +266,11 @@ class Overrides:
         elif old is not None:
             why = "its time is over" if old.until is not None and old.until <= now else "it was taken back"
             log.info("policy override no longer in force, %s: %s", why, old)
+
+
+def _own_work() -> AbstractContextManager[Context]:
+    """With a connection in reserve, and no deadline but the statement's: changing a limit is what ends an overload."""
+    return use(Context(operation="tenfold.policies", own=True, priority=Priority.CRITICAL))
 
 
 def moment(until: str | float | None, now: float) -> float | None:
