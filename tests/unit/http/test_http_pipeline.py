@@ -72,7 +72,7 @@ def bearer(token: str) -> list[tuple[bytes, bytes]]:
 def test_the_pipeline_is_one_list_in_the_order_of_the_design() -> None:
     """Except that a request is understood before its key is claimed: decision 0005."""
     assert [step.name for step in STEPS] == [
-        "trace", "measure", "causal token", "edge", "recover", "cached response for all", "caller's deadline",
+        "trace", "measure", "causal token", "edge", "recover", "cached response for all", "caller's retries", "caller's deadline",
         "admission", "bulkhead", "deadline", "authentication", "rate limit", "cached response", "idempotency key", "decode", "idempotency", "dependencies", "database",
         "handler", "encode",
     ]  # fmt: skip
