@@ -250,12 +250,12 @@ class HttpClient:
         }
 
     @contextmanager
-    def through(self, transport: Transport) -> Generator[None]:
-        """Inside the block, which is one of a test, send through another transport, and do not wait before second
-        tries."""
+    def through(self, transport: Transport | None) -> Generator[None]:
+        """Inside the block, which is one of a test, send through another transport (None: the same), and do not wait
+        before second tries: the clock of a test stands still."""
         state = self._bound
         before = state.transport, state.sleep
-        state.transport, state.sleep = transport, _at_once
+        state.transport, state.sleep = transport or state.transport, _at_once
         try:
             yield
         finally:

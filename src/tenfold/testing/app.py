@@ -148,9 +148,9 @@ class TestApp:
 
     def _keep_in(self) -> None:
         """No call leaves the test unless it may."""
-        if not self._network:
-            for client in self.app.clients:
-                self._stack.enter_context(client.through(Blocked(client.name)))
+        for client in self.app.clients:
+            way_out = None if self._network else Blocked(client.name)
+            self._stack.enter_context(client.through(way_out))
 
     async def _prepare_jobs(self) -> None:
         background = self.app.assembly.background
