@@ -42,20 +42,6 @@ def timeout_ms(text: str) -> int:
     return value
 
 
-def header_of(context: Context, clock: Clock) -> str | None:
-    """What to send along with a call that is made now in ``context``; None where nothing bounds it.
-
-    Raises DeadlineExceeded when no whole millisecond is left: the call is not to be made.
-    """
-    left_s = context.remaining(clock)
-    if left_s is None:
-        return None
-    left_ms = int(left_s * 1000)
-    if left_ms < 1:
-        raise DeadlineExceeded("No time was left for a call to another service; it was not made.")
-    return str(min(left_ms, TIMEOUT_MAX_MS))
-
-
 @asynccontextmanager
 async def deadline(seconds: float, *, clock: Clock | None = None) -> AsyncGenerator[Context]:
     """Give the work inside the block at most ``seconds``, or until the deadline that there is already, if that is nearer::

@@ -8,7 +8,7 @@ import pytest
 
 from tenfold._core.clock import ManualClock, SystemClock
 from tenfold._core.context import Context, current, use
-from tenfold._core.deadlines import TIMEOUT_MAX_MS, deadline, header_of, timeout_ms
+from tenfold._core.deadlines import TIMEOUT_MAX_MS, deadline, timeout_ms
 from tenfold.errors import DeadlineExceeded, StatementTimeout
 
 
@@ -24,16 +24,6 @@ def test_whole_milliseconds_up_to_a_day_are_a_time(text: str) -> None:
 def test_anything_else_is_refused_with_what_it_must_be(text: str) -> None:
     with pytest.raises(ValueError, match="must be a whole number of milliseconds from 0 to 86400000"):
         timeout_ms(text)
-
-
-def test_what_is_left_is_sent_rounded_down_and_nothing_without_a_deadline() -> None:
-    clock = ManualClock()
-    assert header_of(Context(), clock) is None
-    assert header_of(Context(deadline=0.2509), clock) == "250"
-    assert header_of(Context(deadline=1e9), clock) == str(TIMEOUT_MAX_MS)
-    for passed in (0.0005, 0.0, -1.0):
-        with pytest.raises(DeadlineExceeded, match="not made"):
-            header_of(Context(deadline=passed), clock)
 
 
 @pytest.mark.anyio
