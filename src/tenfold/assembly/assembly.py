@@ -126,6 +126,7 @@ class Assembly:
             response_cache=ResponseStore(self.response_cache),
             causal=Tokens(self.settings.database.lag_max_s) if self.settings.database.replicas else None,
             edge=Edge(self.settings),
+            weight_of=self.weights.of,
             calls_out=bool(app.clients),
             mounts=[HttpMount(m.path, m.app, m.auth) for service in app.services for m in service.mounts],
             websocket=WebSocketApp(

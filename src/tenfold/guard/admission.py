@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tenfold._core.context import Priority
 from tenfold.errors import ConfigError, Overloaded
 from tenfold.guard.shedding.limit import FixedLimit, LearnedLimit, Limit
-from tenfold.guard.shedding.line import Line, Place
+from tenfold.guard.shedding.line import LEAD_MAX, Line, Place
 from tenfold.guard.shedding.observation import Observation, Station
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Admission:
         "epoch",
         "in_flight",
         "line",
+        "over_share",
         "pressure",
         "refused",
         "rooms",
@@ -103,6 +104,8 @@ class Admission:
         self.admitted = 0
         self.refused = [0] * len(Priority)
         """By priority."""
+        self.over_share = 0
+        """Of those, the ones whose tenant had had more than its share."""
         self.rooms = [0] * len(Priority)
         """By priority: who finds as many in progress does not enter."""
         self.pressure = 0.0
@@ -212,6 +215,22 @@ class Admission:
             priority, self.limit, share
         )
 
+    def settle(self, priority: int, guessed: str, share: str) -> None:
+        """One that waited as ``guessed`` belongs to ``share``, as authentication has found. Raises Overloaded when that
+        has had more than its share while others wait: by the credentials nobody knew yet, the line could not tell."""
+        if self.line.settle(priority, guessed, share):
+            return
+        self.over_share += 1
+        self.refused[priority] += 1
+        raise Overloaded(
+            "This instance is full, and your tenant has had more than its share of it while others wait; try again in "
+            "a moment.",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+            limit="fair share",
+            value=LEAD_MAX,
+            priority=Priority(priority).name.lower(),
+        )
+
     def count_refusal(self, priority: int) -> None:
         """Somebody was refused at the door."""
         self._bound = True
@@ -314,8 +333,14 @@ class Admission:
 
 
 def admission_of(
-    concurrency: int | str, clock: Clock, *, most: int, waiting_max: int, others_s: Callable[[], float]
+    concurrency: int | str,
+    clock: Clock,
+    *,
+    most: int,
+    waiting_max: int,
+    others_s: Callable[[], float],
+    weight_of: WeightOf | None = None,
 ) -> Admission:
     """As the settings say: ``"adaptive"`` or a number, and at most ``most``."""
     limit: Limit = LearnedLimit(most) if isinstance(concurrency, str) else FixedLimit(min(concurrency, most))
-    return Admission(limit, clock, most=most, waiting_max=waiting_max, others_s=others_s)
+    return Admission(limit, clock, most=most, waiting_max=waiting_max, weight_of=weight_of, others_s=others_s)

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from tenfold._core.context import Priority
 from tenfold.errors import BadRequest
+from tenfold.guard.fairness import of_principal
+from tenfold.http.limiting import address_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tenfold.guard.admission import Admission, Epoch
+    from tenfold.guard.fairness import Callers
     from tenfold.http.build import Build
     from tenfold.http.request import Request
+    from tenfold.security.principal import Principal
 
 HEADER = b"tenfold-priority"
 PRIORITIES = {one.name.lower().encode(): one for one in Priority}
@@ -32,11 +34,15 @@ def write(build: Build) -> None:
     )
     if gate is None:
         return
-    code.use(gate=gate, rooms=gate.rooms, line=gate.line, stand_in_line=Door(gate).wait, hand_on=gate.hand_on)
+    door = Door(gate, build.wiring.callers)
+    code.use(gate=gate, rooms=gate.rooms, line=gate.line, hand_on=gate.hand_on)
+    code.use(stand_in_line=door.wait, settle=door.settle)
     behind = "line.size" if own else "(priority and line.size)"
     code.line(  # Admission.enter, written out; and its leave
-        f"if gate.in_flight >= rooms[priority] or {behind}: epoch = await stand_in_line(request, priority)",
+        f"if gate.in_flight >= rooms[priority] or {behind}:",
+        "    epoch, guessed = await stand_in_line(request, priority)",
         "else:",
+        "    guessed = None",
         "    epoch = gate.epoch",
         "    epoch[0] += 1",
         "    gate.in_flight += 1",
@@ -57,15 +63,20 @@ def lowered(asked: bytes, own: int) -> Priority:
 
 
 class Door:
-    """Where requests stand in line. ``share_of``, when set, says between whom turns are fair; it is asked only of
-    those that have to wait."""
+    """Where requests stand in line, in turns between tenants: between those of the credentials that are known, and
+    between addresses."""
 
-    share_of: Callable[[Request], str] | None = None
+    def __init__(self, gate: Admission, callers: Callers) -> None:
+        self._gate, self._callers = gate, callers
 
-    def __init__(self, gate: Admission) -> None:
-        self._gate = gate
+    async def wait(self, request: Request, priority: int) -> tuple[Epoch, str]:
+        """See :meth:`Admission.wait`. Answers also as whose request this one has waited."""
+        share = self._callers.share_of(request.header_bytes, address_of(request))
+        return await self._gate.wait(priority, share), share
 
-    async def wait(self, request: Request, priority: int) -> Epoch:
-        """See :meth:`Admission.wait`."""
-        share_of = self.share_of
-        return await self._gate.wait(priority, "" if share_of is None else share_of(request))
+    def settle(self, request: Request, priority: int, guessed: str, principal: Principal) -> None:
+        """One that has waited was authenticated. Raises Overloaded, see :meth:`Admission.settle`."""
+        share = of_principal(principal)
+        if share != guessed:
+            self._callers.learn(request.header_bytes, principal)
+            self._gate.settle(priority, guessed, share)

@@ -26,6 +26,7 @@ from tenfold.http.threads import HandlerThreads
 from tenfold.http.wiring import Telemetry, Wiring
 
 if TYPE_CHECKING:
+    from tenfold._core.fairness import WeightOf
     from tenfold.cache.response import ResponseStore
     from tenfold.guard.limiter import RateLimiter
     from tenfold.guard.rates import Limit
@@ -65,6 +66,7 @@ class HttpApp:
         response_cache: ResponseStore | None = None,
         causal: Tokens | None = None,
         edge: Edge | None = None,
+        weight_of: WeightOf | None = None,
         calls_out: bool = False,
         mounts: Sequence[Mount] = (),
         websocket: ASGIApp | None = None,
@@ -92,6 +94,7 @@ class HttpApp:
             causal=causal,
             calls_out=calls_out,
             edge=edge,
+            weight_of=weight_of,
             boot=f"{self.clock.random.getrandbits(40):010x}",
         )
         gate = self.wiring.admission

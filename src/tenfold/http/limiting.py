@@ -274,7 +274,12 @@ def _checked(limit: Limit) -> Any:
 
 def address_of(request: Request) -> str:
     """The client's address as limits count it: of IPv6 the network of 64 bits, since a household has them all."""
-    client = request.scope.get("client")
+    return address_in(request.scope)
+
+
+def address_in(scope: Mapping[str, Any]) -> str:
+    """As :func:`address_of`, of an ASGI scope."""
+    client = scope.get("client")
     if client is None:
         return "unknown"
     host: str = client[0]

@@ -147,6 +147,8 @@ def authentication(build: Build) -> None:
             "    context.principal = principal",
             "    context.tenant = principal.tenant",
         )
+        if build.wiring.admission is not None:
+            code.line("    if guessed is not None: settle(request, priority, guessed, principal)")
     if not policy.anonymous_ok:
         code.use(check=policy.check_async if policy.asynchronous else policy.check)
         code.line("await check(principal, request)" if policy.asynchronous else "check(principal)")

@@ -13,9 +13,11 @@ from tenfold._core.container import Container
 from tenfold._core.sections import HttpSettings
 from tenfold.guard.admission import Admission, admission_of
 from tenfold.guard.bulkhead import Bulkhead
+from tenfold.guard.fairness import Callers
 from tenfold.guard.probe import other_threads_cpu_s
 
 if TYPE_CHECKING:
+    from tenfold._core.fairness import WeightOf
     from tenfold.cache.response import ResponseStore
     from tenfold.guard.limiter import RateLimiter
     from tenfold.guard.rates import Limit
@@ -119,6 +121,10 @@ class Wiring:
     """CORS, compression and the headers of every reply."""
     calls_out: bool = False
     """Whether the app has clients: then it matters who tries again."""
+    weight_of: WeightOf | None = None
+    """The weights of tenants, between which requests that wait take turns."""
+    callers: Callers = field(default_factory=Callers)
+    """Whose credentials those of late were."""
     boot: str = ""
     """Distinguishes the request ids of this process."""
     request_ids: Iterator[int] = field(default_factory=lambda: count(1))
@@ -134,6 +140,7 @@ class Wiring:
                 self.clock,
                 most=settings.concurrency_max,
                 waiting_max=settings.waiting_max,
+                weight_of=self.weight_of,
                 others_s=other_threads_cpu_s,
             )
 
