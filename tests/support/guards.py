@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tenfold._core.clock import SystemClock
+from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.resolve import backend_class
 from tenfold._core.sections import DatabaseSettings, GuardSettings
 from tenfold.db.contract import DatabaseBackend
@@ -28,9 +28,10 @@ effects = sa.Table(
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncGenerator[tuple[GuardStores, Database | None]]:
-    """The stores, and the database where the URL names one; its tables have been made (:func:`make_tables`)."""
-    clock = SystemClock()
+async def opened(url: str, clock: Clock | None = None) -> AsyncGenerator[tuple[GuardStores, Database | None]]:
+    """The stores, and the database where the URL names one; its tables have been made (:func:`make_tables`). ``clock``
+    is the process's; SQLite has the machine's, as all processes that have the file are on one."""
+    clock = clock or SystemClock()
     if url.startswith("redis:"):
         guard: GuardBackend = backend_class("guard", url, where="url").from_url(
             url, settings=GuardSettings(timeout_s=5), clock=clock
@@ -41,7 +42,7 @@ async def opened(url: str) -> AsyncGenerator[tuple[GuardStores, Database | None]
         finally:
             await guard.stop()
         return
-    backend = backend_of(url)
+    backend = backend_of(url, None if url.startswith("sqlite") else clock)
     await backend.start()
     try:
         database = Database("test", metadata)
@@ -51,9 +52,9 @@ async def opened(url: str) -> AsyncGenerator[tuple[GuardStores, Database | None]
         await backend.stop()
 
 
-def backend_of(url: str) -> DatabaseBackend:
+def backend_of(url: str, clock: Clock | None = None) -> DatabaseBackend:
     made: DatabaseBackend = backend_class("db", url, where="url").from_url(
-        url, settings=DatabaseSettings(url=url), data_dir=Path(), clock=SystemClock()
+        url, settings=DatabaseSettings(url=url), data_dir=Path(), clock=clock or SystemClock()
     )
     return made
 

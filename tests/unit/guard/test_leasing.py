@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
 from support.envelopes import allowed, over
-from support.leasing import LEASE_US, Fleet
+from support.leasing import LEASE_US, ByWallClock, Fleet, UsedAfterItsEnd
 from support.trials import Trials
 from tenfold.guard.gcra import Cell, Taken
 from tenfold.guard.leasing import CHECKS_MIN, FREE, SHARE, Leasing
@@ -186,22 +186,7 @@ def test_at_twice_the_limit_it_is_met_to_the_hundredth() -> None:
     assert best - got <= fleet.room_us // FREE
 
 
-class UsedAfterItsEnd(Leasing):
-    """Takes no notice of slots that have begun, nor of the end of the lease."""
-
-    def take(self, cells: Sequence[Cell], now_us: int) -> Taken | None:
-        known = self._known.get(cells[0][0])
-        return None if known is None else super().take(cells, min(now_us, known.next_us))
-
-
-class ByItsWallClock(Leasing):
-    """Looks at the store's times with a clock that is a minute behind."""
-
-    def take(self, cells: Sequence[Cell], now_us: int) -> Taken | None:
-        return super().take(cells, now_us - 60_000_000)
-
-
-@pytest.mark.parametrize("broken", [UsedAfterItsEnd, ByItsWallClock])
+@pytest.mark.parametrize("broken", [UsedAfterItsEnd, ByWallClock])
 def test_broken_leases_are_convicted(broken: type[Leasing]) -> None:
     fleet = Fleet(rate=waves, per_s=1_000, burst=200, seconds=4, leasing=lambda: broken(LEASE_US)).run()
     assert over(fleet.admitted, fleet.room_us) > 0
