@@ -16,6 +16,7 @@ from tenfold.http.compiler import Endpoint, compile_operation
 from tenfold.http.deadline import Sweeper
 from tenfold.http.dispatch import Asked, Dispatcher, Routed
 from tenfold.http.limits import check_headers
+from tenfold.http.memory import BodyMemory
 from tenfold.http.mounts import ASGIApp, Mount, Mounts, Receive, Scope, Send
 from tenfold.http.policies import effective
 from tenfold.http.reply import Answer
@@ -74,7 +75,12 @@ class HttpApp:
     ) -> None:
         self.settings = settings or HttpSettings()
         self.clock = clock or SystemClock()
-        self.sweeper = Sweeper(self.clock, body_timeout_s=self.settings.body_timeout_s)
+        self.sweeper = Sweeper(
+            self.clock,
+            body_timeout_s=self.settings.body_timeout_s,
+            bytes_per_s_min=self.settings.bytes_per_s_min,
+        )
+        self.memory = BodyMemory(self.settings.buffered_max_bytes)
         self.watchdog = LoopWatchdog(self.clock, self.settings.blocked_loop_warn_s)
         self._threads = HandlerThreads(self.settings.threads, self.clock)
         self.wiring = Wiring(
@@ -110,6 +116,7 @@ class HttpApp:
         self._lifespan = lifespan
         self._started = False
         self._header_max = self.settings.header_max_bytes
+        self._headers_max = self.settings.headers_max
         for operation in operations:
             self.add(operation)
 
@@ -187,8 +194,9 @@ class HttpApp:
         static = self._router.static
         segments: tuple[str, ...] = ()
         try:
-            if sum(map(len, flatten(raw_headers))) > self._header_max:  # in C, whatever their number
-                check_headers(raw_headers, self._header_max)
+            # In C, whatever their number.
+            if sum(map(len, flatten(raw_headers))) > self._header_max or len(raw_headers) > self._headers_max:
+                check_headers(raw_headers, self._header_max, self._headers_max)
             if path in static and method in static[path]:
                 endpoint = static[path][method]
             else:
@@ -215,7 +223,7 @@ class HttpApp:
         if answer is None:
             request = Request(
                 method, path, segments, query, raw_headers, by_name, receive, scope,
-                body_max_bytes=endpoint.body_max_bytes, names=endpoint.names,
+                body_max_bytes=endpoint.body_max_bytes, names=endpoint.names, memory=self.memory,
             )  # fmt: skip
             answer = await endpoint.call(request)
             if answer[3] is not None:

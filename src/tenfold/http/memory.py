@@ -31,6 +31,11 @@ class BodyMemory:
         self._wait_s = wait_s
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """Bodies that wait for room."""
+        return len(self._waiting)
+
     async def take(self, size: int) -> int:
         """Reserve ``size`` bytes, wait for them if need be; how many were reserved.
 

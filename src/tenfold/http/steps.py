@@ -124,7 +124,7 @@ def deadline(build: Build) -> None:
         code.use(TASKS=getattr(asyncio.tasks, "_current_tasks"))  # noqa: B009
         code.line("task = TASKS[sweeper.loop] if sweeper.loop in TASKS else current_task()")
     code.line("inflight[task] = request")
-    code.open("try:", "finally:", " del inflight[task]")
+    code.open("try:", "finally:", " del inflight[task]", " if request.held_bytes: request.let_go()")
 
 
 def authentication(build: Build) -> None:
@@ -209,7 +209,8 @@ def handler(build: Build) -> None:
     """The operation's function, in a thread when it is a plain one; not when its time is over, whatever it has waited
     for until now."""
     code, operation = build.code, build.operation
-    if operation.policies.cache is None:  # what makes a kept response works for all who wait, in a time of its own
+    # What makes a kept response works for all who wait, in a time of its own.
+    if operation.policies.cache is None:
         code.use(too_late=too_late)
         code.line(f"if monotonic() >= context.deadline: raise too_late(request, {build.timeout_s!r})")
     arguments = ", ".join(f"{name}={expression}" for name, expression in build.arguments.items())

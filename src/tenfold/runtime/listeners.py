@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import socket
 from collections.abc import Generator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tenfold._core.tasks import end_tasks
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenfold.runtime")
 
 BACKLOG = 2048
+FILES_KEPT = 256
+"""Files that connections leave to databases, caches, brokers and files."""
 
 
 class Listener(Protocol):
@@ -71,6 +75,21 @@ def _bind_remedy(error: OSError) -> str:
     return "Use an address of this machine."
 
 
+def within_files(limits: ConnectionLimits) -> ConnectionLimits:
+    """Limits with no more connections than this process may have files, after asking the system for as many as it
+    gives: a process that has none left can accept nobody, and open no database either."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        wanted = limits.connections_max + FILES_KEPT
+        soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = max(1, soft - FILES_KEPT)
+    if room >= limits.connections_max:
+        return limits
+    log.warning("at most %d connections (http.connections_max): %d files may be open (ulimit -n)", room, soft)
+    return replace(limits, connections_max=room)
+
+
 class UvicornListener:
     """The default: one pure-Python server in this loop, with httptools. ``ops`` serves the operations pages instead."""
 
@@ -78,6 +97,7 @@ class UvicornListener:
         import uvicorn
 
         from tenfold.runtime.protocol import ops_protocol_of, protocol_of
+        from tenfold.runtime.sockets import socket_protocol_of
 
         class Server(uvicorn.Server):
             @contextlib.contextmanager
@@ -85,15 +105,17 @@ class UvicornListener:
                 """Signals are the runtime's: it has two listeners and a worker to stop in order."""
                 yield
 
+        self.app = app
         http = app.settings.http
-        self.connections = Connections(ConnectionLimits.of(http), app.clock)
+        self.connections = Connections(within_files(ConnectionLimits.of(http)), app.clock)
         self._sock = sock
         self._server = Server(
             uvicorn.Config(
                 app.ops if ops else app,
                 interface="asgi3",  # left to guess, uvicorn takes a bound method such as App.ops for ASGI 2
                 http=(ops_protocol_of if ops else protocol_of)(app, self.connections),
-                ws="websockets-sansio",
+                ws=socket_protocol_of(self.connections),
+                ws_max_size=http.body_max_bytes,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
