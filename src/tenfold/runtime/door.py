@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenfold._core.context import Priority
 from tenfold.http.admission import HEADER, PRIORITIES
+from tenfold.http.limiting import address_in
 from tenfold.runtime.rendering import rendered
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from tenfold.guard.admission import Admission
+    from tenfold.guard.fairness import Callers
     from tenfold.http.compiler import Endpoint
     from tenfold.http.dispatch import Dispatcher
     from tenfold.http.reply import Answer, Headers
@@ -22,8 +26,11 @@ BODY_MAX_BYTES = 65_536
 class RenderedDoor:
     """Looks into admission for the protocol, and keeps the answers in the bytes that are sent."""
 
-    def __init__(self, gate: Admission, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, gate: Admission, dispatcher: Dispatcher, callers: Callers, trust: Callable[[Any], Any] | None
+    ) -> None:
         self.gate = gate
+        self._callers, self._trust = callers, trust
         self.rooms = gate.rooms
         self.line = gate.line
         self._dispatcher = dispatcher
@@ -32,7 +39,12 @@ class RenderedDoor:
         self._wholes: dict[int, bytes] = {}
 
     def refuses(
-        self, exchange: Exchange, endpoint: Endpoint, method: str, by_name: dict[bytes, bytes]
+        self,
+        exchange: Exchange,
+        endpoint: Endpoint,
+        method: str,
+        by_name: dict[bytes, bytes],
+        peer: Mapping[str, Any],
     ) -> bool:
         """Whether the request was answered here; to be asked where there is no room. What would find a place in line
         goes on to its endpoint, and so does what needs an answer of its own making."""
@@ -44,6 +56,8 @@ class RenderedDoor:
             priority = max(priority, asked)
         if not gate.full(priority) or b"origin" in by_name or method == "HEAD":
             return False
+        if not gate.full(priority, self._share(by_name, peer)):
+            return False  # it takes the place of another tenant, which has many
         gate.count_refusal(priority)
         if exchange.keep_alive and _is_small(by_name):
             exchange.refuse(self._whole(priority, exchange.default_headers))
@@ -51,6 +65,11 @@ class RenderedDoor:
             exchange.keep_alive = False
             exchange.finish(self._answer(priority))
         return True
+
+    def _share(self, by_name: dict[bytes, bytes], peer: Mapping[str, Any]) -> str:
+        """Between whom places are fair, see :class:`~tenfold.guard.fairness.Callers`."""
+        trust = self._trust
+        return self._callers.share_of(by_name, address_in(peer if trust is None else trust(peer)))
 
     def _whole(self, priority: Priority, dated: Headers) -> bytes:
         """The bytes of a refusal. They are made anew when the limit that they tell, or the date, is another."""

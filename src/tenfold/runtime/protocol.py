@@ -54,7 +54,9 @@ class Entry:
         self.trust = http.trust
         self.memory = http.memory
         self.door = (
-            None if http.wiring.admission is None else RenderedDoor(http.wiring.admission, http.dispatcher)
+            None
+            if http.wiring.admission is None
+            else RenderedDoor(http.wiring.admission, http.dispatcher, http.wiring.callers, http.trust)
         )
         edge = http.wiring.edge
         self._fixed = (PLAIN_TYPE, *(() if edge is None else edge.headers))
@@ -164,7 +166,7 @@ class Protocol(BoundedProtocol):
             turn
             and door is not None
             and (door.gate.in_flight >= door.rooms[endpoint.operation.policies.priority] or door.line.size)
-            and door.refuses(exchange, endpoint, method, by_name)
+            and door.refuses(exchange, endpoint, method, by_name, {**self.peer, "headers": headers})
         ):
             return
         exchange.request = Request(
