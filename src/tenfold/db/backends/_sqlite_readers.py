@@ -49,6 +49,11 @@ class Readers:
         self._waiting: FairLine[asyncio.Future[None]] = FairLine(weight_of)
         self._free = self._size = size
 
+    @property
+    def waiting(self) -> int:
+        """How many stand in line for a connection."""
+        return self._waiting.size
+
     @asynccontextmanager
     async def link(self) -> AsyncGenerator[Link]:
         """A connection for the length of the block. Raises DatabaseUnavailable when all are taken for too long."""

@@ -188,7 +188,7 @@ class Backend(DatabaseBackend):
                 raise translate(error) from error
 
     def stats(self) -> Mapping[str, int | float]:
-        waiting = self._writer.waiting if self._writer is not None else 0
+        waiting = sum(line.waiting for line in (self._writer, self._readers) if line is not None)
         return {**self._counters.as_dict(), "waiting": waiting}
 
     # ── channels ──
