@@ -200,6 +200,7 @@ class Assembly:
         await life.start("http", self.http)
         self._show_admission()
         await life.start("policies", self.policies)
+        self.policies.show_limits(self.http.wiring, self.guards.limiter)
         for service_name, hooks in self._hooks:
             await life.start(f"hooks of {service_name}", hooks)
         if worker:

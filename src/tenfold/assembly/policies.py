@@ -11,10 +11,11 @@ to, and nobody is (the listener answers no preflight).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from tenfold.assembly import limits_page
 from tenfold.errors import (
     FieldError,
     InvalidInput,
@@ -28,11 +29,18 @@ from tenfold.errors import (
 from tenfold.guard.overrides import Override
 from tenfold.http.overview import OperationRow, overview
 from tenfold.http.problems import problem_of
+from tenfold.telemetry import names
+from tenfold.telemetry.metrics import Family, Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from tenfold.app import App
     from tenfold.assembly.adjusting import Changes
+    from tenfold.guard.bulkhead import Bulkhead
+    from tenfold.guard.limiter import RateLimiter
     from tenfold.guard.overrides import Overrides
+    from tenfold.http.wiring import Wiring
     from tenfold.telemetry.hub import Hub
     from tenfold.telemetry.ops import Receive, Scope, Send
 
@@ -80,10 +88,20 @@ class PoliciesPart:
         about = "Policies that are changed at run time, and changes that this process put into force."
         overrides = self._overrides
         self._telemetry.numbers(
-            "tenfold_overrides",
+            names.OVERRIDES,
             about,
             ({}, lambda: {"in_force": len(overrides.in_force), "applied_total": overrides.applied}),
         )
+
+    def show_limits(self, wiring: Wiring, limiter: RateLimiter) -> None:
+        """Add the page for people, and the bulkheads to the metrics."""
+        self._telemetry.pages.add(
+            "/limits",
+            limits_page.TITLE,
+            limits_page.ABOUT,
+            limits_page.LimitsPage(self._app, wiring, limiter, self),
+        )
+        self._telemetry.registry.collector(lambda: _bulkheads(wiring), names.BULKHEAD)
 
     async def stop(self) -> None:
         await self._overrides.stop()
@@ -125,6 +143,22 @@ class PoliciesPart:
                 raise MethodNotAllowed(
                     f"/policies/{name} answers GET, PUT and DELETE.", headers={"Allow": "GET, PUT, DELETE"}
                 )
+
+
+def _bulkheads(wiring: Wiring) -> Iterable[Family]:
+    """One set of labels per operation that has a bound, so as many as the code has."""
+    shown: tuple[tuple[str, Literal["gauge", "counter"], str, Callable[[Bulkhead], int]], ...] = (
+        ("in_flight", "gauge", "", lambda each: each.in_flight),
+        ("limit", "gauge", "", lambda each: each.most),
+        ("refused", "counter", "_total", lambda each: each.refused),
+    )
+    for name, kind, suffix, read in shown:
+        samples = [
+            Sample(suffix, {names.OPERATION: each.name}, read(each)) for each in wiring.bulkheads.values()
+        ]
+        yield Family(
+            f"{names.BULKHEAD}_{name}", kind, "Operations with a bound of their own (concurrency=).", samples
+        )
 
 
 class PoliciesPage:

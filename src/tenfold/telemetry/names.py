@@ -40,6 +40,8 @@ HTTP_DURATION: Final = "tenfold_http_request_duration_seconds"
 HTTP_IN_FLIGHT: Final = "tenfold_http_requests_in_flight"
 HTTP_SHED: Final = "tenfold_http_requests_shed_total"
 ADMISSION: Final = "tenfold_admission"
+BULKHEAD: Final = "tenfold_bulkhead"
+OVERRIDES: Final = "tenfold_overrides"
 LOOP_BLOCKED: Final = "tenfold_loop_blocked_total"
 LOOP_LAG: Final = "tenfold_loop_lag_seconds"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from tenfold.telemetry.health import CheckResult, Readiness
 
@@ -29,6 +29,11 @@ li { padding: .75rem 1rem; border-top: 1px solid var(--line); display: grid; gap
   grid-template-columns: 9rem 1fr; }
 li:first-child { border-top: 0; }
 li span { color: var(--soft); overflow-wrap: anywhere; }
+.wide { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; vertical-align: top; padding: .55rem 1rem; border-top: 1px solid var(--line); }
+thead th { border-top: 0; color: var(--soft); font-weight: 600; font-size: .85rem; white-space: nowrap; }
+.number { text-align: right; }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 @media (max-width: 32rem) { li { grid-template-columns: 1fr; } }
 """
@@ -43,6 +48,16 @@ class Link(NamedTuple):
     about: str
 
 
+class Mood(NamedTuple):
+    """A cell that is good or bad news."""
+
+    text: str
+    mood: Literal["good", "bad"]
+
+
+Cell = str | int | float | Mood
+
+
 def page(title: str, body: str) -> str:
     """A whole document around ``body``, which is HTML already."""
     return (
@@ -50,6 +65,29 @@ def page(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
     )
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]], *, empty: str) -> str:
+    """Rows under headings; numbers stand to the right. Without rows, the sentence ``empty``."""
+    if not rows:
+        return f"<p>{escape(empty)}</p>"
+    numeric = [all(isinstance(row[n], (int, float)) for row in rows) for n in range(len(headings))]
+    head = "".join(
+        f"<th{' class=number' * right}>{escape(text)}</th>"
+        for text, right in zip(headings, numeric, strict=True)
+    )
+    body = "".join(
+        "<tr>" + "".join(_cell(cell, right) for cell, right in zip(row, numeric, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(cell: Cell, right: bool) -> str:
+    if isinstance(cell, Mood):
+        return f'<td class="{cell.mood}">{escape(cell.text)}</td>'
+    shown = f"{cell:,}" if isinstance(cell, (int, float)) else escape(cell)
+    return f"<td{' class=number' * right}>{shown}</td>"
 
 
 def index_page(title: str, readiness: Readiness, links: Sequence[Link], uptime_s: float) -> str:
