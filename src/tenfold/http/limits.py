@@ -120,6 +120,7 @@ async def read_body(request: Request) -> bytes:
 async def _whole(request: Request, first: bytes, announced: int) -> bytes:
     """A body of which this piece came, with room for all of it, or for what came so far and as much again."""
     pieces, size, room = [first], len(first), max(announced, FREE_BYTES)
+    request.body_bytes = size
     await request.hold(room)
     async for piece in _rest(request, size):
         pieces.append(piece)

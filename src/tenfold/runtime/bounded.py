@@ -44,6 +44,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """What came is refused: nothing is read any more, and this follows the answers that are owed."""
     _leaving = False
     """The last answer was given; what still comes is thrown away, so that the client gets to read it."""
+    _new = True
+    """It has not sent a whole head yet."""
     _in_head = True
     """A head is to come, or has begun to."""
     _ahead = b""
@@ -195,6 +197,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._parse_on(self._ahead)
             if self.flow.read_paused and not self._ahead and not self.pipeline:
                 self.flow.resume_reading()
+
+    def shutdown(self) -> None:
+        if self._leaving:
+            self.transport.close()
+        else:
+            super().shutdown()
 
     # ── what the watch asks and does ──
 

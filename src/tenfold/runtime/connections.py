@@ -158,8 +158,8 @@ class Connections:
     # ── coming and going ──
 
     def add(self, connection: Connection, taken: Collection[object]) -> bool:
-        """Whether there is room for one more beside those that have a place (WebSockets, too); somebody may have to go."""
-        room = len(taken) < self.limits.connections_max or self._make_room()
+        """Whether there is room for it among those that have taken a place (WebSockets, too); somebody may have to go."""
+        room = len(taken) <= self.limits.connections_max or self._make_room()
         self.all[connection] = None
         self.fresh[connection] = self.clock.monotonic()
         return room

@@ -77,6 +77,12 @@ class Exchange(RequestResponseCycle):
     def on_response(self) -> None:
         self._protocol.on_response_complete()
 
+    async def send(self, message: Any) -> None:
+        """ASGI's next message, of a stream. Raises ConnectionResetError when nobody is there."""
+        if self.disconnected or self.transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        await super().send(message)
+
     # ── its course ──
 
     def start(self) -> None:

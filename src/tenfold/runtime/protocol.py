@@ -105,6 +105,9 @@ class Protocol(BoundedProtocol):
         headers, parser, url = self.headers, self.parser, self.url
         self._in_head = False
         self._quiet_size = 0
+        if self._new:
+            self._new = False
+            self.watched.fresh.pop(self, None)
         by_name = dict(headers)
         version = parser.get_http_version()
         if b"host" not in by_name or len(by_name) != len(headers) or version not in _VERSIONS:
