@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import httpx2
@@ -64,7 +65,7 @@ class Watch:
 
     def was_held_up(self, since: float, until: float) -> bool:
         looks = [since, *(at for at in self.looks if since < at < until), until]
-        return max(b - a for a, b in zip(looks, looks[1:], strict=False)) > HELD_UP_S
+        return max(b - a for a, b in pairwise(looks)) > HELD_UP_S
 
 
 def trials_in(texts: list[str]) -> set[int]:
@@ -78,8 +79,8 @@ def looking_at(name: str, url: str) -> Generator[Look]:
         yield set
     elif name == "postgresql":
         sql = f"SELECT query FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%{MARK}%'"
-        with psycopg.connect(url, autocommit=True) as connection:
-            yield lambda: trials_in([row[0] for row in connection.execute(sql)])
+        with psycopg.connect(url, autocommit=True) as postgres:
+            yield lambda: trials_in([row[0] for row in postgres.execute(sql)])
     else:
         sql = f"SELECT info FROM information_schema.processlist WHERE info LIKE 'SELECT sleep%{MARK}%'"
         where = sa.make_url(url)

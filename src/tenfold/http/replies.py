@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_origin
 
 from msgspec.structs import force_setattr
 
@@ -14,8 +14,10 @@ from tenfold.errors import BadRequest, DeclarationError
 from tenfold.guard.idempotency import IdempotencyGuard
 from tenfold.guard.keys import Replay, StoredReply, fingerprint
 from tenfold.http.access import policy_of
+from tenfold.http.encoding import return_type
 from tenfold.http.problems import answer_of, problem_of
-from tenfold.http.reply import SharedHeaders
+from tenfold.http.reply import SharedHeaders, StreamingResponse
+from tenfold.http.types import members
 
 if TYPE_CHECKING:
     from tenfold.cache.response import ResponseStore
@@ -166,6 +168,12 @@ def idempotency(build: Build) -> None:
     guards = build.wiring.idempotency
     if guards is None:
         raise DeclarationError("it is idempotent, but the app keeps no keys.", where=build.operation.where)
+    if streams(return_type(build.operation)):
+        raise DeclarationError(
+            "it is idempotent, so its reply is stored: it cannot be a stream.",
+            where=build.operation.where,
+            remedy="Answer with where the stream is to be fetched from, or drop idempotent=.",
+        )
     database = build.wiring.databases.get(build.operation.service)
     once = Once(guards(build.operation.service), build.operation.name, database)
     code = build.code
@@ -176,8 +184,24 @@ def idempotency(build: Build) -> None:
     code.open("async def work():", " return answer", *run)
 
 
+def streams(result: Any) -> bool:
+    """Whether a return type is, or may be, a stream."""
+    kinds = [get_origin(member) or member for member in members(result)]
+    return any(isinstance(kind, type) and issubclass(kind, StreamingResponse) for kind in kinds)
+
+
 def key_missing() -> BadRequest:
     return BadRequest("This operation needs the header Idempotency-Key: a new UUID for every new request.")
+
+
+def the_key(request: Request) -> str:
+    """The value of the header. Raises BadRequest for two that differ: either could be what the client repeats."""
+    said = {value for name, value in request.raw_headers if name == b"idempotency-key"}
+    if len(said) > 1:
+        raise BadRequest(
+            f"The header Idempotency-Key came {len(said)} times, with different values; send it once."
+        )
+    return request.header_bytes[b"idempotency-key"].decode("latin-1")
 
 
 class Once:
@@ -190,9 +214,11 @@ class Once:
 
     async def run(self, request: Request, work: Work) -> Answer:
         """The stored answer, or that of ``work``, committed together with its effect."""
-        key = request.header_bytes[b"idempotency-key"].decode("latin-1")
+        key = the_key(request)
         principal = request.context.principal
-        scope = self._operation if principal is None else f"{self._operation} {principal.id}"
+        # Of a caller who acts for several tenants, none may see what another got.
+        who = "" if principal is None else f" {principal.id} {principal.tenant or ''}".rstrip()
+        scope = f"{self._operation}{who}"
         digest = fingerprint(request.method, request.path, request.query_string, await request.body())
         outcome = await self._guard.begin(key, scope, digest)
         if isinstance(outcome, Replay):
