@@ -161,8 +161,8 @@ def _limiter(store: LimitStore, clock: Clock, log: Log, variant: str, offset_s: 
     if variant == "after-its-end":
         leased._leasing = UsedAfterItsEnd(1_000_000)
     elif variant == "wall-clock":
-        leased._leasing = ByWallClock(1_000_000)
-        leased._leasing.behind_us = int(-offset_s * 1e6)
+        leased._leasing = broken = ByWallClock(1_000_000)
+        broken.behind_us = int(-offset_s * 1e6)
     limiter.store = limiter._leased = leased
     return limiter
 
@@ -182,10 +182,12 @@ def main(instances: int, waves: int, jobs: list[str]) -> None:
     gate.open()
     statuses = [os.waitpid(pid, 0)[1] for pid in children]
     assert not any(statuses), statuses
-    logs = [json.loads((folder / str(number)).read_text()) for number in range(instances)]
+    found = [json.loads((folder / str(number)).read_text()) for number in range(instances)]
     shutil.rmtree(folder)
     kinds = ("wanted", "admitted", "local")
-    print(json.dumps({job: {k: [one for log in logs for one in log[job][k]] for k in kinds} for job in jobs}))
+    print(
+        json.dumps({job: {k: [one for log in found for one in log[job][k]] for k in kinds} for job in jobs})
+    )
 
 
 if __name__ == "__main__":

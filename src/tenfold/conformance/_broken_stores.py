@@ -39,12 +39,24 @@ async def _each_by_itself(it: Altered, cells: Any) -> Taken:
     return msgspec.structs.replace((refused or takens)[0], ahead_us=ahead)
 
 
+async def _give_anyway(it: Altered, unused: Any) -> int:
+    """Whatever the TAT is by now."""
+    for each in unused:
+        taken: Taken = await it.inner.take([(each.key, 1, 2**50)])
+        end_us = taken.at_us + taken.ahead_us[0]
+        await it.inner.give_back([each._replace(end_us=end_us, unused_us=each.unused_us + 1)])
+    return 0
+
+
 LIMITS = [
     Broken("everything is admitted", "test_an_unused_cell_admits_its_burst_and_no_more",
            _with(take_now=_no_short_cut, take=_admit)),
     Broken("keys are not told apart", "test_keys_are_told_apart", _with(take_now=_no_short_cut, take=_one_cell_for_all)),
     Broken("what one cell refuses counts in others", "test_all_cells_count_or_none",
            _with(take_now=_no_short_cut, take=_each_by_itself)),
+    Broken("what is given back is lost", "test_what_is_given_back_can_be_taken_again", _with(give_back=answer(1))),
+    Broken("what another took is given away", "test_what_another_took_since_is_not_given_back",
+           _with(give_back=_give_anyway)),
 ]  # fmt: skip
 
 

@@ -86,12 +86,13 @@ def write(build: Build) -> None:
 
 
 def _callers_known(build: Build) -> bool:
-    """Whether the operation has its callers authenticated."""
+    """Whether the operation has its callers authenticated, or counts them already as far as anybody knows them."""
+    if asks_who(build):
+        return True
     authenticator = build.wiring.authenticator
     if authenticator is None:
         return False
-    policy = policy_of(build.operation, authenticator)
-    return not policy.anonymous_ok or build.injection.wants_principal or asks_who(build)
+    return not policy_of(build.operation, authenticator).anonymous_ok or build.injection.wants_principal
 
 
 class OperationLimits:

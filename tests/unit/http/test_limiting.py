@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from tenfold._core.clock import ManualClock
 from tenfold.app import App
@@ -221,6 +222,24 @@ async def test_a_change_that_cannot_be_is_a_sentence_and_changes_nothing(
         with pytest.raises(DeclarationError, match=told):
             app.assembly.guards.limiter.set_limit(name, text)
         assert '"5/minute per address"' in (await t.client.get("/x")).headers["ratelimit"]
+
+
+async def test_units_taken_ahead_count_as_used_in_what_is_told() -> None:
+    """On a store that others share. What is left may be more than what is told, never less."""
+    service = Service("shop", auth=public)
+    service.database(sa.MetaData())
+    serve(service, limit="6000/minute per operation")
+    app = app_of(service)
+    async with app.test() as t:
+        left = []
+        for done in range(1, 61):
+            told = (await t.client.get("/x")).headers["ratelimit"]
+            left.append(int(told.split(";r=")[1].split(";")[0]))
+            assert left[-1] <= 6_000 - done
+        numbers = app.assembly.guards.limiter.numbers()
+    assert sorted(left, reverse=True) == left
+    assert numbers["local_total"] >= 45
+    assert numbers["local_total"] + numbers["asked_total"] == numbers["admitted_total"] == 60
 
 
 async def test_a_refused_request_is_neither_decoded_nor_run() -> None:
