@@ -11,6 +11,7 @@ from tenfold.guard.contract import GuardBackend, GuardStores
 from tenfold.guard.idempotency import IdempotencyGuard
 from tenfold.guard.lease import Leases
 from tenfold.guard.limiter import RateLimiter
+from tenfold.telemetry import names
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -75,7 +76,7 @@ class Guards:
             await guard.start()
         await self.limiter.start()
         about = "Requests and other work that rate limits counted in this process."
-        self._telemetry.numbers("tenfold_limit", about, ({}, self.limiter.numbers))
+        self._telemetry.numbers(names.LIMIT_NUMBERS, about, ({}, self.limiter.numbers))
 
     async def stop(self) -> None:
         await self.limiter.stop()
