@@ -67,7 +67,7 @@ _add_profile = sa.insert(profile_table)
 _count = sa.select(sa.func.count()).select_from(profile_table)
 
 
-@service.post("/register", auth=public, status=201, errors=(Conflict,))
+@service.post("/register", auth=public, status=201, limit="60/hour burst 20 per address", errors=(Conflict,))
 async def register(sign_up: SignUp, tx: Tx) -> Profile:
     """Open an account."""
     return await enrol(tx, sign_up)

@@ -121,6 +121,7 @@ _cancel = sa.update(order_table).where(order_table.c.id == sa.bindparam("id_")).
     "/orders",
     auth=authenticated | scopes(IMPORT),
     status=201,
+    priority="critical",  # what the shop lives on is refused last
     idempotent="required",
     timeout_s=10.0,  # after a crash, the key is free for the client's next attempt this much later
     errors=(Forbidden, AlreadyPlaced, inventory.OutOfStock, InvalidInput),
