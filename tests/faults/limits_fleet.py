@@ -3,7 +3,7 @@
     python limits_fleet.py INSTANCES WAVES VARIANT=URL…
 
 Every instance checks in all the stores at a time: a while below the limit, so that units are taken ahead, then not at
-all, then as fast as it can. Writes one line of JSON: by store, what was wanted and what was admitted, as [at, cost] in
+all, then as fast as it can. The variant ``flood`` does that last all the time; others are broken. Writes one line of JSON: by store, what was wanted and what was admitted, as [at, cost] in
 microseconds on the machine's clock, and how many checks were decided without the store.
 """
 
@@ -85,9 +85,12 @@ class LoggedStore(LimitStore):
         return await self._store.prune(limit)
 
 
-async def traffic(limiter: RateLimiter, log: Log, start: float, waves: int, instances: int) -> None:
+async def traffic(
+    limiter: RateLimiter, log: Log, start: float, waves: int, instances: int, *, flood: bool
+) -> None:
     """One instance's part of the waves."""
     dice = random.Random()
+    below_s, pause_s = (0.0, 0.0) if flood else (BELOW_S, PAUSE_S)
 
     async def check() -> bool:
         log["wanted"].append([time.time_ns() // 1_000, COST])
@@ -97,10 +100,10 @@ async def traffic(limiter: RateLimiter, log: Log, start: float, waves: int, inst
     async def client(wave: float) -> None:
         each_s = 1.1 * CLIENTS * instances / PER_S
         await asyncio.sleep(max(0, wave - time.time()) + dice.random() * each_s)
-        while time.time() < wave + BELOW_S:
+        while time.time() < wave + below_s:
             await check()
             await asyncio.sleep(dice.uniform(0.5, 1.5) * each_s)
-        await asyncio.sleep(max(0, wave + BELOW_S + PAUSE_S - time.time()))
+        await asyncio.sleep(max(0, wave + below_s + pause_s - time.time()))
         while time.time() < wave + WAVE_S:
             if not await check():
                 await asyncio.sleep(0.002)
@@ -145,7 +148,10 @@ async def instance(number: int, instances: int, waves: int, jobs: list[str], gat
             await limiters[-1].store.take(())
         start = await asyncio.to_thread(gate.wait)
         await asyncio.gather(
-            *(traffic(limiters[n], logs[job], start, waves, instances) for n, job in enumerate(jobs))
+            *(
+                traffic(limiter, logs[job], start, waves, instances, flood=job.startswith("flood="))
+                for limiter, job in zip(limiters, jobs, strict=True)
+            )
         )
         for job, limiter in zip(jobs, limiters, strict=True):
             logs[job]["local"] = [
