@@ -10,6 +10,7 @@ from tenfold.security.policy import Policy, as_policy
 from tenfold.security.principal import Principal
 
 if TYPE_CHECKING:
+    from tenfold.guard.fairness import Callers
     from tenfold.http.operation import Operation
     from tenfold.http.request import Request
     from tenfold.security.authenticator import Authenticator
@@ -36,10 +37,10 @@ def policy_of(operation: Operation[..., Any], authenticator: Authenticator | Non
 
 
 class Authentication:
-    """Asks the authenticator, when the quick way did not know the credential."""
+    """Asks the authenticator, when the quick way did not know the credential. ``callers`` are told whose it is."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
-        self._authenticator = authenticator
+    def __init__(self, authenticator: Authenticator, callers: Callers | None = None) -> None:
+        self._authenticator, self._callers = authenticator, callers
 
     async def authenticate(self, request: Request) -> Principal | None:
         """The caller, or None without a credential. Raises what the authenticator raises."""
@@ -47,6 +48,8 @@ class Authentication:
         principal = await self._authenticator.authenticate(headers, request.cookies)
         if principal is not None:
             self._authenticator.check_origin(principal, request.method, headers)
+            if self._callers is not None:
+                self._callers.learn(request.header_bytes, principal)
         return principal
 
 

@@ -135,8 +135,9 @@ def authentication(build: Build) -> None:
         return
     code.line("principal = None")
     if build.wiring.authenticator is not None:
-        authenticator = build.wiring.authenticator
-        code.use(fast=authenticator.fast, authenticate=Authentication(authenticator).authenticate)
+        authenticator, admission = build.wiring.authenticator, build.wiring.admission
+        callers = None if admission is None else build.wiring.callers
+        code.use(fast=authenticator.fast, authenticate=Authentication(authenticator, callers).authenticate)
         # Two credentials are the authenticator's to judge, also when one of them is remembered.
         others = "".join(f" and {name.encode()!r} not in headers" for name in authenticator.other_credentials)
         code.line(
@@ -147,7 +148,7 @@ def authentication(build: Build) -> None:
             "    context.principal = principal",
             "    context.tenant = principal.tenant",
         )
-        if build.wiring.admission is not None:
+        if admission is not None:
             code.line("    if guessed is not None: settle(request, priority, guessed, principal)")
     if not policy.anonymous_ok:
         code.use(check=policy.check_async if policy.asynchronous else policy.check)

@@ -1,0 +1,100 @@
+"""G34: a tenant feels neither another's load nor its rows, in requests, connections, cache and jobs of one server.
+
+The quick setting counts turns, since they do not depend on how busy the machine is; the long one measures times.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from support.tenants import Asked, served
+from support.trials import Trials, soak
+from tenfold.cache.backends.memory import MemoryRegion
+from tenfold.cache.policy import Entry
+from tenfold.db.backends import _pool
+from tenfold.guard.fairness import Callers
+
+pytestmark = pytest.mark.anyio
+
+RATE, CONNECTIONS, KEYS = 500.0, 64, 10
+"""Of the flood: a hundred times the quiet tenant's, and more than the server can serve."""
+
+
+def p99(values: list[float]) -> float:
+    return sorted(values)[len(values) * 99 // 100]
+
+
+def refused(met: list[Asked]) -> int:
+    return sum(one.status != 200 for one in met)
+
+
+@pytest.mark.parametrize(
+    "fresh",
+    [
+        pytest.param(False, id="one credential"),
+        pytest.param(True, id="a new one each", marks=pytest.mark.soak),
+    ],
+)
+async def test_a_quiet_tenant_waits_for_a_turn_or_two_of_a_flood(
+    tmp_path: Path, postgres_url: str, trials: Trials, fresh: bool
+) -> None:
+    n = 25
+    async with served(tmp_path, postgres_url) as s:
+        await s.now_and_then(KEYS, 0.0)
+        async with s.flooded(RATE, CONNECTIONS, fresh=fresh):
+            met = await s.now_and_then(n, 0.01)
+            await s.until_loaded(120)
+        await s.now_and_then(KEYS, 0.0)
+        assert refused(met) <= n // 10, "patience is a time: on a busy machine it may end"
+        assert p99([one.ahead[0] for one in met]) <= 8, "no more than run at a time, at the door"
+        assert p99([one.ahead[1] for one in met]) <= 4, "as many as there are connections, and one more turn"
+        assert s.counts.loads["quiet"] == KEYS, "the flood of keys evicted nothing of it"
+        assert s.counts.leaked == 0
+        assert s.counts.begun["loud"] > 2 * n
+    trials("G34", n, "requests in turns")
+
+
+async def test_first_come_first_served_is_convicted(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Callers, "share_of", lambda *_: "")
+    monkeypatch.setattr(_pool, "share", lambda: "")
+    monkeypatch.setattr(MemoryRegion, "_evicted", least_recently_used)
+    async with served(tmp_path, postgres_url) as s:
+        await s.now_and_then(KEYS, 0.0)
+        async with s.flooded(RATE, CONNECTIONS):
+            met = await s.now_and_then(15, 0.01)
+            await s.until_loaded(120)
+        await s.now_and_then(KEYS, 0.0)
+        ahead = [one.ahead[0] for one in met if one.status == 200]
+        assert refused(met) > len(met) / 2 or p99(ahead) > 20
+        assert s.counts.loads["quiet"] > KEYS, "the flood evicted what it had"
+
+
+def least_recently_used(region: MemoryRegion, newcomer: str) -> tuple[str, Entry]:
+    return region._entries.popitem()
+
+
+@pytest.mark.soak
+async def test_a_quiet_tenants_p99_is_at_most_half_as_much_again(
+    tmp_path: Path, postgres_url: str, trials: Trials
+) -> None:
+    rounds, n = soak(9), 200
+    ratios, lost = list[float](), 0
+    async with served(tmp_path, postgres_url) as s:
+        await s.now_and_then(50, 0.0)
+        for _ in range(rounds):
+            alone = await s.now_and_then(n, 0.01)
+            async with s.flooded(RATE, CONNECTIONS):
+                beside = await s.now_and_then(n, 0.01)
+            assert refused(alone) == 0
+            lost += refused(beside)
+            ratios.append(p99([one.took_s for one in beside]) / p99([one.took_s for one in alone]))
+        assert s.counts.leaked == 0
+        assert s.counts.loads["quiet"] <= KEYS
+    assert lost <= rounds * n // 100
+    assert statistics.median(ratios) <= 1.5, ratios
+    trials("G34", rounds * n, "requests in seconds")
