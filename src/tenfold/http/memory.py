@@ -68,14 +68,19 @@ class BodyMemory:
         if place.done() and not place.cancelled():
             self.give(size)  # it came in the same moment
         else:
-            self._waiting.remove((size, place))
+            place.cancel()
             self._next()
 
     def _next(self) -> None:
-        while self._waiting and self.used + self._waiting[0][0] <= self.max_bytes:
-            size, place = self._waiting.popleft()
-            self.used += size
-            place.set_result(None)
+        """Serve who has room now. Who has given up is still in line, and left out."""
+        while self._waiting:
+            size, place = self._waiting[0]
+            if not place.cancelled():
+                if self.used + size > self.max_bytes:
+                    return
+                self.used += size
+                place.set_result(None)
+            self._waiting.popleft()
 
     def _full(self) -> Unavailable:
         self.refused += 1
