@@ -144,7 +144,7 @@ class RabbitMQ(BrokerServer):
             f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), rabbit_auth_backend_internal:set_permissions('
             f'<<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)'
         )
-        return self.url(name)
+        return f"{self.url(name)}?settle_s=0"
 
     @staticmethod
     def _home() -> Path:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold._core.sections import EventsSettings
 
+LOOK_S = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
@@ -126,6 +128,10 @@ class Broker(ABC):
     capabilities: Capabilities
     keep_s: float | None = None
     """How long it keeps events, taken in or not; None: until they are acknowledged, and no longer."""
+    returns: int = 0
+    """How often a part of this process has found it back after a failure. Relay and intakes count here, and who waits
+    for the end of a pause looks every :data:`LOOK_S`: pauses grow to ``events.retry_max_s``, the broker's return ends
+    them all."""
 
     @classmethod
     @abstractmethod

@@ -27,7 +27,7 @@ from tenfold.errors import (
     StoreUnavailable,
     UndecodableEvent,
 )
-from tenfold.events.contract import Feed
+from tenfold.events.contract import LOOK_S, Feed
 from tenfold.events.envelope import context_of, opened, topic_of
 from tenfold.events.policy import Failures
 from tenfold.events.schema import EventSchema, Refused
@@ -118,6 +118,7 @@ class Intake:
                 if 0 < taken < self._settings.batch:
                     await self._clock.sleep(PACE_S)
                 if self._away.over():
+                    self._broker.returns += 1
                     log.info("%s takes in events again", self.feed.name)
             except (BrokerUnavailable, DatabaseError) as error:
                 await self.close()
@@ -129,11 +130,17 @@ class Intake:
                         error,
                         extra={"event": "events.intake_away"},
                     )
-                await self._clock.sleep(pause_s)
+                await self._rest(pause_s)
             except Exception:
                 await self.close()
                 log.exception("a round of %s failed; nothing is lost, and it is tried again", self.feed.name)
                 await self._clock.sleep(self._away.pause_s())
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, but no longer than until another part of the process has found the broker back."""
+        until, returns = self._clock.monotonic() + seconds, self._broker.returns
+        while (left := until - self._clock.monotonic()) > 0 and self._broker.returns == returns:
+            await self._clock.sleep(min(left, LOOK_S))
 
     # ── a round ──
 

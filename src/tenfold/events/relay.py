@@ -27,7 +27,7 @@ from tenfold.errors import (
     StoreUnavailable,
     UndecodableEvent,
 )
-from tenfold.events.contract import Feed, Outgoing
+from tenfold.events.contract import LOOK_S, Feed, Outgoing
 from tenfold.events.envelope import attributes_of
 from tenfold.events.policy import Failures, Holds, behind
 from tenfold.events.schema import EventSchema
@@ -152,9 +152,10 @@ class Relay:
                     await self._clock.sleep(early_s)
 
     async def _wait(self, seconds: float) -> None:
-        """Until somebody published, or time has passed. While the broker is away nobody can shorten the pause."""
+        """Until somebody published, or time has passed. While the broker is away, only who finds it back can shorten
+        the pause."""
         if self._away.count:
-            await self._rest(seconds)
+            await self._rest(seconds, until_back=True)
             return
         try:
             async with asyncio.timeout(seconds):
@@ -162,11 +163,13 @@ class Relay:
         except TimeoutError:
             return
 
-    async def _rest(self, seconds: float) -> None:
-        """Sleep, but for the end."""
-        until = self._clock.monotonic() + seconds
+    async def _rest(self, seconds: float, *, until_back: bool = False) -> None:
+        """Sleep, but for the end, or until another part of the process has found the broker back."""
+        until, returns = self._clock.monotonic() + seconds, self._broker.returns
         while not self._stopping and (left := until - self._clock.monotonic()) > 0:
-            await self._clock.sleep(min(left, 0.25))
+            if until_back and self._broker.returns != returns:
+                return
+            await self._clock.sleep(min(left, LOOK_S))
 
     # ── a round ──
 
@@ -201,6 +204,7 @@ class Relay:
         if failpoints.on:
             failpoints.visit("events.published")
         if self._away.over():
+            self._broker.returns += 1
             self._holds.back(now)
             log.info("the broker (events.url) is back", extra={"event": "events.broker_back"})
         sent = [row for n, row in enumerate(rows) if n not in failed]

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from tenfold._core.resolve import backend_class
 from tenfold.db.database import Tx
 from tenfold.db.gate import through
-from tenfold.errors import DeclarationError, NotBound, SerializationFailure, VersionConflict, WrongArguments
+from tenfold.errors import (
+    DeclarationError,
+    NotBound,
+    NotFound,
+    SerializationFailure,
+    VersionConflict,
+    WrongArguments,
+)
 from tenfold.eventstore.contract import END, Bounds, NewEvent, SnapshotRow, Stamp, Want
 from tenfold.eventstore.journal import Appended, Applied, Batch, Journal, is_touched, routes_of
 from tenfold.eventstore.loading import PAGE, Folded, Loader
@@ -105,7 +112,8 @@ class Aggregate(Generic[S, C]):
     ) -> Loaded[S]:
         """The state of one entity: now, after its event ``version``, or at a time in the past.
 
-        ``reader`` is ``db.read()`` or a transaction. An entity without events is at version 0.
+        ``reader`` is ``db.read()`` or a transaction. An entity without events is at version 0. Raises
+        :class:`~tenfold.errors.NotFound` for a version that the entity has not come to.
         """
         if version is None and at is None:
             return (await self.load_many(reader, [stream]))[stream]
@@ -118,6 +126,8 @@ class Aggregate(Generic[S, C]):
         )
         reader = await through(reader)
         folded = (await self._loader.load(self._backend(), reader, [self._named(stream)], bounds))[stream]
+        if version is not None and version != folded.version and at is None:
+            raise NotFound(f"{self.name} {stream!r} has no version {version}: it is at {folded.version}.")
         return Loaded(stream, folded.version, folded.state)
 
     async def load_many(self, reader: Reader, streams: Iterable[str]) -> dict[str, Loaded[S]]:

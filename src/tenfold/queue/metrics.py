@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from tenfold._core.tasks import end_tasks
-from tenfold.errors import DatabaseError
 from tenfold.queue.admin import Admin
 from tenfold.telemetry import names
+from tenfold.telemetry.counting import Counting
 
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
@@ -18,12 +16,6 @@ if TYPE_CHECKING:
     from tenfold.telemetry.metrics import Counter, Histogram, Registry
 
 log = logging.getLogger("tenfold.queue")
-
-LOOK_S = 5.0
-"""How old the numbers of what waits may be; they are counted beside the work, never at a scrape."""
-
-COUNT_COST_MAX = 0.02
-"""At most this share of the time is spent counting: a queue that takes long to count is counted less often."""
 
 
 class HandledMetrics:
@@ -47,15 +39,14 @@ class HandledMetrics:
         took.observe(seconds)
 
 
-class DepthMetrics:
-    """A part that counts what waits in a queue, every few seconds."""
+class DepthMetrics(Counting):
+    """Counts what waits in a queue."""
 
     def __init__(self, registry: Registry, queue: Queue, clock: Clock) -> None:
+        super().__init__(clock, "the queue", log)
         self._admin = Admin(queue)
-        self._clock = clock
         self._messages: dict[tuple[str, ...], float] = {}
         self._oldest_s = 0.0
-        self._task: asyncio.Task[None] | None = None
         registry.reading(
             names.QUEUE_MESSAGES,
             "Messages by queue and state; dead ones are kept until they are retried or discarded.",
@@ -68,25 +59,8 @@ class DepthMetrics:
             lambda: self._oldest_s,
         )
 
-    async def start(self) -> None:
-        self._task = asyncio.create_task(self._watch(), name="tenfold-queue-depth")
-
-    async def stop(self) -> None:
-        task, self._task = self._task, None
-        await end_tasks(task)
-
     async def look(self) -> None:
         """Count now."""
         counts = await self._admin.counts()
         self._messages = {(count.queue, count.state): count.messages for count in counts}
         self._oldest_s = await self._admin.lag_s()
-
-    async def _watch(self) -> None:
-        while True:
-            begun = self._clock.monotonic()
-            try:
-                await self.look()
-            except DatabaseError as error:
-                log.warning("the queue could not be counted: %s", error)
-            took = self._clock.monotonic() - begun
-            await self._clock.sleep(max(LOOK_S, took / COUNT_COST_MAX))

@@ -89,7 +89,7 @@ class Delivering:
         self.mail_job: Job[..., None] = Job(service, self.tell_owner, name="webhook-mail", retry=_OURS)
         self.jobs: list[Job[..., Any]] = [self.deliver_job, self.again_job, self.mail_job]
         self.subscriptions = [
-            Subscription(service, topic, self._fan_out_of(topic), name=f"webhooks of {topic.name}")
+            Subscription(service, topic, self._fan_out_of(topic), name=f"webhooks-of-{topic.name}")
             for topic in hooks.topics
         ]
         self.schedules = [Schedule(service, self.sweep, "23 * * * *", name="webhook-sweep")]

@@ -12,7 +12,14 @@ import sqlalchemy as sa
 
 from support.ledger import Balance, Draw, Drawn, Ledger, Overdrawn, Paid, Pay
 from tenfold.db.plan import PlanCache
-from tenfold.errors import DeclarationError, NotBound, UndecodableEvent, VersionConflict, WrongArguments
+from tenfold.errors import (
+    DeclarationError,
+    NotBound,
+    NotFound,
+    UndecodableEvent,
+    VersionConflict,
+    WrongArguments,
+)
 from tenfold.eventstore import ANY, NONE, Event
 from tenfold.eventstore.tables import event as event_table
 from tenfold.eventstore.tables import snapshot as snapshot_table
@@ -110,7 +117,8 @@ async def test_the_past_can_be_loaded_by_version_and_by_time(ledger: Ledger, sta
         await started.advance(3_600)
     reader, account = ledger.db.read(), ledger.account
     assert (await account.load(reader, "a", version=2)).state == Balance(3, 2)
-    assert (await account.load(reader, "a", version=99)).version == 3
+    with pytest.raises(NotFound, match="no version 99: it is at 3"):
+        await account.load(reader, "a", version=99)
     at = datetime.fromtimestamp(began, UTC)
     assert (await account.load(reader, "a", at=at + timedelta(minutes=90))).state == Balance(3, 2)
     assert (await account.load(reader, "a", at=at - timedelta(seconds=1))).version == 0

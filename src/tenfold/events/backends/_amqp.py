@@ -1,7 +1,7 @@
 """One connection to an AMQP 0-9-1 server, and channels on it: what the RabbitMQ backend stands on.
 
-The libraries there are await each publication by itself and make a task per delivery, which is more than the rest of
-the relay's work together. Here a batch leaves in one piece, and confirmations and deliveries are plain calls.
+aio-pika and aiormq await each publication by itself and make a task per delivery. Here a batch leaves in one piece, and
+confirmations and deliveries are plain calls.
 """
 
 from __future__ import annotations

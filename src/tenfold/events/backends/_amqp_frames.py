@@ -1,6 +1,7 @@
 """Frames of AMQP 0-9-1 that are sent and received by the thousand, encoded by hand; pamqp knows all the others.
 
-pamqp goes through a class per frame and a function per field: 60 µs for one event. The layout is that of the AMQP 0-9-1
+pamqp goes through a class per frame and a function per field: 29 µs of CPU for the frames of one event with seven
+attributes, where these take 5 (least of 7 times 3,000, CPython 3.11). The layout is that of the AMQP 0-9-1
 specification, § 2.3 and 4.2: a method frame, a header frame with the properties, and the body in pieces.
 """
 

@@ -8,8 +8,12 @@ queue to the next process when one is gone, what was not acknowledged first. Two
 Confirmed means written to disk by the majority of a queue's members. Events with a key are published one after another
 within their key, since RabbitMQ may refuse one and take the next.
 
-Weakens: a queue itself is on disk about two seconds after it was declared for the first time. A node without others
-that is killed within these may come back without it (and has to be told to delete what is left of it).
+A queue itself is on disk only some time after it was declared for the first time. Nothing is published to it before
+that: it is bound to the exchange when it has had ``?settle_s=2`` seconds.
+
+Weakens: a node without others that is killed within these seconds may come back with a queue that confirms nothing, and
+has to be told to delete it (``rabbitmqctl delete_queue``); no event was in it. Who starts in these seconds for the first
+time binds the queue that another process has just made.
 """
 
 from __future__ import annotations
@@ -61,18 +65,19 @@ class Backend(Broker):
         size_max_bytes=SIZE_MAX_BYTES,
     )
 
-    def __init__(self, address: Address, settings: EventsSettings) -> None:
-        self._address, self._settings = address, settings
+    def __init__(self, address: Address, settings: EventsSettings, clock: Clock) -> None:
+        self._address, self._settings, self._clock = address, settings, clock
         self._links: dict[str, Link] = {}
         self._turns = {name: asyncio.Lock() for name in ("publish", "consume")}
         self._publisher: Publisher | None = None
         self._publishing = asyncio.Lock()
+        self._declaring = asyncio.Lock()
         self._fed: set[str] = set()
         """Topics that have a subscription which we know of."""
 
     @classmethod
     def from_url(cls, url: str, *, settings: EventsSettings, clock: Clock) -> Backend:
-        return cls(Address(url, WHERE), settings)
+        return cls(Address(url, WHERE), settings, clock)
 
     # ── life ──
 
@@ -136,22 +141,43 @@ class Backend(Broker):
         return f"{self._settings.prefix}.{feed.name}"
 
     async def declare(self, topics: Sequence[str], feeds: Sequence[Feed]) -> None:
+        exchange, queues = self._settings.prefix, {self._queue(feed): feed.topic for feed in feeds}
+        async with self._declaring:  # who comes second finds queues that are settled
+            new = [queue for queue in queues if not await self._exists(queue)]
+            made = [spec.Queue.Declare(queue=queue, durable=True, arguments=dict(QUEUE)) for queue in queues]
+            await self._ask(
+                spec.Exchange.Declare(exchange=exchange, exchange_type="topic", durable=True), *made
+            )
+            if new:
+                await self._clock.sleep(self._address.settle_s)
+            binds = [
+                spec.Queue.Bind(queue=queue, exchange=exchange, routing_key=topic)
+                for queue, topic in queues.items()
+            ]
+            await self._ask(*binds)
+        self._fed.update(queues.values())
+
+    async def _exists(self, queue: str) -> bool:
+        try:
+            await self._ask(spec.Queue.Declare(queue=queue, passive=True))
+        except BrokerUnavailable as error:
+            if "404 NOT_FOUND" not in str(error):
+                raise
+            return False
+        return True
+
+    async def _ask(self, *frames: Any) -> None:
+        """On a channel of its own, which a refusal ends."""
         link = await self._link("consume")
         channel = await self._answered(link.channel(), "opening a channel")
         try:
-            await self._answered(self._declare(channel, feeds), "declaring")
+            await self._answered(self._all_of(channel, frames), "declaring")
         finally:
             await channel.close()
-        self._fed.update(feed.topic for feed in feeds)
 
-    async def _declare(self, channel: Channel, feeds: Sequence[Feed]) -> None:
-        exchange = self._settings.prefix
-        asked = [channel.ask(spec.Exchange.Declare(exchange=exchange, exchange_type="topic", durable=True))]
-        for feed in feeds:
-            queue = self._queue(feed)
-            asked.append(channel.ask(spec.Queue.Declare(queue=queue, durable=True, arguments=dict(QUEUE))))
-            asked.append(channel.ask(spec.Queue.Bind(queue=queue, exchange=exchange, routing_key=feed.topic)))
-        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    @staticmethod
+    async def _all_of(channel: Channel, frames: Sequence[Any]) -> None:
+        outcomes = await asyncio.gather(*map(channel.ask, frames), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
