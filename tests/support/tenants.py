@@ -58,7 +58,7 @@ class Counts:
 
 def app_of(counts: Counts, dependency_s: float) -> App:
     shared = Service("shared", auth=authenticated)
-    db, cache = shared.database(sa.MetaData()), shared.cache("things")
+    db, cache = shared.database(sa.MetaData()), shared.cache("things", ttl_s=3_600)
 
     @shared.job()
     async def note(tenant: str) -> None:
@@ -174,6 +174,15 @@ class Served:
             met.append(await self.quiet.ask(number % keys))
             await asyncio.sleep(every_s)
         return met
+
+    async def tenants_shown(self) -> set[str]:
+        """Whom the metrics name as waiting, as soon as they name anybody."""
+        async with asyncio.timeout(30):
+            while True:
+                for family in self.app.assembly.telemetry.registry.collect():
+                    if family.name == "tenfold_admission_tenant_waiting" and family.samples:
+                        return {sample.labels["tenant"] for sample in family.samples}
+                await asyncio.sleep(0.005)
 
     async def until_loaded(self, n: int) -> None:
         """The flood has stored twice as many entries as there is room for."""

@@ -215,8 +215,8 @@ class FairLine(Generic[T]):
 
 
 class Holdings:
-    """How much each share holds of something, and who holds the most for its weight. Every method is O(1) for weights
-    around 1 (O(1 / weight) below).
+    """How much each share holds of something, and who holds the most for its weight. Every method but :meth:`amounts` is
+    O(1) for weights around 1 (O(1 / weight) below).
 
     Amounts are compared in whole units per weight, so that two shares may differ by less than one.
     """
@@ -238,6 +238,10 @@ class Holdings:
     def of(self, share: str) -> int:
         """What a share holds."""
         return self._amounts.get(share, (0, 0))[0]
+
+    def amounts(self) -> dict[str, int]:
+        """What every share holds."""
+        return {share: amount for share, (amount, _) in self._amounts.items()}
 
     def level(self, share: str, more: int = 0) -> int:
         """What a share holds for its weight, or would hold with so many more."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tenfold._core.context import Priority
 from tenfold.guard.shedding.observation import Seen, Station
 from tenfold.telemetry import names
+from tenfold.telemetry.metrics import Family, Sample
 
 if TYPE_CHECKING:
     from tenfold.db.database import Database
     from tenfold.guard.admission import Admission
     from tenfold.telemetry.hub import Hub
+
+
+CROWDS_MAX = 5
+"""Tenants that metrics name at a time."""
 
 
 def station_of(database: Database) -> Station:
@@ -53,6 +60,19 @@ def show_admission(gate: Admission, telemetry: Hub) -> None:
                 "pressure": gate.pressure,
                 "overloaded": int(gate.overloaded),
                 "admitted_total": gate.admitted,
+                "over_share_total": gate.over_share,
             },
         ),
     )
+    telemetry.registry.collector(lambda: _crowds(gate), f"{names.ADMISSION}_tenant_waiting")
+
+
+def _crowds(gate: Admission) -> Iterator[Family]:
+    """Places in line of the tenants that have the most: a few at a time, since every name is a series of its own. Who
+    has no tenant is shown as one."""
+    places = Counter[str]()
+    for share, count in gate.line.crowds(CROWDS_MAX):
+        places["" if share.startswith("\0") else share] += count
+    samples = [Sample("", {names.TENANT: tenant}, count) for tenant, count in places.items()]
+    about = f"Requests in line, of the {CROWDS_MAX} tenants that have the most there."
+    yield Family(f"{names.ADMISSION}_tenant_waiting", "gauge", about, samples)

@@ -137,3 +137,11 @@ def test_who_is_alone_is_never_over_its_share() -> None:
     verdicts = [line.settle(Priority.DEFAULT, of_address("x"), "acme") for _ in range(20)]
     assert verdicts == [number < LEAD_MAX for number in range(20)]
     assert line.settle(Priority.DEFAULT, "acme", "acme"), "whom the line knew, it was fair to"
+
+
+def test_who_has_the_most_places_is_told_to_people_who_look() -> None:
+    line: Line[str] = Line(20, 0.5)
+    for share, places in (("a", 5), ("b", 2), ("c", 1)):
+        for number in range(places):
+            stand(line, share, f"{share} {number}", number % 2)
+    assert line.crowds(2) == [("a", 5), ("b", 2)]

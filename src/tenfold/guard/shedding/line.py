@@ -11,7 +11,7 @@ in a full line whoever has more places than a newcomer would have gives one up.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Generic, TypeVar
 
 from tenfold._core.context import Priority
@@ -128,6 +128,13 @@ class Line(Generic[T]):
             return True
         line.charge(share)
         return line.lead(share) <= LEAD_MAX
+
+    def crowds(self, most: int) -> list[tuple[str, int]]:
+        """Who has the most places in line now, and how many. O(shares), for people who look."""
+        places = Counter[str]()
+        for held in self._held:
+            places.update(held.amounts())
+        return places.most_common(most)
 
     def _most(self, limit: int) -> int:
         # Under overload a second line behind the one inside is worth only what it saves when a place comes free.
