@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from msgspec.structs import replace
 
+from tenfold._core.backoff import retry_after_s
 from tenfold._core.context import current
 from tenfold.client import requests
 from tenfold.client.answer import Answer, Download, Headers
@@ -25,9 +26,11 @@ from tenfold.client.options import Options
 from tenfold.client.streaming import pieces_of
 from tenfold.client.trying import Call, Open
 from tenfold.errors import (
+    CallError,
     DeadlineExceeded,
     DeclarationError,
     DependencyFailed,
+    DependencyTimeout,
     DependencyUnavailable,
     NotBound,
 )
@@ -282,14 +285,14 @@ async def _at_once(_seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-def _failed(state: State, answer: Answer) -> DependencyUnavailable | DependencyFailed:
+def _failed(state: State, answer: Answer) -> CallError:
     said = f": {answer.shown}" if answer.shown else ""
     message = f"{answer.request} answered {answer.status}{said}"
     if answer.status in (429, 503):
-        from tenfold._core.backoff import retry_after_s
-
         wait_s = retry_after_s(answer.headers.get("retry-after", ""), state.clock.now())
         return DependencyUnavailable(
             message, dependency=state.name, reason="status", retry_after_s=wait_s or 1.0
         )
+    if answer.status == 504:
+        return DependencyTimeout(message, dependency=state.name)
     return DependencyFailed(message, dependency=state.name, code=answer.status, answer=answer)
