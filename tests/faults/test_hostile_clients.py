@@ -119,7 +119,7 @@ async def test_also_the_second_head_of_a_connection_has_a_deadline(tmp_path: Pat
 
 
 async def test_a_body_is_waited_for_as_long_as_it_comes_at_the_slowest_rate(tmp_path: Path) -> None:
-    slowest = {"http__body_timeout_s": 0.2, "http__bytes_per_s_min": 1000}
+    slowest: dict[str, Any] = {"http__body_timeout_s": 0.2, "http__bytes_per_s_min": 1000}
     head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\n"
     async with served(tmp_path, service, **slowest) as (port, _):
         steady, slow = await Raw.to(port, head), await Raw.to(port, head + b"x" * 20)

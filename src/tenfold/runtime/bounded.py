@@ -20,6 +20,8 @@ from tenfold.runtime.rendering import rendered
 if TYPE_CHECKING:
     from tenfold.app import App
 
+LINGER_MAX_BYTES = 33_554_432
+"""So much of what nobody wants is read before the connection is cut."""
 SLICE_BYTES = 4096
 """So much is parsed at a time. What was sent ahead is held as bytes until its turn comes near, and not as requests, which
 are a hundred times as large."""
@@ -44,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """What came is refused: nothing is read any more, and this follows the answers that are owed."""
     _leaving = False
     """The last answer was given; what still comes is thrown away, so that the client gets to read it."""
+    _thrown_bytes = 0
     _new = True
     """It has not sent a whole head yet."""
     _in_head = True
@@ -85,6 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None or self._leaving:
+            self.throw_away(len(data))
             return
         if self._ahead or self.pipeline:
             self._ahead += data
@@ -197,6 +201,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._parse_on(self._ahead)
             if self.flow.read_paused and not self._ahead and not self.pipeline:
                 self.flow.resume_reading()
+
+    def throw_away(self, size: int) -> None:
+        """So many bytes came that nobody will read; beyond a measure nobody pretends to."""
+        self._thrown_bytes += size
+        if self._thrown_bytes > LINGER_MAX_BYTES:
+            self.cut()
 
     def shutdown(self) -> None:
         if self._leaving:

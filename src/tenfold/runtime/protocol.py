@@ -95,7 +95,7 @@ class Protocol(BoundedProtocol):
         self.since = None
         self._in_head = True
         self._head_size = self._chunk_size
-        self._quiet_size = 0
+        self._quiet_size = self._thrown_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # trailers are not headers
@@ -239,7 +239,9 @@ class Protocol(BoundedProtocol):
         if type(cycle) is not Exchange:
             self._body_bytes += len(body)
             super().on_body(body)
-        elif not cycle.response_complete:
+        elif cycle.response_complete:
+            self.throw_away(len(body))
+        else:
             cycle.add(body)
 
     def on_message_complete(self) -> None:
