@@ -33,6 +33,8 @@ SHARE = 8
 """The part of a cell's room that one lease may be."""
 FREE = 2
 """The part of a cell's room that stays free of leases."""
+KEPT = 4
+"""How many times as long as a lease a cell is remembered that nobody checks."""
 CELLS_MAX = 10_000
 """Cells of which an instance remembers how often it asked. Others are asked about each time."""
 
@@ -177,7 +179,7 @@ class Leasing:
             if unused > 0:
                 found.append(Unused(key, known.store_end_us, unused))
             known.next_us = known.end_us = known.until_us = -1
-            if now_us - known.asked_us > self._lease_us:
+            if now_us - known.asked_us > KEPT * self._lease_us:
                 del self._known[key]
         return found
 

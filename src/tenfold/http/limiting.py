@@ -70,19 +70,19 @@ def write(build: Build) -> None:
     for name, limit in declared:
         limiter.declare(name, limit, limits.prepare)
     own = limits.own
-    code.use(limit_now=limiter.take_now, limit_later=limiter.decide, limits=limits, **own.uses)
+    code.use(limit_now=limiter.take_now, limit_later=limiter.decide, limit_rules=limits, **own.uses)
     code.line(
         *own.subjects,
-        "changed = limits.changed",
-        f"limit_cells = ({own.cell_texts}) if changed is None else changed.cells(request)",
+        "limit_changed = limit_rules.changed",
+        f"limit_cells = ({own.cell_texts}) if limit_changed is None else limit_changed.cells(request)",
         "limit_taken = limit_now(limit_cells)",
-        "if limit_taken is None: limit_taken = await limit_later(limit_cells, limits.away)",
-        "if not limit_taken.admitted: raise limits.refused(changed, limit_cells, limit_taken)",
+        "if limit_taken is None: limit_taken = await limit_later(limit_cells, limit_rules.away)",
+        "if not limit_taken.admitted: raise limit_rules.refused(limit_changed, limit_cells, limit_taken)",
     )
     code.use(LIMIT_POLICY=(b"ratelimit-policy", own.policy))
     # A new list: the answer's may be one that a cache keeps. In front, because the edge looks at the last.
     told = f"(answer[0], [LIMIT_POLICY, (b'ratelimit', {own.left_text}), *answer[1]], answer[2], answer[3])"
-    code.after(f"answer = {told} if changed is None else changed.tell(answer, limit_taken)")
+    code.after(f"answer = {told} if limit_changed is None else limit_changed.tell(answer, limit_taken)")
 
 
 def _callers_known(build: Build) -> bool:
