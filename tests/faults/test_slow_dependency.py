@@ -16,9 +16,9 @@ from support.simulation.node import NodeClock
 from support.trials import Trials, soak
 from tenfold import App, Service, public
 
-PLACES = 200
+PLACES = 150
 """Requests in progress at a time in the app."""
-CALLING_PER_S, OTHERS_PER_S = 100, 50
+CALLING_PER_S, OTHERS_PER_S = 50, 25
 
 
 @dataclass
@@ -105,7 +105,7 @@ def judge(before: Others, during: Others) -> list[str]:
 
 
 def test_others_do_not_feel_a_dependency_that_never_answers(trials: Trials) -> None:
-    before, during = run(gone=False, seconds=2), run(gone=True, seconds=7)
+    before, during = run(gone=False, seconds=2), run(gone=True, seconds=6)
     assert judge(before, during) == []
     trials("G17", len(during.took_s), "virtual time")
 
@@ -114,7 +114,7 @@ def test_without_time_outs_and_a_bulkhead_they_do() -> None:
     """The broken variant: calls may take for ever, and there may be as many as there are requests."""
     before = run(gone=False, seconds=1)
     during = run(
-        gone=True, seconds=3, operation_s=3000.0, timeout_s=3000.0, breaker=False, concurrency=100_000
+        gone=True, seconds=4, operation_s=3000.0, timeout_s=3000.0, breaker=False, concurrency=100_000
     )
     assert "others failed" in judge(before, during)[0]
 

@@ -196,5 +196,5 @@ class Machine(RuleBasedStateMachine):
         assert self.judge.state(self.now) == "closed"
 
 
-Machine.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+Machine.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
 TestMachine = Machine.TestCase
