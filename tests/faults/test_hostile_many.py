@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def p99_of(sock: socket.socket, many: int) -> float:
 
 @pytest.mark.soak
 def test_ten_thousand_slow_sockets_cost_little_and_good_requests_do_not_notice(
-    tmp_path: Path, trials: Trials, record_property: pytest.RecordProperty
+    tmp_path: Path, trials: Trials, record_property: Callable[[str, object], None]
 ) -> None:
     many = soak(10_000)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
