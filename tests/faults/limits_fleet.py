@@ -168,7 +168,9 @@ def _limiter(store: LimitStore, clock: Clock, log: Log, variant: str, offset_s: 
         leased._leasing = UsedAfterItsEnd(1_000_000)
     elif variant == "wall-clock":
         leased._leasing = broken = ByWallClock(1_000_000)
-        broken.behind_us = int(-offset_s * 1e6)
+        broken.behind_us = int(
+            abs(offset_s) * 1e6
+        )  # one that is ahead finds its leases over, and errs to no harm
     limiter.store = limiter._leased = leased
     return limiter
 
