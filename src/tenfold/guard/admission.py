@@ -66,6 +66,7 @@ class Admission:
         "_others_s",
         "_parked",
         "_set_by_hand",
+        "_told",
         "admitted",
         "epoch",
         "in_flight",
@@ -74,7 +75,7 @@ class Admission:
         "pressure",
         "refused",
         "rooms",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
@@ -115,6 +116,7 @@ class Admission:
         self._epoch_began = clock.monotonic()
         self._parked = 0
         self._bound = False
+        self._told = False
         self._observation = Observation(self._epoch_began)
         self._arrange()
 
@@ -254,10 +256,9 @@ class Admission:
     def observe(self, now: float, wait_s: float) -> None:
         """A probe stood in the event loop's queue for so long. To be called some hundred times a second while there
         is work: it also ends the patience of those in line."""
-        before = self.overloaded
         for place in self.line.late(now):
             self._send_away(place, now)
-        if self.overloaded is not before:
+        if self.overloaded is not self._told:
             self._tell()
         observation = self._observation
         observation.probe(wait_s, self._now().tolerance_s)
@@ -295,6 +296,7 @@ class Admission:
 
     def _tell(self) -> None:
         """Once per overload, not once per refusal."""
+        self._told = self.overloaded
         if self.overloaded:
             log.warning("overloaded: %d requests run, and the line does not empty", self.limit)
         else:

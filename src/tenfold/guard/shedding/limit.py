@@ -22,6 +22,8 @@ that much waiting is not the requests' doing (``sys.getswitchinterval``)."""
 START = 32
 """Where learning begins, and where it returns to when nobody needs more: small enough that a sudden overload finds no
 hole, large enough for the first burst of a service that waits a lot."""
+LEAST = 2.0
+"""Of a learned limit: with one at a time the instance is idle whenever that one waits for a statement."""
 
 
 class Window(NamedTuple):
@@ -95,6 +97,7 @@ class LearnedLimit:
     def __init__(self, most: int | None = None, start: int = START) -> None:
         self.tolerance_s = TOLERANCE_S
         self._most = float("inf") if most is None else float(most)
+        self._least = min(LEAST, self._most)
         self._size = min(float(start), self._most)
 
     @property
@@ -106,7 +109,7 @@ class LearnedLimit:
         surplus = self._surplus(window)
         if surplus > 0:
             used = min(self._size, max(window.active_max, 1.0))
-            self._size = max(used - surplus, self._size / 2, 1.0)
+            self._size = max(used - surplus, self._size / 2, self._least)
         elif window.bound:
             # Half a request more, and up to twice as many where the queue was empty all the time.
             share_free = window.free / window.probes

@@ -1,9 +1,9 @@
 """Who waits at the door of a full instance, who is next, and who has waited for too long. Pure.
 
 A line evens out bursts, and everybody is served in the order of arrival. Where it does not empty, it only makes
-everybody late: once somebody has stood in it for 100 ms, it is overload, and until a second has passed without a
-refusal the line is short, patience is short, and the newest of the most urgent is served first, for it is the one whose
-client still waits (Maurer, "Fail at Scale", ACM Queue 13:8, 2015).
+everybody late: once somebody has stood in it for 100 ms, or it is full and has not been empty for as long, it is
+overload, and until a second has passed without a refusal the line is short, patience is short, and the newest of the
+most urgent is served first, for it is the one whose client still waits (Maurer, "Fail at Scale", ACM Queue 13:8, 2015).
 
 Within a priority it is fair between shares (tenants, or addresses of callers that are not known): they take turns, and
 in a full line whoever has more places than a newcomer would have gives one up.
@@ -20,7 +20,7 @@ from tenfold._core.fairness import FairLine, Holdings, WeightOf
 T = TypeVar("T")
 
 STANDING_S = 0.1
-"""A line whose first has waited for longer does not empty."""
+"""A line whose first has waited for longer does not empty; nor does a full one that has stood for longer."""
 CALM_S = 1.0
 """So long after the last refusal the overload is over."""
 PATIENCE_MIN_S = 0.005
@@ -47,7 +47,8 @@ class Line(Generic[T]):
     """At most ``waiting_max`` wait, for ``wait_s`` seconds at most; critical work keeps that patience under overload."""
 
     __slots__ = (
-        "_arrivals", "_held", "_lines", "_refused_at", "_wait_s", "overloaded", "service_s", "size", "waiting_max",
+        "_arrivals", "_held", "_lines", "_refused_at", "_since", "_wait_s", "overloaded", "service_s", "size",
+        "waiting_max",
     )  # fmt: skip
 
     def __init__(self, waiting_max: int, wait_s: float, weight_of: WeightOf | None = None) -> None:
@@ -58,6 +59,8 @@ class Line(Generic[T]):
         """How long a request takes once it is admitted; who has waited as long under overload waits in vain."""
         self._wait_s = wait_s
         self._refused_at = float("-inf")
+        self._since = 0.0
+        """When the line came to be; it has not been empty since."""
         self._lines: list[FairLine[Place[T]]] = [FairLine(weight_of) for _ in Priority]
         self._held = [Holdings(weight_of) for _ in Priority]
         """Places in line, by share."""
@@ -74,6 +77,8 @@ class Line(Generic[T]):
         """Stand in line; who has to go for it is answered, the newcomer itself when nobody is less urgent and nobody's
         share has more places than its own."""
         displaced = None
+        if not self.size:
+            self._since = place.since
         if self.size >= self._most(limit):
             displaced = self._least_urgent(above=place.priority) or self._one_of_many(place)
             if displaced is None:
@@ -119,6 +124,8 @@ class Line(Generic[T]):
     def refused(self, now: float) -> None:
         """Somebody was sent away."""
         self._refused_at = now
+        if self.size and now - self._since > STANDING_S:
+            self.overloaded = True
 
     def settle(self, priority: int, guessed: str, share: str) -> bool:
         """One who was let in as ``guessed`` turns out to belong to ``share``, which is charged for that turn. False when
