@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tenfold._core.context import Priority
@@ -34,6 +34,11 @@ def station_of(database: Database) -> Station:
 
 
 _SERVED = frozenset({"uses_total", "transactions", "rolled_back", "inline", "threaded"})
+
+
+def pressure_of(gate: Admission | None) -> Callable[[], float]:
+    """How much jobs have to hold back for requests, from 0 to 1."""
+    return (lambda: 0.0) if gate is None else (lambda: gate.pressure)
 
 
 def show_admission(gate: Admission, telemetry: Hub) -> None:

@@ -14,7 +14,7 @@ from tenfold._core.fairness import Weights
 from tenfold._core.lifecycle import Lifecycle
 from tenfold._core.sections import Settings
 from tenfold.assembly.adjusting import Changes, overrides_of
-from tenfold.assembly.admission import show_admission, station_of
+from tenfold.assembly.admission import pressure_of, show_admission, station_of
 from tenfold.assembly.background import Background
 from tenfold.assembly.caches import CachesPart
 from tenfold.assembly.clients import ClientsPart
@@ -69,7 +69,7 @@ class Assembly:
         self._limits = app.limits
         self.http = self._http()
         self.rsgi = RsgiApp(self.http)
-        self.background = Background(app, self.telemetry)
+        self.background = Background(app, self.telemetry, pressure_of(self.http.wiring.admission))
         self.eventstores = EventStores(app, self.telemetry)
         self._databases = DatabasesPart(
             app.databases, self.settings, app.data_dir, app.clock, self.telemetry, self.weights.of

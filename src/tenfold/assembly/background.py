@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.lifecycle import Part
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 class Background:
     """A part: bound from ``start`` to ``stop``. ``worker`` is another part, for processes that run messages."""
 
-    def __init__(self, app: App, telemetry: Hub) -> None:
+    def __init__(self, app: App, telemetry: Hub, pressure: Callable[[], float] = lambda: 0.0) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._pressure = pressure
         self._databases: dict[str, Database] = {d.name: d for d in app.databases}
         self.queues = queues_of(app)
         self.events = Events(app, telemetry, self.queues)
@@ -95,6 +97,7 @@ class Background:
             observer=handled,
             ended=gatherer.ended,
             drain_s=settings.app.stop_timeout_s / 2,
+            pressure=self._pressure,
         )
         self._telemetry.numbers("tenfold_worker", "What this process's worker did.", ({}, worker.stats))
         return worker

@@ -78,6 +78,12 @@ def room(slots: Slots) -> int:
     return max(0, min(max(free, ahead), slots.batch))
 
 
+def yielding(concurrency: int, pressure: float) -> int:
+    """How many of its slots a worker uses beside requests that need the same processor: all without pressure (0), one
+    at full pressure (1), so that jobs become slow and never stand still."""
+    return max(1, round(concurrency * (1.0 - pressure)))
+
+
 def shares(
     lanes: Iterable[Lane],
     capacity: int,

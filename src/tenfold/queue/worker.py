@@ -51,7 +51,8 @@ class Worker:
     ``handlers`` maps names to handlers; messages of other names are parked. ``queues`` limits the worker to
     some queues (default: all). ``drain_s`` bounds the time that runs may take to end after ``stop``; those
     that do not are released and run again elsewhere at once, without counting an attempt. ``ended`` is told the
-    group of each job of one that has an end.
+    group of each job of one that has an end. ``pressure`` tells, from 0 to 1, how much the process is needed for
+    something more urgent: so much of the concurrency is left unused, and one slot never.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Worker:
         observer: Observer | None = None,
         ended: Callable[[str, int], None] | None = None,
         drain_s: float = 10.0,
+        pressure: Callable[[], float] = lambda: 0.0,
     ) -> None:
         if executor is None and (cpu := [h.name for h in handlers.values() if h.cpu]):
             raise DeclarationError(f"{cpu[0]} is CPU-bound, but the worker has no executor.", where="Worker")
@@ -77,6 +79,7 @@ class Worker:
         self._clock = clock
         self._executor = executor
         self._drain_s = drain_s
+        self._pressure = pressure
         self._keep = queue.keep = retention(settings, queue.options)
         limits = {h.name: h.concurrency for h in handlers.values() if h.concurrency is not None}
         self._runner = Runner(queue, clock, self._keep, executor)
@@ -339,12 +342,15 @@ class Worker:
         runs, settings = self.runs, self._settings
         ahead_s = policy.AHEAD_IN_TURN_S if self._claimer.takes_turns else policy.AHEAD_S
         slots = policy.Slots(
-            settings.concurrency, settings.batch, runs.running, len(runs.waiting), runs.average_s, ahead_s
+            self._concurrency(), settings.batch, runs.running, len(runs.waiting), runs.average_s, ahead_s
         )
         return policy.room(slots)
 
     def _free(self) -> int:
-        return max(0, self._settings.concurrency - self.runs.running - len(self.runs.waiting))
+        return max(0, self._concurrency() - self.runs.running - len(self.runs.waiting))
+
+    def _concurrency(self) -> int:
+        return policy.yielding(self._settings.concurrency, self._pressure())
 
     def _suspects_held(self) -> int:
         return sum(run.message.lane.startswith(policy.SUSPECT) for run in self.runs.held.values())

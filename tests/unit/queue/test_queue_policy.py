@@ -142,3 +142,8 @@ def test_in_turn_nobody_comes_again_before_all_others_came(shares: list[str], af
     if shares:
         first = min(shares, key=lambda share: (share <= after, share))
         assert ordered[0].share == first
+
+
+def test_jobs_hold_back_for_requests_and_never_stand_still() -> None:
+    assert [policy.yielding(64, pressure) for pressure in (0.0, 0.25, 0.5, 0.99, 1.0)] == [64, 48, 32, 1, 1]
+    assert policy.yielding(1, 1.0) == 1

@@ -345,3 +345,20 @@ async def test_finished_messages_are_removed_after_their_time_in_small_batches(
         assert list((await r.states()).values()) == ["dead"]
         await r.clock.advance(91 * 86_400)
         assert await worker.keeper.prune() == 1
+
+
+async def test_under_pressure_a_worker_claims_less_and_catches_up_after(tmp_path: Path) -> None:
+    gate = Gate()
+    job = Job[Any, None]("s", gate.fn)
+    pressure = 1.0
+    async with rig(tmp_path, job) as r:
+        worker = r.worker(pressure=lambda: pressure)
+        for _ in range(10):
+            await job.enqueue(r.db)
+        await held(worker)
+        assert gate.starts == 1
+        pressure = 0.0
+        await held(worker)
+        assert gate.starts == 10
+        gate.open.set()
+        await run_pending(worker)
