@@ -30,7 +30,7 @@ from support.trials import Trials, soak
 from tenfold.testing.client import Client
 
 CANCELLED_WITHIN_S = 0.1
-HELD_UP_S = 0.02
+HELD_UP_S = 0.04
 """A watch that could not look for so long was held up, as the process that it watches may have been."""
 AT_ONCE = 8
 
@@ -175,28 +175,32 @@ def wrong(name: str, trial: int, entries: list[Entry], watch: Watch) -> str | No
 async def violations(folder: Path, name: str, url: str, address: str, n: int) -> list[str]:
     """What ``n`` trials on one database show."""
     found: list[str] = []
-    judged, first = 0, 0
+    judged = first = 0
     with looking_at(name, url) as look:
-        while judged < n:
-            assert first < 20 * n, "the machine was too busy to measure at all"
-            chain.log.clear()
-            trials = range(first, first + min(AT_ONCE, n))
-            first += len(trials)
-            with Watch(look) as watch:
-                async with in_front(folder, address) as client, asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(ask(client, name, t, 300 + t % AT_ONCE * 7)) for t in trials]
-                await asyncio.sleep(2 * CANCELLED_WITHIN_S)  # what goes on, the watch sees
-            assert {task.result() for task in tasks} == {504}
-            raw = httpx2.get(f"{address}/log").content
-            entries = [*chain.log, *msgspec.json.decode(raw, type=list[Entry])]
-            verdicts = [wrong(name, trial, entries, watch) for trial in trials]
-            judged += sum(verdict != "" for verdict in verdicts)
-            found += [verdict for verdict in verdicts if verdict]
+        async with in_front(folder, address) as client:
+            while judged < n:
+                assert first < 20 * n, "the machine was too busy to measure at all"
+                trials = range(first, first + min(AT_ONCE, n))
+                first += len(trials)
+                verdicts = [
+                    verdict for verdict in await a_round(client, name, address, look, trials) if verdict != ""
+                ]
+                judged += len(verdicts)
+                found += [verdict for verdict in verdicts if verdict is not None]
     return found
 
 
-def named(url: str) -> str:
-    return url.partition(":")[0]
+async def a_round(client: Client, name: str, address: str, look: Look, trials: range) -> list[str | None]:
+    """Trials at the same time, and what each shows: see :func:`wrong`."""
+    chain.log.clear()
+    with Watch(look) as watch:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ask(client, name, t, 300 + t % AT_ONCE * 7)) for t in trials]
+        await asyncio.sleep(2 * CANCELLED_WITHIN_S)  # what goes on, the watch sees
+    assert {task.result() for task in tasks} == {504}
+    behind_there = msgspec.json.decode(httpx2.get(f"{address}/log").content, type=list[Entry])
+    entries = [*chain.log, *behind_there]
+    return [wrong(name, trial, entries, watch) for trial in trials]
 
 
 async def everywhere(folder: Path, n: int, trials: Trials, urls: dict[str, str]) -> None:

@@ -7,6 +7,8 @@ and travels over calls, messages and HTTP by :meth:`Context.to_wire` and :meth:`
 from __future__ import annotations
 
 import enum
+import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ import msgspec
 from tenfold._core.clock import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
 
 class Priority(enum.IntEnum):
@@ -42,6 +44,8 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
     sampled: bool = False
     deadline: float | None = None
     """Monotonic time at which the work is worthless, or None."""
+    monotonic: Callable[[], float] = time.monotonic
+    """The clock of that time: another one than the machine's in tests."""
     principal: Any = None
     tenant: str | None = None
     priority: Priority = Priority.DEFAULT

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from tenfold._core.causal import merged
-from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.context import Context, current, use
 from tenfold.errors import DeadlineExceeded, StatementTimeout
 
@@ -23,8 +22,6 @@ HEADER: Final = "Tenfold-Timeout-Ms"
 """The request header that says how many milliseconds its sender will wait for the answer."""
 TIMEOUT_MAX_MS: Final = 86_400_000
 """A day. Whoever says more has most likely sent a date, or nanoseconds."""
-
-_system: Final = SystemClock()
 
 
 def timeout_ms(text: str) -> int:
@@ -43,20 +40,19 @@ def timeout_ms(text: str) -> int:
 
 
 @asynccontextmanager
-async def deadline(seconds: float, *, clock: Clock | None = None) -> AsyncGenerator[Context]:
+async def deadline(seconds: float) -> AsyncGenerator[Context]:
     """Give the work inside the block at most ``seconds``, or until the deadline that there is already, if that is nearer::
 
         async with deadline(0.2):
             suggestions = await find_suggestions(order)
 
     It holds for everything that is begun inside: statements, waits for connections, calls between services and to other
-    servers, and nested blocks. What is still under way then is cancelled, and nothing is begun any more. ``clock`` is
-    that of the app (default: the machine's).
+    servers, and nested blocks. What is still under way then is cancelled, and nothing is begun any more.
 
     Raises :class:`~tenfold.errors.DeadlineExceeded` (504), at once and without running the block when no time is left.
     """
-    clock = clock or _system
-    now, outer = clock.monotonic(), current()
+    outer = current()
+    now = outer.monotonic()
     end = now + seconds if outer.deadline is None else min(now + seconds, outer.deadline)
     if not end > now:
         raise DeadlineExceeded("No time was left for this part of the work; it was not begun.")
@@ -69,7 +65,7 @@ async def deadline(seconds: float, *, clock: Clock | None = None) -> AsyncGenera
                 yield inner
     except (TimeoutError, StatementTimeout) as error:
         # The statement's own end and the block's are the same moment: whichever was noticed first, the block is over.
-        if limit.expired() or (isinstance(error, StatementTimeout) and clock.monotonic() >= end):
+        if limit.expired() or (isinstance(error, StatementTimeout) and outer.monotonic() >= end):
             raise DeadlineExceeded(
                 f"This part of the work was not done within {end - now:.3g} seconds and was stopped."
             ) from error

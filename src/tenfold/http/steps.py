@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from bisect import bisect_left
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ def trace(build: Build) -> None:
         f"service={operation.service!r}",
         f"operation={operation.name!r}",
     ]
+    if wiring.clock.monotonic is not time.monotonic:
+        members.append("monotonic=monotonic")
     if operation.policies.priority is not Priority.DEFAULT:
         code.use(PRIORITY=operation.policies.priority)
         members.append("priority=PRIORITY")

@@ -166,6 +166,7 @@ class Runner:
         context.causal = merged(context.causal, run.causal)
         context.service, context.operation = handler.service, handler.name
         context.principal = service_principal(context.service, context.tenant)
+        context.monotonic = self._clock.monotonic
         left_s = self.left_s(run)
         if left_s is not None:
             context.deadline = self._clock.monotonic() + left_s

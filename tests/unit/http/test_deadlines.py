@@ -11,7 +11,7 @@ from http_calls import Answer, Client, acall, app_of, call, operation, run, scop
 
 from tenfold._core.clock import ManualClock
 from tenfold._core.context import current
-from tenfold._core.deadlines import HEADER
+from tenfold._core.deadlines import HEADER, deadline
 from tenfold._core.sections import HttpSettings
 from tenfold._core.tasks import AGAIN_S
 from tenfold.http.asgi import HttpApp
@@ -134,6 +134,24 @@ def test_a_cancellation_that_is_lost_is_given_again() -> None:
 
     assert run(main()).status == 504
     assert lost == [pytest.approx(1.0)]
+
+
+def test_a_block_goes_by_the_clock_of_its_app() -> None:
+    """Or in a test whose clock is ahead of the machine's, no block would have any time left."""
+
+    async def work() -> float:
+        async with deadline(0.5) as context:
+            return context.deadline or 0.0
+
+    async def main() -> Answer:
+        clock = ManualClock()
+        await clock.advance(1e9)
+        app = app_of(operation(work), clock=clock)
+        answer = await acall(app, "GET", "/")
+        await app.stop()
+        return answer
+
+    assert run(main()).json == 1e9 + 0.5
 
 
 # ── nothing begins after its deadline ──
