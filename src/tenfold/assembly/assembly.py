@@ -146,6 +146,7 @@ class Assembly:
             topics=[topic for service in app.services for topic in service.topics],
             subscriptions=[each for service in app.services for each in service.subscriptions],
             broker=self.settings.events.url,
+            prefix=self.settings.events.prefix,
         )
         if self.settings.shows_docs:
             for operation in self.docs.operations():

@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 from tenfold._core.json_schema import Schema, Schemas
 from tenfold.events import bindings
 from tenfold.events.bindings import Binding
+from tenfold.events.contract import Feed
 from tenfold.events.envelope import JSON, type_of
 from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
+from tenfold.http.asyncapi_bindings import Bindings, Carrier, carrier
 
 VERSION = "3.0.0"
 
@@ -73,12 +75,15 @@ def document(
     version: str = "0.1.0",
     description: str = "",
     url: str = "",
+    prefix: str = "tenfold",
 ) -> dict[str, Any]:
-    """The document as a tree. ``url`` is that of the broker; its credentials are left out."""
+    """The document as a tree. ``url`` is that of the broker (its credentials are left out), ``prefix`` what names there
+    begin with."""
     schemas = Schemas([], [topic.schema.type_of(n) for topic in topics for n in _versions(topic)])
-    operations = {f"publish.{topic.name}": _send(topic) for topic in topics}
-    operations |= {each.name: _receive(each) for each in subscriptions}
     protocol = _protocol(url)
+    at = carrier(protocol.name, url, prefix)
+    operations = {f"publish.{topic.name}": _send(topic, at) for topic in topics}
+    operations |= {each.name: _receive(each, at) for each in subscriptions}
     messages = {
         type_of(topic.name, n): _message(topic, n, schemas.of(topic.schema.type_of(n)))
         for topic in topics
@@ -86,7 +91,7 @@ def document(
     }
     components: dict[str, Any] = {
         "messages": messages,
-        "messageTraits": {"cloudEvents": {"headers": _headers(protocol.binding)}},
+        "messageTraits": {"cloudEvents": {"headers": _headers(protocol.binding), **_bindings(at.message())}},
         "schemas": schemas.prune(messages),
     }
     return {
@@ -94,7 +99,7 @@ def document(
         "info": {"title": title, "version": version, **_about(description)},
         "defaultContentType": JSON,
         **({"servers": {"broker": _server(url, protocol)}} if url else {}),
-        "channels": {topic.name: _channel(topic, url) for topic in topics},
+        "channels": {topic.name: _channel(topic, url, at) for topic in topics},
         "operations": operations,
         "components": _draft07(components) if topics else {},
     }
@@ -116,26 +121,33 @@ def _server(url: str, protocol: Protocol) -> dict[str, Any]:
     return {**server, **({"protocolVersion": protocol.version} if protocol.version else {})}
 
 
-def _channel(topic: Topic[Any], url: str) -> dict[str, Any]:
+def _channel(topic: Topic[Any], url: str, at: Carrier) -> dict[str, Any]:
     names = [type_of(topic.name, n) for n in _versions(topic)]
     return {
-        "address": topic.name,
+        "address": at.address(topic.name),
         "title": topic.name,
         **_about(_text(topic.type)),
         **({"servers": [{"$ref": "#/servers/broker"}]} if url else {}),
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
         "tags": [{"name": topic.service}],
+        **_bindings(at.channel(topic.name)),
     }
 
 
-def _send(topic: Topic[Any]) -> dict[str, Any]:
-    return _operation("send", topic, [topic.schema.version], topic.service, f"Published by {topic.service}.")
+def _bindings(found: Bindings) -> dict[str, Any]:
+    return {"bindings": found} if found else {}
 
 
-def _receive(subscription: Subscription) -> dict[str, Any]:
+def _send(topic: Topic[Any], at: Carrier) -> dict[str, Any]:
+    said = f"Published by {topic.service}."
+    return _operation("send", topic, [topic.schema.version], topic.service, said) | _bindings(at.send())
+
+
+def _receive(subscription: Subscription, at: Carrier) -> dict[str, Any]:
     topic = subscription.topic
     summary = _text(subscription.fn).partition("\n")[0] or f"Handled by {subscription.name}."
-    return _operation("receive", topic, _versions(topic), subscription.service, summary)
+    found = at.receive(Feed(subscription.name, topic.name))
+    return _operation("receive", topic, _versions(topic), subscription.service, summary) | _bindings(found)
 
 
 def _operation(

@@ -41,9 +41,11 @@ class Docs:
         topics: Sequence[Topic[Any]] = (),
         subscriptions: Sequence[Subscription] = (),
         broker: str = "",
+        prefix: str = "",
     ) -> None:
         self._endpoints = endpoints
-        self._topics, self._subscriptions, self._broker = topics, subscriptions, broker
+        self._topics, self._subscriptions = topics, subscriptions
+        self._broker, self._prefix = broker, prefix
         self._title, self._version, self._description = title, version, description
         self._authenticator = authenticator
 
@@ -73,6 +75,7 @@ class Docs:
             version=self._version,
             description=self._description,
             url=self._broker,
+            prefix=self._prefix,
         )
 
     @cached_property

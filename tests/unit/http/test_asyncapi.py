@@ -14,6 +14,12 @@ import pytest
 
 from shop.app import app as shop
 from tenfold import App, Service, public
+from tenfold._core.sections import EventsSettings
+from tenfold.events.backends._address import Address
+from tenfold.events.backends._kafka_client import Cluster
+from tenfold.events.backends._nats_names import Names
+from tenfold.events.backends._sqs_names import Account
+from tenfold.events.contract import Feed
 from tenfold.events.subscription import Subscription
 from tenfold.events.topic import Topic
 from tenfold.http.asyncapi import PROTOCOLS, document
@@ -161,6 +167,37 @@ def test_headers_and_server_are_those_of_the_configured_broker(url: str, protoco
     tree = described(url)
     assert tree["servers"]["broker"]["protocol"] == protocol
     assert header in tree["components"]["messageTraits"]["cloudEvents"]["headers"]["required"]
+
+
+def test_bindings_are_those_of_rabbitmq() -> None:
+    tree = described("rabbitmq://user:secret@h/my%20shop")
+    channel = tree["channels"]["orders.placed"]
+    assert channel["address"] == "orders.placed"
+    amqp = channel["bindings"]["amqp"]
+    assert amqp["is"] == "routingKey"
+    assert amqp["exchange"]["name"] == "tenfold"
+    assert amqp["exchange"]["vhost"] == "my shop"
+    assert tree["operations"]["stock.reserve"]["bindings"]["amqp"]["ack"] is True
+    assert tree["operations"]["publish.orders.placed"]["bindings"]["amqp"]["deliveryMode"] == 2
+
+
+def test_names_in_bindings_are_those_that_the_backends_make() -> None:
+    settings = EventsSettings(prefix="tenfold")
+    feed = Feed("stock.reserve", "orders.placed")
+    tree = described("kafka://a:1,b:2")
+    cluster = Cluster.from_url("kafka://a:1,b:2", settings)
+    kafka = tree["operations"]["stock.reserve"]["bindings"]["kafka"]
+    assert tree["channels"]["orders.placed"]["bindings"]["kafka"]["topic"] == cluster.topic(feed.topic)
+    assert kafka["groupId"]["enum"] == [cluster.group(feed)]
+    assert "kafka" in tree["components"]["messageTraits"]["cloudEvents"]["bindings"]
+    address = Address.parse("nats://h", form="", options=(), port=4222)
+    subject = Names.of(address, settings).subject(feed.topic)
+    assert described("nats://h")["channels"]["orders.placed"]["address"] == subject
+    tree = described("sqs://eu-west-1")
+    assert_valid(tree)
+    account = Account.from_url("sqs://eu-west-1", settings)
+    (queue,) = tree["operations"]["stock.reserve"]["bindings"]["sqs"]["queues"]
+    assert queue == {"name": account.queue(feed), "fifoQueue": account.fifo}
 
 
 def test_an_app_without_topics_has_a_document_too() -> None:
