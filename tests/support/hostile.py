@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tenfold.runtime.listeners import UvicornListener
 @asynccontextmanager
 async def served(
     tmp_path: Path, service: Service, *, ops: bool = False, **settings: Any
-) -> AsyncIterator[tuple[int, UvicornListener]]:
+) -> AsyncGenerator[tuple[int, UvicornListener]]:
     """The port of an app with this service, and its listener."""
     app = App("hostile", [service])
     app.configure(environ={}, app__data_dir=str(tmp_path), **settings)

@@ -202,6 +202,11 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.flow.read_paused and not self._ahead and not self.pipeline:
                 self.flow.resume_reading()
 
+    def prove(self) -> None:
+        """It has sent a whole head: one of many that say nothing it is not."""
+        self._new = False
+        self.watched.fresh.pop(self, None)
+
     def throw_away(self, size: int) -> None:
         """So many bytes came that nobody will read; beyond a measure nobody pretends to."""
         self._thrown_bytes += size

@@ -106,8 +106,7 @@ class Protocol(BoundedProtocol):
         self._in_head = False
         self._quiet_size = 0
         if self._new:
-            self._new = False
-            self.watched.fresh.pop(self, None)
+            self.prove()
         by_name = dict(headers)
         version = parser.get_http_version()
         if b"host" not in by_name or len(by_name) != len(headers) or version not in _VERSIONS:
