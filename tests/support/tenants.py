@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,7 @@ class Counts:
 
 def app_of(counts: Counts, dependency_s: float) -> App:
     shared = Service("shared", auth=authenticated)
+    chance = random.Random(0)
     db, cache = shared.database(sa.MetaData()), shared.cache("things", ttl_s=3_600)
 
     @shared.job()
@@ -77,7 +79,7 @@ def app_of(counts: Counts, dependency_s: float) -> App:
             return f"{tenant} {key}"
 
         value = await cache.get_or_load(f"{tenant}:{key}", load)
-        await asyncio.sleep(dependency_s)
+        await asyncio.sleep(dependency_s * chance.uniform(0.5, 1.5))
         before = counts.others(counts.held, tenant)
         await tx.execute(sa.text(SLEEPS.get(db.backend.dialect.name, "SELECT 1")))
         at_pool = counts.others(counts.held, tenant) - before
@@ -191,7 +193,7 @@ class Served:
                 await asyncio.sleep(0.01)
 
     @asynccontextmanager
-    async def flooded(self, rate: float, connections: int, *, fresh: bool = False) -> AsyncIterator[None]:
+    async def flooded(self, rate: float, connections: int, *, fresh: bool = False) -> AsyncGenerator[None]:
         """Inside the block the loud tenant floods, and its line stands."""
         flood = asyncio.create_task(self.loud.flood(rate, connections, fresh=fresh))
         gate = self.app.assembly.http.wiring.admission
@@ -210,7 +212,7 @@ class Served:
 @asynccontextmanager
 async def served(
     folder: Path, url: str, *, dependency_s: float = 0.02, **settings: Any
-) -> AsyncIterator[Served]:
+) -> AsyncGenerator[Served]:
     """The app on a listener, with few of everything: 8 requests, 2 connections, 60 entries."""
     counts = Counts()
     app = app_of(counts, dependency_s)
