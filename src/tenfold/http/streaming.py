@@ -21,7 +21,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 async def run_stream(stream: StreamingResponse, request: Request, send: Send) -> None:
     """Send the head and the chunks of a prepared stream, close it. Ends early, without error, when the client goes
-    away."""
+    away. The deadline was that of the head: a stream may last for as long as somebody listens, and each of its statements
+    for as long as one without a deadline."""
+    request.context.deadline = None
     try:
         await send({"type": "http.response.start", "status": stream.status, "headers": stream.headers})
         if request.method != "HEAD":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tenfold._core.sections import HttpSettings
 from tenfold._core.tasks import AGAIN_S
 from tenfold.http.asgi import HttpApp
 from tenfold.http.deadline import TICK_S, Sweeper
+from tenfold.http.stream import Stream
 
 
 def asking(*values: str) -> list[tuple[bytes, bytes]]:
@@ -212,6 +214,21 @@ def test_a_function_that_no_thread_came_free_for_in_time_is_not_run() -> None:
 
     assert run(main()) == [204, 504]
     assert runs == ["first"]
+
+
+def test_a_stream_has_a_deadline_for_its_head_only() -> None:
+    """It may last for as long as somebody listens, and goes on asking the database."""
+    heads: list[float | None] = []
+
+    async def pieces() -> AsyncIterator[str]:
+        yield f"{current().deadline}"
+
+    async def follow() -> Stream:
+        heads.append(current().deadline)
+        return Stream(pieces(), "text/plain")
+
+    answer = call(app_of(operation(follow, timeout_s=2.0), clock=ManualClock()), "GET", "/")
+    assert (heads, answer.body) == ([2.0], b"None")
 
 
 def test_without_the_sweeper_a_short_deadline_asks_for_nothing() -> None:
