@@ -114,7 +114,8 @@ class _Said:
         failure: Failure | None = None,
     ) -> None:
         self.method, self.path, self._left = method.upper(), path, times
-        self._reply, self._failure = reply, failure
+        self._reply = reply
+        self._failure: Failure | None = failure
         parts = re.split(r"\{\w+\}", path)
         self._pattern = re.compile("[^/]+".join(re.escape(quote(part, safe=_KEPT)) for part in parts))
 
@@ -126,7 +127,8 @@ class _Said:
         if self._left is not None:
             self._left -= 1
         if self._failure is not None:
-            raise _FAILURES[self._failure](f"{where} is {self._failure}.")
+            failure: Failure = self._failure
+            raise _FAILURES[failure](f"{where} is {failure}.")
         return _Reply(*self._reply)
 
 
