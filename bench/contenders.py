@@ -153,6 +153,35 @@ PG_TARGETS = [
 ]
 
 
+# What everything that a service in production has costs: the same operations with and without it.
+RUN_COST = "tenfold run tenfold_cost:app --port {port} --ops-port 0 --no-worker"
+_COSTS = frozenset({"items", "row"})
+_PG_QUIET = {name: value for name, value in PG.items() if name != "TENFOLD_CACHE_URL"}
+PLAIN = "Tenfold/as it comes"
+COST_CONTENDERS = [
+    ours("as it comes", RUN_COST, env=_PG_QUIET, measures=_COSTS),
+    ours(
+        "everything on, limits in memory",
+        RUN_COST,
+        env={**_PG_QUIET, **EVERYTHING, "TENFOLD_GUARD_URL": "memory:"},
+        measures=_COSTS,
+        token=True,
+    ),
+    ours(
+        "everything on, limits in Redis",
+        RUN_COST,
+        env={**_PG_QUIET, **EVERYTHING, "TENFOLD_GUARD_URL": "{redis}/6"},
+        measures=_COSTS,
+        token=True,
+    ),
+]
+COST_MEASURES = {
+    "items": MEASURES["items"],
+    "row": Measure("/db", lambda d: set(d) == {"id", "randomNumber"}),
+}
+COST_TARGETS = [Target(measure, PLAIN, 0.8) for measure in sorted(_COSTS)]
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """Who is measured at what, together."""
@@ -160,9 +189,11 @@ class Field:
     contenders: list[Contender]
     measures: dict[str, Measure]
     targets: list[Target]
+    judged: tuple[str, ...] = JUDGED
 
 
 FIELDS = {
     "http": Field(CONTENDERS, MEASURES, TARGETS),
     "postgresql": Field(PG_CONTENDERS, PG_MEASURES, PG_TARGETS),
+    "cost": Field(COST_CONTENDERS, COST_MEASURES, COST_TARGETS, tuple(c.name for c in COST_CONTENDERS[1:])),
 }

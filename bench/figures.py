@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
@@ -53,13 +53,13 @@ class Verdict:
         return "✗" if self.quartiles[1] < self.target.at_least else "?"
 
 
-def verdicts(rows: Rows, targets: Iterable[Target]) -> list[Verdict]:
-    """Each of ours that is judged against the best of each target's base."""
+def verdicts(rows: Rows, targets: Iterable[Target], judged: Sequence[str] = JUDGED) -> list[Verdict]:
+    """Each of ours that is ``judged`` against the best of each target's base."""
     found = []
     for target in targets:
         bases = names(rows, target.against, target.base)
         present = names(rows, target.measure)
-        found += [_verdict(rows, target, ours, bases[0]) for ours in JUDGED if bases and ours in present]
+        found += [_verdict(rows, target, ours, bases[0]) for ours in judged if bases and ours in present]
     return found
 
 

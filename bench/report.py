@@ -24,7 +24,7 @@ def show_http(part: str, rows: Rows) -> None:
     table = Table(title="Targets", title_justify="left")
     for head in _VERDICT_HEAD:
         table.add_column(head)
-    for verdict in figures.verdicts(rows, FIELDS[part].targets):
+    for verdict in figures.verdicts(rows, FIELDS[part].targets, FIELDS[part].judged):
         table.add_row(*_verdict_cells(verdict), style={"✓": "green", "✗": "red"}.get(verdict.mark, "yellow"))
     console.print(table)
 
@@ -65,7 +65,7 @@ def write(out: Path, to: Path) -> None:
             f"Measured {kept['at']} UTC on {kept['machine']}; load average {kept['load']} at the end.\n"
         )
         if part in FIELDS:
-            verdicts = figures.verdicts(kept["found"], FIELDS[part].targets)
+            verdicts = figures.verdicts(kept["found"], FIELDS[part].targets, FIELDS[part].judged)
             text.append(_markdown(_VERDICT_HEAD, [_verdict_cells(v) for v in verdicts]))
             text.append("Medians: requests a second, and server CPU µs per request in brackets.\n")
             text.append(_markdown(*_medians(kept["found"])))

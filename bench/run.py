@@ -3,6 +3,7 @@
     python bench/run.py                  everything, then docs/benchmarks.md   (about 12 min)
     python bench/run.py http [--only granian,raw] [--measures items,post] [--rounds 7] [--seconds 1.5]
     python bench/run.py postgresql       the same with PostgreSQL and Redis
+    python bench/run.py cost             what limits, log, traces and authentication cost, on the typed GET and the one-row read
     python bench/run.py jobs [--only tenfold,pgqueuer] [--rounds 3]
     python bench/run.py relay [--only kafka] [--rounds 3]     to real brokers, beside FastStream
     python bench/run.py eventstore [--rounds 3]               beside the eventsourcing library; a rebuild of a million events
@@ -35,7 +36,7 @@ from contenders import FIELDS
 from servers import Failed
 
 OUT = Path(__file__).parent / "out"
-PARTS = ("http", "postgresql", "jobs", "relay", "lag", "eventstore", "sqlite", "cache")
+PARTS = ("http", "postgresql", "cost", "jobs", "relay", "lag", "eventstore", "sqlite", "cache")
 
 
 def main() -> int:

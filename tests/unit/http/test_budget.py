@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import sqlalchemy as sa
 from http_calls import JSON, app_of, operation, scope_of
 from msgspec import Meta
 
 from tenfold._core.clock import SystemClock
+from tenfold._core.sections import LogSettings
 from tenfold.app import App
 from tenfold.assembly import Assembly
 from tenfold.cache.backends.memory import Backend
@@ -20,8 +24,10 @@ from tenfold.cache.cache import Cache
 from tenfold.cache.response import ResponseStore
 from tenfold.http.asgi import HttpApp
 from tenfold.http.operation import ResponseCache
-from tenfold.security.policy import public
+from tenfold.security.accounts import Accounts
+from tenfold.security.policy import authenticated, public
 from tenfold.service import Service
+from tenfold.telemetry.log import configure
 from tenfold.telemetry.operations import OperationStats
 
 
@@ -54,7 +60,9 @@ class Metrics:
 HEADERS = [(b"host", b"localhost"), (b"user-agent", b"wrk"), (b"accept", b"*/*"), JSON]
 
 
-async def calls_of(app: HttpApp | App, method: str, target: str, body: bytes = b"") -> list[str]:
+async def calls_of(
+    app: HttpApp | App, method: str, target: str, body: bytes = b"", token: Callable[[], Any] | None = None
+) -> list[str]:
     """The calls of the third of three equal requests, with those of our receive and send."""
     sent: list[Any] = []
 
@@ -73,9 +81,12 @@ async def calls_of(app: HttpApp | App, method: str, target: str, body: bytes = b
             calls.append(arg.__qualname__)
 
     await app.start()
+    headers = [*HEADERS]
+    if token is not None:
+        headers.append((b"authorization", b"Bearer " + (await token()).encode()))
     for _ in range(2):
-        await app(scope_of(method, target, HEADERS), receive, send)
-    scope = scope_of(method, target, HEADERS)
+        await app(scope_of(method, target, headers), receive, send)
+    scope = scope_of(method, target, headers)
     work = app(scope, receive, send)
     sys.setprofile(profile)
     try:
@@ -126,3 +137,39 @@ def test_a_whole_app_with_its_defaults_keeps_the_budgets(tmp_path: Path) -> None
     assert all(part in source for part in ("trace_id=", "gate.in_flight += 1", "stats.sum_s +=", "inflight["))
     assert len(get) <= 33, get
     assert len(post) <= 31, post
+
+
+def test_everything_that_a_service_in_production_has_on_costs_at_most_80_calls(tmp_path: Path) -> None:
+    """Rate limit, admission, deadline, metrics, traces of 1 %, access log and authentication."""
+    service = Service("shop", auth=authenticated)
+    people = Accounts(service.database(sa.MetaData()))
+    service.get("/items/{id}", limit="1000/second per principal")(get_item)
+    app = App("shop", [service], auth=people)
+    app.configure(
+        environ={},
+        app__data_dir=str(tmp_path),
+        guard__url="memory:",
+        trace__ratio=0.01,
+        worker__enabled=False,
+    )
+
+    async def token() -> str:
+        await people.register("ann@example.com", "correct-horse-battery")
+        return (await people.login("ann@example.com", "correct-horse-battery")).access_token
+
+    app.logging = configure(LogSettings(format="json"), app.clock, stream=io.StringIO())
+    try:
+        calls = asyncio.run(calls_of(app, "GET", "/items/42?q=abc", token=token))
+    finally:
+        app.logging.close()
+    source = Assembly(app).http.endpoints[0].source
+    parts = (
+        "access(request",
+        "limit_taken =",
+        "begin_trace(",
+        "stats.sum_s +=",
+        "inflight[",
+        "principal = fast(",
+    )
+    assert all(part in source for part in parts), source
+    assert len(calls) <= 80, calls
