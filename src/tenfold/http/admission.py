@@ -6,11 +6,13 @@ The effective priority is the less urgent of the operation's and the one that th
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from tenfold._core.context import Priority
 from tenfold.errors import BadRequest
 from tenfold.guard.fairness import of_principal
+from tenfold.http.deadline import too_late
 from tenfold.http.limiting import address_of
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def write(build: Build) -> None:
     )
     if gate is None:
         return
-    door = Door(gate, build.wiring.callers)
+    door = Door(gate, build.wiring.callers, build.timeout_s)
     code.use(gate=gate, rooms=gate.rooms, line=gate.line, hand_on=gate.hand_on)
     code.use(stand_in_line=door.wait, settle=door.settle)
     behind = "line.size" if own else "(priority and line.size)"
@@ -62,17 +64,31 @@ def lowered(asked: bytes, own: int) -> Priority:
     return Priority(max(priority, own))
 
 
+def left_s(request: Request) -> float | None:
+    """Seconds until the request's deadline."""
+    context = request.context
+    return None if context.deadline is None else context.deadline - context.monotonic()
+
+
 class Door:
     """Where requests stand in line, in turns between tenants: between those of the credentials that are known, and
     between addresses."""
 
-    def __init__(self, gate: Admission, callers: Callers) -> None:
-        self._gate, self._callers = gate, callers
+    def __init__(self, gate: Admission, callers: Callers, timeout_s: float) -> None:
+        self._gate, self._callers, self._timeout_s = gate, callers, timeout_s
 
     async def wait(self, request: Request, priority: int) -> tuple[Epoch, str]:
-        """See :meth:`Admission.wait`. Answers also as whose request this one has waited."""
+        """See :meth:`Admission.wait`. Answers also as whose request this one has waited. Raises DeadlineExceeded for one
+        whose time ends in the line: the sweeper does not know it yet."""
         share = self._callers.share_of(request.header_bytes, address_of(request))
-        return await self._gate.wait(priority, share), share
+        limit = asyncio.timeout(left_s(request))
+        try:
+            async with limit:
+                return await self._gate.wait(priority, share), share
+        except TimeoutError:
+            if limit.expired():
+                raise too_late(request, self._timeout_s) from None
+            raise
 
     def settle(self, request: Request, priority: int, guessed: str, principal: Principal) -> None:
         """One that has waited was authenticated. Raises Overloaded, see :meth:`Admission.settle`."""

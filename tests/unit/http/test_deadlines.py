@@ -185,6 +185,34 @@ def test_a_handler_does_not_begin_when_its_body_took_the_time() -> None:
     assert "before the operation could begin; nothing was done" in answer.json["detail"]
 
 
+def test_who_stands_in_line_at_its_deadline_is_told_then_and_never_begun() -> None:
+    begun: list[str] = []
+
+    async def work(name: str) -> None:
+        begun.append(name)
+        await release.wait()
+
+    release = asyncio.Event()
+
+    async def main() -> tuple[Answer, Answer]:
+        settings = HttpSettings(concurrency_max=1, waiting_max=5)
+        app = app_of(operation(work, path="/{name}"), settings=settings)
+        first = asyncio.create_task(acall(app, "GET", "/first"))
+        while not begun:  # noqa: ASYNC110 - what it waits for is a plain list
+            await asyncio.sleep(0)
+        second = await acall(app, "GET", "/second", None, asking("30"))
+        release.set()
+        answers = await first, second
+        assert app.wiring.admission is not None
+        assert app.wiring.admission.in_flight == 0
+        await app.stop()
+        return answers
+
+    first, second = run(main())
+    assert (first.status, second.status, begun) == (204, 504, ["first"])
+    assert "the 30 ms that the caller allowed" in second.json["detail"]
+
+
 def test_a_function_that_no_thread_came_free_for_in_time_is_not_run() -> None:
     runs: list[str] = []
     release, entered = threading.Event(), threading.Event()
