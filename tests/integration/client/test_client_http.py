@@ -145,29 +145,30 @@ async def test_packed_bodies_are_unpacked(packed: bytes) -> None:
     ],
 )
 async def test_bodies_that_are_too_large_or_packed_wrongly_are_refused(answer: bytes, said: str) -> None:
-    async with Callee(script(answer, reply())).running() as callee:
-        async with calling(callee.url, answer_max_bytes=100_000) as client:
-            with pytest.raises(BadAnswer, match=said):
-                await client.get("/")
-            assert (await client.get("/")).status == 200
-            assert client.view()["in_flight"] == 0
+    broken_then_well = Callee(script(answer, reply()))
+    async with broken_then_well.running() as callee, calling(callee.url, answer_max_bytes=100_000) as client:
+        with pytest.raises(BadAnswer, match=said):
+            await client.get("/")
+        assert (await client.get("/")).status == 200
+        assert client.view()["in_flight"] == 0
 
 
 async def test_a_download_comes_in_pieces_up_to_its_own_bound() -> None:
     packed = gzip.compress(bytes(3_000_000))
-    async with Callee(script(reply(packed, content_encoding="gzip"))).running() as callee:
-        async with calling(callee.url, answer_max_bytes=1000, download_max_bytes=3_000_000) as client:
+    large = Callee(script(reply(packed, content_encoding="gzip")))
+    bounds = {"answer_max_bytes": 1000, "download_max_bytes": 3_000_000}
+    async with large.running() as callee, calling(callee.url, **bounds) as client:
+        async with client.stream("GET", "/file") as answer:
+            sizes = [len(piece) async for piece in answer]
+        assert (sum(sizes), max(sizes)) == (3_000_000, 65_536)
+        client.change(download_max_bytes=2_999_999)
+        with pytest.raises(BadAnswer, match="2,999,999 bytes"):
             async with client.stream("GET", "/file") as answer:
-                sizes = [len(piece) async for piece in answer]
-            assert (sum(sizes), max(sizes)) == (3_000_000, 65_536)
-            client.change(download_max_bytes=2_999_999)
-            with pytest.raises(BadAnswer, match="2,999,999 bytes"):
-                async with client.stream("GET", "/file") as answer:
-                    async for _ in answer:
-                        pass
-            async with client.stream("GET", "/file") as answer:  # left unread
-                assert client.view()["in_flight"] == 1
-            assert client.view()["in_flight"] == 0
+                async for _ in answer:
+                    pass
+        async with client.stream("GET", "/file") as answer:  # left unread
+            assert client.view()["in_flight"] == 1
+        assert client.view()["in_flight"] == 0
 
 
 # ── faults on the way ──
@@ -180,9 +181,9 @@ async def test_a_blackhole_costs_no_more_than_the_time_out_or_the_deadline() -> 
         now = asyncio.get_running_loop().time
         client.change(timeout_s=30.0)
         begun = now()
-        with use(Context(deadline=client._bound.clock.monotonic() + 0.1)):
-            with pytest.raises(DependencyTimeout):
-                await client.get("/")
+        soon = Context(deadline=client._bound.clock.monotonic() + 0.1)
+        with use(soon), pytest.raises(DependencyTimeout):
+            await client.get("/")
         assert now() - begun < 10
         assert int(callee.got[-1].headers["tenfold-timeout-ms"]) <= 100
 
@@ -464,21 +465,21 @@ async def test_whatever_is_cancelled_no_place_or_connection_is_lost_and_nobody_g
         await asyncio.sleep(dice.random() * 0.01)
         return reply(got.target.encode())
 
-    async with Callee(echo).running() as callee:
-        async with calling(callee.url, concurrency=8, waiting_max=1000, wait_s=30, timeout_s=30.0) as client:
+    patient = {"concurrency": 8, "waiting_max": 1000, "wait_s": 30.0, "timeout_s": 30.0}
+    async with Callee(echo).running() as callee, calling(callee.url, **patient) as client:
 
-            async def one(number: int) -> None:
-                await _check_echo(client, number)
+        async def one(number: int) -> None:
+            await _check_echo(client, number)
 
-            tasks = [asyncio.create_task(one(number)) for number in range(400)]
-            for task in dice.sample(tasks, 130):
-                await asyncio.sleep(0.001)
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            assert [task.exception() for task in tasks if not task.cancelled() and task.exception()] == []
-            assert (client.view()["in_flight"], client.view()["waiting"]) == (0, 0)
-            await asyncio.gather(*(one(number) for number in range(8)))
-            assert callee.open_now <= 8
+        tasks = [asyncio.create_task(one(number)) for number in range(400)]
+        for task in dice.sample(tasks, 130):
+            await asyncio.sleep(0.001)
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert [task.exception() for task in tasks if not task.cancelled() and task.exception()] == []
+        assert (client.view()["in_flight"], client.view()["waiting"]) == (0, 0)
+        await asyncio.gather(*(one(number) for number in range(8)))
+        assert callee.open_now <= 8
 
 
 async def _check_echo(client: HttpClient, number: int) -> None:
