@@ -69,7 +69,7 @@ class Line(Generic[T]):
     def takes(self, priority: int, limit: int, share: str | None = None) -> bool:
         """Whether a newcomer could stand in line, if need be in the place of somebody less urgent or, where its share
         is known, of a share that has more than its own."""
-        if self.size < self._most(limit) or any(line.size for line in self._lines[priority + 1 :]):
+        if self.size < self._most(limit, priority) or any(line.size for line in self._lines[priority + 1 :]):
             return True
         return share is not None and self._crowding(priority, share) is not None
 
@@ -79,7 +79,7 @@ class Line(Generic[T]):
         displaced = None
         if not self.size:
             self._since = place.since
-        if self.size >= self._most(limit):
+        if self.size >= self._most(limit, place.priority):
             displaced = self._least_urgent(above=place.priority) or self._one_of_many(place)
             if displaced is None:
                 return place
@@ -143,9 +143,12 @@ class Line(Generic[T]):
             places.update(held.amounts())
         return places.most_common(most)
 
-    def _most(self, limit: int) -> int:
+    def _most(self, limit: int, priority: int) -> int:
+        if not self.overloaded:
+            return self.waiting_max
         # Under overload a second line behind the one inside is worth only what it saves when a place comes free.
-        return min(self.waiting_max, (limit + 1) // 2) if self.overloaded else self.waiting_max
+        # Critical work has a longer one: what comes at random also comes in bunches, and it is not to be lost.
+        return min(self.waiting_max, 4 * limit if priority == Priority.CRITICAL else (limit + 1) // 2)
 
     def _patience_s(self, priority: int) -> float:
         if not self.overloaded or priority == Priority.CRITICAL:

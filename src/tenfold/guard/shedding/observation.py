@@ -42,7 +42,10 @@ class Observation:
         self._window_s = window_s
         self._completed = 0
         self._wait_before_s = 0.0
-        self._begin(now)
+        self._probes = self._free = self._active_max = self._active_sum = 0
+        self._wait_min, self._wait_sum = float("inf"), 0.0
+        self._standing: int | None = None
+        self._began = now
 
     @property
     def wait_s(self) -> float:
@@ -105,7 +108,6 @@ class Observation:
 
     def _begin(self, now: float) -> None:
         self._began = now
-        self._probes = self._free = self._active_max = 0
-        self._wait_min = float("inf")
-        self._wait_sum = self._active_sum = 0.0
-        self._standing: int | None = None
+        self._probes = self._free = self._active_max = self._active_sum = 0
+        self._wait_min, self._wait_sum = float("inf"), 0.0
+        self._standing = None
