@@ -32,7 +32,7 @@ PRIORITIES = [
 class InOrder(Line[Any]):
     """Broken: first come, first served, with half a second's patience, however long the line stands."""
 
-    overloaded = property(lambda _: False, lambda *_: None)  # type: ignore[assignment]
+    overloaded = property(lambda _: False, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
