@@ -165,7 +165,14 @@ async def test_a_stream_is_made_no_faster_than_it_is_read(tmp_path: Path) -> Non
         stalled = made["pieces"]
         await asyncio.sleep(0.1)
         assert made["pieces"] == stalled
-        assert listener.connections.unsent_bytes < 200_000
+        assert 65_536 < listener.connections.unsent_bytes < 200_000
+        families = listener.app.assembly.telemetry.registry.collect()
+        shown = {
+            family.name: family.samples[0].value
+            for family in families
+            if family.name.startswith("tenfold_conn")
+        }
+        assert (shown["tenfold_connections_open"], shown["tenfold_connections_stalled"]) == (1, 1)
         await reader.reader.readexactly(6_000_000)
         assert made["pieces"] > stalled
         reader.abort()
@@ -511,7 +518,7 @@ async def io_of(client: Raw, many: int) -> tuple[int, int]:
                 client.send(GET)
                 assert (await client.answer())[0] == 200
         counts.append(ran)
-    return sorted(counts)[1], len(loop._scheduled)
+    return sorted(counts)[1], sum(not timer.cancelled() for timer in loop._scheduled)
 
 
 # ── broken variants ──

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tenfold._core.tasks import end_tasks
 from tenfold.errors import ConfigError, MissingExtra
 from tenfold.runtime.connections import ConnectionLimits, Connections
+from tenfold.telemetry import names
 
 if TYPE_CHECKING:
     from tenfold.app import App
+    from tenfold.http.memory import BodyMemory
+    from tenfold.telemetry.hub import Hub
 
 log = logging.getLogger("tenfold.runtime")
 
@@ -106,6 +109,7 @@ class UvicornListener:
                 yield
 
         self.app = app
+        self._ops = ops
         http = app.settings.http
         self.connections = Connections(within_files(ConnectionLimits.of(http)), app.clock)
         self._sock = sock
@@ -137,6 +141,26 @@ class UvicornListener:
                 raise ConfigError("the HTTP server ended before it had started.", where="http.server")
             await asyncio.sleep(0.005)
         self._watch = asyncio.create_task(self.connections.watch(), name="tenfold connections")
+        if not self._ops:
+            self._show(self.app.assembly.telemetry, self.app.assembly.http.memory)
+
+    def _show(self, telemetry: Hub, memory: BodyMemory) -> None:
+        telemetry.numbers(
+            names.CONNECTIONS,
+            "Connections of clients, and what is kept for them.",
+            (
+                {},
+                lambda: {
+                    "open": len(self._server.server_state.connections),
+                    "stalled": len(self.connections.unsent),
+                    "unsent_bytes": self.connections.unsent_bytes,
+                    "body_bytes": memory.used,
+                    "bodies_waiting": memory.waiting,
+                    "bodies_refused_total": memory.refused,
+                    "ended_total": self.connections.ended,
+                },
+            ),
+        )
 
     async def stop(self) -> None:
         self._server.should_exit = True
