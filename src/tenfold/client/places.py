@@ -11,7 +11,12 @@ from collections import Counter, deque
 
 
 class Full(Exception):
-    """There is no place, and there will not be one in time. The message says which limit is reached."""
+    """There is no place, and there will not be one in time. The message says which limit is reached, ``limit`` how much
+    it is."""
+
+    def __init__(self, message: str, limit: str) -> None:
+        self.limit = limit
+        super().__init__(message)
 
 
 class Places:
@@ -43,7 +48,7 @@ class Places:
         if self.try_enter(host):
             return
         if len(self._line) >= self.waiting_max or wait_s <= 0:
-            raise Full(self._sentence(host))
+            raise self._full(host)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (host, turn)
         self._line.append(entry)
@@ -56,7 +61,7 @@ class Places:
             else:
                 self._line.remove(entry)
             if isinstance(error, TimeoutError):
-                raise Full(self._sentence(host)) from None
+                raise self._full(host) from None
             raise
 
     def leave(self, host: str) -> None:
@@ -87,7 +92,9 @@ class Places:
         self.in_flight += 1
         self.by_host[host] += 1
 
-    def _sentence(self, host: str) -> str:
+    def _full(self, host: str) -> Full:
         if self.in_flight >= self.most:
-            return f"{self.most} calls are under way, which is its limit (concurrency)"
-        return f"{self.per_host} calls to {host} are under way, which is its limit (concurrency_per_host)"
+            said, most = "under way, which is its limit (concurrency)", self.most
+        else:
+            said, most = f"under way to {host}, which is its limit (concurrency_per_host)", self.per_host
+        return Full(f"{most} calls are {said}", f"{most} calls at a time")

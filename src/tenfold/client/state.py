@@ -71,10 +71,16 @@ class State:
         """Pay for a second request, from the hedges' budget and that of all second tries."""
         return self.hedges.has_some and self.budget.take() and self.hedges.take()
 
-    def unavailable(self, message: str, reason: str, retry_after_s: float) -> DependencyUnavailable:
+    def unavailable(
+        self, message: str, reason: str, retry_after_s: float, limit: str = ""
+    ) -> DependencyUnavailable:
         """The error of this client for what cannot be reached."""
         return DependencyUnavailable(
-            f"{self.name}: {message}", dependency=self.name, reason=reason, retry_after_s=retry_after_s
+            f"{self.name}: {message}",
+            dependency=self.name,
+            reason=reason,
+            retry_after_s=retry_after_s,
+            limit=limit,
         )
 
     def request(self, method: str, path: str) -> str:

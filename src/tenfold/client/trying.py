@@ -112,7 +112,7 @@ class Try:
             await state.places.enter(host.name, min(state.options.wait_s, left_s) if wait else 0.0)
         except Full as full:
             state.metrics.refused(host.name, "places")
-            raise state.unavailable(f"{full}.", "places", 1.0) from None
+            raise state.unavailable(f"{full}.", "places", 1.0, full.limit) from None
 
     def _left_alone(self, host: Host, now: float) -> CallError:
         self._state.metrics.refused(host.name, "breaker")
@@ -120,6 +120,7 @@ class Try:
             f"{host.name} did not answer before and is left alone for a while (circuit breaker).",
             "breaker",
             host.breaker.retry_after_s(now),
+            "circuit breaker",
         )
 
     async def _measured(self, host: Host) -> Outcome:

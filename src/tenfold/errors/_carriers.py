@@ -62,13 +62,19 @@ class DependencyUnavailable(CallError):
 
     ``reason`` is one word: ``breaker`` (open after too many failures), ``places`` (too many calls under way),
     ``connect``, ``broken`` or ``status`` (it said 429 or 503 itself). ``retry_after_s`` says when it makes sense to
-    come back. The answer to a client has it as ``Retry-After``.
+    come back, ``limit`` which limit of ours it was, if any. The answer to a client has both.
     """
 
     def __init__(
-        self, message: str, *, dependency: str = "", reason: str = "", retry_after_s: float = 1.0
+        self,
+        message: str,
+        *,
+        dependency: str = "",
+        reason: str = "",
+        retry_after_s: float = 1.0,
+        limit: str = "",
     ) -> None:
-        self.reason, self.retry_after_s = reason, retry_after_s
+        self.reason, self.retry_after_s, self.limit = reason, retry_after_s, limit
         super().__init__(message, dependency=dependency)
 
 

@@ -89,13 +89,16 @@ def _foreseen(error: TenfoldError) -> Problem:
     else:
         detail = _SENTENCES.get(error.status, "The change conflicts with what exists.")
     if error.status in (503, 504):
-        return shown(detail, headers={"Retry-After": _retry_after(error)}, **extra)
+        seconds = _retry_after_s(error)
+        if isinstance(error, DependencyUnavailable) and error.limit:
+            extra |= {"limit": error.limit, "retry_after_s": seconds}
+        return shown(detail, headers={"Retry-After": str(seconds)}, **extra)
     return shown(detail, **extra)
 
 
-def _retry_after(error: TenfoldError) -> str:
+def _retry_after_s(error: TenfoldError) -> int:
     wait_s = error.retry_after_s if isinstance(error, DependencyUnavailable) else 1
-    return str(max(1, math.ceil(wait_s)))
+    return max(1, math.ceil(wait_s))
 
 
 def answer_of(problem: Problem, *, request_id: str = "", instance: str = "") -> Answer:

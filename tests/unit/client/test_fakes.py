@@ -121,6 +121,13 @@ async def test_breakers_and_budgets_are_as_new_in_the_next_test() -> None:
         for _ in range(12):
             await t.client.get("/charges/c1")
         assert payments.view()["hosts"]["pay.example"]["breaker"] == "open"
+        refused = await t.client.get("/charges/c1")
+        assert (refused.status, refused.json()["limit"], refused.json()["retry_after_s"]) == (
+            503,
+            "circuit breaker",
+            1,
+        )
+        assert refused.headers["retry-after"] == "1"
         numbers = {f.name: f for f in app.assembly.telemetry.registry.collect()}
         assert [s.value for s in numbers["tenfold_client_breaker_state"].samples] == [2]
         assert sum(s.value for s in numbers["tenfold_client_refused"].samples) > 0

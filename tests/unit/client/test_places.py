@@ -41,7 +41,7 @@ async def test_nobody_waits_behind_somebody_whose_host_is_full() -> None:
     stuck = asyncio.create_task(places.enter("slow", 10))
     await asyncio.sleep(0)
     assert places.try_enter("quick")
-    with pytest.raises(Full, match="1 calls to slow"):
+    with pytest.raises(Full, match="1 calls are under way to slow"):
         await places.enter("slow", 0)
     places.leave("slow")
     await stuck
