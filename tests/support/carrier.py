@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import sqlalchemy as sa
 
 from support.carried import Carried
 from support.orphans import die_with_parent
@@ -21,6 +24,7 @@ from tenfold.events.contract import Incoming
 from tenfold.events.intake import Intake
 from tenfold.events.outbox import Row
 from tenfold.events.relay import Relay
+from tenfold.events.tables import outbox
 
 TESTS = Path(__file__).parents[1]
 BATCH = 20
@@ -48,8 +52,14 @@ class Carrier:
 
     @property
     def ended(self) -> bool:
-        """Whether it is dead."""
-        return self._process.poll() is not None
+        """Whether it is dead. Raises RuntimeError when nobody killed it: a start that failed is no kill, and loses
+        nothing."""
+        code = self._process.poll()
+        if code is None:
+            return False
+        if code != -signal.SIGKILL:
+            raise RuntimeError(f"the carrier ended by itself, with code {code}; what it said is on stderr.")
+        return True
 
     def kill(self) -> None:
         """SIGKILL. Idempotent."""
@@ -83,12 +93,18 @@ def break_relay() -> None:
 
 
 def break_intake() -> None:
-    """Acknowledge, be killed, write."""
+    """Acknowledge, be killed, write. Killed no sooner than the relay has marked the events: what it has not marked it
+    publishes again, and nothing would be lost on a machine where that comes late."""
     right = Intake._store
 
     async def store(self: Intake, events: Sequence[Incoming]) -> None:
         assert self._consumer is not None
         await self._consumer.acknowledge(events)
+        unsent = sa.select(sa.func.count()).where(
+            outbox.c.sent_at.is_(None), outbox.c.event_id.in_([event.event_id for event in events])
+        )
+        while await self._queue.database.read().scalar(unsent):  # noqa: ASYNC110 - the relay tells nobody
+            await asyncio.sleep(0.01)
         failpoints.visit("events.taken")
         await right(self, events)
 
