@@ -5,7 +5,6 @@ The quick setting counts turns, since they do not depend on how busy the machine
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 
 import pytest
@@ -84,20 +83,19 @@ def least_recently_used(region: MemoryRegion, newcomer: str) -> tuple[str, Entry
 async def test_a_quiet_tenants_p99_is_at_most_half_as_much_again(
     tmp_path: Path, postgres_url: str, trials: Trials
 ) -> None:
-    rounds, n = soak(15), 60
-    ratios, lost = list[float](), 0
+    rounds, n = soak(30), 60
+    alone, beside = list[Asked](), list[Asked]()
     # Work that waits more than it computes: what is measured is who waits for whom, and not how many cores there are.
-    async with served(tmp_path, postgres_url, dependency_s=0.1, http__concurrency=16) as s:
+    async with served(tmp_path, postgres_url, dependency_s=0.1) as s:
         await s.now_and_then(KEYS, 0.0)
-        for _ in range(rounds):
-            alone = await s.now_and_then(n, 0.01)
-            async with s.flooded(250.0, 100):
-                beside = await s.now_and_then(n, 0.01)
-            assert refused(alone) == 0
-            lost += refused(beside)
-            ratios.append(p99([one.took_s for one in beside]) / p99([one.took_s for one in alone]))
+        for _ in range(rounds):  # in turns, so that what else the machine does is in both
+            alone += await s.now_and_then(n, 0.01)
+            async with s.flooded(100.0, 60):
+                beside += await s.now_and_then(n, 0.01)
         assert s.counts.leaked == 0
         assert s.counts.loads["quiet"] <= KEYS
-    assert lost <= rounds * n // 100
-    assert statistics.median(ratios) <= 1.5, ratios
-    trials("G34", rounds * n, "requests in seconds")
+    assert refused(alone) == 0
+    assert refused(beside) <= len(beside) // 100
+    times = p99([one.took_s for one in beside]), p99([one.took_s for one in alone])
+    assert times[0] <= 1.5 * times[1], times
+    trials("G34", len(beside), "requests in seconds")

@@ -116,7 +116,7 @@ class Line(Generic[T]):
             self.overloaded = False
         if not arrivals or now - arrivals[0].since <= self._patience_s(Priority.DEFAULT):
             return []
-        late = [p for p in arrivals if not p.gone and now - p.since > self._patience_s(p.priority)]
+        late = [p for p in arrivals if not p.gone and self._is_late(p, now)]
         for place in late:
             self.discard(place)
         return late
@@ -149,6 +149,12 @@ class Line(Generic[T]):
         # Under overload a second line behind the one inside is worth only what it saves when a place comes free.
         # Critical work has a longer one: what comes at random also comes in bunches, and it is not to be lost.
         return min(self.waiting_max, 4 * limit if priority == Priority.CRITICAL else (limit + 1) // 2)
+
+    def _is_late(self, place: Place[T], now: float) -> bool:
+        # A share's only place keeps its patience under overload: what shortens it is the flood of others, and the next
+        # turns are its own.
+        alone = self._held[place.priority].of(place.share) == 1
+        return now - place.since > (self._wait_s if alone else self._patience_s(place.priority))
 
     def _patience_s(self, priority: int) -> float:
         if not self.overloaded or priority == Priority.CRITICAL:
