@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
 from tenfold._core.context import Priority
 from tenfold.telemetry.ops import link
-from tenfold.telemetry.ops_page import Cell, Mood, page, table
+from tenfold.telemetry.ops_page import Cell, Mood, duration, page, table
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -115,12 +114,11 @@ class LimitsPage:
 
     def _overrides(self) -> str:
         rows: list[tuple[Cell, ...]] = [
-            (o.name, "none" if o.value is None else str(o.value), o.by, _time(o.until), o.why)
+            (o.name, "none" if o.value is None else str(o.value), o.by, self._left(o.until), o.why)
             for o in self._policies.read().overrides
         ]
-        headings = ("policy", "value", "by", "until", "why")
+        headings = ("policy", "value", "by", "ends", "why")
         return table(headings, rows, empty="Every policy is as code and settings say.")
 
-
-def _time(at: float | None) -> str:
-    return "unset" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    def _left(self, until: float | None) -> str:
+        return "when unset" if until is None else f"in {duration(until - self._app.clock.now())}"

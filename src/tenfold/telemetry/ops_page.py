@@ -33,6 +33,7 @@ li span { color: var(--soft); overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .55rem 1rem; border-top: 1px solid var(--line); }
 thead th { border-top: 0; color: var(--soft); font-weight: 600; font-size: .85rem; white-space: nowrap; }
+.wide + p { margin-top: .6rem; }
 .number { text-align: right; }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 @media (max-width: 32rem) { li { grid-template-columns: 1fr; } }
@@ -95,7 +96,7 @@ def index_page(title: str, readiness: Readiness, links: Sequence[Link], uptime_s
     mood = "good" if readiness.ready else "bad"
     parts = [
         f"<h1>{escape(title)} operations</h1>",
-        f'<p><span class="{mood}">{escape(readiness.sentence)}</span> Up for {_duration(uptime_s)}.</p>',
+        f'<p><span class="{mood}">{escape(readiness.sentence)}</span> Up for {duration(uptime_s)}.</p>',
         "<h2>Pages</h2><ul>",
         *(
             f'<li><a href="{escape(link.href)}">{escape(link.title)}</a><span>{escape(link.about)}</span></li>'
@@ -113,7 +114,8 @@ def _check(check: CheckResult) -> str:
     return f'<li><b class="{mood}">{escape(check.name)}</b><span>{escape(check.sentence)}</span></li>'
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``1.5 h``: in the largest unit that there is one of."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
