@@ -95,3 +95,16 @@ def test_topics_are_found_by_words_and_read_in_the_dark(page: Page, shop: Shop) 
     expect(page.get_by_role("navigation").get_by_role("link")).to_have_count(1)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert int(background.removeprefix("rgb(").partition(",")[0]) < 80, background
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_limits_and_shedding_are_shown_to_people(page: Page, shop: Shop, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(f"{shop.ops_url}/")
+    page.get_by_role("link", name="Limits and shedding").click()
+    expect(page.get_by_role("heading", name="Limits in force")).to_be_visible()
+    expect(page.get_by_role("cell", name="30/minute per principal")).to_be_visible()
+    expect(page.get_by_role("cell", name="learned", exact=True)).to_be_visible()
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    red = int(background.removeprefix("rgb(").partition(",")[0])
+    assert (red < 80) == (scheme == "dark"), background
