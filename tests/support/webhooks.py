@@ -12,8 +12,8 @@ import msgspec
 import sqlalchemy as sa
 
 from tenfold import App, Service
-from tenfold.testing import TestApp
 from tenfold.guard.addresses import Place
+from tenfold.testing import TestApp
 from tenfold.webhooks.contract import Answer, Sender
 from tenfold.webhooks.delivering import http_sender
 from tenfold.webhooks.policy import Patience
