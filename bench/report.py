@@ -10,6 +10,7 @@ import eventstore_rounds
 import figures
 import job_rounds
 import lag_rounds
+import overload_rounds
 import relay_rounds
 from contenders import FIELDS
 from figures import Rows, Verdict, number
@@ -41,6 +42,14 @@ def show_relay(rows: Rows) -> None:
     Console().print(_table("Relay of events, one process", *relay_rounds.table(rows)))
 
 
+def show_overload(rows: Rows) -> None:
+    """What is served in time beyond the peak."""
+    console = Console()
+    console.print(_table("Overload: goodput as a share of the peak; p99 in ms", *overload_rounds.table(rows)))
+    console.print(_table("At 5 times the peak, by priority", *overload_rounds.priorities(rows)))
+    console.print(_table("Targets", *overload_rounds.verdicts(rows)))
+
+
 def show_lag(rows: Rows) -> None:
     """How long events take from publishing to handling."""
     Console().print(_table("From publishing to handling, 500 events a second", *lag_rounds.table(rows)))
@@ -69,6 +78,12 @@ def write(out: Path, to: Path) -> None:
             text.append(_markdown(_VERDICT_HEAD, [_verdict_cells(v) for v in verdicts]))
             text.append("Medians: requests a second, and server CPU µs per request in brackets.\n")
             text.append(_markdown(*_medians(kept["found"])))
+        elif part == "overload":
+            overload_rounds.plot(kept["found"], to.parent / "plots" / "overload.svg")
+            text.append("![goodput over load](plots/overload.svg)\n")
+            text.append(_markdown(*overload_rounds.verdicts(kept["found"])))
+            text.append(_markdown(*overload_rounds.table(kept["found"])))
+            text.append(_markdown(*overload_rounds.priorities(kept["found"])))
         elif part == "jobs":
             text.append(_markdown(*job_rounds.verdicts(kept["found"])))
             text.append("Medians of the rounds:\n")
@@ -197,6 +212,14 @@ confirmed too, without an outbox: what a crash takes away between the commit and
 is the relay's rate over FastStream's with 500 publishes under way; it is the price of not losing it. Publish to handled:
 500 events a second, each in a transaction of its own, from the moment it was to begin until the subscriber runs.
 Publisher, relay, intake and worker are one process. In brackets the smallest and the largest of the rounds.
+""",
+    "overload": """## Overload
+
+`/work` reads one row and computes for 5 ms. The peak is what wrk gets with 8 connections; then requests leave as a
+Poisson process, whether or not earlier ones were answered, to a fresh server for each load. The first 3 s are not
+counted. A request is served in time when 200 comes within 500 ms of its intended time. "well after": seconds after 7 s
+at 10 times the peak until 99 % of every half second at half the peak are served in time. Tenfold runs with its
+defaults; the peers also with the limits that their servers offer.
 """,
     "lag": """## From publishing to handling
 

@@ -4,6 +4,7 @@
     python bench/run.py http [--only granian,raw] [--measures items,post] [--rounds 7] [--seconds 1.5]
     python bench/run.py postgresql       the same with PostgreSQL and Redis
     python bench/run.py cost             what limits, log, traces and authentication cost, on the typed GET and the one-row read
+    python bench/run.py overload [--only litestar] [--rounds 3]   at 0.5 to 10 times the peak, and by priority
     python bench/run.py jobs [--only tenfold,pgqueuer] [--rounds 3]
     python bench/run.py relay [--only kafka] [--rounds 3]     to real brokers, beside FastStream
     python bench/run.py eventstore [--rounds 3]               beside the eventsourcing library; a rebuild of a million events
@@ -30,13 +31,14 @@ import eventstore_rounds
 import http_rounds
 import job_rounds
 import lag_rounds
+import overload_rounds
 import relay_rounds
 import report
 from contenders import FIELDS
 from servers import Failed
 
 OUT = Path(__file__).parent / "out"
-PARTS = ("http", "postgresql", "cost", "jobs", "relay", "lag", "eventstore", "sqlite", "cache")
+PARTS = ("http", "postgresql", "cost", "overload", "jobs", "relay", "lag", "eventstore", "sqlite", "cache")
 
 
 def main() -> int:
@@ -62,6 +64,12 @@ def _measured(part: str, args: argparse.Namespace) -> Any:
         rows = http_rounds.measure(field, only, measures, args.rounds, args.seconds, OUT, _progress)
         _progress(1, 1, "")
         report.show_http(part, rows)
+        return rows
+    if part == "overload":
+        only = [name for name in args.only.split(",") if name]
+        rows = overload_rounds.measure(only, args.rounds, OUT, _progress)
+        _progress(1, 1, "")
+        report.show_overload(rows)
         return rows
     if part == "jobs":
         only = [name for name in args.only.split(",") if name]

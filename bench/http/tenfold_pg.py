@@ -102,6 +102,30 @@ async def one(reader: Reader) -> World:
     return await reader.one(world_by_id, World, id=random.randint(1, ROWS))
 
 
+def burn(n: int = 120_000) -> int:
+    """The peers' fixed amount of interpreter work, about 5 ms."""
+    x = 0
+    for i in range(n):
+        x = (x + i) & 0xFFFF
+    return x
+
+
+async def read_and_burn(reader: Reader) -> World:
+    found = await reader.one(world_by_id, World, id=random.randint(1, ROWS))
+    burn()
+    return found
+
+
+@service.get("/work")
+async def work(reader: Reader) -> World:
+    return await read_and_burn(reader)
+
+
+@service.get("/work/critical", priority="critical")
+async def critical_work(reader: Reader) -> World:
+    return await read_and_burn(reader)
+
+
 @service.get("/queries")
 async def queries(reader: Reader, n: int = 1) -> list[World]:
     return [await reader.one(world_by_id, World, id=random.randint(1, ROWS)) for _ in range(n)]
