@@ -39,7 +39,7 @@ def headers() -> dict[str, str]:
 async def rabbit(url: str) -> tuple[Any, Publish]:
     from faststream.rabbit import ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
 
-    broker = RabbitBroker(url.replace("rabbitmq://", "amqp://"))
+    broker = RabbitBroker(url.replace("rabbitmq://", "amqp://").partition("?")[0])
     await broker.start()
     exchange = RabbitExchange("bench-direct", type=ExchangeType.TOPIC, durable=True)
     await broker.declare_exchange(exchange)
