@@ -265,7 +265,7 @@ class Admission:
         observation.count(self.in_flight - self._parked)
         if now - self._epoch_began >= max(EPOCH_S, EPOCH_WAITS * observation.wait_s):
             self._turn_epoch(now)
-        if observation.full(now):
+        if observation.full(now, waiting=self.line.size > 0):
             self._learn(now)
 
     def _learn(self, now: float) -> None:

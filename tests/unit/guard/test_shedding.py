@@ -144,6 +144,17 @@ def test_waiting_outside_sheds_nobody(seconds: float) -> None:
     assert instance.gate.in_flight > 60 * min(seconds, 8) * 0.6
 
 
+def test_hundreds_that_only_wait_are_let_in_at_once_after_an_overload() -> None:
+    instance = Instance(LearnedLimit(1000), WORK)
+    instance.offer(lambda at: 975.0 if at < 3 else 1e-6, 3.5)
+    instance.run(7)
+    instance.operations = [Operation(1, [("cpu", 0.0002), ("wait", 2.0)], name="poll")]
+    instance.offer(lambda _: 100_000.0, instance.time.now_s + 0.0012)
+    instance.run(20)
+    polls = figures(instance.done, 6.9, 20, "poll")
+    assert (polls.sent > 80, polls.shed) == (True, 0)
+
+
 def test_a_dependency_that_becomes_slow_under_load_sheds_nobody() -> None:
     fast, slow = Operation(1, [("cpu", 0.001), ("wait", 0.01)]), Operation(1, [("cpu", 0.001), ("wait", 3.0)])
     instance = Instance(LearnedLimit(1000), [fast])

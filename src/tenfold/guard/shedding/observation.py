@@ -16,6 +16,8 @@ WINDOW_S = 0.2
 PROBES_MIN = 3
 """A window has at least so many probes, so that one pause (a collection of garbage, a statement that blocks the loop)
 is never all that was seen."""
+IDLE_PROBES = 5
+"""So many of which half find every queue empty, while some wait at the door, are enough to let in more."""
 
 
 class Seen(NamedTuple):
@@ -74,8 +76,11 @@ class Observation:
         self._active_sum += active
         self._active_max = max(self._active_max, active)
 
-    def full(self, now: float) -> bool:
-        """Whether the window is long enough to judge by."""
+    def full(self, now: float, *, waiting: bool = False) -> bool:
+        """Whether the window is long enough to judge by. While some wait at the door of an idle instance (``waiting``),
+        few probes will do."""
+        if waiting and self._probes >= IDLE_PROBES and self._free * 2 >= self._probes:
+            return True
         return self._probes >= PROBES_MIN and now - self._began >= self._window_s
 
     def take(self, now: float, completed: int, bound: bool, others_s: float) -> Window:
