@@ -105,7 +105,12 @@ class AccessLog:
             "ms": round(access.duration_s * 1000, 2),
             "bytes": access.sent_bytes,
         }
-        for name in ("operation", "request_id", "trace_id", "client"):  # of our making, or judged: nothing secret
+        for name in (
+            "operation",
+            "request_id",
+            "trace_id",
+            "client",
+        ):  # of our making, or judged: nothing secret
             if value := getattr(access, name):
                 fields[name] = value
         level = "info" if access.status < 500 else "error"

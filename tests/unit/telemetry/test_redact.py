@@ -7,6 +7,8 @@ import html
 import io
 import json
 import logging
+import random
+import re
 import time
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from tenfold._core.clock import ManualClock
 from tenfold._core.sections import LogSettings
+from tenfold.telemetry import redact
 from tenfold.telemetry.log import configure, get_logger
 from tenfold.telemetry.redact import MASK, TEXT_MAX_CHARS, Redactor, Secret, is_sensitive
 
@@ -231,3 +234,19 @@ def _plant() -> None:
     except RuntimeError:
         log.exception("failed")
         plain.exception("failed too")
+
+
+_PIECES = (
+    "Bearer ", "basic%20", "abcdef0123456789", "-----BEGIN RSA PRIVATE KEY-----", "://user:", "pw@host", "password=",
+    "Api-Key: ", "eyJhbGciOi", ".x.y", "AKIAABCDEFGHIJKLMNOP", "ghp_abcdefghijklmnopqrstuvwx", "sk_live_abcdefgh",
+    "xoxb-1234567890", "tk_", "aB3" * 12, "4111 1111 1111 1111", "4111-1111", " ", "/orders/42", "cookie: a=b", "\n",
+)  # fmt: skip
+
+
+def test_the_quick_look_misses_nothing_that_a_pattern_would_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance, redactor = random.Random(7), Redactor()
+    texts = ["".join(chance.choices(_PIECES, k=chance.randint(1, 4))) for _ in range(3000)]
+    quick = [redactor.text(text) for text in texts]
+    monkeypatch.setattr(redact, "_TRIGGER", re.compile(""))
+    assert [redactor.text(text) for text in texts] == quick
+    assert sum(shown != text for shown, text in zip(quick, texts, strict=True)) > 1000
