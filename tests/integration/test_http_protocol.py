@@ -415,7 +415,9 @@ async def test_an_answered_request_leaves_nothing_to_the_collector(tmp_path: Pat
         client = await Client.to(port)
         gc.collect()
         gc.disable()
-        before = {id(found): found for found in exchanges_and_requests()}  # errors in other tests' marks keep some
+        before = {
+            id(found): found for found in exchanges_and_requests()
+        }  # errors in other tests' marks keep some
         try:
             for path in (b"/plain", b"/things/a", b"/pieces") * 10:
                 client.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)

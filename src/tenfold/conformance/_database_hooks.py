@@ -212,3 +212,42 @@ class OrmClaims(DatabaseCase):
                 tx.session.add(Author(name="x"))
                 await tx.session.rollback()
         assert await db.read().all(author_names, str) == []
+
+    async def test_a_reader_has_a_session_that_reads_as_it_does(self, db: Database) -> None:
+        """Objects and their relations, also where there are none; each statement sees what was committed before it."""
+        query = sa.select(Author).options(selectinload(Author.books))
+        session = db.read().session
+        assert (await session.scalars(query)).all() == []
+        async with db.tx() as tx:
+            tx.session.add(Author(name="Austen", books=[Book(), Book()]))
+        (found,) = (await session.scalars(query)).all()
+        assert (found.name, len(found.books)) == ("Austen", 2)
+        assert await db.read().session.get(Author, found.id) is not found
+        assert await session.get(Author, found.id) is found
+
+    async def test_a_session_of_a_reader_writes_nothing(self, db: Database) -> None:
+        """What is new or different is refused at the next flush, what writes by itself at the database."""
+        async with db.tx() as tx:
+            tx.session.add(Author(name="Austen"))
+        session = db.read().session
+        found = (await session.scalars(sa.select(Author))).one()
+        found.name = "Somebody else"
+        with pytest.raises(errors.TransactionMisuse, match="reads only"):
+            await session.flush()
+        fresh = db.read().session
+        fresh.add(Author(name="New"))
+        with pytest.raises(errors.TransactionMisuse, match="reads only"):
+            await fresh.commit()
+        with pytest.raises(errors.TenfoldError):
+            await db.read().session.execute(sa.update(Author).values(name="Nobody"))
+        assert await db.read().all(author_names, str) == ["Austen"]
+
+    async def test_a_session_of_a_snapshot_sees_one_state(self, db: Database) -> None:
+        """Inside of `async with db.read()`, its statements see what the reader's see."""
+        count = sa.select(sa.func.count()).select_from(Author)
+        async with db.read() as reader:
+            assert await reader.scalar(count) == 0
+            async with db.tx() as tx:
+                tx.session.add(Author(name="Austen"))
+            assert await reader.session.scalar(count) == 0
+        assert await db.read().session.scalar(count) == 1

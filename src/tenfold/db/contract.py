@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -223,13 +223,6 @@ class DatabaseBackend(ABC):
         """A new transaction; it holds nothing before its first statement."""
 
     @cached_property
-    def compiled_for_sessions(self) -> MutableMapping[Any, Any]:
-        """What SQLAlchemy has compiled for ORM sessions, shared by all of them; the 500 used last are kept."""
-        from sqlalchemy.util import LRUCache
-
-        return LRUCache(500)
-
-    @cached_property
     def ambients(self) -> set[Ambient]:
         """Operations' transactions on this backend that are not over, begun or not."""
         return set()
@@ -265,9 +258,9 @@ class DatabaseBackend(ABC):
         """Inside, commits are acknowledged and seen by everybody here, and all is undone at the end (for tests)."""
 
     @abstractmethod
-    def session_engine(self, channel: TxChannel) -> sa.Engine:
-        """An SQLAlchemy engine for an ORM session on ``channel``: its savepoints are the channel's, and it neither
-        begins nor ends the transaction."""
+    def session_connection(self, channel: Channel) -> sa.Connection:
+        """What an ORM session on ``channel`` is bound to. On a transaction of the backend's, its savepoints are the
+        channel's, and it neither begins nor ends it; on another channel, also of a copy, it reads."""
 
     async def change_tables(self, statements: Sequence[str]) -> None:
         """Make and remove tables, one statement after the other, none of which can be undone. Backends without

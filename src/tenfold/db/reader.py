@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from tenfold.db.contract import Args, Channel, DatabaseBackend, Rows
     from tenfold.db.plan import Plan
 
@@ -38,11 +40,12 @@ class Reader:
     :class:`~tenfold.errors.DatabaseError` as their docstrings say.
     """
 
-    __slots__ = ("_bind", "_channel")
+    __slots__ = ("_backend", "_bind", "_channel")
 
     def __init__(self, backend: DatabaseBackend, channel: Channel) -> None:
         self._bind = backend.plans.bind
         self._channel = channel
+        self._backend = backend
 
     @overload
     async def one(self, stmt: Any, /, **params: Any) -> Row: ...
@@ -108,6 +111,14 @@ class Reader:
         value = rows[0][0]
         return value if process is None else process(value)
 
+    @property
+    def session(self) -> AsyncSession:
+        """An SQLAlchemy ORM session that reads as this reader does: each statement is one round trip, of the same
+        consistency, with no transaction around it. What is added to it or changed is refused at the next flush."""
+        from tenfold.db.session import reading_session  # the ORM costs start-up time that few need
+
+        return reading_session(self._channel, self._backend)
+
     @overload
     def stream(self, stmt: Any, /, **params: Any) -> AsyncIterator[Row]: ...
     @overload
@@ -133,7 +144,7 @@ class ReadBlock(Reader):
     """What ``db.read()`` returns. Used directly, each statement sees a state of its own; inside
     ``async with db.read() as reader`` all statements see the same one."""
 
-    __slots__ = ("_backend", "_each", "_snapshot")
+    __slots__ = ("_each", "_snapshot")
 
     def __init__(self, backend: DatabaseBackend, channel: Channel) -> None:
         self._bind = backend.plans.bind

@@ -98,7 +98,9 @@ async def read_body(request: Request) -> bytes:
     if request.consumed:
         raise consumed_before()
     try:
-        announced = int(request.header_bytes[b"content-length"][:20])  # more digits are too many, whatever they say
+        announced = int(
+            request.header_bytes[b"content-length"][:20]
+        )  # more digits are too many, whatever they say
     except (KeyError, ValueError):
         announced = 0
     if announced > request.body_max_bytes:

@@ -491,7 +491,7 @@ async def test_refused_requests_are_shown_to_the_operations_listener(tmp_path: P
         await inside.wait()
         assert (await acall(app, "GET", "/wait")).status == 503
         page = await acall(app.ops, "GET", "/metrics", client=("127.0.0.1", 1))
-        assert "tenfold_http_requests_shed_total{priority=\"default\"} 1" in page.body.decode()
+        assert 'tenfold_http_requests_shed_total{priority="default"} 1' in page.body.decode()
         gate.set()
         assert (await waiting).status == 204
 

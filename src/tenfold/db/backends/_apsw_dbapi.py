@@ -24,7 +24,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
-from tenfold.db.backends._session_dbapi import BufferedCursor, Error, OnChannel
+from tenfold.db.backends._session_dbapi import BufferedCursor, Error, LentConnection, OnChannel
 from tenfold.db.backends._sqlite_line import Line, begin_in_turn
 from tenfold.db.backends._strict import Strict
 from tenfold.db.backends._time import Time
@@ -58,11 +58,9 @@ class Connection:
         *,
         owned: apsw.Connection | None = None,
         begin: Callable[[apsw.Connection], Any] | None = None,
-        channel: TxChannel | None = None,
     ) -> None:
         self.perform = perform
         self._begin = begin
-        self.channel = channel
         self._owned = owned
 
     def cursor(self) -> Cursor:
@@ -88,7 +86,7 @@ class Connection:
 class Cursor(BufferedCursor):
     """See :class:`BufferedCursor`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection | Lent) -> None:
         super().__init__()
         self._connection = connection
 
@@ -281,19 +279,16 @@ def sync_engine(path: Path, time: Time, *, write: bool) -> sa.Engine:
 
         return Connection(perform, owned=conn, begin=begin)
 
-    return _engine(ApswDialect(), connect)
-
-
-def session_engine(channel: TxChannel, dialect: SessionDialect) -> sa.Engine:
-    """An engine for ORM sessions on a transaction that somebody else begins and ends."""
-
-    def perform(call: Callable[[apsw.Connection], Any]) -> Any:
-        return await_only(channel.raw(call))
-
-    return _engine(dialect, lambda: Connection(perform, channel=channel))
-
-
-def _engine(dialect: ApswDialect, connect: Callable[[], Connection]) -> sa.Engine:
     made: Any = connect
-    pool = NullPool(made, dialect=dialect)
-    return sa.Engine(pool, dialect, _URL)
+    dialect = ApswDialect()
+    return sa.Engine(NullPool(made, dialect=dialect), dialect, _URL)
+
+
+class Lent(LentConnection[TxChannel]):
+    """See :class:`LentConnection`."""
+
+    def perform(self, call: Callable[[apsw.Connection], Any]) -> Any:
+        return await_only(self.channel.raw(call))
+
+    def cursor(self) -> Cursor:
+        return Cursor(self)

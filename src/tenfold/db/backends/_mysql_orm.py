@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-import sqlalchemy as sa
-from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from tenfold.db.backends._mysql_dialect import Dialect
 from tenfold.db.backends._mysql_tx import MysqlTx
 from tenfold.db.backends._session_dbapi import BufferedCursor, Error, LentConnection, OnChannel
-
-_URL = sa.make_url("mysql://")
 
 
 class Module:
@@ -62,9 +58,3 @@ class SessionDialect(OnChannel, Dialect):  # type: ignore[misc] # the attributes
     @classmethod
     def import_dbapi(cls) -> Any:
         return Module
-
-
-def session_engine(channel: MysqlTx, dialect: SessionDialect) -> sa.Engine:
-    """An engine for ORM sessions on a transaction that somebody else begins and ends."""
-    made: Any = lambda: Connection(channel)  # noqa: E731
-    return sa.Engine(NullPool(made, dialect=dialect), dialect, _URL)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -14,18 +13,14 @@ from sqlalchemy.util import await_only
 
 from tenfold.db.backends._postgresql_dialect import Dialect
 from tenfold.db.backends._postgresql_errors import refused_in_words
-from tenfold.db.backends._session_dbapi import BufferedCursor, Error, LentConnection, OnChannel
-from tenfold.db.plan import Plan
+from tenfold.db.backends._session_dbapi import BufferedCursor, Error, LentConnection, OnChannel, Statements
 
 if TYPE_CHECKING:
     from tenfold.db.backends._postgresql_tx import PgTx
     from tenfold.db.backends._postgresql_url import Address
 
-_STATEMENTS_MAX = 500
 _MIGRATION_LOCK = 0x7E9F01D
 """Key of the advisory lock that a migration holds: any number that nobody else uses."""
-
-_URL = sa.make_url("postgresql://")
 
 
 class Cursor(BufferedCursor):
@@ -36,7 +31,7 @@ class Cursor(BufferedCursor):
         self._connection = connection
 
     def execute(self, sql: str, args: Sequence[Any] = ()) -> Self:
-        channel, plan = self._connection.channel, self._connection.statement(sql)
+        channel, plan = self._connection.channel, self._connection.statements.plan(sql)
         rows, changed, names = await_only(channel.result(plan, tuple(args)))
         self.description = [(name, *[None] * 6) for name in names] or None
         self._rows = rows[::-1]
@@ -44,7 +39,7 @@ class Cursor(BufferedCursor):
         return self
 
     def executemany(self, sql: str, many: Sequence[Sequence[Any]]) -> Self:
-        channel, plan = self._connection.channel, self._connection.statement(sql)
+        channel, plan = self._connection.channel, self._connection.statements.plan(sql)
         self.rowcount = sum([max(await_only(channel.run(plan, tuple(args))), 0) for args in many])
         return self
 
@@ -52,9 +47,9 @@ class Cursor(BufferedCursor):
 class Connection(LentConnection["PgTx"]):
     """See :class:`LentConnection`."""
 
-    def __init__(self, channel: PgTx, statement: Callable[[str], Plan]) -> None:
+    def __init__(self, channel: PgTx, statements: Statements) -> None:
         super().__init__(channel)
-        self.statement = statement
+        self.statements = statements
 
     def cursor(self, server_side: bool = False) -> Cursor:
         return Cursor(self)
@@ -85,27 +80,9 @@ class SessionDialect(OnChannel, Dialect):
     def __init__(self) -> None:
         super().__init__(dbapi=_Module())
         self.server_version_info = (13,)
-        self._statements: OrderedDict[str, Plan] = OrderedDict()
-
-    def statement(self, sql: str) -> Plan:
-        """One plan per text, so that connections keep it prepared."""
-        plan = self._statements.get(sql)
-        if plan is None:
-            plan = self._statements[sql] = Plan(sql, (), None, named=False)
-            if len(self._statements) > _STATEMENTS_MAX:
-                self._statements.popitem(last=False)
-        else:
-            self._statements.move_to_end(sql)
-        return plan
 
     def on_connect(self) -> Any:
         return None
-
-
-def session_engine(channel: PgTx, dialect: SessionDialect) -> sa.Engine:
-    """An engine for ORM sessions on a transaction that somebody else begins and ends."""
-    made: Any = lambda: Connection(channel, dialect.statement)  # noqa: E731
-    return sa.Engine(NullPool(made, dialect=dialect), dialect, _URL)
 
 
 def sync_engine(address: Address, timeout_s: float, *, write: bool) -> sa.Engine:

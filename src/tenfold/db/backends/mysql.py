@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tenfold._core.context import current, owned
 from tenfold.db.ambient import holding
@@ -31,6 +31,7 @@ from tenfold.db.backends._mysql_links import Links, OneLink
 from tenfold.db.backends._mysql_returning import Plans
 from tenfold.db.backends._mysql_tx import MysqlTx
 from tenfold.db.backends._mysql_url import targets_of
+from tenfold.db.backends._session_dbapi import Reading, Statements, engine_of, lent
 from tenfold.db.backends._time import Time
 from tenfold.db.contract import (
     Args,
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold._core.sections import DatabaseSettings
     from tenfold.db.backends._mysql_link import Link
-    from tenfold.db.backends._mysql_orm import SessionDialect
     from tenfold.db.backends._mysql_target import Target
 
 log = logging.getLogger("tenfold.db")
@@ -79,7 +79,8 @@ class Backend(DatabaseBackend):
         self._links: Links | None = None
         self._auto: AutoChannel | None = None
         self._sandbox: OneLink | None = None
-        self._session_dialect: SessionDialect | None = None
+        self._session_engine: sa.Engine | None = None
+        self._session_statements = Statements()
 
     @classmethod
     def from_url(cls, url: str, *, settings: DatabaseSettings, data_dir: Path, clock: Clock) -> Self:
@@ -193,14 +194,17 @@ class Backend(DatabaseBackend):
 
     # ── SQLAlchemy ──
 
-    def session_engine(self, channel: TxChannel) -> sa.Engine:
+    def session_connection(self, channel: Channel) -> sa.Connection:
         from tenfold.db.backends import _mysql_orm as orm
 
-        if self._session_dialect is None:
-            self._session_dialect = orm.SessionDialect()
-            self._session_dialect.learn(self._mysql.server_version_info, mariadb=self._mysql.is_mariadb)
-        assert isinstance(channel, MysqlTx)
-        return orm.session_engine(channel, self._session_dialect)
+        if self._session_engine is None:
+            dialect = orm.SessionDialect()
+            dialect.learn(self._mysql.server_version_info, mariadb=self._mysql.is_mariadb)
+            self._session_engine = engine_of(dialect)
+        if not isinstance(channel, TxChannel):
+            return lent(self._session_engine, Reading(channel, self._session_statements))
+        mysql: Any = channel
+        return lent(self._session_engine, orm.Connection(mysql))
 
     def explain(self, error: BaseException | None) -> TenfoldError | None:
         if error is None or errors.number(error) not in errors.DENIED:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tenfold._core.context import owned
 from tenfold.db.backends import _postgresql_rights as rights
+from tenfold.db.backends import _postgresql_session as orm
 from tenfold.db.backends._pool import Pool
 from tenfold.db.backends._postgresql_dialect import Dialect, PooledDialect
 from tenfold.db.backends._postgresql_driver import Manner, PgLink
@@ -29,9 +30,9 @@ from tenfold.db.backends._postgresql_link import connect
 from tenfold.db.backends._postgresql_positions import PgWatch
 from tenfold.db.backends._postgresql_reads import BEGIN_SNAPSHOT, Auto, reading
 from tenfold.db.backends._postgresql_sandbox import Sandbox
-from tenfold.db.backends._postgresql_session import SessionDialect, session_engine, sync_engine
 from tenfold.db.backends._postgresql_tx import BEGIN, BEGIN_SERIALIZABLE, PgTx
 from tenfold.db.backends._postgresql_url import Address, parse
+from tenfold.db.backends._session_dbapi import Reading, Statements, engine_of, lent
 from tenfold.db.backends._time import Time
 from tenfold.db.contract import Capabilities, Channel, DatabaseBackend, HasChannel, Isolation, TxChannel
 from tenfold.db.plan import Plan, PlanCache
@@ -67,7 +68,8 @@ class Backend(DatabaseBackend):
         self.clock = clock
         self._address = address
         self.dialect = PooledDialect() if address.pooled else Dialect()
-        self._session_dialect = SessionDialect()
+        self._session_engine = engine_of(orm.SessionDialect())
+        self._session_statements = Statements()
         self.plans = PlanCache(self.dialect)
         self.open_by_task: dict[asyncio.Task[Any], HasChannel] = {}
         self.capabilities = Capabilities(
@@ -216,12 +218,15 @@ class Backend(DatabaseBackend):
             auto.detour = self._sandbox = None
             await outer.rollback()
 
-    def session_engine(self, channel: TxChannel) -> sa.Engine:
+    def session_connection(self, channel: Channel) -> sa.Connection:
+        statements = self._session_statements
+        if not isinstance(channel, TxChannel):
+            return lent(self._session_engine, Reading(channel, statements))
         pg: Any = channel
-        return session_engine(pg, self._session_dialect)
+        return lent(self._session_engine, orm.Connection(pg, statements))
 
     def sync_engine(self, *, write: bool = True) -> sa.Engine:
-        return sync_engine(self._address, self._settings.connect_timeout_s, write=write)
+        return orm.sync_engine(self._address, self._settings.connect_timeout_s, write=write)
 
     def explain(self, error: BaseException | None) -> TenfoldError | None:
         state = getattr(error, "sqlstate", None)

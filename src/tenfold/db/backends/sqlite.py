@@ -24,7 +24,8 @@ import apsw
 
 from tenfold._core.context import current
 from tenfold.db.ambient import holding
-from tenfold.db.backends._apsw_dbapi import ApswDialect, SessionDialect, session_engine, sync_engine
+from tenfold.db.backends._apsw_dbapi import ApswDialect, Lent, SessionDialect, sync_engine
+from tenfold.db.backends._session_dbapi import Reading, Statements, engine_of, lent
 from tenfold.db.backends._sqlite_errors import translate
 from tenfold.db.backends._sqlite_line import Line
 from tenfold.db.backends._sqlite_link import Counters, Link
@@ -72,7 +73,8 @@ class Backend(DatabaseBackend):
         self.clock = clock
         self.path = path or Path()
         self.dialect = ApswDialect()
-        self._session_dialect = SessionDialect()
+        self._session_engine = engine_of(SessionDialect())
+        self._session_statements = Statements()
         self.plans = PlanCache(self.dialect)
         self.open_by_task: dict[asyncio.Task[Any], HasChannel] = {}
         self.capabilities = Capabilities(
@@ -239,8 +241,11 @@ class Backend(DatabaseBackend):
         await tx.commit()
         return rows
 
-    def session_engine(self, channel: TxChannel) -> sa.Engine:
-        return session_engine(channel, self._session_dialect)
+    def session_connection(self, channel: Channel) -> sa.Connection:
+        return lent(
+            self._session_engine,
+            Lent(channel) if isinstance(channel, TxChannel) else Reading(channel, self._session_statements),
+        )
 
     def sync_engine(self, *, write: bool = True) -> sa.Engine:
         return sync_engine(self.path, self._time, write=write)
