@@ -139,14 +139,14 @@ async def fortunes(reader: Reader) -> list[Fortune]:
 
 
 @service.get("/db_orm")
-async def one_orm(tx: Tx) -> World:
-    found = await tx.session.get_one(OrmWorld, random.randint(1, ROWS))
+async def one_orm(reader: Reader) -> World:
+    found = await reader.session.get_one(OrmWorld, random.randint(1, ROWS))
     return World(found.id, found.randomnumber)
 
 
 @service.get("/fortunes_orm")
-async def fortunes_orm(tx: Tx) -> list[Fortune]:
-    rows = (await tx.session.scalars(sa.select(OrmFortune))).all()
+async def fortunes_orm(reader: Reader) -> list[Fortune]:
+    rows = (await reader.session.scalars(sa.select(OrmFortune))).all()
     return [Fortune(f.id, f.message) for f in sorted(rows, key=lambda f: f.message)]
 
 
