@@ -22,8 +22,8 @@ TESTS = Path(__file__).parent.parent
 RATE = 500.0
 """Five times the capacity: a request holds the loop for 10 ms."""
 MIX = {
-    "critical": (0.1, b"GET /critical HTTP/1.1\r\nHost: x\r\n\r\n"),
-    "default": (0.6, b"GET /default HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "critical": (0.05, b"GET /critical HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "default": (0.65, b"GET /default HTTP/1.1\r\nHost: x\r\n\r\n"),
     "sheddable": (0.3, b"GET /default HTTP/1.1\r\nHost: x\r\nTenfold-Priority: sheddable\r\n\r\n"),
 }
 
@@ -101,13 +101,22 @@ async def judged(port: int, seconds: float) -> Clients:
 
 async def test_many_that_only_wait_are_all_served(port: int) -> None:
     clients = Clients(port)
+    request = b"GET /poll?seconds=1.5 HTTP/1.1\r\nHost: x\r\n\r\n"
     asking = []
     for _ in range(80):
-        request = b"GET /poll?seconds=1.5 HTTP/1.1\r\nHost: x\r\n\r\n"
         asking.append(asyncio.create_task(clients.ask("poll", request)))
         await asyncio.sleep(0.015)
     await asyncio.gather(*asking)
     assert clients.answers == {("poll", 200): 80}
+    clients.close()
+
+
+async def test_a_burst_that_only_waits_is_served_whole(port: int) -> None:
+    """More at one moment than ever run before the instance has learned that they wait for something outside."""
+    clients = Clients(port)
+    request = b"GET /poll?seconds=1.5 HTTP/1.1\r\nHost: x\r\n\r\n"
+    await asyncio.gather(*(clients.ask("poll", request) for _ in range(90)))
+    assert clients.answers == {("poll", 200): 90}
     clients.close()
 
 

@@ -256,12 +256,15 @@ class Admission:
     def observe(self, now: float, wait_s: float) -> None:
         """A probe stood in the event loop's queue for so long. To be called some hundred times a second while there
         is work: it also ends the patience of those in line."""
-        for place in self.line.late(now):
+        observation = self._observation
+        observation.probe(wait_s, self._now().tolerance_s)
+        # Where the instance is idle, or busy with nothing that ends, a learned limit is about to rise; of one that
+        # somebody chose, the line tells.
+        idle = self.learned and (observation.idle or not observation.ended(self.admitted - self.in_flight))
+        for place in self.line.late(now, idle=idle):
             self._send_away(place, now)
         if self.overloaded is not self._told:
             self._tell()
-        observation = self._observation
-        observation.probe(wait_s, self._now().tolerance_s)
         observation.count(self.in_flight - self._parked)
         if now - self._epoch_began >= max(EPOCH_S, EPOCH_WAITS * observation.wait_s):
             self._turn_epoch(now)

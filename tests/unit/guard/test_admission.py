@@ -128,6 +128,20 @@ async def test_a_line_that_stands_is_overload_and_its_newest_go_first() -> None:
     assert await outcomes(new) == "-+-"
 
 
+async def test_a_line_before_an_idle_instance_is_let_in_and_not_sent_away() -> None:
+    """A burst of requests that wait for something outside: none had time to show that it does."""
+    clock = ManualClock()
+    gate = Admission(LearnedLimit(1000, start=4), clock, waiting_max=100)
+    first = [entered(gate) for _ in range(4)]
+    waiting = await lined_up(gate, *[D] * 28)
+    for _ in range(60):
+        await clock.advance(0.005)
+        gate.observe(clock.monotonic(), 0.0)
+    assert not gate.overloaded
+    assert await outcomes(waiting) == "+" * 28
+    assert gate.in_flight == len(first) + 28
+
+
 async def test_the_more_urgent_go_first_and_take_the_place_of_the_less_urgent_in_line() -> None:
     gate = admission(1, waiting_max=2)
     first = entered(gate)

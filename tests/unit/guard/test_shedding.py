@@ -96,8 +96,12 @@ def test_a_limit_by_latency_alone_drifts_up_in_a_long_overload() -> None:
     assert max(limit for at, limit in ours.limits if at > 3) <= 10
 
 
-def test_throughput_times_latency_refuses_an_idle_pool() -> None:
-    assert steady(loaded(POOL, 200, 10, Bbr()), 10).shed > 100
+def test_throughput_times_latency_lets_more_in_than_is_served_in_time() -> None:
+    by_both = steady(loaded(WORK, 975, 6, Bbr()), 6)
+    assert by_both.p99_s > 2 * steady(loaded(WORK, 975, 6), 6).p99_s
+
+
+def test_of_an_idle_pool_nobody_is_refused() -> None:
     assert steady(loaded(POOL, 200, 10), 10).shed == 0
 
 

@@ -1,8 +1,8 @@
 """Who waits at the door of a full instance, who is next, and who has waited for too long. Pure.
 
 A line evens out bursts, and everybody is served in the order of arrival. Where it does not empty, it only makes
-everybody late: once somebody has stood in it for 100 ms, or it is full and has not been empty for as long, it is
-overload, and until a second has passed without a refusal the line is short, patience is short, and the newest of the
+everybody late: once somebody has stood in it for 100 ms before an instance that is busy, or it is full and has not been
+empty for as long, it is overload, and until a second has passed without a refusal the line is short, patience is short, and the newest of the
 most urgent is served first, for it is the one whose client still waits (Maurer, "Fail at Scale", ACM Queue 13:8, 2015).
 
 Within a priority it is fair between shares (tenants, or addresses of callers that are not known): they take turns, and
@@ -104,12 +104,13 @@ class Line(Generic[T]):
             self._lines[place.priority].discard(place.share, place)
             self._left(place)
 
-    def late(self, now: float) -> list[Place[T]]:
-        """Those whose patience has ended leave the line. To be asked often; learns whether there is overload."""
+    def late(self, now: float, *, idle: bool = False) -> list[Place[T]]:
+        """Those whose patience has ended leave the line. To be asked often; learns whether there is overload. A line
+        before an instance that is ``idle`` is none: who is let in soon makes nobody late (a burst of long polls)."""
         arrivals = self._arrivals
         while arrivals and arrivals[0].gone:
             arrivals.popleft()
-        if arrivals and now - arrivals[0].since > STANDING_S:
+        if arrivals and now - arrivals[0].since > STANDING_S and not idle:
             self.overloaded = True
             self._refused_at = now
         elif self.overloaded and now - self._refused_at > CALM_S:

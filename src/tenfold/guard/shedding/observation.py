@@ -54,6 +54,15 @@ class Observation:
         """Mean wait for the event loop, in the last window or in this one, whichever is longer."""
         return max(self._wait_before_s, self._wait_sum / max(self._probes, 1))
 
+    @property
+    def idle(self) -> bool:
+        """Whether most probes of this window found every queue empty."""
+        return self._probes > 0 and self._free * 2 >= self._probes
+
+    def ended(self, completed: int) -> int:
+        """How many requests have ended in this window; ``completed`` counts from the start."""
+        return completed - self._completed
+
     def add_station(self, station: Station) -> None:
         """Look there too from now on."""
         self._stations.append(station)
@@ -79,7 +88,7 @@ class Observation:
     def full(self, now: float, *, waiting: bool = False) -> bool:
         """Whether the window is long enough to judge by. While some wait at the door of an idle instance (``waiting``),
         few probes will do."""
-        if waiting and self._probes >= IDLE_PROBES and self._free * 2 >= self._probes:
+        if waiting and self._probes >= IDLE_PROBES and self.idle:
             return True
         return self._probes >= PROBES_MIN and now - self._began >= self._window_s
 
