@@ -15,7 +15,6 @@ import msgspec
 from tenfold._core.tasks import end_tasks
 from tenfold.errors import StoreUnavailable, TooManyRequests, Unavailable
 from tenfold.guard.backends._memory_limits import MemoryLimits
-from tenfold.guard.declared import DeclaredLimits, InForce, Prepare
 from tenfold.guard.gcra import Cell, Taken, wait_us
 from tenfold.guard.leased import LeasedLimits
 from tenfold.guard.rates import Away, Limit, Window, as_limit
@@ -69,7 +68,6 @@ class RateLimiter:
         self._leased = LeasedLimits(store, clock, lease_s) if store.shared and lease_s else None
         self.store: LimitStore = self._leased or store
         self._lease_s = lease_s
-        self._declared = DeclaredLimits()
         self.away: bool = False
         """Whether the store is away now."""
         self._clock = clock
@@ -140,24 +138,6 @@ class RateLimiter:
         verdict = await self.take(limit, key=key, cost=cost)
         if not verdict.admitted:
             raise refusal(str(as_limit(limit)).replace(" per principal", ""), verdict.retry_after_s)
-
-    # ── declared limits ──
-
-    def set_limit(self, name: str, text: str | None) -> None:
-        """Let ``text`` hold in place of the limit that ``name`` declared, in this process and from its next request on;
-        None: what was declared. ``name`` is ``"app"``, ``"service NAME"``, or an operation's.
-
-        Cost and ``away`` stay as declared; counts begin anew. Raises DeclarationError, with the position of a mistake.
-        """
-        self._declared.set(name, text)
-
-    def limits(self) -> dict[str, InForce]:
-        """The declared limits by name, and what holds in their place."""
-        return self._declared.show()
-
-    def declare(self, name: str, limit: Limit, prepare: Prepare) -> None:
-        """An operation applies the limit; ``prepare`` is asked before it changes."""
-        self._declared.declare(name, limit, prepare)
 
     # ── for the pipeline ──
 

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tenfold.errors import DeclarationError
 from tenfold.guard.gcra import Cell, Taken, wait_us
 from tenfold.guard.limiter import refusal
 from tenfold.guard.rates import Away, Limit, Window, as_limit
-from tenfold.http.access import policy_of
 from tenfold.http.operation import UNSET
 
 if TYPE_CHECKING:
     from tenfold.errors import TooManyRequests
     from tenfold.http.build import Build
     from tenfold.http.operation import Operation
-    from tenfold.http.reply import Answer
     from tenfold.http.request import Request
     from tenfold.security.principal import Principal
 
@@ -58,81 +56,33 @@ def asks_who(build: Build) -> bool:
 
 
 def write(build: Build) -> None:
-    """The step: refuse, or go on and tell what is left. Limits that were changed since cost an attribute until they
-    are, and a call each then."""
+    """The step: refuse, or go on and tell what is left."""
     declared = limits_of(build.operation, build.wiring.limits)
     if not declared:
         return
     limiter, operation, code = build.wiring.limiter, build.operation, build.code
     if limiter is None:
         raise DeclarationError("it has limit=, but the app counts no requests.", where=operation.where)
-    limits = OperationLimits(operation.name, declared, callers_known=_callers_known(build))
-    for name, limit in declared:
-        limiter.declare(name, limit, limits.prepare)
-    own = limits.own
-    code.use(limit_now=limiter.take_now, limit_later=limiter.decide, limit_rules=limits, **own.uses)
-    code.line(
-        *own.subjects,
-        "limit_changed = limit_rules.changed",
-        f"limit_cells = ({own.cell_texts}) if limit_changed is None else limit_changed.cells(request)",
-        "limit_taken = limit_now(limit_cells)",
-        "if limit_taken is None: limit_taken = await limit_later(limit_cells, limit_rules.away)",
-        "if not limit_taken.admitted: raise limit_rules.refused(limit_changed, limit_cells, limit_taken)",
+    rules = Rules(operation.name, declared)
+    code.use(
+        limit_now=limiter.take_now, limit_later=limiter.decide, limit_refused=rules.refused, **rules.uses
     )
-    code.use(LIMIT_POLICY=(b"ratelimit-policy", own.policy))
+    code.line(
+        *rules.subjects,
+        f"limit_cells = ({rules.cell_texts})",
+        "limit_taken = limit_now(limit_cells)",
+        f"if limit_taken is None: limit_taken = await limit_later(limit_cells, {rules.away!r})",
+        "if not limit_taken.admitted: raise limit_refused(limit_cells, limit_taken)",
+    )
+    code.use(LIMIT_POLICY=(b"ratelimit-policy", rules.policy))
     # A new list: the answer's may be one that a cache keeps. In front, because the edge looks at the last.
-    told = f"(answer[0], [LIMIT_POLICY, (b'ratelimit', {own.left_text}), *answer[1]], answer[2], answer[3])"
-    code.after(f"answer = {told} if limit_changed is None else limit_changed.tell(answer, limit_taken)")
-
-
-def _callers_known(build: Build) -> bool:
-    """Whether the operation has its callers authenticated, or counts them already as far as anybody knows them."""
-    if asks_who(build):
-        return True
-    authenticator = build.wiring.authenticator
-    if authenticator is None:
-        return False
-    return not policy_of(build.operation, authenticator).anonymous_ok or build.injection.wants_principal
-
-
-class OperationLimits:
-    """All limits of one operation: those that were declared, and those that hold in their place while the app runs."""
-
-    def __init__(self, operation: str, declared: Declared, *, callers_known: bool) -> None:
-        self._operation, self._callers_known = operation, callers_known
-        self._declared, self._now = declared, dict(declared)
-        self.own = Rules(operation, declared)
-        self.changed: Rules | None = None
-        """What holds now, if that is not what was declared."""
-        self.away = self.own.away
-
-    def prepare(self, name: str, limit: Limit) -> Callable[[], None]:
-        """Whoever calls the answer has changed the limit of that name. Raises DeclarationError."""
-        now = {**self._now, name: limit}
-        if not self._callers_known and limit is not dict(self._declared)[name]:
-            for window in limit.windows:
-                if window.per in COUNTS_CALLERS:
-                    raise DeclarationError(
-                        f"{window} counts callers, and {self._operation} does not ask who they are.",
-                        where=f"limit of {name!r}",
-                        remedy="Count per address or per operation, or declare a limit that counts callers.",
-                    )
-        same = all(now[each] is declared for each, declared in self._declared)
-        changed = None if same else Rules(self._operation, list(now.items()))
-
-        def apply() -> None:
-            self._now, self.changed = now, changed
-            self.away = (changed or self.own).away
-
-        return apply
-
-    def refused(self, changed: Rules | None, cells: Sequence[Cell], taken: Taken) -> TooManyRequests:
-        """The problem for a request that was not admitted."""
-        return (changed or self.own).refused(cells, taken)
+    code.after(
+        f"answer = (answer[0], [LIMIT_POLICY, (b'ratelimit', {rules.left_text}), *answer[1]], answer[2], answer[3])"
+    )
 
 
 class Rules:
-    """Windows as one operation applies them: the expressions for its code, and the same as functions."""
+    """Windows as one operation applies them: the expressions for its code, and its refusals."""
 
     def __init__(self, operation: str, limits: Declared) -> None:
         self._operation = operation
@@ -155,7 +105,6 @@ class Rules:
         self.policy = ", ".join(
             f'"{name}";q={w.count};w={w.period_s}' for name, w in zip(self.names, self.windows, strict=True)
         ).encode()
-        self._functions: dict[str, Any] | None = None
 
     @property
     def left_text(self) -> str:
@@ -166,16 +115,6 @@ class Rules:
             for n, w in enumerate(self.windows)
         ]
         return f"{form!r} % ({', '.join(values)})"
-
-    def cells(self, request: Request) -> tuple[Cell, ...]:
-        """What a request counts in."""
-        found: tuple[Cell, ...] = self._made["cells"](request)
-        return found
-
-    def tell(self, answer: Answer, taken: Taken) -> Answer:
-        """The answer with what is left."""
-        headers = [(b"ratelimit-policy", self.policy), (b"ratelimit", self._made["left"](taken)), *answer[1]]
-        return (answer[0], headers, answer[2], answer[3])
 
     def refused(self, cells: Sequence[Cell], taken: Taken) -> TooManyRequests:
         """The problem for a request that was not admitted."""
@@ -194,21 +133,6 @@ class Rules:
             {"RateLimit-Policy": self.policy.decode(), "RateLimit": left},
             violated=[name for name, _ in full],
         )
-
-    @property
-    def _made(self) -> dict[str, Any]:
-        """The expressions as functions: made when the limits of a running app are changed, and not before."""
-        if self._functions is None:
-            lines = [
-                "def cells(request):",
-                " context, headers = request.context, request.header_bytes",
-                *(f" {line}" for line in self.subjects),
-                f" return ({self.cell_texts})",
-                f"def left(limit_taken): return {self.left_text}",
-            ]
-            self._functions = dict(self.uses)
-            exec("\n".join(lines), self._functions)  # noqa: S102 - source of our own making
-        return self._functions
 
     def _subjects(self) -> list[str]:
         whom = {window.per for window in self.windows}

@@ -175,55 +175,6 @@ async def test_equal_windows_of_two_owners_are_two_policies() -> None:
     )
 
 
-async def test_a_declared_limit_can_be_changed_while_the_app_runs_and_back() -> None:
-    service = Service("shop", auth=public, limit="100/minute per operation")
-    serve(service, "/x", limit=Limit("5/minute per address", cost=2))
-    serve(service, "/y")
-    app = app_of(service)
-    async with app.test() as t:
-        limiter = app.assembly.guards.limiter
-
-        async def get(path: str = "/x") -> tuple[int, str]:
-            reply = await t.client.get(path)
-            return reply.status, reply.headers["ratelimit"]
-
-        assert (await get())[0] == 200
-        limiter.set_limit("shop.get_x", "2/hour per address, 9/day per operation")
-        assert await get() == (
-            200,
-            '"100/minute per operation";r=98;t=2, "2/hour per address";r=0;t=3600, "9/day per operation";r=7;t=19200',
-        )
-        assert (await get())[0] == 429
-        limiter.set_limit("service shop", "1/day per operation")
-        assert [(await get("/y"))[0] for _ in range(2)] == [200, 429]
-        assert limiter.limits()["service shop"].changed
-        for name in ("shop.get_x", "service shop"):
-            limiter.set_limit(name, None)
-        assert not any(each.changed for each in limiter.limits().values())
-        assert [(await get())[0] for _ in range(2)] == [200, 429]  # the count of the declared one went on
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "told"),
-    [
-        ("shop.get_x", "20/minut per address", "character 4: 'minut'"),
-        ("shop.get_x", "9/minute", "does not ask who they are"),
-        ("shop.get_y", "1/minute per address", "Did you mean 'shop.get_x'"),
-        ("shop.get_x", "1/minute burst 1 per address", "a cost of 2 never fits"),
-    ],
-)
-async def test_a_change_that_cannot_be_is_a_sentence_and_changes_nothing(
-    name: str, text: str, told: str
-) -> None:
-    service = Service("shop", auth=public)
-    serve(service, limit=Limit("5/minute per address", cost=2))
-    app = app_of(service)
-    async with app.test() as t:
-        with pytest.raises(DeclarationError, match=told):
-            app.assembly.guards.limiter.set_limit(name, text)
-        assert '"5/minute per address"' in (await t.client.get("/x")).headers["ratelimit"]
-
-
 async def test_units_taken_ahead_count_as_used_in_what_is_told() -> None:
     """On a store that others share. What is left may be more than what is told, never less."""
     service = Service("shop", auth=public)
