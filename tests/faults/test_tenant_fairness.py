@@ -18,6 +18,7 @@ from tenfold.guard.fairness import Callers
 
 pytestmark = pytest.mark.anyio
 
+N = 25
 RATE, CONNECTIONS, KEYS = 500.0, 64, 10
 """Of the flood: a hundred times the quiet tenant's, and more than the server can serve."""
 
@@ -30,6 +31,11 @@ def refused(met: list[Asked]) -> int:
     return sum(one.status != 200 for one in met)
 
 
+def served_in_turns(met: list[Asked]) -> bool:
+    """At the door: behind no more than run at a time. Patience is a time, and on a busy machine it may end."""
+    return refused(met) <= len(met) // 10 and p99([one.ahead[0] for one in met]) <= 8
+
+
 @pytest.mark.parametrize(
     "fresh",
     [
@@ -40,21 +46,19 @@ def refused(met: list[Asked]) -> int:
 async def test_a_quiet_tenant_waits_for_a_turn_or_two_of_a_flood(
     tmp_path: Path, postgres_url: str, trials: Trials, fresh: bool
 ) -> None:
-    n = 25
     async with served(tmp_path, postgres_url) as s:
         await s.now_and_then(KEYS, 0.0)
         async with s.flooded(RATE, CONNECTIONS, fresh=fresh):
-            met = await s.now_and_then(n, 0.01)
+            met = await s.now_and_then(N, 0.01)
             await s.until_loaded(120)
             assert await s.tenants_shown() <= {"loud", "quiet", ""}
         await s.now_and_then(KEYS, 0.0)
-        assert refused(met) <= n // 10, "patience is a time: on a busy machine it may end"
-        assert p99([one.ahead[0] for one in met]) <= 8, "no more than run at a time, at the door"
+        assert served_in_turns(met)
         assert p99([one.ahead[1] for one in met]) <= 4, "as many as there are connections, and one more turn"
         assert s.counts.loads["quiet"] == KEYS, "the flood of keys evicted nothing of it"
         assert s.counts.leaked == 0
-        assert s.counts.begun["loud"] > 2 * n
-    trials("G34", n, "requests in turns")
+        assert s.counts.begun["loud"] > 2 * N
+    trials("G34", N, "requests in turns")
 
 
 async def test_first_come_first_served_is_convicted(
@@ -66,11 +70,10 @@ async def test_first_come_first_served_is_convicted(
     async with served(tmp_path, postgres_url) as s:
         await s.now_and_then(KEYS, 0.0)
         async with s.flooded(RATE, CONNECTIONS):
-            met = await s.now_and_then(15, 0.01)
+            met = [asked for _ in range(4) for asked in await s.now_and_then(N, 0.01)]
             await s.until_loaded(120)
         await s.now_and_then(KEYS, 0.0)
-        ahead = [one.ahead[0] for one in met if one.status == 200]
-        assert refused(met) > len(met) / 2 or p99(ahead) > 20
+        assert not served_in_turns(met)
         assert s.counts.loads["quiet"] > KEYS, "the flood evicted what it had"
 
 

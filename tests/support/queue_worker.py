@@ -21,7 +21,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,7 @@ def break_build(r: Rig, mode: str) -> None:
         r.queue.backend.claim = only_newer(r.queue.backend.claim)  # type: ignore[method-assign]
     elif mode == "no-hold":
         r.queue.backend._hold = hold_nothing  # type: ignore[attr-defined]
+        r.queue.backend.hold_keys = hold_no_key  # type: ignore[method-assign]
         for name in ("FINISH", "FINISH_DONE"):  # PostgreSQL holds in the statement that finishes
             holding = vars(vars(type(r.queue.backend))["sql"])
             if name in holding:
@@ -232,6 +233,9 @@ def unless_lost(interrupt: Callable[..., None]) -> Any:
 
 
 async def no_beat(self: Keeper) -> None: ...
+
+
+async def hold_no_key(tx: Tx, keys: Sequence[str]) -> None: ...
 
 
 async def none_expired(tx: Tx, now: float, limit: int) -> list[Any]:

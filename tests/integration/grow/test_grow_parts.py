@@ -117,7 +117,7 @@ async def folded(reader: AsyncIterator[Recorded[Any]]) -> int:
 
 
 LOADED: dict[str, Callable[[Ledger], Awaitable[object]]] = {
-    "load": lambda ledger: ledger.account.load(ledger.db.read(), "a", version=1),
+    "load": lambda ledger: ledger.account.load(ledger.db.read(), "a", version=0),
     "load the newest": lambda ledger: ledger.account.load(ledger.db.read(), "a"),
     "history": lambda ledger: folded(ledger.account.history(ledger.db.read(), "a")),
 }

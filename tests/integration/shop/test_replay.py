@@ -70,7 +70,7 @@ def test_the_ledger_is_sold_to_the_penny_and_again_changes_nothing(
 
 @needs_ledger
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("database", ["embedded", "postgresql"])
+@pytest.mark.parametrize("database", ["embedded", pytest.param("postgresql", marks=pytest.mark.soak)])
 def test_the_ledger_agrees_although_the_server_is_killed_three_times(
     new_shop: Callable[..., Shop], tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
