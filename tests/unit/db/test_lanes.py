@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import sqlalchemy as sa
 
 from support.orders_db import Order, add_order, opened, order_by_id, orders
 from tenfold.db import Database
+from tenfold.db.backends._sqlite_link import Lane
 from tenfold.db.pace import ALARM_S, INLINE_MAX_S, PROBATION_RUNS, Pace
+from tenfold.errors import DatabaseUnavailable
 
 FAST, SLOW = 0.000_02, 0.05
 
@@ -132,3 +135,30 @@ async def test_a_long_list_of_parameters_goes_to_the_thread_even_for_a_fast_stat
         async with db.tx() as tx:
             await tx.execute(insert, [{"customer": "c", "total": n} for n in range(5_000)])
         assert db.stats()["threaded"] == before + 1
+
+
+async def test_what_comes_while_a_lane_ends_is_told_so() -> None:
+    """An app that stops closes its connections in a thread, while requests that nobody waited for still read."""
+    lane, held, let_go = Lane("test"), threading.Event(), threading.Event()
+
+    def work() -> str:
+        held.set()
+        let_go.wait(10)
+        return "done"
+
+    before = lane.submit(work)
+    await asyncio.to_thread(held.wait, 10)
+    stopping = asyncio.create_task(asyncio.to_thread(lane.stop))
+    behind: asyncio.Future[None]
+    for _ in range(1_000):
+        behind = lane.submit(lambda: None)
+        if behind.done():
+            break
+        await asyncio.sleep(0.001)
+    let_go.set()
+    with pytest.raises(DatabaseUnavailable, match="closed"):
+        await asyncio.wait_for(behind, 5)
+    assert await before == "done"
+    await stopping
+    with pytest.raises(DatabaseUnavailable, match="closed"):
+        await lane.submit(lambda: None)

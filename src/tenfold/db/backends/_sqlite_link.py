@@ -21,6 +21,7 @@ from tenfold.db.backends._waiting import settled
 from tenfold.db.contract import Args, Rows
 from tenfold.db.pace import ALARM_S
 from tenfold.db.plan import Plan
+from tenfold.errors import DatabaseUnavailable
 
 R = TypeVar("R")
 
@@ -62,22 +63,31 @@ class Lane:
         self._todo: queue.SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]] | None]
         self._todo = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
 
     def submit(self, fn: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-        """Run ``fn(*args)`` in the thread; the future belongs to the running loop."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+        """Run ``fn(*args)`` in the thread; the future belongs to the running loop. It fails with
+        DatabaseUnavailable after :meth:`stop`."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._todo.put((future, fn, args))
+        # Another thread stops: what was put behind its sign would never run, and who waits for it would wait for ever.
+        with self._lock:
+            if self._stopped:
+                future.set_exception(DatabaseUnavailable("the database was closed."))
+                return future
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._thread.start()
+            self._todo.put((future, fn, args))
         return future
 
     def stop(self) -> None:
-        """End the thread after what it was given so far."""
-        if self._thread is not None:
+        """End the thread after what it was given so far. For good."""
+        with self._lock:
+            self._stopped = True
             self._todo.put(None)
+        if self._thread is not None:
             self._thread.join()
-            self._thread = None
 
     def _work(self) -> None:
         while (job := self._todo.get()) is not None:
