@@ -22,7 +22,6 @@ from tenfold.errors import (
     MalformedBody,
     MethodNotAllowed,
     NotFound,
-    PayloadTooLarge,
     Problem,
     TenfoldError,
 )
@@ -31,6 +30,7 @@ from tenfold.http.overview import OperationRow, overview
 from tenfold.http.problems import problem_of
 from tenfold.telemetry import names
 from tenfold.telemetry.metrics import Family, Sample
+from tenfold.telemetry.ops import read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -188,16 +188,7 @@ class PoliciesPage:
 
 
 async def _read(receive: Receive, type_: type[T]) -> T:
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise MalformedBody("The body broke off.")
-        body += bytes(message.get("body", b""))
-        if len(body) > BODY_MAX_BYTES:
-            raise PayloadTooLarge(f"The body is larger than {BODY_MAX_BYTES:,} bytes.")
-        if not message.get("more_body", False):
-            break
+    body = await read_body(receive, BODY_MAX_BYTES)
     try:
         return msgspec.json.decode(body, type=type_)
     except msgspec.ValidationError as error:

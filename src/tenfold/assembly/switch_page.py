@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tenfold.errors import BadRequest, ConfigError, DatabaseError, Problem, TenfoldError
+from tenfold.telemetry.ops import read_body
 
 if TYPE_CHECKING:
     from tenfold.assembly.switch import Status, Switch
@@ -61,23 +62,10 @@ class SwitchPage:
         if act is None:
             raise BadRequest(f"GET /grow, or POST /grow/{', /grow/'.join(self._orders)}.")
         try:
-            order = _decode(await _body(receive))
+            order = _decode(await read_body(receive, BODY_MAX_BYTES))
         except msgspec.DecodeError as error:
             raise BadRequest(f"The body is not an order: {error}.") from None
         return await act(order)
-
-
-async def _body(receive: Receive) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadRequest("The body broke off.")
-        body += bytes(message.get("body", b""))
-        if len(body) > BODY_MAX_BYTES:
-            raise BadRequest(f"The body is larger than {BODY_MAX_BYTES} bytes.")
-        if not message.get("more_body", False):
-            return body
 
 
 async def _answer(send: Send, status: int, answer: Any) -> None:

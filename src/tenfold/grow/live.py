@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +11,7 @@ import msgspec
 
 from tenfold.assembly.switch import Status
 from tenfold.errors import ConfigError, Conflict, DatabaseUnavailable
-
-TIMEOUT_S = 30.0
+from tenfold.telemetry.ops_client import Answer, ask
 
 
 class Unreachable(DatabaseUnavailable):
@@ -67,31 +64,25 @@ class Live:
 
 
 def _ask(url: str, token: str, body: dict[str, Any] | None) -> Status:
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
-    request = urllib.request.Request(  # noqa: S310 - the operator's address
-        url, data=data, headers=headers, method="GET" if data is None else "POST"
-    )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the operator's address
-            return msgspec.json.decode(answer.read(), type=Status)
-    except urllib.error.HTTPError as error:
-        raise _refusal(url, error) from None
+        answer = ask(url, token, None if body is None else json.dumps(body).encode())
+        if answer.status < 400:
+            return msgspec.json.decode(answer.body, type=Status)
     except (OSError, ValueError, msgspec.DecodeError) as error:
-        reason = getattr(error, "reason", error)
-        raise Unreachable(f"{url} does not answer as an operations listener ({reason}).") from None
+        raise Unreachable(f"{url} does not answer as an operations listener ({error}).") from None
+    raise _refusal(url, answer)
 
 
-def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
-    if error.code == 401:
+def _refusal(url: str, answer: Answer) -> Exception:
+    if answer.status == 401:
         return ConfigError(
             "it asks for the token of its operations listener.", where=url, remedy="Set ops.token."
         )
     try:
-        said: dict[str, str] = json.loads(error.read())
+        said: dict[str, str] = json.loads(answer.body)
     except ValueError:
-        said = {"error": f"it answered {error.code}"}
+        said = {"error": f"it answered {answer.status}"}
     text = f"{url}: {said.get('error', '')}"
-    if error.code == 409 and said.get("kind") != "config":
+    if answer.status == 409 and said.get("kind") != "config":
         return Conflict(text)
     return ConfigError(said.get("error", ""), where=url)

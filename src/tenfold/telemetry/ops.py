@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from tenfold._core.clock import Clock
-from tenfold.errors import ConfigError
+from tenfold.errors import ConfigError, MalformedBody, PayloadTooLarge
 from tenfold.telemetry.exposition import Exposition
 from tenfold.telemetry.health import Checks
 from tenfold.telemetry.metrics import Registry
@@ -206,6 +206,20 @@ _FOREIGN_HOST: Final = (
     b"Without ops.token this listener answers only to 127.0.0.1, [::1] and localhost.\n",
     (b"vary", b"host"),
 )
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """The whole body of a page's request. Raises MalformedBody for one that breaks off, PayloadTooLarge."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedBody("The body broke off.")
+        body += bytes(message.get("body", b""))
+        if len(body) > max_bytes:
+            raise PayloadTooLarge(f"The body is larger than {max_bytes:,} bytes.")
+        if not message.get("more_body", False):
+            return body
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
