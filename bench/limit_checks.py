@@ -15,25 +15,28 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from statistics import median
 
-from tenfold._core.clock import SystemClock
+from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.resolve import backend_class
 from tenfold._core.sections import GuardSettings
 from tenfold.guard.backends._memory_limits import MemoryLimits
-from tenfold.guard.gcra import Cell
+from tenfold.guard.gcra import Cell, Taken
 from tenfold.guard.limiter import RateLimiter
 from tenfold.guard.limits import LimitStore
 
 
-class Shared(MemoryLimits):
-    """As if others had it, too."""
+class Shared(LimitStore):
+    """Memory as if others had it, too, so that units are taken ahead."""
 
     shared = True
 
-    def take_now(self, cells: Sequence[Cell]) -> None:  # type: ignore[override]
-        return None
+    def __init__(self, clock: Clock) -> None:
+        self._store = MemoryLimits(clock)
 
-    async def take(self, cells: Sequence[Cell]):  # type: ignore[no-untyped-def]
-        return super().take_now(cells)
+    async def take(self, cells: Sequence[Cell]) -> Taken:
+        return self._store.take_now(cells)
+
+    async def prune(self, limit: int) -> int:
+        return await self._store.prune(limit)
 
 
 async def checks(limiter: RateLimiter, many: int) -> float:

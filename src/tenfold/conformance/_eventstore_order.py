@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from tenfold.conformance._eventstore_case import CART, STAMP, EventStoreCase, Pr
 from tenfold.conformance.kit import together, until
 from tenfold.db.contract import Capabilities
 from tenfold.errors import SerializationFailure
+
+if TYPE_CHECKING:
+    from tenfold.db.database import Tx
 
 
 class OrderClaims(EventStoreCase):
@@ -149,8 +153,8 @@ class GateClaims(EventStoreCase):
                 await one.store.hold(tx, [CART])
 
 
-async def _append_and_wait(process: Process, tx: object, count: int) -> None:
-    await process.append_in(tx, write(f"late-{count}", *["late"] * count))  # type: ignore[arg-type]
+async def _append_and_wait(process: Process, tx: Tx, count: int) -> None:
+    await process.append_in(tx, write(f"late-{count}", *["late"] * count))
 
 
 async def _hold(process: Process, held: asyncio.Event, release: asyncio.Event) -> list[str]:

@@ -6,7 +6,6 @@ document, after the answers that are owed.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import httptools
@@ -64,7 +63,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     # ── the connection's life ──
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if not self.watched.add(self, self.connections):
             self._say(
