@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 JSON_TYPE = (b"content-type", b"application/json")
 PLAIN_TYPE: tuple[bytes, bytes] = tuple([*JSON_TYPE])  # type: ignore[assignment]  # noqa: C409 - a new object
-"""Begins the headers that the encode step writes for a plain value, so that entries recognise them by identity."""
+"""Begins the headers that the encode step writes for a plain value, so that entries recognise them by identity. Behind
+it stand the length, what later steps add for this one answer, and the edge's fixed headers (:func:`with_headers`)."""
 BODILESS = frozenset({204, 304})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -147,6 +148,12 @@ async def prepared(stream: StreamingResponse, request: Request) -> Answer:
         await stream.close()
         raise
     return stream.status, stream.headers, b"", stream
+
+
+def with_headers(answer: Answer, *added: tuple[bytes, bytes]) -> Answer:
+    """The answer with more headers, which end no connection, where the entries expect them of a plain one."""
+    status, headers, body, stream = answer
+    return status, [*headers[:2], *added, *headers[2:]], body, stream
 
 
 # ── validators ────────────────────────────────────────────────────────────────────────────────────

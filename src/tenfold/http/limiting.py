@@ -15,6 +15,7 @@ from tenfold.errors import DeclarationError
 from tenfold.guard.gcra import Cell, Taken, wait_us
 from tenfold.guard.limiter import refusal
 from tenfold.guard.rates import Away, Limit, Window, as_limit
+from tenfold.http.encoding import with_headers
 from tenfold.http.operation import UNSET
 
 if TYPE_CHECKING:
@@ -74,11 +75,8 @@ def write(build: Build) -> None:
         f"if limit_taken is None: limit_taken = await limit_later(limit_cells, {rules.away!r})",
         "if not limit_taken.admitted: raise limit_refused(limit_cells, limit_taken)",
     )
-    code.use(LIMIT_POLICY=(b"ratelimit-policy", rules.policy))
-    # A new list: the answer's may be one that a cache keeps. In front, because the edge looks at the last.
-    code.after(
-        f"answer = (answer[0], [LIMIT_POLICY, (b'ratelimit', {rules.left_text}), *answer[1]], answer[2], answer[3])"
-    )
+    code.use(LIMIT_POLICY=(b"ratelimit-policy", rules.policy), with_headers=with_headers)
+    code.after(f"answer = with_headers(answer, LIMIT_POLICY, (b'ratelimit', {rules.left_text}))")
 
 
 class Rules:

@@ -58,6 +58,7 @@ class RsgiApp:
         fixed = (PLAIN_TYPE, *(() if edge is None else edge.headers))
         self._plain = header_texts(fixed)
         self._plain_count = len(fixed) + 1  # and content-length
+        self._plain_last = fixed[-1] if len(fixed) > 1 else None
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(self._start())
@@ -122,6 +123,9 @@ class RsgiApp:
             protocol.response_empty(status, header_texts(headers, keep_length=True))
         elif headers[0] is PLAIN_TYPE and len(headers) == self._plain_count:
             protocol.response_bytes(status, self._plain, body)
+        elif headers[0] is PLAIN_TYPE and headers[-1] is self._plain_last:
+            added = header_texts(headers[2 : 2 + len(headers) - self._plain_count])
+            protocol.response_bytes(status, [*self._plain, *added], body)
         elif isinstance(headers, SharedHeaders):
             texts = headers.texts
             if texts is None:

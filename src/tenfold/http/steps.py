@@ -16,8 +16,10 @@ from tenfold.http.access import Authentication, admitted, optional, policy_of
 from tenfold.http.deadline import RAW_HEADER, TICK_S, Caller, too_late
 from tenfold.http.recover import ABORTED, Recovery
 from tenfold.http.request import Request
+from tenfold.security.policy import authenticated
 from tenfold.security.principal import Principal
 from tenfold.telemetry.metrics import SECONDS
+from tenfold.telemetry.trace import RATIO_BITS
 
 if TYPE_CHECKING:
     from tenfold.http.build import Build
@@ -49,20 +51,21 @@ def trace(build: Build) -> None:
             *members, "trace_id=trace.trace_id", "span_id=trace.span_id", "sampled=trace.sampled",
             "tracestate=headers[b'tracestate'].decode('latin-1') if b'tracestate' in headers else ''",
         ]  # fmt: skip
-        # Where no trace can be sampled that starts here, its id only has to be unique, and a number is.
+        # The id of a trace that nobody records only has to be unique, and a number is.
         fresh = [*members, f"trace_id=f'{tracer.origin}{{number:016x}}'"]
+        code.line(
+            "trace = None",
+            "if b'traceparent' in headers: trace = begin_trace(headers[b'traceparent'].decode('latin-1'))",
+        )
         if tracer.samples:
-            code.line("if b'traceparent' not in headers: trace = begin_trace()")
-            code.line("else: trace = begin_trace(headers[b'traceparent'].decode('latin-1'))")
-            code.line(f"context = request.context = Context({', '.join(joined)})")
-        else:
+            code.use(random_bits=tracer.bits, start_trace=tracer.started)
             code.line(
-                "if b'traceparent' in headers:",
-                "    trace = begin_trace(headers[b'traceparent'].decode('latin-1'))",
-                f"    context = request.context = Context({', '.join(joined)})",
-                "else:",
-                f"    context = request.context = Context({', '.join(fresh)})",
+                f"elif (bits := random_bits({RATIO_BITS})) < {tracer.threshold}: trace = start_trace(bits)"
             )
+        code.line(
+            f"if trace is None: context = request.context = Context({', '.join(fresh)})",
+            f"else: context = request.context = Context({', '.join(joined)})",
+        )
     code.line("set_context(context)")
 
 
@@ -155,7 +158,10 @@ def authentication(build: Build) -> None:
             code.line("    if guessed is not None: settle(request, priority, guessed, principal)")
     if not policy.anonymous_ok:
         code.use(check=policy.check_async if policy.asynchronous else policy.check)
-        code.line("await check(principal, request)" if policy.asynchronous else "check(principal)")
+        if policy is authenticated:  # Policy.check, written out for those who pass
+            code.line("if principal is None or principal.restricted: check(principal)")
+        else:
+            code.line("await check(principal, request)" if policy.asynchronous else "check(principal)")
     for param in injection.principals:
         known = not policy.anonymous_ok and issubclass(policy.principal_type, param.type)
         code.use(**{f"type_of_{param.name}": param.type}, admitted=admitted, optional=optional)

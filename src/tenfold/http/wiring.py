@@ -56,6 +56,20 @@ class Tracing(Protocol):
         """First half (16 digits) of the ids of unsampled traces that start in this process."""
         ...
 
+    @property
+    def threshold(self) -> int:
+        """A trace that starts here is sampled where 56 random bits are less."""
+        ...
+
+    @property
+    def bits(self) -> Callable[[int], int]:
+        """So many random bits."""
+        ...
+
+    def started(self, bits: int, /) -> Trace:
+        """A trace that starts here, whose last bits are these."""
+        ...
+
     def begin(self, traceparent: str | None = None, /) -> Trace: ...
 
     def root(self, name: str, kind: str = "server", **attributes: Any) -> AbstractContextManager[Any]: ...

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tenfold.http.encoding import PLAIN_TYPE
 from tenfold.http.streaming import run_stream
-from tenfold.runtime.rendering import closes, rendered
+from tenfold.runtime.rendering import closes, lines, rendered
 
 if TYPE_CHECKING:
     from tenfold.http.compiler import Endpoint
@@ -119,13 +119,14 @@ class Exchange(RequestResponseCycle):
             entry is not None
             and headers
             and headers[0] is PLAIN_TYPE
-            and len(headers) == entry.plain_count
+            and (len(headers) == entry.plain_count or headers[-1] is entry.plain_last)
             and self.keep_alive
             and self._method != "HEAD"
         ):
             known = dated is entry.dated and status in entry.heads
             head = entry.heads[status] if known else entry.head(status, dated)
-            protocol.transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+            added = lines(headers[2 : 2 + len(headers) - entry.plain_count])
+            protocol.transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), added, body))
         else:
             if closes(headers):
                 self.keep_alive = False

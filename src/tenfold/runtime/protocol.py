@@ -9,7 +9,6 @@ A request for one of our operations skips ASGI: no scope, no messages, one write
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -61,6 +60,7 @@ class Entry:
         edge = http.wiring.edge
         self._fixed = (PLAIN_TYPE, *(() if edge is None else edge.headers))
         self.plain_count = len(self._fixed) + 1  # and content-length
+        self.plain_last = self._fixed[-1] if len(self._fixed) > 1 else None
         self.dated: list[tuple[bytes, bytes]] = []
         """Uvicorn's own headers (the date): another list every second."""
         self.heads: dict[int, bytes] = {}
@@ -256,7 +256,7 @@ class Protocol(BoundedProtocol):
             if cycle.event is not None:
                 cycle.event.set()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.peer = {
             "type": "http", "http_version": "1.1", "scheme": self.scheme, "server": self.server,

@@ -22,7 +22,7 @@ from tenfold._core.clock import Clock
 from tenfold._core.context import current
 from tenfold._core.sections import LogSettings
 from tenfold.telemetry import names
-from tenfold.telemetry.access import AccessLog
+from tenfold.telemetry.access import AccessLog, JsonAccess, TextAccess
 from tenfold.telemetry.metrics import Registry
 from tenfold.telemetry.redact import Redactor
 from tenfold.telemetry.render import Line, colours_wanted, json_line, text_line
@@ -207,8 +207,13 @@ def configure(
     """
     out: TextIO = stream if stream is not None else sys.stderr
     sink, redactor = Sink(out), redactor or Redactor()
-    render = _renderer(settings, tty=out.isatty())
-    access = AccessLog(sink.write, render, redactor, clock) if settings.access else None
+    as_json = (settings.format or ("text" if out.isatty() else "json")) == "json"
+    render = json_line if as_json else text_line(colours=colours_wanted(out.isatty()))
+    access = None
+    if settings.access:
+        access = AccessLog(
+            sink.write, JsonAccess(redactor) if as_json else TextAccess(render, redactor), clock
+        )
     taken = Logging(sink, redactor, access)
     taken.take_over(_Handler(sink, redactor, render), logging.getLevelNamesMapping()[settings.level.upper()])
     structlog.configure(
@@ -218,9 +223,3 @@ def configure(
         cache_logger_on_first_use=False,
     )
     return taken
-
-
-def _renderer(settings: LogSettings, *, tty: bool) -> Callable[[Line], str]:
-    if (settings.format or ("text" if tty else "json")) == "json":
-        return json_line
-    return text_line(colours=colours_wanted(tty))

@@ -115,6 +115,8 @@ class Redactor:
     """Masks secrets in text and in structures. Safe to share between threads."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self.learned = 0
+        """How often it has learned secrets."""
         self._forms: set[str] = set()
         self._learned: re.Pattern[str] | None = None
         self.learn(*secrets)
@@ -130,6 +132,7 @@ class Redactor:
         if self._forms:
             longest_first = sorted(self._forms, key=len, reverse=True)
             self._learned = re.compile("|".join(longest_first))
+        self.learned += 1
 
     def text(self, text: str) -> str:
         """``text`` with every secret masked, cut at ``TEXT_MAX_CHARS``."""

@@ -46,7 +46,7 @@ def colours_wanted(tty: bool) -> bool:
 def json_line(line: Line) -> str:
     """One JSON object and a newline. Members: time, level, event, logger, then the fields."""
     members: dict[str, Any] = {
-        "time": f"{_second(int(line.when))}.{int(line.when % 1 * 1000):03d}Z",
+        "time": utc(line.when),
         "level": line.level,
         "event": line.event,
         "logger": line.logger,
@@ -55,10 +55,20 @@ def json_line(line: Line) -> str:
         members[f"{key}_" if key in members else key] = value
     if line.trace:
         members["traceback"] = line.trace
+    return json_text(members) + "\n"
+
+
+def json_text(value: Any) -> str:
+    """Any value as JSON in one line."""
     try:
-        return msgspec.json.encode(members, enc_hook=repr).decode() + "\n"
+        return msgspec.json.encode(value, enc_hook=repr).decode()
     except UnicodeEncodeError:  # a lone surrogate, from a file name or an error, is no text
-        return json.dumps(members, default=repr) + "\n"
+        return json.dumps(value, default=repr)
+
+
+def utc(when: float) -> str:
+    """A time to the millisecond, as RFC 3339 writes it."""
+    return f"{_second(int(when))}.{int(when % 1 * 1000):03d}Z"
 
 
 @lru_cache(maxsize=16)

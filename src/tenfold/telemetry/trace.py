@@ -32,8 +32,7 @@ BATCH_MAX: Final = 512
 QUEUE_MAX: Final = 8192
 FLUSH_S: Final = 1.0
 EXPORT_TIMEOUT_S: Final = 5.0
-_RATIO_BITS: Final = 56
-_RATIO_MASK: Final = (1 << _RATIO_BITS) - 1
+RATIO_BITS: Final = 56
 """The right-most seven bytes of a trace id are random (W3C level 2): they decide, the same way everywhere."""
 
 log = get_logger(__name__)
@@ -70,10 +69,12 @@ class Tracer:
         self._exporter, self._clock = exporter, clock
         self._redactor = redactor or Redactor()
         # Trace ids need no secrecy, so one seed from the clock's randomness saves a system call per request.
-        self._bits = random.Random(clock.random.getrandbits(256)).getrandbits  # noqa: S311
-        self.origin = f"{self._bits(64) or 1:016x}"
+        self.bits = random.Random(clock.random.getrandbits(256)).getrandbits  # noqa: S311
+        """So many random bits."""
+        self.origin = f"{self.bits(64) or 1:016x}"
         """First half of the ids of unsampled traces that start here; a number makes the other."""
-        self._threshold = int(settings.ratio * (1 << _RATIO_BITS))
+        self.threshold = int(settings.ratio * (1 << RATIO_BITS))
+        """A trace that starts here is sampled where :data:`RATIO_BITS` random bits are less."""
         self._queue: deque[Span] = deque()
         self._task: asyncio.Task[None] | None = None
         self._complained = float("-inf")
@@ -85,19 +86,24 @@ class Tracer:
     @property
     def samples(self) -> bool:
         """Whether a trace that starts here may be recorded."""
-        return self._threshold > 0
+        return self.threshold > 0
 
     def begin(self, traceparent: str | None = None) -> Trace:
         """Join the caller's trace, or start one and decide whether it is sampled."""
         parent = parse_traceparent(traceparent) if traceparent else None
         if parent is not None:
             return Trace(*parent)
-        bits = self._bits(128) or 1  # by way of bytes: formatting an int as hexadecimal takes twice as long
-        return Trace(bits.to_bytes(16, "big").hex(), "", (bits & _RATIO_MASK) < self._threshold)
+        return self.started(self.bits(RATIO_BITS))
+
+    def started(self, bits: int) -> Trace:
+        """A trace that starts here, whose last bits are these: they decide."""
+        # By way of bytes: formatting an int as hexadecimal takes twice as long.
+        number = (self.bits(128 - RATIO_BITS) or 1) << RATIO_BITS | bits
+        return Trace(number.to_bytes(16, "big").hex(), "", bits < self.threshold)
 
     def span_id(self) -> str:
         """A new random span id."""
-        return f"{self._bits(64) or 1:016x}"
+        return f"{self.bits(64) or 1:016x}"
 
     def headers(self, context: Context) -> dict[str, str]:
         """The headers of a call out of the process: ``traceparent`` and, where one came in, ``tracestate``."""

@@ -22,6 +22,11 @@ class Tracer:
 
     samples = True
     origin = "0" * 16
+    threshold = 1
+
+    def bits(self, count: int) -> int: ...
+
+    def started(self, bits: int) -> Any: ...
 
     def begin(self, traceparent: str | None = None) -> Any: ...
 

@@ -14,7 +14,7 @@ from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, use
 from tenfold._core.sections import LogSettings
 from tenfold.telemetry import names
-from tenfold.telemetry.access import Access, AccessLog
+from tenfold.telemetry.access import Access, AccessLog, JsonAccess, TextAccess
 from tenfold.telemetry.log import Logging, configure, get_logger
 from tenfold.telemetry.metrics import Registry
 from tenfold.telemetry.redact import Redactor
@@ -201,7 +201,7 @@ def test_a_full_access_log_drops_and_counts() -> None:
         gate.wait(10)
         written.append(text)
 
-    log = AccessLog(write, json_line, Redactor(), ManualClock(), queue_max=10)
+    log = AccessLog(write, JsonAccess(Redactor()), ManualClock(), queue_max=10)
     log.record(Access("GET", "/first", 200, 0.0, 0))
     assert entered.wait(10)  # the writer is stuck with the first line
     for _ in range(15):
@@ -212,9 +212,37 @@ def test_a_full_access_log_drops_and_counts() -> None:
     assert "".join(written).count("\n") == 11
 
 
-def test_a_secret_in_a_path_is_masked() -> None:
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_secret_in_a_path_is_masked(form: Literal["json", "text"]) -> None:
     out = io.StringIO()
-    with logs_to(out) as taken:
+    with logs_to(out, form) as taken:
         assert taken.access is not None
         taken.access.record(Access("GET", "/reset/eyJhbGciOiJIUzI1NiJ9.abc.def", 200, 0.0, 0))
     assert "eyJ" not in out.getvalue()
+    assert "/reset/" in out.getvalue()
+
+
+def test_a_secret_that_is_learned_later_is_masked_in_paths_that_were_seen_before() -> None:
+    redactor = Redactor()
+    render = JsonAccess(redactor)
+    access = Access("GET", "/find/hunter2-of-ours", 200, 0.0, 0)
+    assert "hunter2-of-ours" in render(0.0, access)
+    redactor.learn("hunter2-of-ours")
+    assert "hunter2" not in render(0.0, access)
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        Access("GET", "/items/1", 200, 0.0012, 10, "catalog.get", "a1-2", "0" * 31 + "1", "127.0.0.1"),
+        Access("POST", '/a "b"\n\\ü\u2028\udc80', 503, 12.3456, 0, "kö.x", "a1-2", "", "::1"),
+        Access("GET", "/", 404, 0.0, 0),
+    ],
+)
+def test_the_short_way_to_json_writes_what_the_long_way_does(access: Access) -> None:
+    short, long = JsonAccess(Redactor()), TextAccess(json_line, Redactor())
+    for when in (0.0, 1_800_000_000.9996):
+        for _ in range(2):
+            line = short(when, access)
+            assert line.count("\n") == 1
+            assert json.loads(line) == json.loads(long(when, access))
