@@ -119,7 +119,8 @@ class TextAccess:
         for name in _OURS:
             if value := getattr(access, name):
                 fields[name] = value
-        return self._render(Line(when, _level(access), names.LOG_REQUEST, _LOGGER, fields))
+        level = "info" if access.status < 500 else "error"
+        return self._render(Line(when, level, names.LOG_REQUEST, _LOGGER, fields))
 
 
 class JsonAccess:
@@ -128,47 +129,51 @@ class JsonAccess:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        self._paths: dict[str, str] = {}
         self._learned = redactor.learned
-        self._members: dict[tuple[str, str], str] = {}
+        self._heads: dict[tuple[str, str], str] = {}
+        self._tails: dict[tuple[str, str], str] = {}
+        self._second, self._time = 0, utc(0)
 
     def __call__(self, when: float, access: Access) -> str:
-        known = self._members
-        operation, client = ("operation", access.operation), ("client", access.client)
-        request = f',"request_id":"{access.request_id}"' if access.request_id else ""
-        trace = f',"trace_id":"{access.trace_id}"' if access.trace_id else ""
+        second = int(when)
+        if second != self._second:
+            self._second, self._time = second, utc(second)
+        if self._learned != self._redactor.learned:  # another secret, which may be in a path
+            self._learned = self._redactor.learned
+            self._heads.clear()
+        request, whose = (access.method, access.path), (access.operation, access.client)
+        ids = f',"request_id":"{access.request_id}"' if access.request_id else ""
+        if access.trace_id:
+            ids = f'{ids},"trace_id":"{access.trace_id}"'
+        status = access.status
         return (
-            f'{{"time":"{utc(when)}","level":"{_level(access)}","event":"{names.LOG_REQUEST}","logger":"{_LOGGER}"'
-            f',"method":"{access.method}","path":{self._path(access.path)},"status":{access.status}'
-            f',"ms":{access.duration_s * 1000:.2f},"bytes":{access.sent_bytes}'
-            f"{known[operation] if operation in known else self._member(operation)}"
-            f"{request}{trace}{known[client] if client in known else self._member(client)}}}\n"
+            f'{{"time":"{self._time}.{int((when - second) * 1000):03d}Z","level":"{"info" if status < 500 else "error"}"'
+            f'{self._heads.get(request) or self._head(request)}{status},"ms":{access.duration_s * 1000:.2f}'
+            f',"bytes":{access.sent_bytes}{ids}{self._tails.get(whose) or self._tail(whose)}\n'
         )
 
-    def _path(self, path: str) -> str:
-        """Redacted. Forgotten when another secret was learned, which may be in one."""
-        if self._learned != self._redactor.learned or len(self._paths) >= KNOWN_MAX:
-            self._learned = self._redactor.learned
-            self._paths.clear()
-        known = self._paths.get(path)
-        if known is None:
-            known = self._paths[path] = json_text(self._redactor.text(path))
-        return known
+    def _head(self, request: tuple[str, str]) -> str:
+        if len(self._heads) >= KNOWN_MAX:
+            self._heads.clear()
+        method, path = request
+        head = self._heads[request] = (
+            f',"event":"{names.LOG_REQUEST}","logger":"{_LOGGER}","method":{json_text(method)}'
+            f',"path":{json_text(self._redactor.text(path))},"status":'
+        )
+        return head
 
-    def _member(self, pair: tuple[str, str]) -> str:
-        if len(self._members) >= KNOWN_MAX:
-            self._members.clear()
-        name, text = pair
-        made = self._members[pair] = f',"{name}":{json_text(text)}' if text else ""
-        return made
-
-
-def _level(access: Access) -> str:
-    return "info" if access.status < 500 else "error"
+    def _tail(self, whose: tuple[str, str]) -> str:
+        if len(self._tails) >= KNOWN_MAX:
+            self._tails.clear()
+        pairs = zip(("operation", "client"), whose, strict=True)
+        tail = self._tails[whose] = (
+            "".join(f',"{name}":{json_text(text)}' for name, text in pairs if text) + "}"
+        )
+        return tail
 
 
 _LOGGER: Final = "tenfold.access"
 _OURS: Final = ("operation", "request_id", "trace_id", "client")
 """Of our making, or judged: nothing secret."""
 KNOWN_MAX: Final = 4_096
-"""Paths, operations and clients whose text is kept."""
+"""Texts of each kind that are kept."""

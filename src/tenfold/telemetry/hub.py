@@ -91,7 +91,7 @@ class HttpHooks:
     def _log(self, request: Any, operation: str, answer: Any, seconds: float) -> None:
         """``answer`` is ``(status, headers, body, stream)``; of a stream, what its head announces is logged."""
         assert self._record is not None
-        client = request.client
+        context, client = request.context, request.scope.get("client")
         self._record(
             Access(
                 request.method,
@@ -100,8 +100,8 @@ class HttpHooks:
                 seconds,
                 len(answer[2]) if answer[3] is None else _announced(request.method, answer[1]),
                 operation,
-                request.context.request_id,
-                request.context.trace_id,
+                context.request_id,
+                context.trace_id,
                 client[0] if client else "",
             )
         )

@@ -46,7 +46,7 @@ def colours_wanted(tty: bool) -> bool:
 def json_line(line: Line) -> str:
     """One JSON object and a newline. Members: time, level, event, logger, then the fields."""
     members: dict[str, Any] = {
-        "time": utc(line.when),
+        "time": f"{utc(int(line.when))}.{int(line.when % 1 * 1000):03d}Z",
         "level": line.level,
         "event": line.event,
         "logger": line.logger,
@@ -66,15 +66,10 @@ def json_text(value: Any) -> str:
         return json.dumps(value, default=repr)
 
 
-def utc(when: float) -> str:
-    """A time to the millisecond, as RFC 3339 writes it."""
-    return f"{_second(int(when))}.{int(when % 1 * 1000):03d}Z"
-
-
 @lru_cache(maxsize=16)
-def _second(when: int) -> str:
-    """Of which an access log has thousands of lines."""
-    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def utc(second: int) -> str:
+    """A time as RFC 3339 writes it, up to the second; of which a log has many lines."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def text_line(*, colours: bool) -> Callable[[Line], str]:
