@@ -335,6 +335,48 @@ class TraceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Finished spans kept in memory."""
 
 
+class UpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[up]: what `tenfold up` keeps running on this machine"""
+
+    app: str = ""
+    """The app, as "shop.app:app". Default: app.target, or the only one there is."""
+    web: int | str = 1
+    """Instances that answer requests: a count, or a range such as "2..4" within which they follow the load."""
+    worker: int | str = 0
+    """Instances that run jobs, subscribers and schedules. With 0, those that answer requests do it beside."""
+    relay: int | str = 0
+    """Instances that move events to and from the broker. With 0, workers do it beside."""
+    scheduler: int | str = 0
+    """Instances that let schedules tick. With 0, workers do it beside."""
+    gateway: int | str = 0
+    """Instances of the one public entry in front of services of their own."""
+    services: dict[str, int | str] = {}
+    """Services with instances of their own, each with its count or range; `web` then counts those of the others."""
+    memory_max: str = ""
+    """An instance with more resident memory ("512MiB") is replaced in order. Empty: no limit."""
+    ready_timeout_s: Seconds = 30.0
+    """An instance that is not ready so long after its start is ended and started again."""
+    unready_timeout_s: Seconds = 60.0
+    """An instance that was ready, lives, and has not been for so long is replaced."""
+    drain_s: Annotated[float, Meta(ge=0)] = 1.0
+    """How long a balancer has known that an instance leaves before the instance is told."""
+    restart_base_s: Seconds = 0.5
+    """An instance that ends by itself is started again after a wait below this, which doubles with each end."""
+    restart_most_s: Seconds = 30.0
+    """Longest wait."""
+    crashes_max: Count = 5
+    """After so many ends within `crash_window_s`, a role is held: nothing is started until somebody says so."""
+    crash_window_s: Seconds = 60.0
+
+
+class CompanionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[companions]: servers that `tenfold up` starts along, for development"""
+
+    postgresql: bool = False
+    redis: bool = False
+    rabbitmq: bool = False
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a running app reads, checked once at start."""
 
@@ -357,6 +399,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Per client for calls out, what differs from its declaration."""
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
+    up: UpSettings = UpSettings()
+    companions: CompanionSettings = CompanionSettings()
     services: dict[str, Any] = {}
     """Per service, an instance of the class it declared."""
 

@@ -23,8 +23,9 @@ from tenfold._core.text import nearest
 from tenfold.errors import ConfigError, UnknownSetting
 
 PREFIX = "TENFOLD_"
-NO_SETTINGS = frozenset({"TENFOLD_FAILPOINTS"})
-"""Variables with our prefix that something else reads (:mod:`tenfold._core.failpoints`)."""
+NO_SETTINGS = frozenset({"TENFOLD_FAILPOINTS", "TENFOLD_INSTANCE"})
+"""Variables with our prefix that something else reads: :mod:`tenfold._core.failpoints`, and whoever looks for the
+instance of a fleet that a process is (:mod:`tenfold.runtime.up.process`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What ``tenfold up`` keeps running on one machine: instances by role, their balancer, companions."""
