@@ -314,6 +314,31 @@ class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The other side is a backend of ours: the causal token, the request id and who calls go along. Declared: no."""
 
 
+class ScaleSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[scale]: how many instances of a role run, where its count is a range"""
+
+    concurrency: Annotated[float, Meta(gt=0, le=1)] = 0.85
+    """Share of what an instance can have in progress (its learned limit) that is aimed at."""
+    cpu: Annotated[float, Meta(gt=0, le=1)] = 0.85
+    """Share of one core that an instance is to use."""
+    latency_s: Seconds = 1.0
+    """99 of 100 requests are to be answered in so long; what is slower asks for more instances while they are busy."""
+    queue_age_s: Seconds = 30.0
+    """How long a job may be due before somebody begins it; older ones ask for more workers."""
+    start_s: Seconds = 10.0
+    """How long an instance takes to get ready, until that was seen; the load is looked ahead for so long."""
+    tolerance: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
+    """So much more or less than what is aimed at changes nothing."""
+    window_s: Seconds = 120.0
+    """Instances are given up that nobody needed for so long."""
+    pause_s: Seconds = 30.0
+    """Shortest time between two reductions, of which each takes half of the instances at most."""
+    turns_max: Count = 2
+    """How often in an hour a growing fleet may begin to shrink. After that it stays as large as it is."""
+    dry_run: bool = False
+    """Say what would be done, and change nothing."""
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[log]"""
 
@@ -397,6 +422,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     webhooks: WebhookSettings = WebhookSettings()
     clients: dict[str, ClientSettings] = {}
     """Per client for calls out, what differs from its declaration."""
+    scale: ScaleSettings = ScaleSettings()
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
     up: UpSettings = UpSettings()
