@@ -339,6 +339,47 @@ class ScaleSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Say what would be done, and change nothing."""
 
 
+class BalancerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[balancer]: the NGINX or HAProxy that `tenfold up` runs in front of the web instances"""
+
+    kind: Literal["none", "nginx", "haproxy"] = "none"
+    program: str = ""
+    """Path of its binary. Default: the one that is installed."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 8080
+    tls_certificate: str = ""
+    """File (PEM) with the certificate and those between it and its root; turns TLS and HTTP/2 on."""
+    tls_key: str = ""
+    """File (PEM) with its private key."""
+    tls_client_ca: str = ""
+    """Only clients with a certificate signed by one of those in this file are let in."""
+    names: list[str] = []
+    """Host names that clients use. The certificate has to be valid for each."""
+    http2: bool = True
+    sticky: bool = False
+    """A client stays with one instance while that lives."""
+    static: list[str] = []
+    """Folders that NGINX serves by itself: ["/assets=public/assets"]. HAProxy serves no files."""
+    micro_cache: bool = False
+    """Keep answers for as long as their Cache-Control says, for callers without credentials."""
+    micro_cache_max_bytes: Annotated[int, Meta(ge=1_048_576)] = 67_108_864
+    compress: bool = True
+    """gzip, of what the app did not compress."""
+    tries: Count = 3
+    """Instances that a request is tried on at most. Another one is tried where no connection was made, or where it broke off
+    before an answer and the method is idempotent."""
+    connect_timeout_s: Seconds = 1.0
+    timeout_s: Seconds | None = None
+    """Longest silence of an instance. Default: http.timeout_s and 5 s more. Longer than the longest timeout of an operation,
+    or the app cannot say itself that it is late."""
+    slow_start_s: Annotated[float, Meta(ge=0)] = 5.0
+    """A new instance gets its full share after so long (HAProxy)."""
+    drain_s: Annotated[float, Meta(ge=0)] = 2.0
+    """How long clients' connections are told to end before those that stayed silent are closed, when upstreams change."""
+    stop_timeout_s: Seconds = 30.0
+    """How long what is in progress may take when it is stopped or its configuration replaced."""
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[log]"""
 
@@ -423,6 +464,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     clients: dict[str, ClientSettings] = {}
     """Per client for calls out, what differs from its declaration."""
     scale: ScaleSettings = ScaleSettings()
+    balancer: BalancerSettings = BalancerSettings()
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
     up: UpSettings = UpSettings()
