@@ -114,7 +114,7 @@ class Tokens:
 
         if len(token) > TOKEN_BYTES_MAX or not token.isascii():
             raise InvalidToken("This is not a token.")
-        algorithm, key = self._key_of(_header(token))
+        algorithm, key = self._key_of(header_of(token))
         try:
             decoded = jwt.decode(token, key, algorithms=[algorithm])
             return msgspec.convert(decoded.claims, Claims)
@@ -174,7 +174,8 @@ class VerifiedTokens:
         return len(self._entries)
 
 
-def _header(token: str) -> dict[str, Any]:
+def header_of(token: str) -> dict[str, Any]:
+    """The header of a JWT, of which nothing is verified yet; raises :class:`InvalidToken` where there is none."""
     import base64
     import binascii
 
