@@ -339,6 +339,56 @@ class ScaleSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Say what would be done, and change nothing."""
 
 
+Percent = Annotated[float, Meta(ge=0, le=100)]
+
+
+class GatewayRoute(Struct, frozen=True, forbid_unknown_fields=True):
+    """[gateway.routes.NAME]"""
+
+    service: str
+    """The service that answers."""
+    path: str = "/"
+    """What begins so, at the end of a segment, takes this route; the longest path wins."""
+    host: str = ""
+    """Only requests to this host: "api.shop.example" or "*.shop.example". Default: any."""
+    strip: bool = False
+    """The service does not see the path of the route."""
+    auth: Literal["service", "required"] = "service"
+    """"required": the gateway lets only callers through that the app's authenticator knows. The service judges their
+    credentials again, whatever this says."""
+    canary: dict[str, Percent] = {}
+    """Other services that get so many percent of the callers. A caller stays with one."""
+    limit: str | None = None
+    """Rate limit, as "100/minute per principal"."""
+    timeout_s: Seconds | None = None
+    """Until the head of the answer. Default: http.timeout_s."""
+    concurrency: Count | None = None
+    """Requests under way on this route at a time in this process."""
+    priority: Literal["critical", "default", "sheddable", "background"] = "default"
+    body_max_bytes: Count | None = None
+    """Largest body of a request; it is passed on while it comes. Default: http.body_max_bytes."""
+    cache: bool = False
+    """Keep answers for as long as their Cache-Control says, for callers without credentials."""
+
+
+class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[gateway]: the role that stands in front of services"""
+
+    routes: dict[str, GatewayRoute] = {}
+    attempts: Count = 3
+    """Tries of a request at most. A second one goes elsewhere where it can, and is made only for what was never begun:
+    nobody took the connection, or it broke off before an answer and the method is idempotent."""
+    retry_share: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """Second tries are at most this share of the first ones, for each service."""
+    connect_timeout_s: Seconds = 1.0
+    silence_s: Seconds = 60.0
+    """Longest silence within an answer or a WebSocket's closing. Server-sent events have a heartbeat every 15 s."""
+    concurrency: Count = 1000
+    """Requests under way to each service at a time in this process."""
+    cache_body_max_bytes: Count = 1_048_576
+    """Larger answers are not kept."""
+
+
 class BalancerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[balancer]: the NGINX or HAProxy that `tenfold up` runs in front of the web instances"""
 
@@ -422,17 +472,20 @@ class UpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """An instance with more resident memory ("512MiB") is replaced in order. Empty: no limit."""
     ready_timeout_s: Seconds = 30.0
     """An instance that is not ready so long after its start is ended and started again."""
-    unready_timeout_s: Seconds = 60.0
-    """An instance that was ready, lives, and has not been for so long is replaced."""
+    silent_timeout_s: Seconds = 60.0
+    """An instance that lives and has answered no question about its health for so long is replaced. One that answers that it
+    is not ready, since its database is away, stays: another one would not be either."""
     drain_s: Annotated[float, Meta(ge=0)] = 1.0
     """How long a balancer has known that an instance leaves before the instance is told."""
     restart_base_s: Seconds = 0.5
-    """An instance that ends by itself is started again after a wait below this, which doubles with each end."""
+    """An instance that ends by itself is started again after a wait below this, which doubles with each that fails."""
     restart_most_s: Seconds = 30.0
     """Longest wait."""
     crashes_max: Count = 5
-    """After so many ends within `crash_window_s`, a role is held: nothing is started until somebody says so."""
+    """Of a role, so many instances may end within `crash_window_s` before they were of use; then it is held."""
     crash_window_s: Seconds = 60.0
+    hold_s: Seconds = 60.0
+    """What is held starts one instance after so long, and goes on when that one gets ready."""
 
 
 class CompanionSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -441,6 +494,17 @@ class CompanionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     postgresql: bool = False
     redis: bool = False
     rabbitmq: bool = False
+
+
+class PeerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[services.NAME]: where a service is that runs in processes of its own; the service's own settings stand beside"""
+
+    url: str | list[str] = ""
+    """For processes that do not serve it: "http://10.0.0.7:8101"; several in a list, or separated by commas;
+    "dns+http://orders.internal:8101" for every address of a name; "srv+http://orders.internal" for what its SRV
+    records say (needs tenfold[dns])."""
+    ca_file: str = ""
+    """Certificates (PEM) of who signs those of the service, where that is not one of those the system trusts."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -464,6 +528,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     clients: dict[str, ClientSettings] = {}
     """Per client for calls out, what differs from its declaration."""
     scale: ScaleSettings = ScaleSettings()
+    gateway: GatewaySettings = GatewaySettings()
     balancer: BalancerSettings = BalancerSettings()
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
@@ -471,6 +536,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     companions: CompanionSettings = CompanionSettings()
     services: dict[str, Any] = {}
     """Per service, an instance of the class it declared."""
+    peers: dict[str, PeerSettings] = {}
+    """Per service, where it is; written under ``[services.NAME]``, too."""
 
     @property
     def shows_docs(self) -> bool:
