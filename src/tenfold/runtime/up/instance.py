@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from tenfold.runtime.up.roles import Role
 
-State = Literal["starting", "ready", "draining", "stopped", "held"]
+State = Literal["starting", "ready", "draining", "held"]
+"""``held`` is that of a group's first instance that is missing, for who lists them: no process is in it."""
 
 
 class Instance(Struct, kw_only=True):
@@ -33,18 +34,22 @@ class Instance(Struct, kw_only=True):
     since: float = 0.0
     """When it came into its state."""
     started_at: float = 0.0
-    unready_since: float = 0.0
-    """When one that counts as ready was first found not to be; 0 while it is."""
-    told: bool = False
-    """It drains and has had its SIGTERM."""
+    answers: bool = False
+    """Its last answer was that it is ready."""
+    heard_at: float = 0.0
+    """When it last answered anything about its health."""
+    told_at: float = 0.0
+    """When it had its SIGTERM; 0 before."""
     killed: bool = False
     """It has had its SIGKILL."""
-    replaced: str = ""
+    served: bool = False
+    """It was ready once, so that a balancer may know it."""
+    worn: str = ""
     """Why it is to be replaced although it works; empty when it is not."""
     memory: int = 0
     """Resident bytes when it was last looked at."""
     cpu: float = 0.0
-    """Share of one core."""
+    """Share of one core, likewise."""
 
     @property
     def group(self) -> str:
