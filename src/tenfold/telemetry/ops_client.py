@@ -17,15 +17,15 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def ask(url: str, token: str = "", body: bytes | None = None) -> Answer:
-    """GET, or POST of a ``body`` of JSON, with ``token`` where there is one. Blocks, for 30 seconds at most. Raises OSError
-    or ValueError where nobody answers at ``url``, or in no HTTP."""
+def ask(url: str, token: str = "", body: bytes | None = None, *, timeout_s: float = TIMEOUT_S) -> Answer:
+    """GET, or POST of a ``body`` of JSON, with ``token`` where there is one. Blocks; a silence of ``timeout_s`` (30 s) ends
+    it. Raises OSError or ValueError where nobody answers at ``url``, or in no HTTP."""
     headers = {"authorization": f"Bearer {token}"} if token else {}
     if body is not None:
         headers["content-type"] = "application/json"
     request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310 - the operator's own address
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - likewise
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 - likewise
             return Answer(answer.status, answer.read())
     except urllib.error.HTTPError as error:
         with error:
