@@ -329,9 +329,9 @@ class ScaleSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How long an instance takes to get ready, until that was seen; the load is looked ahead for so long."""
     tolerance: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
     """So much more or less than what is aimed at changes nothing."""
-    window_s: Seconds = 120.0
+    window_s: Seconds = 90.0
     """Instances are given up that nobody needed for so long."""
-    pause_s: Seconds = 30.0
+    pause_s: Seconds = 20.0
     """Shortest time between two reductions, of which each takes half of the instances at most."""
     turns_max: Count = 2
     """How often in an hour a growing fleet may begin to shrink. After that it stays as large as it is."""
