@@ -69,6 +69,9 @@ class App:
     ) -> None:
         self.name = name
         self.services = tuple(services)
+        """Those that this process serves."""
+        self.elsewhere: tuple[Service, ...] = ()
+        """The others. Calls of their operations go to the processes that serve them."""
         self.auth = auth
         self.tenant_weight = tenant_weight
         self.policies = Shared(**cast("dict[str, Any]", policies))
@@ -138,6 +141,11 @@ class App:
                 return service
         names = [service.name for service in self.services]
         raise KeyError(f"There is no service {name!r}.{nearest(name, names)}")
+
+    @property
+    def everywhere(self) -> tuple[Service, ...]:
+        """All services of the app, wherever they run."""
+        return (*self.services, *self.elsewhere)
 
     # ── settings ──
 

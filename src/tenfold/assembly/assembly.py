@@ -39,8 +39,11 @@ from tenfold.http.rsgi import RsgiApp
 from tenfold.http.websocket import WebSocketApp
 from tenfold.mail.mailer import Mailer
 from tenfold.rpc.binding import Calls
+from tenfold.rpc.declared import DeclaredCalls
 from tenfold.security import keys
 from tenfold.security.accounts import Accounts
+from tenfold.security.identity.edges import Edges
+from tenfold.security.identity.refusals import Refusals
 from tenfold.telemetry.hub import Hub
 from tenfold.telemetry.ops import OpsApp
 
@@ -74,7 +77,10 @@ class Assembly:
         self._databases = DatabasesPart(
             app.databases, self.settings, app.data_dir, app.clock, self.telemetry, self.weights.of
         )
-        self.calls = Calls(app.operations, self.http.wiring, self.telemetry.registry)
+        self.edges = Edges(app)
+        self.refusals = Refusals(self.telemetry.registry, app.clock)
+        declared = DeclaredCalls(self.edges, self.refusals)
+        self.calls = Calls(app.operations, self.http.wiring, self.telemetry.registry, declared)
         changes = Changes(self.http, self.calls, self._limits)
         self.overrides = overrides_of(app, changes)
         self.policies = PoliciesPart(app, self.overrides, changes, self.telemetry)

@@ -10,7 +10,7 @@
     ├── Problem                  an answer for the client (RFC 9457); raise these in handlers
     │   ├── BadRequest           400 ── MalformedBody
     │   ├── Unauthorized         401 ── InvalidToken ── ExpiredToken
-    │   ├── Forbidden            403
+    │   ├── Forbidden            403 ── CallRefused
     │   ├── NotFound             404
     │   ├── MethodNotAllowed     405
     │   ├── NotAcceptable        406
@@ -83,6 +83,7 @@ from __future__ import annotations
 
 from tenfold.errors._answers import (
     BadRequest,
+    CallRefused,
     Conflict,
     DeadlineExceeded,
     ExpiredToken,
@@ -183,6 +184,7 @@ __all__ = [
     "BadRequest",
     "BrokerUnavailable",
     "CallError",
+    "CallRefused",
     "CallsFailed",
     "CheckViolation",
     "ConfigError",

@@ -82,6 +82,12 @@ class Forbidden(Problem):
     status, title, kind = 403, "Forbidden", "forbidden"
 
 
+class CallRefused(Forbidden):
+    """A service called what it does not declare that it calls, or was not recognised as any service that does."""
+
+    kind = "call-refused"
+
+
 class NotFound(Problem):
     status, title, kind = 404, "Not Found", "not-found"
 

@@ -15,6 +15,7 @@ from tenfold.rpc.local import CallMetrics, LocalCall, NotCallable
 if TYPE_CHECKING:
     from tenfold.http.operation import Operation
     from tenfold.http.wiring import Wiring
+    from tenfold.rpc.declared import DeclaredCalls
     from tenfold.telemetry.metrics import Registry
 
 Caller = Callable[..., Awaitable[Any]]
@@ -27,16 +28,22 @@ class Calls:
     called; one with a route that only HTTP can reach says so when it is called.
     """
 
-    def __init__(self, operations: Iterable[Operation[..., Any]], wiring: Wiring, registry: Registry) -> None:
+    def __init__(
+        self,
+        operations: Iterable[Operation[..., Any]],
+        wiring: Wiring,
+        registry: Registry,
+        declared: DeclaredCalls,
+    ) -> None:
         metrics = CallMetrics(registry)
-        self._wiring = wiring
+        self._wiring, self._declared = wiring, declared
         self._callers = [
             (operation, _caller(self._effective(operation, ()), wiring, metrics)) for operation in operations
         ]
 
     async def start(self) -> None:
         for operation, caller in self._callers:
-            operation.bind(caller)
+            operation.bind(self._declared.within(operation.name, caller))
 
     async def stop(self) -> None:
         """Make them plain functions again."""

@@ -61,6 +61,7 @@ class Declarations:
         auth: Any = UNSET,
         settings: type[Any] | None = None,
         tags: Sequence[str] = (),
+        calls: Sequence[Declarations | Operation[..., Any] | str] | None = None,
         **policies: Unpack[SharedOptions],
     ) -> None:
         if not name.replace("-", "_").isidentifier() or name != name.lower():
@@ -88,6 +89,12 @@ class Declarations:
         check(self.policies, f"service {name}")
         self.settings_type = settings
         self.tags = tuple(tags) or (name,)
+        if isinstance(calls, str):
+            raise DeclarationError(
+                f"its calls {calls!r} are a text.", where=f"service {name}", remedy=f"Write [{calls!r}]."
+            )
+        self.calls = None if calls is None else tuple(calls)
+        """Whom it may call; None: it does not say."""
         self.home = _caller_folder()
         """Folder of the module that declares the service; migrations are kept below it."""
         self.operations: list[Operation[..., Any]] = []
