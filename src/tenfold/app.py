@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tenfold.client.client import HttpClient
     from tenfold.db.database import Database
     from tenfold.guard.rates import Limit
+    from tenfold.http.docs import Docs
     from tenfold.http.operation import Operation
     from tenfold.jobs.job import Job
     from tenfold.security.accounts import Accounts
@@ -244,11 +245,15 @@ class App:
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI 3.1 document; needs nothing running."""
-        return (self._assembly or Assembly(self)).docs.document
+        return self._docs.document
 
     def asyncapi(self) -> dict[str, Any]:
         """The AsyncAPI 3.0 document of topics and subscribers; needs nothing running."""
-        return (self._assembly or Assembly(self)).docs.events
+        return self._docs.events
+
+    @property
+    def _docs(self) -> Docs:
+        return (self._assembly or Assembly(self)).docs
 
     # ── entries ──
 

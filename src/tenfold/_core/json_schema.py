@@ -19,8 +19,8 @@ REF = "#/components/schemas/"
 
 _BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _DECIMAL = r"^-?\d{1,28}(\.\d{1,28})?([eE][+-]?\d{1,3})?$"
-_DURATION = r"^-?P(\d{1,8}D|(\d{1,8}D)?T\d{1,5}(\.\d{1,6})?S)$"
-_LOCAL_TIME = r"^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?$"
+DURATION = r"^-?P(\d{1,8}D|(\d{1,8}D)?T\d{1,5}(\.\d{1,6})?S)$"
+LOCAL_TIME = r"^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?$"
 
 _OBJECTS = (mi.StructType, mi.DataclassType, mi.TypedDictType)
 _BYTES = (mi.BytesType, mi.ByteArrayType, mi.MemoryViewType)
@@ -173,10 +173,10 @@ def _refine_leaf(schema: Schema, info: mi.Type) -> None:
     elif isinstance(info, mi.TimeType):
         if info.tz is not True:  # an aware time is msgspec's format "time"
             schema.pop("format", None)
-            schema["pattern"] = _LOCAL_TIME
+            schema["pattern"] = LOCAL_TIME
     elif isinstance(info, mi.TimeDeltaType):
         schema.pop("format", None)  # RFC 3339 durations have no fractions; these do
-        schema["pattern"] = _DURATION
+        schema["pattern"] = DURATION
     elif isinstance(info, _BYTES):
         schema["pattern"] = _BASE64
     elif isinstance(info, mi.DecimalType):  # written as a string, read from a number too

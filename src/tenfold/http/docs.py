@@ -50,15 +50,18 @@ class Docs:
         self._authenticator = authenticator
 
     @cached_property
+    def described(self) -> list[Described]:
+        """The operations with what surrounds them, hidden ones included."""
+        return [
+            Described(each.operation, each.params, policy_of(each.operation, self._authenticator), each.limited)
+            for each in self._endpoints
+        ]
+
+    @cached_property
     def document(self) -> dict[str, Any]:
         """The OpenAPI document as a tree."""
         return document(
-            [
-                Described(
-                    each.operation, each.params, policy_of(each.operation, self._authenticator), each.limited
-                )
-                for each in self._endpoints
-            ],
+            self.described,
             title=self._title,
             version=self._version,
             description=self._description,
