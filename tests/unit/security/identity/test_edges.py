@@ -111,8 +111,8 @@ async def test_inside_one_process_a_service_that_declares_calls_makes_no_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with shop(["catalog"]).test(raise_errors=False) as t:
-        assert (await t.get("/find")).status == 200
-        assert (await t.get("/hold")).status == 500
+        assert (await t.client.get("/find")).status == 200
+        assert (await t.client.get("/hold")).status == 500
         counted = t.app.assembly.telemetry.registry.value(
             "tenfold_service_calls_refused_total", "orders", "inventory.release", "edge"
         )
@@ -126,8 +126,8 @@ async def test_inside_one_process_a_service_that_declares_calls_makes_no_others(
 
 async def test_a_service_that_declares_nothing_calls_what_is_in_its_process() -> None:
     async with shop(None).test() as t:
-        assert (await t.get("/find")).status == 200
-        assert (await t.get("/hold")).status == 200
+        assert (await t.client.get("/find")).status == 200
+        assert (await t.client.get("/hold")).status == 200
 
 
 def test_a_service_that_declares_nothing_calls_nobody_beyond_its_process() -> None:
