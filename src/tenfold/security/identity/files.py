@@ -26,8 +26,8 @@ FILE_BYTES_MAX = 262_144
 READ_BY_OTHERS = 0o077
 WRITTEN_BY_OTHERS = 0o022
 
-Stamp = tuple[tuple[str, int, int, int], ...]
-"""What changes when a file of a folder does: names with inode, size and time."""
+Stamp = tuple[tuple[str, int, int, int, int], ...]
+"""What changes when a file of a folder does: names with inode, size and times."""
 
 
 def read_private(path: Path) -> bytes:
@@ -76,15 +76,15 @@ def stamp(*folders: Path) -> Stamp:
     return tuple(sorted(_stamps(folders)))
 
 
-def _stamps(folders: tuple[Path, ...]) -> list[tuple[str, int, int, int]]:
-    found: list[tuple[str, int, int, int]] = []
+def _stamps(folders: tuple[Path, ...]) -> list[tuple[str, int, int, int, int]]:
+    found: list[tuple[str, int, int, int, int]] = []
     for folder in folders:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     # Followed: secrets that a cluster mounts are links, and change by the link's target.
                     info = os.stat(entry.path)
-                    found.append((entry.path, info.st_ino, info.st_size, info.st_mtime_ns ^ info.st_ctime_ns))
+                    found.append((entry.path, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns))
         except OSError:  # a folder, or a file of it, that is gone has no stamp, which is a change too
             continue
     return found
