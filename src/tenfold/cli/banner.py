@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,17 @@ _started = time.perf_counter()
 
 
 def show(app: App, roles: Roles, addresses: Addresses, *, reloads: bool) -> None:
-    """Print where everything is."""
+    """Print where everything is; an instance of a fleet leaves that to ``tenfold ps``."""
+    if os.environ.get("TENFOLD_INSTANCE"):
+        return
     settings = app.settings
     rows: list[tuple[str, str]] = []
     if addresses.public:
         rows.append(("API", addresses.public))
         if settings.shows_docs:
             rows.append(("Docs", f"{addresses.public}/docs"))
+    if app.elsewhere:
+        rows.append(("Services", ", ".join(service.name for service in app.services)))
     rows += [
         ("Operations", addresses.ops),
         ("Data", str(app.data_dir.resolve())),

@@ -25,7 +25,20 @@ OpsPort = Annotated[int | None, Parameter(help="Port of the operations page (ops
 Host = Annotated[str | None, Parameter(help="Address that the API listens on (http.host).")]
 Data = Annotated[Path | None, Parameter(help="Folder of everything the app keeps (app.data_dir).")]
 Server = Annotated[Literal["uvicorn", "granian"] | None, Parameter(help="HTTP server (http.server).")]
+AsRole = Annotated[
+    Literal["web", "worker", "relay", "scheduler", "gateway"] | None,
+    Parameter(help="Do this and nothing else; `tenfold up` starts instances so. Default: web, and worker."),
+]
 WithWorker = Annotated[bool | None, Parameter(help="Run jobs in this process too (worker.enabled).")]
+Services = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--service",
+        negative=(),
+        help="Serve this service of the app only, and call the others where they are ([services.NAME] url); again for "
+        "more. Default: all.",
+    ),
+]
 Reload = Annotated[
     bool | None,
     Parameter(help="Start again when the code changes. Default: in development, on a terminal."),
@@ -44,8 +57,10 @@ def run(
     worker: WithWorker = None,
     reload: Reload = None,
     server: Server = None,
+    role: AsRole = None,
+    service: Services = None,
 ) -> int:
-    """Serve an app: API, operations page and worker in one process."""
+    """Serve an app, or some of its services: API, operations page and worker in one process."""
     overrides: dict[str, Any] = {
         "http__port": port,
         "ops__port": ops_port,
@@ -58,8 +73,9 @@ def run(
     watching = _reloads(reload, config)
     try:
         loaded = target.load(app, config)
+        loaded.serve_only(*(service or ()))
         loaded.configure(config, **overrides)
-        return serve(loaded, _roles(loaded), _sources(app, config, read_at, loaded) if watching else None)
+        return serve(loaded, _roles(loaded, role, worker), _sources(app, config, read_at, loaded) if watching else None)
     except TenfoldError as error:
         if not watching or _not_in_code(error):
             raise
@@ -83,10 +99,15 @@ def serve(app: App, roles: Roles, reload: Sources | None = None) -> int:
         app.logging.close()
 
 
-def _roles(app: App) -> Roles:
+def _roles(app: App, role: str | None, worker: bool | None) -> Roles:
+    """What a process of ``role`` does; ``worker`` is what the command line says about jobs beside requests."""
     from tenfold.runtime.serve import Roles
 
-    return Roles(web=True, worker=app.settings.worker.enabled)
+    if role is None:
+        return Roles(web=True, worker=app.settings.worker.enabled)
+    if role == "web":
+        return Roles(web=True, worker=bool(worker))
+    return Roles(web=False, worker=True)
 
 
 def _reloads(asked: bool | None, config: Path | None) -> bool:
@@ -97,7 +118,7 @@ def _reloads(asked: bool | None, config: Path | None) -> bool:
 
 def _not_in_code(error: TenfoldError) -> bool:
     """Errors that no change of a file would mend."""
-    return isinstance(error, ConfigError) and error.where in {"http.port", "ops.port", "APP", "--config"}
+    return isinstance(error, ConfigError) and error.where in {"http.port", "ops.port", "APP", "--config", "--service"}
 
 
 def _sources(named: str | None, config: Path | None, read_at: float, app: App | None = None) -> Sources:
