@@ -317,7 +317,7 @@ class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class ScaleSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[scale]: how many instances of a role run, where its count is a range"""
 
-    concurrency: Annotated[float, Meta(gt=0, le=1)] = 0.85
+    concurrency: Annotated[float, Meta(gt=0, le=1)] = 0.8
     """Share of what an instance can have in progress (its learned limit) that is aimed at."""
     cpu: Annotated[float, Meta(gt=0, le=1)] = 0.85
     """Share of one core that an instance is to use."""
@@ -375,6 +375,9 @@ class GatewaySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[gateway]: the role that stands in front of services"""
 
     routes: dict[str, GatewayRoute] = {}
+    services: dict[str, PeerSettings] = {}
+    """Where services are that the app does not declare: another version of one, or a backend of somebody else's. Those of
+    the app are where [services.NAME] url says."""
     attempts: Count = 3
     """Tries of a request at most. A second one goes elsewhere where it can, and is made only for what was never begun:
     nobody took the connection, or it broke off before an answer and the method is idempotent."""
