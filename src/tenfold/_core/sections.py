@@ -510,6 +510,24 @@ class PeerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Certificates (PEM) of who signs those of the service, where that is not one of those the system trusts."""
 
 
+class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[identity]: by what the services of an app know each other, where they run in processes of their own"""
+
+    folder: str = ""
+    """Where their keys are (`tenfold identity`); relative paths are below app.data_dir. Empty: they prove nothing to each
+    other, and take calls from their own machine only, which production refuses."""
+    trust_domain: str = ""
+    """First part of their names, spiffe://DOMAIN/service/NAME. Default: the app's name."""
+    token_ttl_s: Annotated[float, Meta(gt=0, le=300)] = 60.0
+    """How long a token lives. Who steals one can use it against one service for so long."""
+    tls: bool = False
+    """Processes that serve one of the services take connections of other services only, which show their certificates, and
+    make connections likewise (mutual TLS)."""
+    database_roles: Literal["warn", "refuse"] | None = None
+    """PostgreSQL, where a process serves some of the services: what happens when its role can reach the tables of others
+    ("warn": it is said in the log; "refuse": the process does not start). Default: refuse in production."""
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a running app reads, checked once at start."""
 
@@ -533,6 +551,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     scale: ScaleSettings = ScaleSettings()
     gateway: GatewaySettings = GatewaySettings()
     balancer: BalancerSettings = BalancerSettings()
+    identity: IdentitySettings = IdentitySettings()
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
     up: UpSettings = UpSettings()

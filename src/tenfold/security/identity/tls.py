@@ -108,21 +108,13 @@ def server_context(material: Material) -> ssl.SSLContext:
     return front
 
 
-class ClientContexts:
-    """For calls: one context for each service that is called, made anew when the files have changed."""
-
-    def __init__(self, material: Material) -> None:
-        self._material = material
-        self._holders: dict[ServiceName, _Current] = {}
-
-    def to(self, callee: ServiceName) -> ssl.SSLContext:
-        """What to connect with, so that nobody but ``callee`` answers. Ask for it for every new connection."""
-        holder = self._holders.get(callee)
-        if holder is None:
-            material = self._material
-            holder = _Current(material, lambda: _context(ssl.PROTOCOL_TLS_CLIENT, material, callee))
-            self._holders[callee] = holder
-        return holder.now()
+def client_context(material: Material, callee: ServiceName) -> ssl.SSLContext:
+    """To call ``callee`` with: the connection ends before a byte is sent when anybody else answers. It stays the same
+    object; each new connection gets what the files hold."""
+    context = _Following(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.follow(_Current(material, lambda: _context(ssl.PROTOCOL_TLS_CLIENT, material, callee)))
+    return context
 
 
 def peer_of(connection: ssl.SSLObject | ssl.SSLSocket | None) -> ServiceName | None:
@@ -147,6 +139,26 @@ class _Current:
             except ConfigError as error:  # the files have changed once more since they were checked
                 log.warning("the certificate cannot be used; the one from before is. %s", error)
         return self._context
+
+
+class _Following(ssl.SSLContext):
+    """Every connection is made by the context that a :class:`_Current` has. (Servers have a callback for it, clients
+    have not.)"""
+
+    _current: _Current
+    _protocols: list[str] | None = None
+
+    def follow(self, current: _Current) -> None:
+        self._current = current
+
+    def set_alpn_protocols(self, alpn_protocols: Any) -> None:
+        self._protocols = list(alpn_protocols)
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        context = self._current.now()
+        if self._protocols is not None:
+            context.set_alpn_protocols(self._protocols)
+        return context.wrap_bio(*args, **options)
 
 
 def _context(protocol: int, material: Material, wanted: ServiceName | None) -> ssl.SSLContext:

@@ -6,9 +6,8 @@ can sign for itself only, whatever it writes into ``iss``.
 
 **Replay.** A token is a bearer token: within its life of 60 seconds, who has read it can use it against the service
 that it was made for, and against no other. It is not bound to one request, since it is sent with many of them. Where
-the network can be read by others, use TLS (:mod:`~tenfold.security.identity.tls`); with mutual TLS the name in the
-certificate has to be that of the token, and a stolen token is worth nothing. What must not happen twice carries an
-idempotency key.
+the network can be read by others, use TLS (:mod:`~tenfold.security.identity.tls`): with mutual TLS nobody reads it on
+the way, and who has no certificate of a service cannot send it. What must not happen twice carries an idempotency key.
 
 **Clocks.** A token is sent with half of its life left at least, so a callee's clock may be 30 seconds ahead of its
 caller's, and ``LEEWAY_S`` behind it.
@@ -85,7 +84,7 @@ class ServiceTokens:
                 f"tokens of services live {TTL_MAX_S:g} seconds at most.", where="identity.token_ttl_s"
             )
         self.name = name
-        self._keys, self._ttl_s = keys, ttl_s
+        self.keys, self._ttl_s = keys, ttl_s
         self._now: Callable[[], float] = clock.now
         self._uuid = clock.uuid
         self._kept: dict[str, _Kept] = {}
@@ -100,11 +99,11 @@ class ServiceTokens:
         wanted = self._full(audience)
         kept = self._kept.get(wanted)
         now = self._now()
-        if kept is not None and now < kept.until and kept.changes == self._keys.changes:
+        if kept is not None and now < kept.until and kept.changes == self.keys.changes:
             return kept.token
-        signing = self._keys.signing()
+        signing = self.keys.signing()
         token = self._signed(wanted, signing, now)
-        self._kept[wanted] = _Kept(token, now + self._ttl_s / 2, self._keys.changes)
+        self._kept[wanted] = _Kept(token, now + self._ttl_s / 2, self.keys.changes)
         return token
 
     def verify(self, token: str, audience: ServiceName | str = "") -> ServiceName:
@@ -116,9 +115,9 @@ class ServiceTokens:
         """
         wanted = self._full(audience or self.name)
         known = self._verified.get(token)
-        if known is not None and known.changes == self._keys.changes and known.audience == wanted:
+        if known is not None and known.changes == self.keys.changes and known.audience == wanted:
             # The key is asked for again: it may have come to its end, and asking is what looks at the files.
-            if known.exp > self._now() and self._keys.public(known.kid) is not None:
+            if known.exp > self._now() and self.keys.public(known.kid) is not None:
                 return known.name
             del self._verified[token]
         claims, key = self._checked_signature(token)
@@ -128,7 +127,7 @@ class ServiceTokens:
                 "audience", f"The token of {name} is for {_shown(claims.aud)}, and this is {wanted}."
             )
         self._check_times(claims, name)
-        self._remember(token, _Verified(name, wanted, claims.exp, key.kid, self._keys.changes))
+        self._remember(token, _Verified(name, wanted, claims.exp, key.kid, self.keys.changes))
         return name
 
     def _full(self, audience: ServiceName | str) -> str:
@@ -167,7 +166,7 @@ class ServiceTokens:
         kid = header.get("kid")
         if not isinstance(kid, str) or header != {"typ": TYPE, "alg": ALGORITHM, "kid": kid}:
             raise _invalid("malformed", "This is not a token of a service.")
-        key = self._keys.public(kid) if _KID.fullmatch(kid) else None
+        key = self.keys.public(kid) if _KID.fullmatch(kid) else None
         if key is None:
             shown = f" {kid[:16]}" if _KID.fullmatch(kid) else ""
             raise _invalid(

@@ -17,7 +17,7 @@ from tenfold.security.identity import certificates
 from tenfold.security.identity.certificates import DAY_S, SERVICE_DAYS
 from tenfold.security.identity.keys import LOOK_S
 from tenfold.security.identity.names import ServiceName, service_name
-from tenfold.security.identity.tls import ClientContexts, Material, peer_of, server_context
+from tenfold.security.identity.tls import Material, client_context, peer_of, server_context
 
 NOW = time.time()
 """OpenSSL has no other clock than the machine's."""
@@ -33,11 +33,12 @@ class Ends:
             certificates.issue(folder, name, NOW)
         self.server_material = Material(folder, CATALOG, self.clock)
         self.server = server_context(self.server_material)
-        self.clients = ClientContexts(Material(folder, ORDERS, self.clock))
+        self.client_material = Material(folder, ORDERS, self.clock)
+        self.clients = {name: client_context(self.client_material, name) for name in (CATALOG, INVENTORY)}
 
     def connect(self, to: ServiceName = CATALOG) -> tuple[ServiceName | None, ServiceName | None, str]:
         """Whom the client sees, whom the server sees, and the serial number of the server's certificate."""
-        return handshake(self.clients.to(to), self.server)
+        return handshake(self.clients[to], self.server)
 
 
 def handshake(
@@ -62,7 +63,7 @@ def handshake(
 
 @pytest.fixture
 def ends(tmp_path: Path) -> Ends:
-    return Ends(tmp_path)
+    return Ends(tmp_path / "identity")
 
 
 def test_both_ends_learn_who_the_other_is(ends: Ends) -> None:
@@ -87,16 +88,16 @@ def test_who_shows_no_certificate_is_not_let_in(ends: Ends) -> None:
 def test_a_certificate_of_another_authority_is_not_believed(ends: Ends, tmp_path: Path) -> None:
     other = tmp_path / "other"
     certificates.issue(other, ORDERS, NOW)
-    stranger = ClientContexts(Material(other, ORDERS, ends.clock))
+    stranger = client_context(Material(other, ORDERS, ends.clock), CATALOG)
     with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(stranger.to(CATALOG), ends.server)
+        handshake(stranger, ends.server)
 
 
 def test_a_certificate_of_our_authority_that_names_no_service_of_the_domain_is_refused(ends: Ends) -> None:
     foreign = service_name("elsewhere", "orders")
     certificates.issue(ends.folder, foreign, NOW)
     with pytest.raises(ssl.SSLCertVerificationError, match="and not a service of shop"):
-        handshake(ClientContexts(Material(ends.folder, foreign, ends.clock)).to(CATALOG), ends.server)
+        handshake(client_context(Material(ends.folder, foreign, ends.clock), CATALOG), ends.server)
 
 
 async def test_new_certificates_are_used_without_a_restart(ends: Ends) -> None:
@@ -107,8 +108,9 @@ async def test_new_certificates_are_used_without_a_restart(ends: Ends) -> None:
     assert int(ends.connect()[2], 16) == int(made.serial, 16)
 
 
-async def test_a_new_authority_replaces_the_old_one_on_both_ends(ends: Ends) -> None:
-    old = ends.clients.to(CATALOG)
+async def test_a_new_authority_replaces_the_old_one_on_both_ends(ends: Ends, tmp_path: Path) -> None:
+    shutil.copytree(ends.folder, tmp_path / "old")
+    old = client_context(Material(tmp_path / "old", ORDERS, ends.clock), CATALOG)
     shutil.rmtree(ends.folder / "ca")
     (ends.folder / "public" / "ca.pem").unlink()
     for name in (ORDERS, CATALOG):
@@ -196,7 +198,7 @@ def test_over_a_network_only_the_service_that_is_wanted_gets_a_byte(ends: Ends, 
         port = server.sockets[0].getsockname()[1]
         for name in (CATALOG, INVENTORY):
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=ends.clients.to(name))
+                _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=ends.clients[name])
             except ssl.SSLCertVerificationError:
                 got.append(b"refused")
                 continue

@@ -1,0 +1,100 @@
+"""The identity of one process: of every service that it serves, to everybody that it calls or is called by."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tenfold._core.clock import Clock
+from tenfold._core.sections import IdentitySettings
+from tenfold.errors import ConfigError
+from tenfold.security.identity.keys import Keys
+from tenfold.security.identity.names import ServiceName, service_name
+from tenfold.security.identity.tls import Material, client_context, server_context
+from tenfold.security.identity.tokens import ServiceTokens
+
+if TYPE_CHECKING:
+    from tenfold.security.identity.edges import Edges
+
+
+class Identity:
+    """A part: reads keys and certificates at :meth:`start`, which raises ConfigError for those that are missing or bad.
+
+    ``served`` are the services of this process, ``folder`` is the one of ``[identity] folder``, ``domain`` what stands
+    for ``[identity] trust_domain`` where that is empty.
+    """
+
+    def __init__(
+        self,
+        settings: IdentitySettings,
+        folder: Path,
+        domain: str,
+        served: Sequence[str],
+        edges: Edges,
+        clock: Clock,
+    ) -> None:
+        self._settings, self._folder, self._clock, self._edges = settings, folder, clock, edges
+        self._names = {service: service_name(settings.trust_domain or domain, service) for service in served}
+        self._tokens: dict[str, ServiceTokens] = {}
+        self._materials: dict[str, Material] = {}
+
+    async def start(self) -> None:
+        if self._settings.tls and len(self._names) > 1:
+            raise ConfigError(
+                f"a process of several services ({', '.join(self._names)}) has no one name to show in its certificate.",
+                where="identity.tls",
+                remedy="Serve one in each: tenfold run --service NAME",
+            )
+        for service, name in self._names.items():
+            keys = Keys(self._folder, self._clock, service=service)
+            keys.signing()  # there is one
+            self._tokens[service] = ServiceTokens(name, keys, self._clock, ttl_s=self._settings.token_ttl_s)
+            if self._settings.tls:
+                self._materials[service] = Material(self._folder, name, self._clock)
+
+    async def stop(self) -> None:
+        self._tokens, self._materials = {}, {}
+
+    def issue(self, caller: str, audience: str) -> str:
+        """A token by which the service ``caller`` proves itself to the service ``audience``. Work of no service (a shell)
+        and services that are not served here have none: ConfigError."""
+        tokens = self._tokens.get(caller)
+        if tokens is None:
+            raise ConfigError(
+                f"this process has no key of {caller or 'work that belongs to no service'}, so it cannot call {audience}.",
+                where="identity.folder",
+                remedy=f"It serves {', '.join(self._tokens) or 'nothing'}.",
+            )
+        return tokens.issue(audience)
+
+    def admit(self, token: str, operation: str) -> str:
+        """The service that sends ``token`` with a call of ``operation``. Raises
+        :class:`~tenfold.errors.InvalidToken` and :class:`~tenfold.errors.CallRefused`; deny by default."""
+        callee = operation.partition(".")[0]
+        tokens = self._tokens.get(callee) or next(iter(self._tokens.values()))
+        caller = tokens.verify(token, ServiceName(tokens.name.domain, callee)).service
+        self._edges.check(caller, operation)
+        return caller
+
+    def client_context(self, callee: str) -> ssl.SSLContext | None:
+        """What to connect to a service with; None where ``[identity] tls`` is off."""
+        material = next(iter(self._materials.values()), None)
+        if material is None:
+            return None
+        return client_context(material, service_name(material.name.domain, callee))
+
+    def server_context(self) -> ssl.SSLContext | None:
+        """What to take connections of services with; None where ``[identity] tls`` is off."""
+        material = next(iter(self._materials.values()), None)
+        return None if material is None else server_context(material)
+
+    def numbers(self) -> Mapping[str, float]:
+        """For metrics: seconds until the first certificate expires, and how often files were read again."""
+        found: dict[str, float] = {
+            "changes_total": sum(tokens.keys.changes for tokens in self._tokens.values())
+        }
+        if self._materials:
+            found["certificate_left_seconds"] = min(each.left_s() for each in self._materials.values())
+        return found
