@@ -32,9 +32,10 @@ COMMANDS = {
     "shell": "A Python prompt inside the running app, with await.",
     "openapi": "Print the OpenAPI document: operations.",
     "asyncapi": "Print the AsyncAPI document: topics and subscribers.",
+    "client": "Write a client library of the app's API, in Python or TypeScript.",
 }
 
-GROUPS = frozenset({"events", "jobs", "policies", "projections", "queues", "schedules", "webhooks"})
+GROUPS = frozenset({"client", "events", "jobs", "policies", "projections", "queues", "schedules", "webhooks"})
 """Those with commands of their own."""
 
 

@@ -1,0 +1,1 @@
+"""Client libraries made from an app's definition: Python and TypeScript."""
