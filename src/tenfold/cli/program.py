@@ -25,6 +25,7 @@ COMMANDS = {
     "schedules": "Look at schedules: next tick, last one, missed ones.",
     "events": "Look at topics and their schemas, replay events, deal with those in quarantine.",
     "webhooks": "Look at webhook endpoints, test them, enable them, and replay events.",
+    "balancer": "Print the configuration of the balancer in front of a fleet.",
     "routes": "List the operations, and what surrounds each.",
     "policies": "Change limits, deadlines and priorities of a running app, and see what is changed.",
     "config": "Show every setting with where it came from.",
