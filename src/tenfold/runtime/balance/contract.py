@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,10 @@ from tenfold.runtime.balance.model import Plan
 
 ASIDE = "next"
 """Folder in the balancer's where a configuration is checked before it takes the place of the one in use."""
+
+
+CERTIFICATES = "certificates.sha256"
+"""What the files of TLS hold, so that a renewed certificate is a difference."""
 
 
 class Balancer(ABC):
@@ -91,25 +96,42 @@ class Balancer(ABC):
         ``names`` are host names that the certificate has to be valid for. A plan that is refused changes nothing.
         """
         folder = Path(model.absolute(str(folder)))
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files, links = await self.try_out(plan, folder / ASIDE, names=names)
+        self._drain_s, self._stop_timeout_s = plan.options.drain_s, plan.options.stop_timeout_s
+        before = programs.texts(folder, files)
+        changed = programs.put(folder, files, links)
+        try:
+            if not self.running(folder):
+                _free(plan)
+                await self.start(folder)
+                return True
+            self.folder = folder
+            if changed:
+                await self.reload(folder)
+        except BaseException:
+            programs.put(folder, before, {})  # or the next call would think that it is done
+            raise
+        return changed
+
+    async def try_out(
+        self, plan: Plan, folder: Path, *, names: Sequence[str] = ()
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Have the installed program judge ``plan`` in ``folder``, where nothing runs; its files and links.
+
+        Raises :class:`ConfigError` for what is wrong with the plan, the certificate, or in the program's eyes.
+        """
         model.check(plan)
         model.quotable(str(folder), "app.data_dir")
         for listener in plan.listeners:
             if listener.tls is not None:
                 check_tls(listener.tls, names, self._clock.now())
         files, links = self.render(plan), self.links(plan)
-        self._drain_s, self._stop_timeout_s = plan.options.drain_s, plan.options.stop_timeout_s
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        programs.put(folder / ASIDE, files, links)
-        await self.check(folder / ASIDE)
-        changed = programs.put(folder, files, links)
-        if not self.running(folder):
-            _free(plan)
-            await self.start(folder)
-            return True
-        self.folder = folder
-        if changed:
-            await self.reload(folder)
-        return changed
+        if certificates := digests(plan):
+            files[CERTIFICATES] = certificates
+        programs.put(folder, files, links)
+        await self.check(folder)
+        return files, links
 
     def lines(self, count: int = 3) -> str:
         """The end of what the process wrote into its log."""
@@ -127,3 +149,10 @@ def _free(plan: Plan) -> None:
     for listener in plan.listeners:
         where = "balancer.port" if listener.name == "public" else f"listener {listener.name}"
         listeners.bind(listener.host, listener.port, where=where).close()
+
+
+def digests(plan: Plan) -> str:
+    """A line for each file of TLS with what it holds; empty without TLS."""
+    found = [listener.tls for listener in plan.listeners if listener.tls is not None]
+    paths = sorted({path for tls in found for path in (tls.certificate, tls.key, tls.client_ca) if path})
+    return "".join(f"{sha256(Path(path).read_bytes()).hexdigest()}  {path}\n" for path in paths)

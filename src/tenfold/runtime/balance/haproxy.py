@@ -119,7 +119,8 @@ class Haproxy(Balancer):
         self.folder = folder
         text = (folder / CONFIG).read_text(encoding="utf-8")
         before = (folder / RUNNING).read_text(encoding="utf-8") if (folder / RUNNING).exists() else ""
-        if not (_SERVER.sub("", text) == _SERVER.sub("", before) and f"cookie {COOKIE}" not in text):
+        only_servers = text != before and _SERVER.sub("", text) == _SERVER.sub("", before)
+        if not only_servers or f"cookie {COOKIE}" in text:
             await self._replace_worker(folder)
         elif why := await self._move(folder, servers_in(text)):
             log.info("HAProxy gets a new worker, since it did not take a change of its servers: %s", why)

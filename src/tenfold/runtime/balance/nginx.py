@@ -29,6 +29,8 @@ from tenfold.runtime.balance.parts import CIPHERS, COMPRESSED, REFUSALS, address
 CONFIG, GENERATION, PID, OLD_PID = "nginx.conf", "generation.conf", "nginx.pid", "nginx.pid.oldbin"
 LEAVING = "/-leaving/"
 """Begins the paths by which a process that is leaving finds its way; nobody reaches them from outside."""
+HEARD_S = 1.0
+"""Time for a signal to be heard by all workers."""
 TYPES = {
     "text/html": "html htm", "text/css": "css", "text/javascript": "js mjs", "application/json": "json map",
     "text/plain": "txt", "text/csv": "csv", "application/xml": "xml", "application/manifest+json": "webmanifest",
@@ -87,6 +89,8 @@ class Nginx(Balancer):
         _flag(folder, generation).touch()
         await self._clock.sleep(self._drain_s)
         programs.tell(old, signal.SIGQUIT)
+        # It accepts nothing any more once it has heard that. Its end shows that it has; streams may keep it from ending.
+        await programs.until(lambda: not self._lives(old), HEARD_S, self._clock)
 
     async def stop(self) -> None:
         if self.folder is None:

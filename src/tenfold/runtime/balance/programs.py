@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -122,6 +122,12 @@ def last_lines(path: Path, count: int = 3) -> str:
     except OSError:
         return ""
     return "\n".join(lines[-count:])
+
+
+def texts(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Of the files ``names`` in ``folder``, those that are there."""
+    paths = {name: folder / name for name in names}
+    return {name: path.read_text(encoding="utf-8") for name, path in paths.items() if path.exists()}
 
 
 def put(folder: Path, files: dict[str, str], links: dict[str, str]) -> bool:
