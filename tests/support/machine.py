@@ -50,6 +50,7 @@ class Machine:
 
     def tick(self) -> list[Step]:
         self._live()
+        self._balance()
         steps = plan(self.fleet, self.rules, self.now)
         assert len({step.name for step in steps}) == len(steps), "an instance gets one step at a time"
         for step in steps:
@@ -75,7 +76,7 @@ class Machine:
             service = self.fleet.groups[step.group].service
             self.fleet.instances[step.name] = Instance(
                 name=step.name, role=role, service=service, since=self.now, started_at=self.now, heard_at=self.now,
-                generation=self.fleet.groups[step.group].generation,
+                generation=self.fleet.groups[step.group].generation, port=8000 if role == "web" else 0,
             )  # fmt: skip
             self.bodies[step.name] = self._born()
             return
@@ -103,6 +104,13 @@ class Machine:
             silent, grown = body.fate == "falls silent" and old, body.fate == "grows" and old
             answer = None if silent else self.now >= body.ready_at
             self.fleet.seen(name, answer, (900 if grown else 100) << 20, 0.1, self.rules, self.now)
+
+    def _balance(self) -> None:
+        """The balancer follows a tick later."""
+        for instance in self.fleet.instances.values():
+            known, instance.known = instance.known, instance.state == "ready" and self.balanced
+            if known and not instance.known:
+                instance.since = self.now
 
     def _gone(self, name: str, how: str) -> None:
         del self.bodies[name]

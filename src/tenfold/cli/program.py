@@ -17,6 +17,11 @@ COMMANDS = {
     "new": "Write a small project that runs and passes its tests at once.",
     "run": "Serve an app: API, operations page and worker in one process.",
     "worker": "Run an app's jobs, subscribers and schedules, without its API.",
+    "up": "Keep a fleet running on this machine: instances by role, balancer, companions.",
+    "ps": "List the instances of the fleet that runs here.",
+    "scale": "Change how many instances of a role run: web=4.",
+    "restart": "Replace instances by new ones, one after the other.",
+    "down": "End the fleet that runs here, in order.",
     "migrate": "Bring the database's tables to what the code says.",
     "grow": "Move an embedded installation to a database server while it runs.",
     "jobs": "Look at messages of the queue, and retry, cancel or discard them.",
@@ -36,6 +41,9 @@ COMMANDS = {
     "client": "Write a client library of the app's API, in Python or TypeScript.",
 }
 
+MODULES = {"asyncapi": "openapi", **dict.fromkeys(("ps", "scale", "restart", "down"), "up")}
+"""Of commands that share one."""
+
 GROUPS = frozenset({"client", "events", "jobs", "policies", "projections", "queues", "schedules", "webhooks"})
 """Those with commands of their own."""
 
@@ -53,8 +61,7 @@ def program() -> App:
     )
     for name, about in COMMANDS.items():
         target = "commands" if name in GROUPS else name
-        module = "openapi" if name == "asyncapi" else name
-        app.command(f"tenfold.cli.{module}:{target}", name=name, help=about)
+        app.command(f"tenfold.cli.{MODULES.get(name, name)}:{target}", name=name, help=about)
     return app
 
 

@@ -52,6 +52,8 @@ class Group(Struct, kw_only=True):
     """The range that the settings had; another one in them is taken over, else what was asked for since stays."""
     balanced: bool = False
     """A balancer stands in front of it."""
+    calls_port: int = 0
+    """Where the balancer takes what other services ask of it; 0 for none."""
     generation: int = 0
     failures: int = 0
     """Ends before they were of use, in a row."""
@@ -106,11 +108,15 @@ class Fleet(Struct):
         group.count = min(max(group.count, low), high)
         release(group)
 
-    def renew(self, names: Sequence[str]) -> None:
-        """Have every instance of these groups replaced by one of the next generation."""
+    def renew(self, names: Sequence[str], *, rolling: bool = True, now: float = 0.0) -> None:
+        """Have every instance of these groups replaced by one of the next generation: one after the other, or all at
+        once."""
         for name in names:
             self.groups[name].generation += 1
             release(self.groups[name])
+            for instance in self.of(name):
+                if not rolling and instance.state != "draining":
+                    instance.state, instance.since = "draining", now
 
     def seen(self, name: str, answer: bool | None, memory: int, cpu: float, rules: Rules, now: float) -> None:
         """Note what an instance said to whether it is ready (None: nothing), and what it takes of the machine."""

@@ -43,7 +43,9 @@ class Instance(Struct, kw_only=True):
     killed: bool = False
     """It has had its SIGKILL."""
     served: bool = False
-    """It was ready once, so that a balancer may know it."""
+    """It was ready once."""
+    known: bool = False
+    """A balancer sends requests there, or may."""
     worn: str = ""
     """Why it is to be replaced although it works; empty when it is not."""
     memory: int = 0

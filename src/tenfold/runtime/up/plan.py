@@ -3,7 +3,8 @@
 For each group, in this order:
 
 1. what starts and answers is admitted; what does not in time is ended, and what has fallen silent is replaced;
-2. what drains is told (SIGTERM) once the balancer has forgotten it, and killed when it takes too long;
+2. what drains is told (SIGTERM) once the balancer has forgotten it and its connections had time to end, and killed when it
+   takes too long;
 3. of those ready, as many leave as are more than wanted: those to be replaced first;
 4. what is missing is started, unless a wait or a hold is in the way. While one is to be replaced, one more than wanted
    may run (a *surge*), and none leaves before that one is ready: a rolling restart. Where ports are fixed, one leaves
@@ -81,7 +82,7 @@ class _Group:
 
     def steps(self) -> Iterator[Step]:
         for instance in self.draining:
-            yield from _end(instance, self.rules, self.now, self.group.balanced)
+            yield from _end(instance, self.rules, self.now)
         yield from self._look()
         yield from self._shrink()
         yield from self._grow()
@@ -170,12 +171,12 @@ class _Group:
         return Step("withdraw", self.group.name, instance.name, f"{instance.name} leaves: {why}.", worn)
 
 
-def _end(instance: Instance, rules: Rules, now: float, balanced: bool) -> Iterator[Step]:
-    """The steps of one that drains."""
-    name = instance.name
+def _end(instance: Instance, rules: Rules, now: float, *, stopping: bool = False) -> Iterator[Step]:
+    """The steps of one that drains: since it left, or since the balancer has forgotten it."""
+    name, since_s = instance.name, now - instance.since
     if not instance.told_at:
-        drain_s = rules.drain_s if balanced and instance.served else 0.0
-        if now - instance.since >= drain_s:
+        left = since_s >= rules.drain_s if instance.served and instance.port else True
+        if stopping or (left and not instance.known) or since_s >= rules.stop_s:
             yield Step("tell", instance.group, name, f"{name} is told to end (SIGTERM).")
     elif not instance.killed and now - instance.told_at >= rules.stop_s:
         yield Step(
@@ -185,6 +186,6 @@ def _end(instance: Instance, rules: Rules, now: float, balanced: bool) -> Iterat
 
 def _stop(instance: Instance, rules: Rules, now: float) -> Iterator[Step]:
     if instance.state == "draining":
-        yield from _end(instance, rules, now, balanced=False)
+        yield from _end(instance, rules, now, stopping=True)
     else:
         yield Step("withdraw", instance.group, instance.name, f"{instance.name} leaves: the fleet ends.")

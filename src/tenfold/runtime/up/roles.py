@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Final, Literal, get_args
 
 from msgspec import Struct
@@ -86,7 +86,7 @@ def parse_size(text: str, *, where: str = "up.memory_max") -> int:
     return int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " "))
 
 
-def parse_scale(text: str, known: Mapping[str, Wanted]) -> tuple[str, int, int]:
+def parse_scale(text: str, known: Collection[str]) -> tuple[str, int, int]:
     """``web=4`` or ``orders=2..4`` as group and range. Raises :class:`ConfigError` for a group that the fleet lacks."""
     group, equals, count = text.partition("=")
     if not equals:

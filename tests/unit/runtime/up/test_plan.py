@@ -153,7 +153,17 @@ def test_the_balancer_knows_before_the_instance() -> None:
     fleet.fleet.scale("web", 1, 1)
     fleet.run(20)
     gone, told = (next(at for at, s in fleet.history if s.kind == kind) for kind in ("withdraw", "tell"))
-    assert told - gone == pytest.approx(3)
+    assert told - gone == pytest.approx(3.5)  # the balancer took half a second to forget it
+
+
+def test_a_balancer_that_does_not_follow_delays_the_end_and_does_not_prevent_it() -> None:
+    fleet = machine(rules=Rules(drain_s=3, stop_s=20))
+    fleet.run(20)
+    fleet._balance = lambda: None  # type: ignore[method-assign]
+    fleet.fleet.scale("web", 1, 1)
+    fleet.run(40)
+    gone, told = (next(at for at, s in fleet.history if s.kind == kind) for kind in ("withdraw", "tell"))
+    assert told - gone == pytest.approx(20)
 
 
 def test_fixed_ports_are_freed_before_they_are_taken_again() -> None:

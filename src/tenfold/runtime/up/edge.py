@@ -1,0 +1,97 @@
+"""The balancer of a fleet: from instances that are ready to the plan that :mod:`tenfold.runtime.balance` follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tenfold._core.sections import Settings
+from tenfold.errors import ConfigError
+from tenfold.runtime import listeners
+from tenfold.runtime.balance import Balancer, Listener, Pool, Upstream, balancer_of, plan_of
+from tenfold.runtime.up.fleet import Fleet
+from tenfold.runtime.up.launch import HOST
+
+if TYPE_CHECKING:
+    from tenfold.runtime.up.instance import Instance
+
+FOLDER: Final = "balancer"
+"""Below the data folder."""
+
+
+class Edge:
+    """A :class:`~tenfold.runtime.up.supervisor.Front`.
+
+    The public listener leads to ``gateway`` where there is one, else to each service by ``paths`` and to ``web`` with
+    the rest. Services also have a listener of their own on the loopback interface, at the port that their group keeps, where
+    the others call them.
+    """
+
+    def __init__(
+        self, balancer: Balancer, settings: Settings, fleet: Fleet, paths: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._balancer, self._settings, self._fleet, self._paths = balancer, settings, fleet, paths
+        self._folder = (Path(settings.app.data_dir) / FOLDER).absolute()
+
+    @classmethod
+    def of(cls, settings: Settings, fleet: Fleet, paths: Mapping[str, Sequence[str]]) -> Edge | None:
+        """That of ``balancer.kind``, None for "none". Raises :class:`ConfigError` when its program is not installed, when its
+        plan cannot be, or when somebody else has its port."""
+        balancer = balancer_of(settings.balancer.kind, settings.balancer.program)
+        if balancer is None:
+            return None
+        edge = cls(balancer, settings, fleet, paths)
+        edge.check()
+        return edge
+
+    def check(self) -> None:
+        """See :meth:`of`."""
+        said = self._settings.balancer
+        plan_of(self._settings, self._pools([]), internal=self._internal())
+        if not self._balancer.program:
+            raise ConfigError(f"{said.kind} is not installed.", where="balancer.kind")
+        if not self._balancer.running(self._folder):
+            listeners.bind(said.host, said.port, where="balancer.port").close()
+
+    @property
+    def address(self) -> str:
+        """Where clients find the fleet."""
+        said = self._settings.balancer
+        return f"{'https' if said.tls_certificate else 'http'}://{said.host}:{said.port}"
+
+    async def show(self, instances: Sequence[Instance]) -> None:
+        """Send requests to these and no others, once this returns."""
+        plan = plan_of(self._settings, self._pools(instances), internal=self._internal())
+        await self._balancer.apply(plan, self._folder, names=self._settings.balancer.names)
+
+    def lost(self) -> bool:
+        """Whether its process has ended."""
+        return not self._balancer.running(self._folder)
+
+    async def stop(self) -> None:
+        """Refuse new connections, let what is in progress end."""
+        await self._balancer.stop()
+
+    def _pools(self, instances: Sequence[Instance]) -> list[Pool]:
+        groups = [group for group in self._fleet.groups.values() if group.balanced]
+        entry = "gateway" if any(group.role == "gateway" for group in groups) else ""
+        found: list[Pool] = []
+        for group in groups:
+            paths = ("/",) if group.name in {"web", "gateway"} else tuple(self._paths.get(group.name, ()))
+            if entry and group.name != entry:
+                paths = ()
+            members = sorted((i for i in instances if i.group == group.name), key=lambda i: i.number)
+            found.append(Pool(group.name, tuple(_upstream(i) for i in members), paths))
+        return found
+
+    def _internal(self) -> list[Listener]:
+        return [
+            Listener(group.name, HOST, group.calls_port, pool=group.name, internal=True)
+            for group in self._fleet.groups.values()
+            if group.calls_port
+        ]
+
+
+def _upstream(instance: Instance) -> Upstream:
+    return Upstream(instance.name, HOST, instance.port, instance.ops_port)
