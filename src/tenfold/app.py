@@ -22,7 +22,7 @@ from tenfold._core.sections import Settings
 from tenfold._core.settings import Loaded
 from tenfold._core.text import nearest
 from tenfold.assembly import Assembly
-from tenfold.errors import DeclarationError, NotBound
+from tenfold.errors import ConfigError, DeclarationError, NotBound
 from tenfold.http.policies import Layers, Shared, SharedOptions, check
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tenfold.http.docs import Docs
     from tenfold.http.operation import Operation
     from tenfold.jobs.job import Job
+    from tenfold.rpc.door import Identity
     from tenfold.security.accounts import Accounts
     from tenfold.security.authenticator import Authenticator
     from tenfold.service import Service
@@ -70,9 +71,11 @@ class App:
     ) -> None:
         self.name = name
         self.services = tuple(services)
-        """Those that this process serves."""
+        """Those that this process serves: all, unless :meth:`serve_only` says otherwise."""
         self.elsewhere: tuple[Service, ...] = ()
         """The others. Calls of their operations go to the processes that serve them."""
+        self.identity: Identity | None = None
+        """Proves to services elsewhere who calls, and tells of their calls who makes them."""
         self.auth = auth
         self.tenant_weight = tenant_weight
         self.policies = Shared(**cast("dict[str, Any]", policies))
@@ -110,7 +113,11 @@ class App:
 
     @property
     def databases(self) -> list[Database]:
-        return [database for service in self.services for database in service.databases]
+        """Those of the services here, and the one that callers are recognised by, wherever its service runs."""
+        found = [database for service in self.services for database in service.databases]
+        own = getattr(self.auth, "database", None)
+        away = [database for service in self.elsewhere for database in service.databases]
+        return [*found, own] if own is not None and own in away else found
 
     @property
     def caches(self) -> list[Cache]:
@@ -128,7 +135,7 @@ class App:
     @property
     def inherited(self) -> dict[str, Layers]:
         """By service: who else may say which policies its operations have, the nearest first."""
-        return {s.name: ((f"service {s.name}", s.policies), ("app", self.policies)) for s in self.services}
+        return {s.name: ((f"service {s.name}", s.policies), ("app", self.policies)) for s in self.everywhere}
 
     @property
     def clients(self) -> list[HttpClient]:
@@ -137,16 +144,36 @@ class App:
 
     def service(self, name: str) -> Service:
         """The service of that name. Raises KeyError with the nearest name."""
-        for service in self.services:
+        for service in self.everywhere:
             if service.name == name:
                 return service
-        names = [service.name for service in self.services]
+        names = [service.name for service in self.everywhere]
         raise KeyError(f"There is no service {name!r}.{nearest(name, names)}")
 
     @property
     def everywhere(self) -> tuple[Service, ...]:
         """All services of the app, wherever they run."""
         return (*self.services, *self.elsewhere)
+
+    def serve_only(self, *names: str) -> None:
+        """Serve these services in this process, and call the others where they are (``[services.NAME] url``); without
+        names, serve all. Before :meth:`start`. Raises ConfigError for a name that no service has.
+
+        Routes, jobs, subscribers, schedules and hooks of a service run where it is served.
+        """
+        if self.started:
+            raise DeclarationError("what it serves is said before it starts.", where=f"app {self.name}")
+        declared = self.everywhere
+        known = [service.name for service in declared]
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"there is no service {name!r}.{nearest(name, known)}",
+                    where="--service",
+                    remedy=f"The app has {', '.join(known)}.",
+                )
+        self.services = tuple(s for s in declared if not names or s.name in names)
+        self.elsewhere = tuple(s for s in declared if s not in self.services)
 
     # ── settings ──
 
@@ -157,7 +184,7 @@ class App:
 
         Called by :meth:`start` when nobody did before. Raises :class:`ConfigError`.
         """
-        own = {s.name: s.settings_type for s in self.services if s.settings_type is not None}
+        own = {service.name: service.settings_type for service in self.everywhere}
         dotted = {path.replace("__", "."): value for path, value in overrides.items()}
         self._loaded = settings_module.load(file, environ=environ, overrides=dotted, services=own)
         return self._loaded

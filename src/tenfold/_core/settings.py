@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from tenfold._core.secrets import printable
-from tenfold._core.sections import ClientSettings, QueueSettings, Settings, TenantSettings
+from tenfold._core.sections import ClientSettings, PeerSettings, QueueSettings, Settings, TenantSettings
 from tenfold._core.text import nearest
 from tenfold.errors import ConfigError, UnknownSetting
 
@@ -38,7 +38,8 @@ class Loaded:
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """``(path, printable value, source)`` for every setting, secrets hidden."""
         for path, value in _leaves(msgspec.structs.asdict(self.settings)):
-            yield path, printable(path, value), self.sources.get(path, "default")
+            shown = f"services.{path.removeprefix('peers.')}" if path.startswith("peers.") else path
+            yield shown, printable(shown, value), self.sources.get(shown, "default")
 
 
 def load(
@@ -46,12 +47,12 @@ def load(
     *,
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
-    services: Mapping[str, type[Any]] | None = None,
+    services: Mapping[str, type[Any] | None] | None = None,
 ) -> Loaded:
     """Read and check settings.
 
     ``file`` may be missing only when it is None (then ``tenfold.toml`` here, if there is one). ``overrides``
-    are dotted paths from the command line. ``services`` maps service names to the class of their settings.
+    are dotted paths from the command line. ``services`` maps service names to the class of their settings, or None.
     Raises :class:`ConfigError` with the path of the wrong key or value.
     """
     merge = _Merge(services or {})
@@ -74,12 +75,15 @@ def peek(path: str, file: Path | None = None, *, environ: Mapping[str, str] | No
     return "" if found is None else str(found)
 
 
-def known_paths(services: Mapping[str, type[Any]] | None = None) -> dict[str, Any]:
+def known_paths(services: Mapping[str, type[Any] | None] | None = None) -> dict[str, Any]:
     """Every dotted path that may be set, with its type."""
     paths = dict(_paths_of(Settings, ""))
-    paths.pop("services")
+    for section in ("services", "peers"):
+        paths.pop(section)
     for name, type_ in (services or {}).items():
-        paths.update(_paths_of(type_, f"services.{name}."))
+        paths.update(_paths_of(PeerSettings, f"services.{name}."))
+        if type_ is not None:
+            paths.update(_paths_of(type_, f"services.{name}."))
     return paths
 
 
@@ -115,7 +119,7 @@ def _read(file: Path | None) -> dict[str, Any]:
 class _Merge:
     """Values as they come in, source after source, each checked to be a setting."""
 
-    services: Mapping[str, type[Any]]
+    services: Mapping[str, type[Any] | None]
     tree: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     known: dict[str, Any] = field(init=False)
@@ -172,7 +176,7 @@ class _Merge:
         parts = path.split(".")
         if parts[0] == "services" and len(parts) > 1 and parts[1] not in self.services:
             remedy = nearest(parts[1], self.services).strip()
-            raise UnknownSetting(f"no service {parts[1]!r} with settings exists.", where=where, remedy=remedy)
+            raise UnknownSetting(f"no service {parts[1]!r} exists.", where=where, remedy=remedy)
         raise UnknownSetting("there is no such setting.", where=where, remedy=nearest(path, known).strip())
 
 
@@ -233,14 +237,28 @@ def _separated(text: str) -> list[str]:
 
 
 def _build(merge: _Merge) -> Settings:
-    own = dict(merge.tree.pop("services", {}))
+    said = dict(merge.tree.pop("services", {}))
+    peers, own = _peers(said, merge)
     built = {
         name: _convert(own.get(name, {}), type_, f"services.{name}", merge.sources)
         for name, type_ in merge.services.items()
+        if type_ is not None
     }
     named = {section: _named(merge, section, type_) for section, type_ in _NAMED.items()}
     settings: Settings = _convert(merge.tree, Settings, "", merge.sources)
-    return msgspec.structs.replace(settings, services=built, **named)
+    return msgspec.structs.replace(settings, services=built, peers=peers, **named)
+
+
+def _peers(said: Mapping[str, Any], merge: _Merge) -> tuple[dict[str, PeerSettings], dict[str, Any]]:
+    """Where services are, apart from what their own classes read."""
+    peers: dict[str, PeerSettings] = {}
+    own: dict[str, Any] = {}
+    for name, values in said.items():
+        where = {key: value for key, value in values.items() if key in PeerSettings.__struct_fields__}
+        if where:
+            peers[name] = _convert(where, PeerSettings, f"services.{name}", merge.sources)
+        own[name] = {key: value for key, value in values.items() if key not in where}
+    return peers, own
 
 
 def _named(merge: _Merge, section: str, type_: type[Struct]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tenfold.assembly.background import Background
 from tenfold.assembly.caches import CachesPart
 from tenfold.assembly.clients import ClientsPart
 from tenfold.assembly.databases import DatabasesPart
+from tenfold.assembly.elsewhere import Elsewhere
 from tenfold.assembly.eventstores import EventStores
 from tenfold.assembly.guards import Guards
 from tenfold.assembly.parts import AccountsPart, DependenciesPart, HooksPart, MailPart
@@ -38,8 +39,6 @@ from tenfold.http.middleware import Edge
 from tenfold.http.rsgi import RsgiApp
 from tenfold.http.websocket import WebSocketApp
 from tenfold.mail.mailer import Mailer
-from tenfold.rpc.binding import Calls
-from tenfold.rpc.declared import DeclaredCalls
 from tenfold.security import keys
 from tenfold.security.accounts import Accounts
 from tenfold.security.identity.edges import Edges
@@ -79,12 +78,12 @@ class Assembly:
         )
         self.edges = Edges(app)
         self.refusals = Refusals(self.telemetry.registry, app.clock)
-        declared = DeclaredCalls(self.edges, self.refusals)
-        self.calls = Calls(app.operations, self.http.wiring, self.telemetry.registry, declared)
+        self.elsewhere = Elsewhere(app, self.telemetry)
+        self.calls = self.elsewhere.calls(self.http, self.edges, self.refusals)
         changes = Changes(self.http, self.calls, self._limits)
         self.overrides = overrides_of(app, changes)
         self.policies = PoliciesPart(app, self.overrides, changes, self.telemetry)
-        self.clients = ClientsPart(app.name, app.clients, self.settings, app.clock, self.telemetry)
+        self.clients = ClientsPart(app, self.telemetry, self.elsewhere.peers)
         self._hooks = [(service.name, HooksPart(service, app.container)) for service in app.services]
         self.ops = OpsApp(
             self.telemetry.registry,
@@ -108,7 +107,7 @@ class Assembly:
         container.provide(Leases, lambda: self.guards.leases)
         if isinstance(app.auth, Accounts):
             container.provide(Accounts, lambda: app.auth)
-        for service in app.services:
+        for service in app.everywhere:  # what fills parameters of operations elsewhere is known here, too
             if service.settings_type is not None:
                 own = self.settings.services[service.name]
                 container.provide(service.settings_type, lambda own=own: own)
@@ -133,7 +132,7 @@ class Assembly:
             causal=Tokens(self.settings.database.lag_max_s) if self.settings.database.replicas else None,
             edge=Edge(self.settings),
             weight_of=self.weights.of,
-            calls_out=bool(app.clients),
+            calls_out=bool(app.clients or app.elsewhere),
             mounts=[HttpMount(m.path, m.app, m.auth) for service in app.services for m in service.mounts],
             websocket=WebSocketApp(
                 [w for service in app.services for w in service.websockets],
@@ -202,6 +201,7 @@ class Assembly:
         await life.start("event stores", self.eventstores)
         await life.start("switch", self._switch())
         await life.start("dependencies", DependenciesPart(app.container))
+        await life.start("services elsewhere", self.elsewhere)
         await life.start("calls", self.calls)
         await life.start("clients", self.clients)
         await life.start("http", self.http)

@@ -22,6 +22,7 @@ from tenfold.schedules.ticker import Ticker
 if TYPE_CHECKING:
     from tenfold.app import App
     from tenfold.db.database import Database
+    from tenfold.jobs.job import Job
     from tenfold.queue.handler import Handler
     from tenfold.queue.queue import Queue
     from tenfold.schedules.schedule import Schedule
@@ -59,7 +60,7 @@ class Background:
     async def stop(self) -> None:
         while self._depths:
             await self._depths.pop().stop()
-        for job in self._app.jobs:
+        for job in (*self._app.jobs, *self._jobs_elsewhere()):
             job.unbind()
         for topic in self._topics():
             topic.unbind()
@@ -79,9 +80,13 @@ class Background:
             found += [subscription.bind(container, database) for subscription in service.subscriptions]
             found += [schedule.bind(container, database) for schedule in service.schedules]
             found += [hook.bind(self.queues, container, database) for hook in service.webhooks_in]
+        # To be put into a database that is shared; they run where they are served.
+        for job in self._jobs_elsewhere():
+            job.bind(self.queues, container, next(iter(databases.values())))
         outbox = self.events.outbox if self.events.broker is not None else None
+        subscriptions = [s for service in self._app.everywhere for s in service.subscriptions]
         for topic in self._topics():
-            topic.bind(self.queues, [s.route for s in self._subscriptions() if s.topic is topic], outbox)
+            topic.bind(self.queues, [s.route for s in subscriptions if s.topic is topic], outbox)
         self.handlers.update({handler.name: handler for handler in found})
 
     def _worker(self, queue: Queue, handled: HandledMetrics) -> Worker:
@@ -119,6 +124,9 @@ class Background:
     def _topics(self) -> list[Topic[Any]]:
         return [topic for service in self._app.services for topic in service.topics]
 
+    def _jobs_elsewhere(self) -> list[Job[..., Any]]:
+        return [job for service in self._app.elsewhere for job in service.jobs]
+
     def _subscriptions(self) -> list[Subscription]:
         return [s for service in self._app.services for s in service.subscriptions]
 
@@ -145,7 +153,7 @@ class Background:
             )
         if self.events.broker is not None:
             return  # a broker also brings events of topics whose service runs elsewhere
-        topics: list[Topic[Any]] = self._topics()
+        topics: list[Topic[Any]] = [topic for service in self._app.everywhere for topic in service.topics]
         for subscription in self._subscriptions():
             if subscription.topic not in topics:
                 known = [topic.name for topic in topics]

@@ -1,4 +1,4 @@
-"""The clients of an app as one part: declarations and settings become something that sends."""
+"""The clients of an app, and of the services elsewhere, as one part: declarations and settings become something that sends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tenfold.errors import ConfigError
 from tenfold.guard.addresses import Place, networks, place_of, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
-    from tenfold._core.clock import Clock
-    from tenfold._core.sections import Settings
+    from tenfold.app import App
     from tenfold.client.client import HttpClient
+    from tenfold.rpc.peer import Peer
     from tenfold.telemetry.hub import Hub
 
 _NOTHING = ClientSettings()
@@ -29,21 +29,20 @@ _LOOPBACK = (ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"))
 class ClientsPart:
     """Checks everything when it is made, opens nothing before it starts. Raises :class:`ConfigError`."""
 
-    def __init__(
-        self, app: str, clients: Sequence[HttpClient], settings: Settings, clock: Clock, telemetry: Hub
-    ) -> None:
-        self._app, self._clients = app, clients
-        self._clock, self._telemetry = clock, telemetry
-        self._settings = settings
-        known = [client.name for client in clients]
-        for name in settings.clients:
+    def __init__(self, app: App, telemetry: Hub, peers: Mapping[str, Peer]) -> None:
+        self._app, self._clients = app.name, app.clients
+        self._clock, self._telemetry = app.clock, telemetry
+        self._settings = app.settings
+        self._peers = list(peers.values())
+        known = [client.name for service in app.everywhere for client in service.clients]
+        for name in self._settings.clients:
             if name not in known:
                 raise ConfigError(
                     f"there is no client {name!r}.",
                     where=f"clients.{name}",
                     remedy=nearest(name, known).strip(),
                 )
-        for client in clients:
+        for client in self._clients:
             client.check()
             self._wired(client)
 
@@ -52,11 +51,13 @@ class ClientsPart:
         return _Wired(client, said, production=self._settings.app.env == "production")
 
     async def start(self) -> None:
-        if not self._clients:
+        if not self._clients and not self._peers:
             return
         from tenfold.client.transport import HttpTransport
 
         families = Families(self._telemetry.registry)
+        for peer in self._peers:
+            peer.start(families)
         for client in self._clients:
             wired = self._wired(client)
             options = client.declared.over(wired.settings)
@@ -81,6 +82,8 @@ class ClientsPart:
     async def stop(self) -> None:
         for client in self._clients:
             await client.stop()
+        for peer in self._peers:
+            await peer.stop()
 
 
 class _Wired:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def queues_of(app: App) -> Queues:
     """The queues of ``app``, as its settings have it. Raises DeclarationError for what does not fit together."""
-    services = app.services
+    services = app.everywhere  # one settings file for all processes
     used = {job._options.queue for service in services for job in service.jobs}
     used |= {subscription.queue for service in services for subscription in service.subscriptions}
     used |= {schedule.queue for service in services for schedule in service.schedules}

@@ -122,6 +122,10 @@ class ResponseStore:
         response: CachedResponse = entry.value
         return response
 
+    async def keep(self, key: str, response: CachedResponse, ttl_s: float) -> None:
+        """Store a response that was made already, for as long as its maker says."""
+        await self._cache.set(key, response, ttl_s=ttl_s)
+
     async def fill(
         self,
         key: str,

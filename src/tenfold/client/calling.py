@@ -56,11 +56,13 @@ async def _followed(state: State, call: Call) -> Answer | Open:
 
 async def _tried(state: State, call: Call) -> Answer | Open:
     state.budget.first()
-    tries = 0
+    tries, following = 0, call
     while True:
         tries += 1
         outcome, answer = await hedged(state, call)
         pause_s = _pause_s(state, call, outcome, tries)
+        if state.router is not None:
+            following = state.router.after(call, outcome)
         if pause_s is None:
             if outcome.error is not None:
                 raise outcome.error
@@ -68,6 +70,7 @@ async def _tried(state: State, call: Call) -> Answer | Open:
             return answer
         await state.sleep(pause_s)
         state.metrics.retried(call.place.authority)
+        call = following
 
 
 def _pause_s(state: State, call: Call, outcome: Outcome, tries: int) -> float | None:
@@ -85,7 +88,8 @@ def _pause_s(state: State, call: Call, outcome: Outcome, tries: int) -> float | 
     if pause_s is None:
         return None
     host = state.hosts.of(call.place.authority)
-    if state.options.breaker and host.breaker.state(state.clock.monotonic()) == "open":
+    opened = state.options.breaker and host.breaker.state(state.clock.monotonic()) == "open"
+    if opened and state.router is None:
         return None  # this failure has opened it: what was answered tells more than a refusal
     if not state.budget.take():
         state.metrics.refused(host.name, "budget")

@@ -8,7 +8,7 @@ sentence each, and nothing else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 
 from msgspec import Struct
 
@@ -23,7 +23,10 @@ class Outgoing(Struct, frozen=True, kw_only=True):
     method: str
     place: Place
     headers: Headers = ()
-    content: bytes = b""
+    content: bytes | AsyncIterable[bytes] = b""
+    """In pieces, it is read no faster than the other side takes it; what reading it raises is raised as it is."""
+    length: int | None = None
+    """Bytes of a content in pieces, where that is known."""
     connect_timeout_s: float
     """From the look-up of the name to the end of the TLS handshake, each of the two halves."""
     read_timeout_s: float

@@ -24,6 +24,9 @@ multiply: three layers with three tries each are 27 calls for one."""
 CAUSAL: Final = "Tenfold-Causal"
 CALLER: Final = "Tenfold-Caller"
 REQUEST_ID: Final = "X-Request-Id"
+ERROR: Final = "Tenfold-Error"
+"""On answers of a backend of ours to calls: the operation ran, or was refused, and this is how it ended. Without it, an
+answer that is no success comes from in front of the operation."""
 
 
 def headers_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import random
 
     from tenfold.client.options import Options
+    from tenfold.client.trying import Call
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """Doing these twice is doing them once (RFC 9110 § 9.2.2)."""
@@ -26,16 +27,26 @@ class Outcome(Struct, frozen=True, kw_only=True):
     status: int = 0
     error: CallError | None = None
     retry_after_s: float = 0.0
+    answered: bool = False
+    """A backend of ours says that this is how its operation ended: the backend is well, and would say so again."""
 
     @property
     def failed(self) -> bool:
         """Whether another try might end better."""
-        return self.error is not None or self.status in AGAIN
+        return self.error is not None or (self.status in AGAIN and not self.answered)
 
     @property
     def unsent(self) -> bool:
         """Whether the other side cannot have done anything."""
         return isinstance(self.error, DependencyUnavailable) and self.error.reason == "connect"
+
+
+class Router(Protocol):
+    """Knows several places that do the same."""
+
+    def after(self, call: Call, outcome: Outcome) -> Call:
+        """Learn how a try ended; answers the call as its next try would be made, if there is one."""
+        ...
 
 
 def wait_s(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tenfold.client.contract import Transport
     from tenfold.client.metrics import Metrics
     from tenfold.client.options import Options
+    from tenfold.client.retrying import Router
     from tenfold.guard.addresses import Network, Place
 
 
@@ -47,6 +48,8 @@ class State:
         self.allowed, self.plain_http = allowed, plain_http
         self.sleep: Callable[[float], Awaitable[None]] = clock.sleep
         """Waits before second tries."""
+        self.router: Router | None = None
+        """Chooses among places, where the other side has several."""
         self.forget()
 
     def forget(self) -> None:

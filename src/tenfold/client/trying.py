@@ -170,7 +170,8 @@ class Try:
             incoming = await state.transport.send(self._outgoing())
             headers = Headers(incoming.headers)
             wait_s = retry_after_s(headers.get("retry-after", ""), state.clock.now())
-            outcome = Outcome(status=incoming.status, retry_after_s=wait_s)
+            answered = state.options.ours and outward.ERROR in headers
+            outcome = Outcome(status=incoming.status, retry_after_s=wait_s, answered=answered)
             if state.options.ours:
                 outward.take_in(self._context, headers)
             if self._call.streams and not outcome.failed:
@@ -287,7 +288,7 @@ async def _first_good(tries: dict[asyncio.Task[Outcome], Try]) -> tuple[Outcome,
 def _is_ill(outcome: Outcome) -> bool:
     match outcome.error:
         case None:
-            return outcome.status in BREAKING
+            return outcome.status in BREAKING and not outcome.answered
         case BadAnswer() | AddressRefused():
             return False
         case _:

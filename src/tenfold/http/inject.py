@@ -15,6 +15,7 @@ from tenfold.http.types import strip_annotated, without_none
 from tenfold.security.principal import Principal
 
 if TYPE_CHECKING:
+    from tenfold._core.container import Container
     from tenfold.http.operation import Operation
     from tenfold.http.wiring import Wiring
 
@@ -56,6 +57,22 @@ def injection_of(operation: Operation[..., Any], wiring: Wiring, path_names: tup
     """Raises DeclarationError for a Tx without a database, and what ``Container.plan`` raises."""
     from tenfold.db.database import Reader, Tx
 
+    injection = planned(operation, wiring.container, path_names)
+    if operation.service not in wiring.databases:
+        for type_ in (Tx, Reader):
+            if injection.wants(type_):
+                raise DeclarationError(
+                    f"it takes a {type_.__name__}, but the service {operation.service!r} has no database.",
+                    where=operation.where,
+                    remedy="Declare one: db = service.database(metadata).",
+                )
+    return injection
+
+
+def planned(operation: Operation[..., Any], container: Container, path_names: tuple[str, ...]) -> Injection:
+    """The same for an operation that need not be able to run here. Raises what ``Container.plan`` raises."""
+    from tenfold.db.database import Reader, Tx
+
     framework = frozenset({Request, Context, Tx, Reader, Principal})
     direct: dict[str, Any] = {}
     principals: list[PrincipalParam] = []
@@ -69,8 +86,8 @@ def injection_of(operation: Operation[..., Any], wiring: Wiring, path_names: tup
         elif dependency_of(hint) is None and (found := _principal(name, hint)) is not None:
             principals.append(found)
     handled = skip | direct.keys() | {p.name for p in principals}
-    plan = wiring.container.plan(operation.fn, framework, handled)
-    injection = Injection(
+    plan = container.plan(operation.fn, framework, handled)
+    return Injection(
         direct=direct,
         principals=tuple(principals),
         plan=plan,
@@ -78,15 +95,6 @@ def injection_of(operation: Operation[..., Any], wiring: Wiring, path_names: tup
         names=frozenset({*direct, *(p.name for p in principals), *plan.wanted}),
         database_values=((Tx, "tx"), (Reader, "reader")),
     )
-    if operation.service not in wiring.databases:
-        for type_ in (Tx, Reader):
-            if injection.wants(type_):
-                raise DeclarationError(
-                    f"it takes a {type_.__name__}, but the service {operation.service!r} has no database.",
-                    where=operation.where,
-                    remedy="Declare one: db = service.database(metadata).",
-                )
-    return injection
 
 
 def _hints(operation: Operation[..., Any]) -> list[tuple[str, Any]]:

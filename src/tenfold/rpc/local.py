@@ -20,74 +20,51 @@ from tenfold.db.ambient import held
 from tenfold.db.database import Reader, Tx
 from tenfold.errors import DeadlineExceeded, DeclarationError, InternalError, TenfoldError
 from tenfold.http.access import admitted, optional
-from tenfold.rpc.signature import Signature
+from tenfold.rpc.call import CallMetrics, OperationCall
 from tenfold.security.policy import as_policy, public
 from tenfold.security.principal import Principal
 from tenfold.telemetry import names
 from tenfold.telemetry.trace import span
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tenfold.http.inject import Injection
     from tenfold.http.operation import Operation
     from tenfold.http.wiring import Wiring
-    from tenfold.telemetry.metrics import Registry
+    from tenfold.rpc.signature import Signature
+    from tenfold.rpc.wire import Wire
 
 log = logging.getLogger("tenfold.rpc")
 
 
-class CallMetrics:
-    """How many calls there were, how they ended, and how long they took."""
-
-    def __init__(self, registry: Registry) -> None:
-        about = "Calls between services, by operation and outcome (ok, refused: the caller's fault, failed)."
-        self.ended = registry.counter(names.CALLS, about, (names.OPERATION, names.OUTCOME))
-        about = "Time of calls between services, in seconds."
-        self.duration = registry.histogram(names.CALL_DURATION, about, (names.OPERATION,))
-
-
-class LocalCall:
-    """The callable behind ``await operation(…)`` while its app runs."""
+class LocalCall(OperationCall):
+    """The callable behind ``await operation(…)`` while its app runs, and the service is served by this process."""
 
     def __init__(
-        self, operation: Operation[..., Any], injection: Injection, wiring: Wiring, metrics: CallMetrics
+        self,
+        operation: Operation[..., Any],
+        injection: Injection,
+        signature: Signature,
+        wiring: Wiring,
+        metrics: CallMetrics,
     ) -> None:
+        super().__init__(operation, wiring, metrics, signature.send)
         self._operation = operation
-        self._wiring = wiring
-        self._name = operation.name
         self._injection = injection
-        self._signature = Signature(operation.fn, injection.names)
+        self._take: Callable[[bytes], dict[str, Any]] = signature.receive
+        """What has travelled, as arguments."""
+        self._give: Callable[[Any], Any] = signature.copy_result
+        """The result as it goes back. Raises what msgspec does when it is not what was declared."""
         self._database = wiring.databases.get(operation.service)
-        self._monotonic = wiring.clock.monotonic
         self._threads = wiring.threads
         self._policy = as_policy(operation.policies.auth) if operation.routed else public
-        self.heed(operation)
         self._injects = bool(injection.names)
-        self._ok, self._refused, self._failed = (
-            metrics.ended.labels(self._name, outcome) for outcome in ("ok", "refused", "failed")
-        )
-        self._duration = metrics.duration.labels(self._name)
 
     def heed(self, operation: Operation[..., Any]) -> None:
-        """Go by the policies of ``operation``, from the next call on."""
-        policies, wiring = operation.policies, self._wiring
-        self._timeout_s = policies.timeout_s or wiring.settings.timeout_s
-        most = policies.concurrency
-        self._bulkhead = None if most is None else wiring.bulkhead(operation.name, most)
-
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        started = self._monotonic()
-        ended = self._failed
-        try:
-            result = await self._travel(self._signature.send(args, kwargs), started)
-            ended = self._ok
-            return result
-        except TenfoldError as error:
-            if error.status < 500:
-                ended = self._refused
-            raise
-        finally:
-            ended.inc()
-            self._duration.observe(self._monotonic() - started)
+        super().heed(operation)
+        most = operation.policies.concurrency
+        self._bulkhead = None if most is None else self._wiring.bulkhead(operation.name, most)
 
     async def _travel(self, sent: bytes, now: float) -> Any:
         caller = contexts.current()
@@ -100,9 +77,8 @@ class LocalCall:
                 return await self._arrive(sent, context, now)
         finally:
             contexts.leave(token)
-            if (
-                context.causal != caller.causal
-            ):  # what it wrote, the caller is to see, also when it failed after that
+            # What it wrote, the caller is to see, also when it failed after that.
+            if context.causal != caller.causal:
                 caller.causal = merged(caller.causal, context.causal)
 
     async def _arrive(self, sent: bytes, context: Context, now: float) -> Any:
@@ -110,7 +86,7 @@ class LocalCall:
             await self._policy.check_async(context.principal)
         else:
             self._policy.check(context.principal)
-        arguments = self._signature.receive(sent)
+        arguments = self._take(sent)
         assert context.deadline is not None
         left_s = context.deadline - self._monotonic()
         if left_s <= 0:  # the policy has taken it all
@@ -125,13 +101,11 @@ class LocalCall:
             bulkhead.leave()
 
     def _child(self, caller: Context, now: float) -> Context:
-        deadline = now + self._timeout_s
-        if caller.deadline is not None and caller.deadline < deadline:
-            deadline = caller.deadline
-            if deadline <= now:
-                raise DeadlineExceeded(f"No time was left to call {self._name}.")
         return caller.child(
-            deadline=deadline, service=self._operation.service, operation=self._name, state=held(caller)
+            deadline=self._ends(caller, now),
+            service=self._operation.service,
+            operation=self._name,
+            state=held(caller),
         )
 
     async def _bounded(self, arguments: dict[str, Any], left_s: float, seconds: float) -> Any:
@@ -150,11 +124,11 @@ class LocalCall:
 
     async def _run(self, arguments: dict[str, Any]) -> Any:
         if not self._injects:
-            return self._signature.copy_result(await self._call(arguments))
+            return self._give(await self._call(arguments))
         async with AsyncExitStack() as stack:
             await self._inject(arguments, contexts.current(), stack)
             # Before the stack ends: a result that cannot travel undoes the transaction.
-            return self._signature.copy_result(await self._call(arguments))
+            return self._give(await self._call(arguments))
 
     async def _inject(self, arguments: dict[str, Any], context: Context, stack: AsyncExitStack) -> None:
         """Fill what the framework provides; the transaction, if one is wanted, commits when ``stack`` closes."""
@@ -183,6 +157,32 @@ class LocalCall:
         if self._operation.is_async:
             return await fn(**arguments)
         return await self._threads.run(fn, **arguments)
+
+
+class Received(LocalCall):
+    """The same call when its arguments have come over a wire: ``await received(sent)`` takes and answers bytes."""
+
+    def __init__(
+        self,
+        operation: Operation[..., Any],
+        injection: Injection,
+        signature: Signature,
+        wiring: Wiring,
+        metrics: CallMetrics,
+        *,
+        wire: Wire,
+        declared: Operation[..., Any],
+    ) -> None:
+        super().__init__(operation, injection, signature, wiring, metrics)
+        self.operation = declared
+        """Without what it inherits."""
+        self._send = _as_it_came
+        self._take, self._give = signature.over(wire)
+
+
+def _as_it_came(args: tuple[Any, ...], _: dict[str, Any]) -> bytes:
+    sent: bytes = args[0]
+    return sent
 
 
 class NotCallable:

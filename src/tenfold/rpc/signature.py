@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 import msgspec
 
 from tenfold._core.container import describe, hints_of
-from tenfold.errors import DeclarationError, FieldError, InvalidInput
+from tenfold.errors import DeclarationError, FieldError, InvalidInput, MalformedBody
 from tenfold.http.adapters import encode_hook
 from tenfold.http.forms import Upload
 from tenfold.http.reply import Reply, Response
@@ -22,6 +22,8 @@ from tenfold.http.types import members, parts, strip_annotated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tenfold.rpc.wire import Wire
 
 NOT_ENCODED = (TypeError, NotImplementedError, OverflowError, UnicodeEncodeError, RecursionError)
 """What MessagePack raises for values it has no form for."""
@@ -48,11 +50,13 @@ class Signature:
         self._encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
         result = hints.get("return", Any)
         self._refuse_http_types({name: hints.get(name, Any) for name in self.names}, result)
+        self.result_type: Any = _unwrapped(result)
+        """What comes back."""
         try:
-            self._arguments = msgspec.msgpack.Decoder(
-                _struct_of(fn.__name__, parameters, hints), dec_hook=_decode_hook
-            )
-            self._result = msgspec.msgpack.Decoder(_unwrapped(result), dec_hook=_decode_hook)
+            self.arguments_type = _struct_of(fn.__name__, parameters, hints)
+            """A Struct of what travels there; what has a default may be missing."""
+            self._arguments = msgspec.msgpack.Decoder(self.arguments_type, dec_hook=decode_hook)
+            self._result = msgspec.msgpack.Decoder(self.result_type, dec_hook=decode_hook)
         except TypeError as error:
             raise self._wrong(str(error)) from None
 
@@ -70,11 +74,37 @@ class Signature:
 
     def receive(self, data: bytes) -> dict[str, Any]:
         """Arguments as the callee sees them, without those that were left out. Raises :class:`InvalidInput`."""
+        return self._filled(self._arguments.decode, data)
+
+    def _filled(self, decode: Callable[[bytes], Any], data: bytes) -> dict[str, Any]:
         try:
-            values = self._arguments.decode(data)
+            values = decode(data)
         except msgspec.ValidationError as error:
             raise InvalidInput(errors=_field_errors(error)) from error
         return {name: value for name in self.names if (value := getattr(values, name)) is not _LEFT_OUT}
+
+    def result(self, data: bytes) -> Any:
+        """The result that came over a wire, in MessagePack. Raises what msgspec and Pydantic do."""
+        return self._result.decode(data)
+
+    def over(self, wire: Wire) -> tuple[Callable[[bytes], dict[str, Any]], Callable[[Any], bytes]]:
+        """What takes arguments off a wire, and what puts the result on it: both raise what :meth:`receive` and
+        :meth:`copy_result` do, and the first :class:`MalformedBody` for what is not of the wire's format."""
+        arguments = wire.decoder(self.arguments_type)
+        result = wire.decoder(self.result_type)
+
+        def take(data: bytes) -> dict[str, Any]:
+            try:
+                return self._filled(arguments, data)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise MalformedBody(f"The arguments are not {wire.name}: {error}.") from None
+
+        def give(value: Any) -> bytes:
+            encoded = wire.encode(value.value if isinstance(value, Reply) else value)
+            result(encoded)  # what was not declared does not leave
+            return encoded
+
+        return take, give
 
     def copy_result(self, value: Any) -> Any:
         """The result as the caller sees it. Raises what msgspec does when it is not what was declared."""
@@ -129,7 +159,7 @@ def _field_errors(error: msgspec.ValidationError) -> list[FieldError]:
     ]
 
 
-def _decode_hook(type_: Any, value: Any) -> Any:
+def decode_hook(type_: Any, value: Any) -> Any:
     """Types that msgspec does not know: Pydantic models validate themselves."""
     if hasattr(type_, "__pydantic_validator__"):
         return type_.model_validate(value)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from typing_extensions import Unpack
 
 from tenfold._core.container import Scope
+from tenfold._core.sections import PeerSettings
 from tenfold.cache.cache import Cache
 from tenfold.client.client import HttpClient
 from tenfold.db.database import Database
@@ -81,6 +82,13 @@ class Declarations:
                 where=f"service {name}",
                 remedy="Write `class MySettings(msgspec.Struct, frozen=True): ...`.",
             )
+        for taken in PeerSettings.__struct_fields__:
+            if settings is not None and taken in settings.__struct_fields__:
+                raise DeclarationError(
+                    f"its settings have {taken!r}, which [services.{name}] {taken} means already: where the service is.",
+                    where=f"service {name}",
+                    remedy="Name it after what it is of, such as payments_url.",
+                )
         self.name = name
         self.prefix = prefix
         self.auth = auth

@@ -1,0 +1,71 @@
+"""What connects an app that serves some of its services to the others."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from tenfold.errors import MissingExtra
+from tenfold.rpc.binding import Calls
+from tenfold.rpc.declared import DeclaredCalls
+from tenfold.rpc.discovery import SettledPlaces
+from tenfold.rpc.door import Door
+from tenfold.rpc.peer import Peer
+
+if TYPE_CHECKING:
+    from tenfold.app import App
+    from tenfold.http.asgi import HttpApp
+    from tenfold.security.identity.edges import Edges
+    from tenfold.security.identity.refusals import Refusals
+    from tenfold.telemetry.hub import Hub
+
+
+class Elsewhere:
+    """A part: stops looking for services. Raises ConfigError when it is made, for places that are none."""
+
+    def __init__(self, app: App, telemetry: Hub) -> None:
+        self._app, self._telemetry = app, telemetry
+        settings = app.settings
+        self.places = SettledPlaces(settings.peers, app.clock)
+        if app.elsewhere and find_spec("httpcore2") is None:
+            raise MissingExtra(
+                "calls of services elsewhere need the library 'httpcore2', which is not installed.",
+                where=f"app {app.name}",
+                remedy="Run: pip install 'tenfold[client]'",
+            )
+        self.peers = {
+            service.name: Peer(
+                service.name,
+                self.places,
+                app.clock,
+                app=app.name,
+                span_id=telemetry.tracer.span_id,
+                identity=app.identity,
+                ca_file=settings.peers[service.name].ca_file if service.name in settings.peers else "",
+            )
+            for service in app.elsewhere
+        }
+
+    def calls(self, http: HttpApp, edges: Edges, refusals: Refusals) -> Calls:
+        """What binds the operations; and, where others may call, the endpoint for them."""
+        app, registry = self._app, self._telemetry.registry
+        calls = Calls(
+            app.operations,
+            http.wiring,
+            registry,
+            DeclaredCalls(edges, refusals),
+            elsewhere=[operation for service in app.elsewhere for operation in service.operations],
+            peers=self.peers,
+        )
+        door = Door(app.identity, env=app.settings.app.env, refusals=refusals)
+        if door.opens and (app.elsewhere or app.identity is not None):
+            most = [app.settings.http.body_max_bytes]
+            most += [operation.policies.body_max_bytes or 0 for operation in app.operations]
+            http.add(calls.receiving(door).operation(max(most)))
+        return calls
+
+    async def start(self) -> None:
+        return
+
+    async def stop(self) -> None:
+        await self.places.stop()
