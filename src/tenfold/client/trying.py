@@ -28,6 +28,8 @@ from tenfold.telemetry import names
 from tenfold.telemetry.trace import span
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable
+
     from tenfold.client.hosts import Host
     from tenfold.client.state import State
     from tenfold.guard.breaker import Ending, Permit
@@ -45,12 +47,23 @@ class Call(Struct, frozen=True, kw_only=True):
     path: str
     """As it was written, for messages and spans: ``/charges/{id}``."""
     headers: dict[str, str]
-    content: bytes
+    content: bytes | AsyncIterable[bytes]
     idempotent: bool
     timeout_s: float
     ends: float
     """When its time is over, by the monotonic clock."""
     streams: bool = False
+    length: int | None = None
+    """Bytes of a content in pieces, where that is known."""
+    passes: bool = False
+    """The answer is passed on as it is, whatever its status, to somebody who may try again."""
+    given_up: Callable[[], bool] | None = None
+    """Whether it is up to whoever asked that there is no answer: that says nothing about the other side."""
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether the content is read while it is sent."""
+        return not isinstance(self.content, bytes)
 
     @property
     def hedges(self) -> bool:
@@ -129,7 +142,8 @@ class Try:
         begun = state.clock.monotonic()
         permit: Permit | None = None
         if state.options.breaker:
-            permit = host.admit(begun, call.timeout_s)
+            # How long a content in pieces takes is up to who sends it: it has failed when its time is over, not before.
+            permit = host.admit(begun, 2 * call.timeout_s if call.in_pieces else call.timeout_s)
             if permit is None:  # others have been let through while this one waited for its place
                 return Outcome(error=self._left_alone(host, begun))
         ending: Ending = "abandoned"
@@ -140,6 +154,7 @@ class Try:
             return outcome
         finally:
             now = state.clock.monotonic()
+            self.dropped = self.dropped or (call.given_up is not None and call.given_up())
             if outcome is not None and outcome.error is None:
                 host.latency.learn(now - begun)
             if permit is not None:
@@ -174,13 +189,13 @@ class Try:
             outcome = Outcome(status=incoming.status, retry_after_s=wait_s, answered=answered)
             if state.options.ours:
                 outward.take_in(self._context, headers)
-            if self._call.streams and not outcome.failed:
+            if self._call.passes or (self._call.streams and not outcome.failed):
                 self.answer, incoming = Open(incoming, state, self._call.place.authority), None
             else:
                 self.answer = await self._read(incoming, headers)
             return outcome
         except Unanswered as error:
-            return Outcome(error=self._explained(error))
+            return Outcome(error=explained(self._state, error))
         except (TooLarge, BadEncoding) as error:
             return Outcome(error=self._unusable(error))
         finally:
@@ -207,7 +222,10 @@ class Try:
             context,
             left_s=left_s,
             span_id=state.span_id(),
-            retries=call.idempotent and state.options.attempts > 1 and state.options.retry_share > 0,
+            retries=call.idempotent
+            and not call.passes
+            and state.options.attempts > 1
+            and state.options.retry_share > 0,
             ours=state.options.ours,
             caller=f"{state.caller}/{context.service}" if context.service else state.caller,
         )
@@ -217,21 +235,10 @@ class Try:
             place=call.place,
             headers=list(headers.items()),
             content=call.content,
+            length=call.length,
             connect_timeout_s=min(state.options.connect_timeout_s, left_s),
             read_timeout_s=state.options.silence_s if call.streams else min(state.options.silence_s, left_s),
         )
-
-    def _explained(self, error: Unanswered) -> CallError:
-        state = self._state
-        match error:
-            case Forbidden():
-                return AddressRefused(f"{state.name}: {error}", dependency=state.name)
-            case Unreached():
-                return state.unavailable(str(error), "connect", 1.0)
-            case Slow():
-                return DependencyTimeout(f"{state.name}: {error}", dependency=state.name)
-            case _:
-                return state.unavailable(str(error), "broken", 1.0)
 
     def _unusable(self, error: TooLarge | BadEncoding) -> CallError:
         state, call = self._state, self._call
@@ -244,6 +251,19 @@ class Try:
             f"{state.request(call.method, call.path)} answered with a body that {what}.",
             dependency=state.name,
         )
+
+
+def explained(state: State, error: Unanswered) -> CallError:
+    """Why there is no answer, as the error of a client."""
+    match error:
+        case Forbidden():
+            return AddressRefused(f"{state.name}: {error}", dependency=state.name)
+        case Unreached():
+            return state.unavailable(str(error), "connect", 1.0)
+        case Slow():
+            return DependencyTimeout(f"{state.name}: {error}", dependency=state.name)
+        case _:
+            return state.unavailable(str(error), "broken", 1.0)
 
 
 async def hedged(state: State, call: Call) -> tuple[Outcome, Answer | Open | None]:
