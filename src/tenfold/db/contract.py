@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold._core.sections import DatabaseSettings
     from tenfold.db.ambient import Ambient
+    from tenfold.db.ownership import Owned, Step
     from tenfold.db.plan import Plan, PlanCache
     from tenfold.db.watch import Watch
     from tenfold.errors import TenfoldError
@@ -273,6 +274,19 @@ class DatabaseBackend(ABC):
         """What is to be granted to the user of the URL so that it may read and write the tables ``written`` (the
         framework's) and see the tables ``read``; None when it may. ``connection`` is of :meth:`sync_engine`."""
         return None
+
+    def plan_roles(
+        self, connection: sa.Connection, services: Sequence[Owned], shared: Sequence[sa.Table]
+    ) -> list[Step] | None:
+        """What leads to a role for each of ``services`` that reaches its tables and the ``shared`` ones, and none of the
+        others; empty when all is so. None where the engine has no roles that could. ``connection`` is of
+        :meth:`sync_engine`."""
+        return None
+
+    def usable(self, connection: sa.Connection, tables: Sequence[sa.Table]) -> list[str]:
+        """Those of ``tables`` that the user of the URL may read or change, where :meth:`plan_roles` could have kept it
+        from them; none on other engines."""
+        return []
 
     def explain(self, error: BaseException | None) -> TenfoldError | None:
         """What a driver's error under :meth:`sync_engine` asks to be changed; None when it speaks for itself."""

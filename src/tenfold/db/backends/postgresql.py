@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tenfold._core.context import owned
 from tenfold.db.backends import _postgresql_rights as rights
+from tenfold.db.backends import _postgresql_roles as roles
 from tenfold.db.backends import _postgresql_session as orm
 from tenfold.db.backends._pool import Pool
 from tenfold.db.backends._postgresql_dialect import Dialect, PooledDialect
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold._core.sections import DatabaseSettings
     from tenfold.db.hints import Callback
+    from tenfold.db.ownership import Owned, Step
     from tenfold.db.watch import Watch
 
 STATEMENT_MAX_S = 3600
@@ -240,6 +242,14 @@ class Backend(DatabaseBackend):
         self, connection: sa.Connection, written: Sequence[sa.Table], read: Sequence[sa.Table]
     ) -> TenfoldError | None:
         return rights.missing_rights(connection, self._address, written, read)
+
+    def plan_roles(
+        self, connection: sa.Connection, services: Sequence[Owned], shared: Sequence[sa.Table]
+    ) -> list[Step]:
+        return roles.plan_roles(connection, services, shared)
+
+    def usable(self, connection: sa.Connection, tables: Sequence[sa.Table]) -> list[str]:
+        return roles.usable(connection, tables)
 
     # ── hints ──
 
