@@ -22,6 +22,7 @@ from tenfold.assembly.databases import DatabasesPart
 from tenfold.assembly.elsewhere import Elsewhere
 from tenfold.assembly.eventstores import EventStores
 from tenfold.assembly.guards import Guards
+from tenfold.assembly.identity import IdentityPart, OwnershipPart
 from tenfold.assembly.parts import AccountsPart, DependenciesPart, HooksPart, MailPart
 from tenfold.assembly.policies import PoliciesPart
 from tenfold.assembly.switch import Switch
@@ -78,7 +79,8 @@ class Assembly:
         )
         self.edges = Edges(app)
         self.refusals = Refusals(self.telemetry.registry, app.clock)
-        self.elsewhere = Elsewhere(app, self.telemetry)
+        self.identity = IdentityPart(app, self.edges, self.telemetry)
+        self.elsewhere = Elsewhere(app, self.telemetry, self.identity)
         self.calls = self.elsewhere.calls(self.http, self.edges, self.refusals)
         changes = Changes(self.http, self.calls, self._limits)
         self.overrides = overrides_of(app, changes)
@@ -188,7 +190,9 @@ class Assembly:
         _check_secrets(app)
         _make_folder(app.data_dir)
         await life.start("telemetry", self.telemetry)
+        await life.start("identity", self.identity)
         await life.start("databases", self._databases)
+        await life.start("ownership", OwnershipPart(app))
         caches = [*app.caches, self.response_cache]
         shared = CachesPart(caches, app.databases, settings, app.clock, self.telemetry, self.weights.of)
         await life.start("caches", shared)
@@ -212,7 +216,8 @@ class Assembly:
             await life.start(f"hooks of {service_name}", hooks)
         if worker:
             await life.start("worker", self.background.worker)
-            await life.start("projections", self.eventstores.followers)
+            if app.work == "all":
+                await life.start("projections", self.eventstores.followers)
 
     def _switch(self) -> Switch:
         """What moves the databases while the app runs; ``tenfold grow`` reaches it at the operations listener."""

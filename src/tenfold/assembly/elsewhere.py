@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tenfold.rpc.peer import Peer
 
 if TYPE_CHECKING:
     from tenfold.app import App
+    from tenfold.assembly.identity import IdentityPart
     from tenfold.http.asgi import HttpApp
     from tenfold.security.identity.edges import Edges
     from tenfold.security.identity.refusals import Refusals
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 class Elsewhere:
     """A part: stops looking for services. Raises ConfigError when it is made, for places that are none."""
 
-    def __init__(self, app: App, telemetry: Hub) -> None:
-        self._app, self._telemetry = app, telemetry
+    def __init__(self, app: App, telemetry: Hub, identity: IdentityPart) -> None:
+        self._app, self._telemetry, self._proves = app, telemetry, identity.proves
         settings = app.settings
         self.places = SettledPlaces(settings.peers, app.clock)
         if app.elsewhere and find_spec("httpcore2") is None:
@@ -40,7 +42,8 @@ class Elsewhere:
                 app.clock,
                 app=app.name,
                 span_id=telemetry.tracer.span_id,
-                identity=app.identity,
+                identity=identity.proves,
+                tls=partial(identity.client_context, service.name),
                 ca_file=settings.peers[service.name].ca_file if service.name in settings.peers else "",
             )
             for service in app.elsewhere
@@ -57,8 +60,8 @@ class Elsewhere:
             elsewhere=[operation for service in app.elsewhere for operation in service.operations],
             peers=self.peers,
         )
-        door = Door(app.identity, env=app.settings.app.env, refusals=refusals)
-        if door.opens and (app.elsewhere or app.identity is not None):
+        door = Door(self._proves, env=app.settings.app.env, refusals=refusals)
+        if door.opens and (app.elsewhere or self._proves is not None):
             most = [app.settings.http.body_max_bytes]
             most += [operation.policies.body_max_bytes or 0 for operation in app.operations]
             http.add(calls.receiving(door).operation(max(most)))

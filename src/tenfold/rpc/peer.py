@@ -51,10 +51,11 @@ class Peer:
         span_id: Callable[[], str],
         identity: Identity | None = None,
         ca_file: str = "",
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     ) -> None:
         self.service = service
         self._places, self._clock, self._identity = places, clock, identity
-        self._app, self._span_id, self._ca_file = app, span_id, ca_file
+        self._app, self._span_id, self._ca_file, self._tls = app, span_id, ca_file, tls
         self._chooser = Chooser()
         self._known: Mapping[str, Place] = {}
         self._state: State | None = None
@@ -69,7 +70,9 @@ class Peer:
             self.service,
             OPTIONS,
             self._clock,
-            transport=HttpTransport(EVERYWHERE, idle_max=OPTIONS.concurrency, context=self._certificates()),
+            transport=HttpTransport(
+                EVERYWHERE, idle_max=OPTIONS.concurrency, context=self._tls() or self._certificates()
+            ),
             metrics=families.of(self.service),
             span_id=self._span_id,
             caller=self._app,

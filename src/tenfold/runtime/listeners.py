@@ -11,6 +11,7 @@ import errno
 import logging
 import resource
 import socket
+import ssl
 from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -127,6 +128,7 @@ class UvicornListener:
                 proxy_headers=False,
                 backlog=BACKLOG,
                 timeout_graceful_shutdown=max(1, int(drain_s)),
+                ssl_context_factory=None if ops or not _mutual(app) else lambda *_: _context(app),
             )
         )
         self._task: asyncio.Task[None] | None = None
@@ -170,6 +172,18 @@ class UvicornListener:
             await end_tasks(self._watch)
 
 
+def _mutual(app: App) -> bool:
+    """Whether the public listener is for other services only, by mutual TLS."""
+    return bool(app.elsewhere) and app.settings.identity.tls
+
+
+def _context(app: App) -> ssl.SSLContext:
+    """Asked for when the app has started."""
+    context = app.assembly.identity.server_context()
+    assert context is not None
+    return context
+
+
 class GranianListener:
     """Granian's embedded server: HTTP is parsed in Rust threads. Needs ``tenfold[granian]``.
 
@@ -187,6 +201,12 @@ class GranianListener:
                 where="http.server",
                 remedy="Run: pip install 'tenfold[granian]'",
             ) from error
+        if _mutual(app):
+            raise ConfigError(
+                "Granian hides the certificates of callers, which identity.tls asks for.",
+                where="http.server",
+                remedy='Use "uvicorn" for services in processes of their own.',
+            )
         host, port = sock.getsockname()[:2]
         self._sock = sock
         self._drain_s = drain_s

@@ -1,0 +1,105 @@
+"""Who the services of a process are, and what they may reach of each other's tables, as parts of an app."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import TYPE_CHECKING
+
+from tenfold.db import ownership
+from tenfold.errors import ConfigError
+from tenfold.security.identity.identity import Identity
+from tenfold.telemetry import names
+
+if TYPE_CHECKING:
+    from tenfold.app import App
+    from tenfold.rpc.door import Identity as Proves
+    from tenfold.security.identity.edges import Edges
+    from tenfold.telemetry.hub import Hub
+
+log = logging.getLogger("tenfold.identity")
+
+ISSUE = "Run: tenfold identity issue"
+
+
+class IdentityPart:
+    """``proves`` is what calls are signed and judged by: that of ``[identity] folder``, unless the app was given one;
+    None where there is neither."""
+
+    def __init__(self, app: App, edges: Edges, telemetry: Hub) -> None:
+        self._app, self._telemetry = app, telemetry
+        settings, served = app.settings.identity, [service.name for service in app.services]
+        self._own: Identity | None = None
+        if app.identity is None and settings.folder:
+            folder = app.data_dir / settings.folder
+            self._own = Identity(settings, folder, app.name, served, edges, app.clock)
+        self.proves: Proves | None = app.identity or self._own
+
+    async def start(self) -> None:
+        """Raises ConfigError for keys and certificates that are missing or bad, and for a process of some of the
+        services without any in production."""
+        app = self._app
+        if self.proves is None and app.elsewhere and app.settings.app.env == "production":
+            raise ConfigError(
+                "services in processes of their own have to prove who they are in production.",
+                where="identity.folder",
+                remedy=f'{ISSUE}, and set [identity] folder = "identity".',
+            )
+        if self._own is None:
+            return
+        if app.settings.identity.tls:
+            self._check_urls()
+        await self._own.start()
+        about = "Keys and certificate of this process."
+        self._telemetry.numbers(names.IDENTITY, about, ({}, self._own.numbers))
+
+    async def stop(self) -> None:
+        if self._own is not None:
+            await self._own.stop()
+
+    def client_context(self, callee: str) -> ssl.SSLContext | None:
+        """What to call a service by; None where connections are not to be mutual TLS."""
+        return None if self._own is None else self._own.client_context(callee)
+
+    def server_context(self) -> ssl.SSLContext | None:
+        """What the public listener of a process that serves some of the services takes connections by; None: as they
+        come."""
+        return None if self._own is None or not self._app.elsewhere else self._own.server_context()
+
+    def _check_urls(self) -> None:
+        for name, peer in self._app.settings.peers.items():
+            urls = peer.url.split(",") if isinstance(peer.url, str) else peer.url
+            for url in urls:
+                if url.strip().partition("://")[0].rpartition("+")[2] == "http":
+                    raise ConfigError(
+                        "calls would go there without TLS, which identity.tls asks for.",
+                        where=f"services.{name}.url",
+                        remedy="Write https:// for it.",
+                    )
+
+
+class OwnershipPart:
+    """Asks at the start what the role of a process that serves some of the services may touch of the others' tables."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def start(self) -> None:
+        """Raises ConfigError in production where it may touch any, unless ``identity.database_roles`` says otherwise."""
+        app = self._app
+        mine = app.databases
+        others = [each for service in app.elsewhere for each in service.databases if each not in mine]
+        if not mine or not others:
+            return
+        said = await ownership.check(mine[0].backend, mine, others)
+        if not said:
+            return
+        remedy = "Give each service a role of its own: tenfold identity database"
+        settings = app.settings
+        refuses = "refuse" if settings.app.env == "production" else "warn"
+        if (settings.identity.database_roles or refuses) == "refuse":
+            raise ConfigError(said, where="database.url", remedy=remedy)
+        log.warning("%s %s", said, remedy)
+
+    async def stop(self) -> None:
+        return
