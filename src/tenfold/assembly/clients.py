@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.sections import ClientSettings
@@ -50,12 +51,17 @@ class ClientsPart:
         said = self._settings.clients.get(client.name, _NOTHING)
         return _Wired(client, said, production=self._settings.app.env == "production")
 
+    @cached_property
+    def families(self) -> Families:
+        """The metrics of all clients."""
+        return Families(self._telemetry.registry)
+
     async def start(self) -> None:
         if not self._clients and not self._peers:
             return
         from tenfold.client.transport import HttpTransport
 
-        families = Families(self._telemetry.registry)
+        families = self.families
         for peer in self._peers:
             peer.start(families)
         for client in self._clients:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tenfold.cli import target
-from tenfold.cli.run import Data, Host, OpsPort, Port, serve
+from tenfold.cli.run import Data, Host, OpsPort, Port, serve_gateway
 from tenfold.cli.target import Config, Target
-
-if TYPE_CHECKING:
-    from tenfold.app import App
 
 
 def gateway(
@@ -33,16 +29,4 @@ def gateway(
         "http__host": host,
         "app__data_dir": None if data is None else str(data),
     }
-    loaded = target.load(app, config)
-    return serve_gateway(loaded, config, overrides)
-
-
-def serve_gateway(app: App, config: Path | None, overrides: dict[str, Any]) -> int:
-    """Serve as a gateway until a signal comes, with these settings over those of the file."""
-    from tenfold.gateway.role import stand_in_front
-    from tenfold.runtime.serve import Roles
-
-    docs = app.configure(config, **overrides).settings.shows_docs
-    app.configure(config, **{**overrides, "http__docs": False, "http__server": "uvicorn"})
-    stand_in_front(app, docs=docs)
-    return serve(app, Roles(web=True, worker=False))
+    return serve_gateway(target.load(app, config), config, overrides)

@@ -22,6 +22,7 @@ COMMANDS = {
     "scale": "Change how many instances of a role run: web=4.",
     "restart": "Replace instances by new ones, one after the other.",
     "down": "End the fleet that runs here, in order.",
+    "gateway": "Serve one public entry that leads to services in processes of their own.",
     "migrate": "Bring the database's tables to what the code says.",
     "grow": "Move an embedded installation to a database server while it runs.",
     "jobs": "Look at messages of the queue, and retry, cancel or discard them.",

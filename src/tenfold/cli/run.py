@@ -73,6 +73,8 @@ def run(
     watching = _reloads(reload, config)
     try:
         loaded = target.load(app, config)
+        if role == "gateway":
+            return serve_gateway(loaded, config, overrides)
         loaded.serve_only(*(service or ()))
         loaded.configure(config, **overrides)
         return serve(loaded, _roles(loaded, role, worker), _sources(app, config, read_at, loaded) if watching else None)
@@ -97,6 +99,18 @@ def serve(app: App, roles: Roles, reload: Sources | None = None) -> int:
         )
     finally:
         app.logging.close()
+
+
+def serve_gateway(app: App, config: Path | None, overrides: dict[str, Any]) -> int:
+    """Serve as a gateway until a signal comes, with these settings over those of the file."""
+    from tenfold.gateway.role import stand_in_front
+    from tenfold.runtime.serve import Roles
+
+    docs = app.configure(config, **overrides).settings.shows_docs
+    # Its own document gives way to that of all services, and WebSockets are passed on over ASGI.
+    app.configure(config, **{**overrides, "http__docs": False, "http__server": "uvicorn"})
+    stand_in_front(app, docs=docs)
+    return serve(app, Roles(web=True, worker=False))
 
 
 def _roles(app: App, role: str | None, worker: bool | None) -> Roles:

@@ -48,8 +48,11 @@ class Api:
 
     async def _make(self) -> Tree:
         services = list(dict.fromkeys(route.options.service for route in self._routes.ordered))
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._fetch(name, PATH, TIMEOUT_S)) for name in services]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._fetch(name, PATH, TIMEOUT_S)) for name in services]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # one that does not answer is enough to tell
         try:
             sources = [
                 Source(name, _tree(name, task.result()), self._outer(name))

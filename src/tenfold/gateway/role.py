@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from tenfold.client.metrics import Families
 from tenfold.client.options import Options
 from tenfold.client.state import State
 from tenfold.errors import ConfigError
 from tenfold.gateway import api
 from tenfold.gateway.entry import SERVICE, Gateway
 from tenfold.gateway.routes import Routes
-from tenfold.gateway.upstream import EVERYWHERE, Upstream
+from tenfold.gateway.upstream import Upstream
 from tenfold.rpc.discovery import Places, SettledPlaces
+from tenfold.rpc.peer import EVERYWHERE, certificates
 from tenfold.security.policy import public
 from tenfold.service import Service
 
@@ -96,30 +96,29 @@ class _Links:
     def __init__(self, app: App, places: Places | None) -> None:
         self._app = app
         self._places = places or SettledPlaces(_peers(app), app.clock)
-        self._families: Families | None = None
         self._states: list[State] = []
 
     def reach(self, service: str) -> Upstream:
         from tenfold.client.transport import HttpTransport
 
-        app, telemetry = self._app, self._app.assembly.telemetry
-        if self._families is None:
-            self._families = Families(telemetry.registry)
+        app, running = self._app, self._app.assembly
+        families, peers = running.clients.families, _peers(app)
         options = self._options()
+        trusted = certificates(service, peers[service].ca_file) if service in peers else None
         state = State(
             service,
             options,
             app.clock,
-            transport=HttpTransport(EVERYWHERE, idle_max=options.concurrency),
-            metrics=self._families.of(service),
-            span_id=telemetry.tracer.span_id,
+            transport=HttpTransport(EVERYWHERE, idle_max=options.concurrency, context=trusted),
+            metrics=families.of(service),
+            span_id=running.telemetry.tracer.span_id,
             caller=app.name,
             base=None,
             headers={},
             allowed=EVERYWHERE,
             plain_http=True,
         )
-        self._families.follow(state)
+        families.follow(state)
         self._states.append(state)
         return Upstream(service, state, self._places)
 
@@ -136,5 +135,5 @@ class _Links:
         )
 
     async def stop(self) -> None:
-        states, self._states, self._families = self._states, [], None
+        states, self._states = self._states, []
         await asyncio.gather(*(state.transport.stop() for state in states), self._places.stop())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,13 @@ from tenfold.client.retrying import IDEMPOTENT, Outcome, wait_s
 from tenfold.client.trying import Call, Open, Try, explained
 from tenfold.errors import CallError, DependencyTimeout, DependencyUnavailable, Problem
 from tenfold.gateway.sockets import Joined, Refused, joined
-from tenfold.guard.addresses import Place, networks, place_of
+from tenfold.guard.addresses import Place, place_of
 from tenfold.http.limits import too_large
 from tenfold.http.memory import FREE_BYTES
 from tenfold.http.problems import problem_with
 from tenfold.http.request import ClientDisconnected
+from tenfold.rpc.choosing import Chooser
+from tenfold.rpc.peer import EVERYWHERE
 
 if TYPE_CHECKING:
     from tenfold.client.answer import Answer
@@ -38,10 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tenfold.gateway")
 
-EVERYWHERE = networks(["0.0.0.0/0", "::/0"])
-"""Where services are is said by settings, never by requests."""
-PASSED_OVER_S = 1.0
-"""A place where nobody listens is not asked for so long, while there are others."""
 MARGIN_S = 0.01
 """The gateway ends a request so much before its deadline, so that what is told is told of the service."""
 
@@ -52,8 +50,7 @@ class Upstream:
     def __init__(self, service: str, state: State, places: Places) -> None:
         self.service, self.state = service, state
         self._places = places
-        self._away: dict[str, float] = {}
-        """Until when a place is passed over."""
+        self._chooser = Chooser()
 
     # ── requests ──
 
@@ -86,11 +83,11 @@ class Upstream:
                     raise problem_with(max(refused.status, 400), said) from None
                 raise self.problem(state.unavailable(str(refused), "broken", 1.0)) from None
             except CallError as error:
-                again = isinstance(error, DependencyUnavailable) and error.reason == "connect"
+                again = Outcome(error=error).unsent
+                self._learn(place, reached=not again)
                 asked.add(place.authority)
                 if not again or len(asked) >= state.options.attempts or not state.budget.take():
                     raise self.problem(error) from None
-                self.pass_over(place)
 
     async def _joined(self, place: Place, request: Request, headers: dict[str, str]) -> Joined:
         """One try; its place among what is under way is held until the WebSocket is closed."""
@@ -171,11 +168,10 @@ class Upstream:
             tries += 1
             attempt = Try(state, call)
             outcome = await attempt.run()
+            self._learn(call.place, reached=not outcome.unsent)
             if outcome.error is None:
                 assert isinstance(attempt.answer, Open)
                 return attempt.answer
-            if outcome.unsent:
-                self.pass_over(call.place)
             pause_s = self._pause_s(call, outcome, tries, begun=call.in_pieces and request.consumed)
             if pause_s is None:
                 raise outcome.error
@@ -205,7 +201,7 @@ class Upstream:
 
     # ── places ──
 
-    async def place(self, target: str, *, but: Sequence[str] | set[str] = ()) -> Place:
+    async def place(self, target: str, *, but: Collection[str] = ()) -> Place:
         """Where to send a request for ``target``: the place with the fewest under way, of those that are well and not
         among ``but``, as far as there are any. Raises DependencyUnavailable when nothing is known."""
         bases = [_base(url) for url in await self._places.places(self.service)]
@@ -214,22 +210,20 @@ class Upstream:
                 f"no instance of {self.service} is known.", dependency=self.service, reason="place"
             )
         state, now = self.state, self.state.clock.monotonic()
-        fresh = [base for base in bases if base.authority not in but] or bases
-        well = [base for base in fresh if self._is_well(base, now)] or fresh
-        by_host, random = state.places.by_host, state.clock.random
-        best = min(well, key=lambda base: (by_host[base.authority], random.random()))
+
+        def busy(authority: str) -> float:
+            opened = state.options.breaker and state.hosts.of(authority).breaker.state(now) == "open"
+            return math.inf if opened else state.places.by_host[authority]
+
+        known = {base.authority: base for base in bases}
+        best = known[self._chooser.choose(list(known), now, busy, but)]
         return replace(best, target=best.target.rstrip("/") + target)
 
-    def _is_well(self, base: Place, now: float) -> bool:
-        if self._away.get(base.authority, 0.0) > now:
-            return False
-        return not self.state.options.breaker or self.state.hosts.of(base.authority).breaker.admits(now)
-
-    def pass_over(self, place: Place) -> None:
-        """Nobody listens there."""
-        now = self.state.clock.monotonic()
-        self._away = {each: until for each, until in self._away.items() if until > now}
-        self._away[place.authority] = now + PASSED_OVER_S
+    def _learn(self, place: Place, *, reached: bool) -> None:
+        if reached:
+            self._chooser.answered(place.authority)
+        else:
+            self._chooser.failed(place.authority, self.state.clock.monotonic())
 
     # ── what is told ──
 

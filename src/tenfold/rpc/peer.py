@@ -91,17 +91,6 @@ class Peer:
         if state is not None:
             await state.transport.stop()
 
-    def _certificates(self) -> ssl.SSLContext | None:
-        if not self._ca_file:
-            return None
-        try:
-            return ssl.create_default_context(cafile=self._ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                f"{self._ca_file} has no certificates that can be read: {error}.",
-                where=f"services.{self.service}.ca_file",
-            ) from None
-
     # ── calls ──
 
     async def call(self, operation: str, sent: bytes, *, reads: bool, timeout_s: float) -> Answer:
@@ -182,3 +171,15 @@ class Peer:
         if self._identity is not None:
             headers["Authorization"] = f"{SCHEME} {self._identity.issue(context.service, self.service)}"
         return headers
+
+
+def certificates(service: str, ca_file: str) -> ssl.SSLContext | None:
+    """Whom to trust; None for whom the system trusts. Raises ConfigError for a file that cannot be read."""
+    if not ca_file:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"{ca_file} has no certificates that can be read: {error}.", where=f"services.{service}.ca_file"
+        ) from None

@@ -35,6 +35,7 @@ class Sent:
         """Below the client's URL, without the query, decoded."""
         self.query: list[tuple[str, str]] = parse_qsl(outgoing.place.target.partition("?")[2], True)
         self.headers = Headers([(name.lower(), value) for name, value in outgoing.headers])
+        assert isinstance(outgoing.content, bytes), "clients send no bodies in pieces"
         self.content = outgoing.content
 
     def __repr__(self) -> str:
