@@ -35,7 +35,9 @@ def overrides_of(app: App, changes: Changes) -> Overrides:
     adjustables = [of_operation(operation, changes) for operation in app.operations]
     adjustables += [of_service(service, changes) for service in app.services]
     adjustables += [of_client(client) for client in app.clients]
-    adjustables += [each for s in app.services for m in s.mounts for each in getattr(m.app, "adjustables", ())]
+    adjustables += [
+        each for s in app.services for m in s.mounts for each in getattr(m.app, "adjustables", ())
+    ]
     if changes.gate is not None:
         adjustables.append(of_admission(changes.gate, changes.gate.learned))
     store = SqlOverrides(app.databases[0]) if app.databases else MemoryOverrides()

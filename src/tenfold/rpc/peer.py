@@ -71,7 +71,9 @@ class Peer:
             OPTIONS,
             self._clock,
             transport=HttpTransport(
-                EVERYWHERE, idle_max=OPTIONS.concurrency, context=self._tls() or self._certificates()
+                EVERYWHERE,
+                idle_max=OPTIONS.concurrency,
+                context=self._tls() or certificates(self.service, self._ca_file),
             ),
             metrics=families.of(self.service),
             span_id=self._span_id,
