@@ -97,7 +97,7 @@ class _Module:
         helpers = [code for use, code in _HELPERS.items() if use in used]
         parts = {
             "DOC": "\n".join(self._header()),
-            "ALL": "\n".join(f'    "{name}",' for name in sorted(self._exported(), key=str.lower)),
+            "ALL": "\n".join(f'    "{name}",' for name in sorted(self._exported())),
             "PROBLEMS": "\n\n\n".join(map(_problem, self._api.problems)),
             "TYPES": body,
             "SERVICES": services,
@@ -115,7 +115,7 @@ class _Module:
             "IMPORTS": "\n".join(self._imports(used)),
         }
         for name, value in parts.items():
-            text = text.replace(f"@@{name}@@", value)
+            text = text.replace(f"@@{name}@@" if value else f"@@{name}@@\n", value)
         return text.rstrip() + "\n", [*self._api.notes, *self._types.notes]
 
     # ── the frame ──

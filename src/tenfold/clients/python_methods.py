@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tenfold.clients import naming
 from tenfold.clients.model import Call, Field, Parameter, Result, Type, Union
-from tenfold.clients.python_types import PythonTypes, documented_lines, literal
+from tenfold.clients.python_types import PythonTypes, documented_lines, literal, or_unset
 from tenfold.clients.text import exploded, plain, surroundings, wrapped
 
 _TAKEN = frozenset({"self", "timeout_s", "idempotency_key", "body", "media_type"})
@@ -97,7 +97,7 @@ class Method:
                     yield f"{self._names[id(field)]}: {kind}"
                 elif missing:
                     self._types.used |= {"UNSET", "UnsetType", "Struct"}
-                    optional.append(f"{self._names[id(field)]}: {kind} | UnsetType = UNSET")
+                    optional.append(f"{self._names[id(field)]}: {or_unset(kind)} = UNSET")
                 else:
                     optional.append(f"{self._names[id(field)]}: {_or_none(kind)} = None")
         yield from optional

@@ -136,7 +136,7 @@ class PythonTypes:
         hint, default = self.name(field.type), self._default(field)
         if default == "UNSET":
             self.used |= {"UNSET", "UnsetType"}
-            hint = f"{hint} | UnsetType"
+            hint = or_unset(hint)
         renamed = [f"name={literal(field.wire)}"] if name != field.wire else []
         if default.startswith("field("):
             value = default if not renamed else f"field({renamed[0]}, default_factory={default[22:-1]})"
@@ -236,6 +236,12 @@ class PythonTypes:
                 return "object"
             case _:
                 return "object"
+
+
+def or_unset(hint: str) -> str:
+    """The hint of what may be left out; None stands last."""
+    bare = hint.removesuffix(" | None")
+    return f"{bare} | UnsetType" + ("" if bare == hint else " | None")
 
 
 def documented(about: str, indent: int = 4) -> Iterator[str]:

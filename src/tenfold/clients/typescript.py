@@ -135,6 +135,7 @@ class _Module:
             "DOC": "\n".join(self._header()),
             "CREDENTIALS": "\n".join(self._credentials()),
             "SET_CREDENTIALS": "\n".join(self._set_credentials()),
+            "OPTIONS": "private readonly options" if self._api.bearer or self._api.api_key_header else "options",
             "PROBLEMS": "\n\n".join(map(_problem, self._api.problems)),
             "TYPES": types,
             "SERVICES": services,
@@ -146,7 +147,7 @@ class _Module:
             "HELPERS": "\n\n".join(helpers),
         }
         for name, value in parts.items():
-            text = text.replace(f"@@{name}@@", value)
+            text = text.replace(f"@@{name}@@" if value else f"@@{name}@@\n", value)
         return text.rstrip() + "\n", [*self._api.notes, *self._notes()]
 
     def _notes(self) -> Iterator[str]:

@@ -16,7 +16,14 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from tenfold._core.container import dependency_of, describe, hints_of
 from tenfold.errors import DeclarationError
-from tenfold.http.types import is_model, is_scalar, is_sequence_of_scalars, present, strip_annotated
+from tenfold.http.types import (
+    is_model,
+    is_scalar,
+    is_sequence_of_scalars,
+    present,
+    strip_annotated,
+    without_none,
+)
 
 Place = Literal["path", "query", "header", "cookie", "body", "form", "file"]
 
@@ -154,8 +161,16 @@ def _place(
         default=default,
         spread=model and place in ("query", "form", "header", "cookie"),
         description=marker.description if marker else "",
-        many=place in ("query", "form", "header", "file") and is_sequence_of_scalars(bare),
+        many=place in ("query", "form", "header", "file")
+        and (is_sequence_of_scalars(bare) or _has_files(bare)),
     )
+
+
+def _has_files(hint: Any) -> bool:
+    """``list[Upload]``: the name of the field may repeat."""
+    from tenfold.http.forms import Upload
+
+    return any(get_origin(each) is list and get_args(each) == (Upload,) for each in without_none(hint))
 
 
 def _default_place(
