@@ -74,6 +74,8 @@ class App:
         """Those that this process serves: all, unless :meth:`serve_only` says otherwise."""
         self.elsewhere: tuple[Service, ...] = ()
         """The others. Calls of their operations go to the processes that serve them."""
+        self.fronts = False
+        """Whether this process is the gateway in front of the services: it calls none of them in a name of its own."""
         self.identity: Identity | None = None
         """Proves to services elsewhere who calls, and tells of their calls who makes them."""
         self.auth = auth

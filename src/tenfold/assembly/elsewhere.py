@@ -61,7 +61,7 @@ class Elsewhere:
             peers=self.peers,
         )
         door = Door(self._proves, env=app.settings.app.env, refusals=refusals)
-        if door.opens and (app.elsewhere or self._proves is not None):
+        if door.opens and not app.fronts and (app.elsewhere or self._proves is not None):
             most = [app.settings.http.body_max_bytes]
             most += [operation.policies.body_max_bytes or 0 for operation in app.operations]
             http.add(calls.receiving(door).operation(max(most)))

@@ -39,7 +39,7 @@ class IdentityPart:
         """Raises ConfigError for keys and certificates that are missing or bad, and for a process of some of the
         services without any in production."""
         app = self._app
-        if self.proves is None and app.elsewhere and app.settings.app.env == "production":
+        if self.proves is None and app.elsewhere and not app.fronts and app.settings.app.env == "production":
             raise ConfigError(
                 "services in processes of their own have to prove who they are in production.",
                 where="identity.folder",
@@ -64,7 +64,8 @@ class IdentityPart:
     def server_context(self) -> ssl.SSLContext | None:
         """What the public listener of a process that serves some of the services takes connections by; None: as they
         come."""
-        return None if self._own is None or not self._app.elsewhere else self._own.server_context()
+        calls = self._app.elsewhere and not self._app.fronts  # whoever comes to a gateway has no certificate of ours
+        return self._own.server_context() if self._own is not None and calls else None
 
     def _check_urls(self) -> None:
         for name, peer in self._app.settings.peers.items():

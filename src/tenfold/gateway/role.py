@@ -56,7 +56,7 @@ def stand_in_front(app: App, *, docs: bool = True, places: Places | None = None)
             version=app.version,
         )
         service.operations += api.operations(document)
-    app.services, app.elsewhere = (service,), app.everywhere
+    app.services, app.elsewhere, app.fronts = (service,), app.everywhere, True
     return gateway
 
 
@@ -104,7 +104,9 @@ class _Links:
         app, running = self._app, self._app.assembly
         families, peers = running.clients.families, _peers(app)
         options = self._options()
-        trusted = certificates(service, peers[service].ca_file) if service in peers else None
+        trusted = running.identity.client_context(service)
+        if trusted is None and service in peers:
+            trusted = certificates(service, peers[service].ca_file)
         state = State(
             service,
             options,

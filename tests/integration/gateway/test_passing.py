@@ -68,9 +68,12 @@ async def test_an_answer_goes_back_as_it_is_with_its_status_and_cookies(fronts: 
             b"Keep-Alive: 5\r\n\r\nabc"
         )
 
-    async with Callee(strange).running() as orders, fronts({"orders": orders.url}, {"orders": {}}) as front:
-        async with front.client.stream("GET", "/") as answer:
-            raw = b"".join([piece async for piece in answer.aiter_raw()])
+    async with (
+        Callee(strange).running() as orders,
+        fronts({"orders": orders.url}, {"orders": {}}) as front,
+        front.client.stream("GET", "/") as answer,
+    ):
+        raw = b"".join([piece async for piece in answer.aiter_raw()])
     assert (answer.status_code, raw, answer.headers["content-encoding"]) == (418, b"abc", "br")
     assert answer.headers.get_list("set-cookie") == ["a=1", "b=2"]
     assert "keep-alive" not in answer.headers
@@ -114,13 +117,16 @@ async def test_events_come_as_they_are_made(fronts: Fronts) -> None:
     service, go_on = Service("events", auth=public), asyncio.Event()
     app = _events(service, go_on)
     app.configure(None, environ={}, http__port=0, log__access=False)
-    async with listening(app) as url, fronts({"events": url}, {"events": {}}) as front:
-        async with front.client.stream("GET", "/events") as answer:
-            lines = answer.aiter_lines()
-            assert answer.headers["content-type"].startswith("text/event-stream")
-            assert await anext(lines) == "data: 1"
-            go_on.set()
-            assert [line async for line in lines if line][:1] == ["data: 2"]
+    async with (
+        listening(app) as url,
+        fronts({"events": url}, {"events": {}}) as front,
+        front.client.stream("GET", "/events") as answer,
+    ):
+        lines = answer.aiter_lines()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert await anext(lines) == "data: 1"
+        go_on.set()
+        assert [line async for line in lines if line][:1] == ["data: 2"]
 
 
 def _events(service: Service, go_on: asyncio.Event) -> App:
@@ -176,6 +182,7 @@ async def test_what_no_service_should_answer_is_no_fault_of_a_service(fronts: Fr
     ):
         paths = ("/other", "/o/%2e%2e/x", "/_tenfold/call/x")
         assert [(await front.client.get(path)).status_code for path in paths] == [404, 400, 404]
+        assert (await front.client.post("/_tenfold/call/orders.one", json={})).status_code == 404
         assert (await front.client.request("PROPFIND", "/o")).status_code == 405
         assert (await front.client.get("/o", headers={"tenfold-timeout-ms": "soon"})).status_code == 400
         assert not orders.got
