@@ -26,6 +26,7 @@ from tenfold.errors import ConfigError, DeclarationError, NotBound
 from tenfold.http.policies import Layers, Shared, SharedOptions, check
 
 if TYPE_CHECKING:
+    from tenfold.assembly.background import Work
     from tenfold.cache.cache import Cache
     from tenfold.client.client import HttpClient
     from tenfold.db.database import Database
@@ -74,6 +75,9 @@ class App:
         """Those that this process serves: all, unless :meth:`serve_only` says otherwise."""
         self.elsewhere: tuple[Service, ...] = ()
         """The others. Calls of their operations go to the processes that serve them."""
+        self.work: Work = "all"
+        """What a process that works does: everything, or nothing but moving events to and from the broker, or nothing
+        but letting schedules tick. Before :meth:`start`."""
         self.fronts = False
         """Whether this process is the gateway in front of the services: it calls none of them in a name of its own."""
         self.identity: Identity | None = None

@@ -464,9 +464,9 @@ class UpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     worker: int | str = 0
     """Instances that run jobs, subscribers and schedules. With 0, those that answer requests do it beside."""
     relay: int | str = 0
-    """Instances that move events to and from the broker. With 0, workers do it beside."""
+    """Instances that do nothing but move events to and from the broker. Workers do that too."""
     scheduler: int | str = 0
-    """Instances that let schedules tick. With 0, workers do it beside."""
+    """Instances that do nothing but let schedules tick. Workers do that too, and no tick comes twice."""
     gateway: int | str = 0
     """Instances of the one public entry in front of services of their own."""
     services: dict[str, int | str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tenfold._core.lifecycle import Part
 from tenfold._core.text import nearest
@@ -18,6 +18,9 @@ from tenfold.jobs.gatherer import Gatherer
 from tenfold.queue.metrics import DepthMetrics, HandledMetrics
 from tenfold.queue.worker import Worker
 from tenfold.schedules.ticker import Ticker
+
+Work = Literal["all", "relay", "scheduler"]
+"""See :attr:`tenfold.app.App.work`."""
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -41,7 +44,7 @@ class Background:
         self.events = Events(app, telemetry, self.queues)
         self.handlers: dict[str, Handler] = {}
         self.workers: list[Worker] = []
-        self.worker = _Workers(self.workers, self.events)
+        self.worker = _Workers(app, self.workers, self.events)
         self._depths: list[DepthMetrics] = []
         self._check()
 
@@ -97,6 +100,7 @@ class Background:
             self.handlers,
             settings.worker,
             self._app.clock,
+            queues=() if self._app.work == "scheduler" else None,
             executor=CpuPool(settings.worker.processes),
             sources=[Ticker(self._schedules_of(queue), queue), gatherer],
             observer=handled,
@@ -168,12 +172,14 @@ class Background:
 class _Workers:
     """The workers of one process as one part, and what brings them events; stopping again is harmless."""
 
-    def __init__(self, workers: list[Worker], events: Events) -> None:
-        self._workers, self._events = workers, events
+    def __init__(self, app: App, workers: list[Worker], events: Events) -> None:
+        self._app, self._workers, self._events = app, workers, events
         self._started: list[Part] = []
 
     async def start(self) -> None:
-        for part in (*self._workers, *self._events.parts):
+        workers = self._workers if self._app.work != "relay" else []
+        events = self._events.parts if self._app.work != "scheduler" else []
+        for part in (*workers, *events):
             await part.start()
             self._started.append(part)
 

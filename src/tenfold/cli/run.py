@@ -77,7 +77,9 @@ def run(
             return serve_gateway(loaded, config, overrides)
         loaded.serve_only(*(service or ()))
         loaded.configure(config, **overrides)
-        return serve(loaded, _roles(loaded, role, worker), _sources(app, config, read_at, loaded) if watching else None)
+        return serve(
+            loaded, _roles(loaded, role, worker), _sources(app, config, read_at, loaded) if watching else None
+        )
     except TenfoldError as error:
         if not watching or _not_in_code(error):
             raise
@@ -121,6 +123,7 @@ def _roles(app: App, role: str | None, worker: bool | None) -> Roles:
         return Roles(web=True, worker=app.settings.worker.enabled)
     if role == "web":
         return Roles(web=True, worker=bool(worker))
+    app.work = "relay" if role == "relay" else "scheduler" if role == "scheduler" else "all"
     return Roles(web=False, worker=True)
 
 
@@ -132,7 +135,13 @@ def _reloads(asked: bool | None, config: Path | None) -> bool:
 
 def _not_in_code(error: TenfoldError) -> bool:
     """Errors that no change of a file would mend."""
-    return isinstance(error, ConfigError) and error.where in {"http.port", "ops.port", "APP", "--config", "--service"}
+    return isinstance(error, ConfigError) and error.where in {
+        "http.port",
+        "ops.port",
+        "APP",
+        "--config",
+        "--service",
+    }
 
 
 def _sources(named: str | None, config: Path | None, read_at: float, app: App | None = None) -> Sources:

@@ -142,7 +142,7 @@ class Fleet(Struct):
         wait_s = self._crashed(group, useless, words, rules, now, rng)
         what = f"{name} never got ready, and was ended" if asked else f"{name} ended by itself ({how})"
         if not group.held:
-            return f"{what}; the next one may start in {wait_s:.1f} s."
+            return f"{what}; the next one may start {f'in {wait_s:.1f} s' if wait_s >= 0.05 else 'at once'}."
         return f"{what}. {group.held}"
 
     def _crashed(
@@ -169,9 +169,9 @@ def release(group: Group) -> None:
 
 def held_sentence(group: Group, rules: Rules, running: Sequence[Instance]) -> str:
     """Why a group is held, and what to do about it."""
-    left = [instance for instance in running if instance.state == "ready"]
+    left = sum(instance.state == "ready" for instance in running)
     goes_on = (
-        f" {plural(len(left), 'instance')} that {'is' if len(left) == 1 else 'are'} ready go on."
+        f" {plural(left, 'instance')} that {'is' if left == 1 else 'are'} ready {'goes' if left == 1 else 'go'} on."
         if left
         else ""
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -27,6 +27,8 @@ class Launch(Struct, frozen=True):
     port: int = 8000
     """Where no balancer stands in front: the port of the first of ``web`` or ``gateway``, the next one has the next."""
     env: Mapping[str, str] = field(default_factory=dict)
+    rest: Sequence[str] = ()
+    """Services that have no instances of their own: what `web` serves, where others have."""
     works_beside: bool = False
     """No group is there for jobs, so that who answers requests runs them as well."""
 
@@ -44,8 +46,10 @@ class Launch(Struct, frozen=True):
         words += ["--data", str(self.data_dir)]
         if instance.port:
             words += ["--host", HOST, "--port", str(instance.port)]
-        if instance.service:
-            words += ["--service", instance.service]
+        for service in (
+            [instance.service] if instance.service else self.rest if instance.role == "web" else ()
+        ):
+            words += ["--service", service]
         if instance.role == "web" and self.works_beside:
             words += ["--worker"]
         if self.config is not None:

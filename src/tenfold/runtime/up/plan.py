@@ -73,7 +73,7 @@ class _Group:
 
     def __init__(self, fleet: Fleet, group: Group, rules: Rules, now: float, room: int) -> None:
         self.fleet, self.group, self.rules, self.now, self.room = fleet, group, rules, now, room
-        members = fleet.of(group.name)
+        members = sorted(fleet.of(group.name), key=lambda i: i.number)
         self.starting = [i for i in members if i.state == "starting"]
         self.ready = [i for i in members if i.state == "ready"]
         self.draining = [i for i in members if i.state == "draining"]
@@ -133,8 +133,8 @@ class _Group:
         missing = group.count + self._surge() - live
         if group.held:
             missing = min(missing, 1 - len(self.starting))
-        for name in self._names(min(missing, self.room)):
-            yield Step("start", group.name, name, self._why_start(name, live, worn))
+        for more, name in enumerate(self._names(min(missing, self.room))):
+            yield Step("start", group.name, name, self._why_start(name, live + more, worn))
 
     def _able(self) -> int:
         return len(self.ready) + self.admitted

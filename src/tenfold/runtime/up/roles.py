@@ -40,19 +40,24 @@ class Wanted(Struct, frozen=True):
         return self.service or self.role
 
 
-def wanted_of(settings: UpSettings) -> tuple[Wanted, ...]:
-    """The groups that settings ask for, those with a count of nought left out. Raises :class:`ConfigError` with the path of
-    a count that is none, or when there is nothing to run."""
+def wanted_of(settings: UpSettings, services: Collection[str]) -> tuple[Wanted, ...]:
+    """The groups that settings ask for, for an app of these services. Those with a count of nought are left out, and `web`
+    where each service has instances of its own. Raises :class:`ConfigError` with the path of a count that is none, for a
+    service that the app lacks, or when there is nothing to run."""
     found = [Wanted(role, "", *parse_count(getattr(settings, role), where=f"up.{role}")) for role in ROLES]
     for service, count in settings.services.items():
+        where = f"up.services.{service}"
+        if service not in services:
+            raise ConfigError(f"the app has no service {service!r}.{nearest(service, services)}", where=where)
         if service in ROLES:
             raise ConfigError(
                 "a service cannot have the name of a role here: their instances would share names.",
-                where=f"up.services.{service}",
+                where=where,
                 remedy="Rename the service.",
             )
-        found.append(Wanted("web", service, *parse_count(count, where=f"up.services.{service}")))
-    found = [wanted for wanted in found if wanted.high]
+        found.append(Wanted("web", service, *parse_count(count, where=where)))
+    split = bool(services) and set(services) <= set(settings.services)
+    found = [w for w in found if w.high and not (split and w.group == "web")]
     if not found:
         raise ConfigError("there is nothing to run.", where="up", remedy='Set a count, such as web = "2..4".')
     return tuple(found)

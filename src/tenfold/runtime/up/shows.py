@@ -44,6 +44,13 @@ class Shows:
         self._looked_at = float("-inf")
         self._complaint = ""
 
+    @property
+    def settled(self) -> bool:
+        """Whether the balancer, if there is one, sends requests to those that are ready."""
+        return self._front is None or (
+            self._shown is not None and self._task is not None and self._task.done()
+        )
+
     def follow(self) -> None:
         """Begin an update if other instances are ready than the balancer knows."""
         if self._front is None or self._fleet.stopping or (self._task is not None and not self._task.done()):

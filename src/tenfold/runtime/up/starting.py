@@ -59,7 +59,8 @@ def prepare(
     ``say`` takes the supervisor's sentences, ``write`` the lines of instances.
     """
     settings = app.settings
-    wanted = wanted_of(settings.up)
+    services = [service.name for service in app.services]
+    wanted = wanted_of(settings.up, services)
     rules = rules_of(settings)
     state = State(app.data_dir)
     lock = state.lock()
@@ -81,6 +82,7 @@ def prepare(
         config=config.resolve() if config is not None else None,
         port=settings.http.port,
         env={"PYTHONUNBUFFERED": "1", **text, **_urls(fleet)},
+        rest=[name for name in services if name not in settings.up.services] if settings.up.services else (),
         works_beside=settings.worker.enabled and not any(each.role == "worker" for each in wanted),
     )
 

@@ -186,9 +186,10 @@ class Supervisor:
         return moved
 
     def _as_wanted(self) -> bool:
-        """Whether everything that is wanted is ready."""
+        """Whether everything that is wanted is ready, and clients get there."""
         ready = {name: sum(i.state == "ready" for i in self.fleet.of(name)) for name in self.fleet.groups}
-        return all(ready[name] >= group.count for name, group in self.fleet.groups.items())
+        enough = all(ready[name] >= group.count for name, group in self.fleet.groups.items())
+        return enough and (self._shows.settled or not any(i.port for i in self.fleet.instances.values()))
 
     # ── do ──
 

@@ -38,25 +38,35 @@ def test_memory_in_unknown_units_is_refused() -> None:
 
 
 def test_groups_are_roles_and_services() -> None:
-    found = wanted_of(UpSettings(web="2..4", worker=1, services={"orders": 2}))
+    found = wanted_of(UpSettings(web="2..4", worker=1, services={"orders": 2}), ["orders", "users"])
     assert found == (Wanted("web", "", 2, 4), Wanted("worker", "", 1, 1), Wanted("web", "orders", 2, 2))
     assert [wanted.group for wanted in found] == ["web", "worker", "orders"]
 
 
 def test_nothing_to_run_is_refused() -> None:
     with pytest.raises(ConfigError, match="nothing to run"):
-        wanted_of(UpSettings(web=0))
+        wanted_of(UpSettings(web=0), ["orders"])
 
 
 def test_a_service_may_not_be_called_like_a_role() -> None:
     with pytest.raises(ConfigError, match=r"up\.services\.worker"):
-        wanted_of(UpSettings(services={"worker": 1}))
+        wanted_of(UpSettings(services={"worker": 1}), ["worker"])
 
 
 def test_scaling_names_the_nearest_group() -> None:
-    known = {wanted.group: wanted for wanted in wanted_of(UpSettings(worker=1))}
+    known = {wanted.group: wanted for wanted in wanted_of(UpSettings(worker=1), ["orders"])}
     assert parse_scale("web=4", known) == ("web", 4, 4)
     with pytest.raises(ConfigError, match="worker"):
         parse_scale("workers=2", known)
     with pytest.raises(ConfigError, match="says no count"):
         parse_scale("web", known)
+
+
+def test_web_is_left_out_where_each_service_has_instances_of_its_own() -> None:
+    found = wanted_of(UpSettings(services={"orders": 2, "users": 1}), ["orders", "users"])
+    assert [wanted.group for wanted in found] == ["orders", "users"]
+
+
+def test_a_service_that_the_app_lacks_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="orders"):
+        wanted_of(UpSettings(services={"order": 2}), ["orders"])

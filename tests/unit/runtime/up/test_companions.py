@@ -1,0 +1,90 @@
+"""Companions and the systemd unit: what is written, and what is refused."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tenfold._core import settings as loading
+from tenfold.errors import ConfigError
+from tenfold.runtime.up import companions, systemd
+from tenfold.runtime.up.companions import Companions, Redis
+from tenfold.runtime.up.starting import rules_of
+
+
+def test_a_program_that_is_missing_is_said_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Redis, "program", "no-such-server")
+    found = loading.load(environ={}, overrides={"companions.redis": True}).settings
+    with pytest.raises(
+        ConfigError, match=r"companions\.redis.*apt install redis-server.*Compose.*cache\.url"
+    ):
+        Companions(found, tmp_path, print)
+
+
+def test_a_companion_and_an_address_of_another_server_are_not_both_meant(tmp_path: Path) -> None:
+    set_ = {"companions.redis": True, "cache.url": "redis://10.0.0.7"}
+    with pytest.raises(ConfigError, match=r"Remove cache\.url"):
+        Companions(loading.load(environ={}, overrides=set_).settings, tmp_path, print)
+
+
+def test_none_is_started_that_nobody_asked_for(tmp_path: Path) -> None:
+    there = Companions(loading.load(environ={}).settings, tmp_path, print)
+    there.start()
+    assert there.env == {}
+    assert not (tmp_path / companions.FOLDER).exists()
+
+
+def test_redis_is_started_found_taken_over_and_ended(tmp_path: Path) -> None:
+    if not any(Path(folder, "redis-server").exists() for folder in ("/usr/bin", "/usr/local/bin")):
+        pytest.skip("redis-server is not installed; `make test` installs it on Debian.")
+    found = loading.load(environ={}, overrides={"companions.redis": True}).settings
+    said: list[str] = []
+    first = Companions(found, tmp_path, said.append)
+    first.start()
+    try:
+        again = Companions(found, tmp_path, said.append)
+        assert again.env == first.env
+        assert set(again.env) == {"TENFOLD_CACHE_URL", "TENFOLD_GUARD_URL"}
+        again.start()
+        assert "runs on at port" in said[-1]
+        port = int(again.env["TENFOLD_CACHE_URL"].rpartition(":")[2].partition("/")[0])
+        with socket.create_connection(("127.0.0.1", port), 5) as link:
+            link.sendall(b"PING\r\n")
+            assert link.recv(16).startswith(b"-NOAUTH"), "others on this machine need the password"
+    finally:
+        first.stop()
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), 5)
+
+
+def test_the_unit_ends_the_supervisor_only_and_quotes_its_command() -> None:
+    text = systemd.unit(
+        "shop",
+        ["/opt/my venv/bin/python", "-m", "tenfold", "up", "100%"],
+        Path("/srv/shop"),
+        "shop",
+        stop_s=20,
+        start_s=90,
+    )
+    assert 'ExecStart="/opt/my venv/bin/python" -m tenfold up 100%%' in text
+    assert "KillMode=process" in text
+    assert "TimeoutStopSec=35" in text
+    assert "User=shop" in text
+
+
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+        link.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        systemd.notify("READY=1")
+        assert link.recv(64) == b"READY=1"
+
+
+def test_rules_are_what_settings_say() -> None:
+    said = {"up.memory_max": "512MiB", "app.stop_timeout_s": 7.0, "up.drain_s": 3.0, "balancer.kind": "nginx"}
+    rules = rules_of(loading.load(environ={}, overrides=said).settings)
+    assert (rules.memory_max, rules.stop_s, rules.drain_s) == (512 << 20, 12.0, 3.0)
