@@ -33,7 +33,8 @@ TIMEOUT_S = 1.5
 """Shorter than the time between two looks."""
 KEPT = 64
 """Samples of a role."""
-THREADS = 8
+THREADS = 32
+"""Made as they are needed: so many instances may hang, and the others are still heard."""
 
 
 class Asked(NamedTuple):

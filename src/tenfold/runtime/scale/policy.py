@@ -125,6 +125,7 @@ class Scaler:
         self._jobs = Trend(counts=True, least=1.0)
         self._limit = _Limit()
         self._pace = 0.0
+        self._works = False
         self._in_time = math.inf
         self._needed: deque[tuple[float, int]] = deque()
         self._began: float | None = None
@@ -167,6 +168,7 @@ class Scaler:
         self._age.add(sample.at, sample.queue_age_s)
         self._slow.add(sample.at, sample.p99_s)
         self._jobs.add(sample.at, sample.jobs)
+        self._works = self._works or sample.jobs > 0
         self._limit.add(sample)
         if self._age.level > self.settings.queue_age_s / 2 and sample.jobs > 0 and sample.instances:
             pace = sample.jobs / sample.instances
@@ -216,6 +218,8 @@ class Scaler:
             )
 
     def _by_queue(self, last: Sample, wanted: int, *, settled: bool) -> Iterator[Need]:
+        if not self._works:
+            return  # every process sees the queue's age, but more of those that do no jobs make nothing younger
         target, age = self.settings.queue_age_s, self._age.level
         soon = self._age.ahead(self.start_s + PERIOD_S)
         if max(age, soon) <= target / 2:

@@ -138,6 +138,12 @@ def test_workers_know_afterwards_how_many_are_needed_and_do_not_swing() -> None:
     assert hours.instances == 1
 
 
+def test_those_that_do_no_jobs_do_not_grow_by_the_age_of_the_queue() -> None:
+    hours = Hours()
+    hours.go(300, load(3, queue_age_s=500.0))
+    assert hours.instances == 1
+
+
 # ── holding and shrinking ──
 
 
@@ -221,7 +227,9 @@ def test_every_decision_is_one_sentence() -> None:
     hours = Hours()
     for _ in range(300):
         level, age, slow = dice.uniform(0, 120), dice.choice((0, 20, 90)), dice.choice((0.1, 3.0))
-        for decision in hours.go(dice.choice((4, 40, 200)), load(level, queue_age_s=age, p99_s=slow)):
+        for decision in hours.go(
+            dice.choice((4, 40, 200)), load(level, queue_age_s=age, p99_s=slow, jobs=3.0)
+        ):
             assert re.fullmatch(r"(From \d+ to \d+|Stays at \d+): [a-z0-9].*[^.]\.", decision.why), (
                 decision.why
             )
