@@ -6,15 +6,14 @@ is bounded by the app alone.
 **Changing without loss.** When only instances come and go, the running worker is told over its socket: the new ones are added
 (and get their share little by little), the old ones get no new requests, and nobody's connection is touched. Anything else,
 and every change with ``sticky`` (whose cookies servers get from the file only), is a new worker (SIGUSR2): it takes the sockets
-over, and the old one ends each client's connection with its next answer (``idle-close-on-response``).
+over, and the old one ends each client's connection with its next answer (``idle-close-on-response``). After ``drain_s`` it is
+ended, unless it is busy with a stream: then it goes on until that ends, for ``stop_timeout_s`` at most.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,15 @@ from tenfold._core.clock import Clock
 from tenfold.errors import ConfigError
 from tenfold.runtime.balance import programs
 from tenfold.runtime.balance.contract import Balancer
+from tenfold.runtime.balance.haproxy_socket import (
+    ask,
+    commands,
+    in_progress,
+    servers_in,
+    short,
+    states_in,
+    without_servers,
+)
 from tenfold.runtime.balance.model import CALLS, PROBES, Listener, Options, Plan, Pool, Upstream
 from tenfold.runtime.balance.parts import CIPHERS, COMPRESSED, REFUSALS, address, seconds
 
@@ -40,10 +48,6 @@ CHECKS = (
 )
 """A second's look at each instance; one that refuses a connection is left out at once, until it is found ready."""
 COOKIE = "tenfold_instance"
-_SERVER = re.compile(r"^    server (?P<name>\S+) (?P<place>\S+) (?P<options>.*)$", re.MULTILINE)
-_BACKEND = re.compile(r"^backend (\S+)$", re.MULTILINE)
-_IN_MAINTENANCE = 1
-"""Bit of a server's administrative state: forced maintenance."""
 
 
 class Haproxy(Balancer):
@@ -75,7 +79,7 @@ class Haproxy(Balancer):
         return found
 
     async def check(self, folder: Path) -> None:
-        done = await programs.run(self.program, "-C", str(folder), "-f", CONFIG, "-c", "-q")
+        done = await programs.run(self.program, "-C", str(folder), "-f", CONFIG, "-c")
         if done.status:
             raise ConfigError(
                 f"HAProxy refuses its configuration: {_first_error(done.said)}.", where=str(folder / CONFIG)
@@ -119,7 +123,7 @@ class Haproxy(Balancer):
         self.folder = folder
         text = (folder / CONFIG).read_text(encoding="utf-8")
         before = (folder / RUNNING).read_text(encoding="utf-8") if (folder / RUNNING).exists() else ""
-        only_servers = text != before and _SERVER.sub("", text) == _SERVER.sub("", before)
+        only_servers = text != before and without_servers(text) == without_servers(before)
         if not only_servers or f"cookie {COOKIE}" in text:
             await self._replace_worker(folder)
         elif why := await self._move(folder, servers_in(text)):
@@ -130,14 +134,24 @@ class Haproxy(Balancer):
     async def stop(self) -> None:
         if self.folder is None:
             return
-        pid, folder = self.running(self.folder), self.folder
-        programs.tell(pid, signal.SIGUSR1) if pid else None
-        if not await programs.until(
-            lambda: not self._lives(pid, folder), self._stop_timeout_s + 2.0, self._clock
-        ):
-            programs.tell(pid, signal.SIGTERM)
-            await programs.until(lambda: not self._lives(pid, folder), programs.ANSWER_S, self._clock)
+        folder, pid = self.folder, self.running(self.folder)
+        programs.tell(pid, signal.SIGUSR1)
+        end = self._clock.monotonic() + self._stop_timeout_s
+        while self._lives(pid, folder) and self._clock.monotonic() < end and await self._busy(folder):
+            await self._clock.sleep(programs.LOOK_S)
+        programs.tell(pid, signal.SIGTERM)
+        await programs.until(lambda: not self._lives(pid, folder), programs.ANSWER_S, self._clock)
         self._child = None
+
+    async def _busy(self, folder: Path) -> set[str]:
+        """Ids of the workers that have requests in progress. Clients that are connected and ask nothing do not count, who
+        would keep a worker for a minute."""
+        try:
+            said = await ask(folder / MASTER, "show proc")
+            pids = [line.split()[0] for line in said.splitlines() if " worker " in line]
+            return {pid for pid in pids if in_progress(await ask(folder / MASTER, f"@!{pid} show sess"))}
+        except OSError:
+            return set()  # it has ended
 
     def running(self, folder: Path) -> int:
         self._ended()
@@ -159,19 +173,23 @@ class Haproxy(Balancer):
             await self._clock.sleep(programs.LOOK_S)
             with suppress(OSError):  # the master is away for a moment while it starts itself again
                 if (await self._workers(folder)) - before:
-                    return
-        raise self._failed("did not take its new configuration, and goes on with the old one", folder)
+                    break
+        else:
+            raise self._failed("did not take its new configuration, and goes on with the old one", folder)
+        await self._clock.sleep(self._drain_s)
+        for pid in before - await self._busy(folder):
+            programs.tell(int(pid), signal.SIGTERM)
 
     async def _workers(self, folder: Path) -> set[str]:
         """Ids of the workers that accept connections."""
-        said = (await _ask(folder / MASTER, "show proc")).partition("# old workers")[0]
+        said = (await ask(folder / MASTER, "show proc")).partition("# old workers")[0]
         return {line.split()[0] for line in said.splitlines() if " worker " in line}
 
     async def _move(self, folder: Path, wanted: Mapping[str, Mapping[str, str]]) -> str:
         """Tell the running worker its servers. What it did not take, in its own words; empty when all went well."""
-        has = states_in(await _ask(folder / SOCKET, "show servers state"))
+        has = states_in(await ask(folder / SOCKET, "show servers state"))
         for command, answer in commands(wanted, has):
-            said = (await _ask(folder / SOCKET, command)).strip()
+            said = (await ask(folder / SOCKET, command)).strip()
             if said != answer and not command.startswith(
                 "del server"
             ):  # one with connections cannot be deleted yet
@@ -179,65 +197,8 @@ class Haproxy(Balancer):
         return ""
 
 
-def servers_in(text: str) -> dict[str, dict[str, str]]:
-    """Of a configuration: backends, their servers, and what follows the servers' names."""
-    pieces = _BACKEND.split(text)
-    return {
-        backend: {found["name"]: f"{found['place']} {found['options']}" for found in _SERVER.finditer(body)}
-        for backend, body in zip(pieces[1::2], pieces[2::2], strict=True)
-    }
-
-
-def states_in(said: str) -> dict[str, dict[str, tuple[int, int]]]:
-    """Of an answer to ``show servers state``: backends, their servers, administrative state and weight of each."""
-    found: dict[str, dict[str, tuple[int, int]]] = {}
-    for line in said.splitlines():
-        words = line.split()
-        if len(words) > 7 and not line.startswith("#"):
-            found.setdefault(words[1], {})[words[3]] = (int(words[6]), int(words[7]))
-    return found
-
-
-def commands(
-    wanted: Mapping[str, Mapping[str, str]], has: Mapping[str, Mapping[str, tuple[int, int]]]
-) -> Iterator[tuple[str, str]]:
-    """What to tell a worker that has ``has``, with the answer to each: first who comes, then who leaves."""
-    for backend, servers in wanted.items():
-        for name, options in servers.items():
-            server, known = f"{backend}/{name}", has.get(backend, {}).get(name)
-            weight = re.search(r"\bweight (\d+)", options)
-            if known is None:
-                yield f"add server {server} {options}", "New server registered."
-                yield f"enable health {server}", ""
-                yield f"enable server {server}", ""
-            elif known[0] & _IN_MAINTENANCE:
-                yield f"set server {server} state ready", ""
-            if known is not None and weight is not None and int(weight[1]) != known[1]:
-                yield f"set server {server} weight {weight[1]}", ""
-    for backend, known_servers in has.items():
-        for name in sorted(known_servers.keys() - wanted.get(backend, {}).keys()):
-            yield f"set server {backend}/{name} state maint", ""
-            yield f"del server {backend}/{name}", "Server deleted."
-
-
-async def _ask(path: Path, command: str) -> str:
-    """One command to a socket of HAProxy's, and its answer."""
-    async with asyncio.timeout(programs.ANSWER_S):
-        reader, writer = await asyncio.open_unix_connection(_short(path))
-        try:
-            writer.write(command.encode() + b"\n")
-            writer.write_eof()
-            return (await reader.read(-1)).decode(errors="replace")
-        finally:
-            writer.close()
-
-
-def _short(path: Path) -> str:
-    return min(str(path), os.path.relpath(path), key=len)
-
-
 def _reachable(folder: Path) -> None:
-    if len(os.fsencode(_short(folder / MASTER))) > SOCKET_PATH_MAX:
+    if len(os.fsencode(short(folder / MASTER))) > SOCKET_PATH_MAX:
         raise ConfigError(
             f"{folder} is too long a path for the sockets in it.",
             where="app.data_dir",
@@ -308,8 +269,9 @@ def _defaults(options: Options) -> Iterator[str]:
 
 def _cache(options: Options) -> Iterator[str]:
     yield "cache micro"
-    yield f"total-max-size {max(1, options.micro_cache_bytes // 1_048_576)}  # MiB"
-    yield "max-object-size 1048576"
+    size = max(1, options.micro_cache_bytes // 1_048_576)
+    yield f"total-max-size {size}  # MiB"
+    yield f"max-object-size {min(1_048_576, size * 524_288)}"
     yield "max-age 86400  # at most; the answer says how long"
     yield "process-vary on"
 
@@ -367,7 +329,8 @@ def _backend(pool: Pool, plan: Plan) -> Iterator[str]:
     yield "retry-on conn-failure empty-response"
     yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE }"
     if options.sticky:
-        yield f"cookie {COOKIE} insert indirect nocache httponly attr SameSite=Lax"
+        secure = " secure" if all(each.tls for each in plan.listeners if not each.internal) else ""
+        yield f"cookie {COOKIE} insert indirect nocache httponly{secure} attr SameSite=Lax"
     if options.compress:
         yield "# What the app compressed already is left as it is."
         yield "compression algo gzip"

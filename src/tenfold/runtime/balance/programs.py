@@ -98,7 +98,9 @@ def process_of(pid: int, folder: Path) -> psutil.Process | None:
 
 
 def tell(pid: int, what: signal.Signals) -> None:
-    """Send a signal; nothing when the process is gone."""
+    """Send a signal; nothing when the process is gone, or is none (0)."""
+    if pid <= 0:
+        return
     try:
         os.kill(pid, what)
     except ProcessLookupError:
