@@ -40,7 +40,8 @@ class Signature:
 
     def __init__(self, fn: Callable[..., Any], injected: frozenset[str]) -> None:
         self._where = describe(fn)
-        hints = hints_of(fn)
+        self._name = fn.__name__
+        self._hints = hints = hints_of(fn)
         self._injected = injected
         parameters = [p for p in inspect.signature(fn).parameters.values() if p.name not in injected]
         self.names = tuple(p.name for p in parameters)
@@ -59,6 +60,12 @@ class Signature:
             self._result = msgspec.msgpack.Decoder(self.result_type, dec_hook=decode_hook)
         except TypeError as error:
             raise self._wrong(str(error)) from None
+
+    @property
+    def described_type(self) -> type[msgspec.Struct]:
+        """The same Struct for schemas, which have no words for an argument that is left out."""
+        parameters = list(self._signature.parameters.values())
+        return _struct_of(self._name, parameters, self._hints, msgspec.field(default_factory=object))
 
     def send(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The arguments as they travel.
@@ -167,13 +174,13 @@ def decode_hook(type_: Any, value: Any) -> Any:
 
 
 def _struct_of(
-    name: str, parameters: list[inspect.Parameter], hints: Mapping[str, Any]
+    name: str, parameters: list[inspect.Parameter], hints: Mapping[str, Any], left_out: Any = _LEFT_OUT
 ) -> type[msgspec.Struct]:
     """The arguments as one Struct; those with a default may be left out, so that the callee's default holds."""
     fields: list[Any] = []
     for parameter in parameters:
         field = (parameter.name, hints.get(parameter.name, Any))
-        fields.append(field if parameter.default is parameter.empty else (*field, _LEFT_OUT))
+        fields.append(field if parameter.default is parameter.empty else (*field, left_out))
     return msgspec.defstruct(f"{name}_arguments", fields, kw_only=True)
 
 

@@ -289,7 +289,7 @@ async def test_the_deadline_travels(app: Any) -> None:
 async def test_who_is_too_slow_is_not_waited_for(app: Any) -> None:
     with (
         as_(deadline=Context().monotonic() + 0.2),
-        pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.2"),
+        pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.[12]"),
     ):
         await app.sleep(20)
 
