@@ -32,6 +32,7 @@ COMMANDS = {
     "events": "Look at topics and their schemas, replay events, deal with those in quarantine.",
     "webhooks": "Look at webhook endpoints, test them, enable them, and replay events.",
     "balancer": "Print the configuration of the balancer in front of a fleet.",
+    "identity": "Make, rotate and show the keys of services, and roles of their own in the database.",
     "routes": "List the operations, and what surrounds each.",
     "policies": "Change limits, deadlines and priorities of a running app, and see what is changed.",
     "config": "Show every setting with where it came from.",
@@ -45,7 +46,9 @@ COMMANDS = {
 MODULES = {"asyncapi": "openapi", **dict.fromkeys(("ps", "scale", "restart", "down"), "up")}
 """Of commands that share one."""
 
-GROUPS = frozenset({"client", "events", "jobs", "policies", "projections", "queues", "schedules", "webhooks"})
+GROUPS = frozenset(
+    {"client", "events", "identity", "jobs", "policies", "projections", "queues", "schedules", "webhooks"}
+)
 """Those with commands of their own."""
 
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from support.servers import Postgres
 from tenfold._core.clock import SystemClock
 from tenfold._core.sections import DatabaseSettings
+from tenfold.cli import main
 from tenfold.db import Database, migrations, ownership
 from tenfold.db.backends.postgresql import Backend
 from tenfold.errors import DatabaseUnavailable
@@ -73,3 +74,48 @@ async def test_a_service_reaches_its_own_tables_and_no_others(
             await asyncio.to_thread(
                 postgres.sql, f"DROP OWNED BY {role}", f"DROP ROLE {role}", database=database
             )
+
+
+APP = """
+import sqlalchemy as sa
+from tenfold import App, Service, public
+
+metas = sa.MetaData(), sa.MetaData()
+sa.Table("orders", metas[0], sa.Column("id", sa.Integer, primary_key=True))
+sa.Table("products", metas[1], sa.Column("id", sa.Integer, primary_key=True))
+orders, catalog = Service("orders", auth=public, calls=[]), Service("catalog", auth=public, calls=[])
+orders.database(metas[0]), catalog.database(metas[1])
+app = App("NAME", [orders, catalog])
+"""
+
+
+def test_the_command_prints_the_plan_and_applies_it_with_passwords_nobody_sees(
+    tmp_path: Path,
+    postgres: Postgres,
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = f"cli{postgres_url[-6:]}"
+    (tmp_path / f"{name}.py").write_text(APP.replace("NAME", name))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TENFOLD_DATABASE_URL", postgres_url)
+    here = ["--app", f"{name}:app"]
+    assert main(["migrate", f"{name}:app"]) == 0
+    try:
+        capsys.readouterr()
+        assert main(["identity", "database", *here]) == 0
+        said = capsys.readouterr()
+        assert f"CREATE ROLE {name}_orders LOGIN" in said.out
+        assert "PASSWORD '••••••'" in said.out
+        assert "Nothing was changed" in said.err
+        assert main(["identity", "database", "--apply", *here]) == 0
+        kept = tmp_path / "data" / "identity" / "orders" / "database.url"
+        url = kept.read_text().strip()
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert url.partition("@")[0].rpartition(":")[2] not in capsys.readouterr().out
+    finally:
+        database = postgres_url.rpartition("/")[2]
+        for service in ("orders", "catalog"):
+            postgres.sql(f"DROP OWNED BY {name}_{service}", f"DROP ROLE {name}_{service}", database=database)
