@@ -201,14 +201,14 @@ async def test_an_unwell_service_is_left_alone_and_clients_that_give_up_do_not_m
 ) -> None:
     async with Callee(never).running() as orders, fronts({"orders": orders.url}, {"orders": {}}) as front:
         host = orders.url.removeprefix("http://")
-        for _ in range(12):
-            with pytest.raises(httpx2.ReadTimeout):
-                await front.client.get("/", timeout=0.15)
+        gets = [front.client.get("/", timeout=0.2) for _ in range(12)]
+        gave_up = await asyncio.gather(*gets, return_exceptions=True)
+        assert all(isinstance(each, httpx2.ReadTimeout) for each in gave_up)
         breaker = front.gateway.upstream("orders").state.hosts.of(host).breaker
         now = front.app.clock.monotonic
         assert breaker.state(now()) == "closed"
-        for _ in range(12):
-            await front.client.get("/", headers={"tenfold-timeout-ms": "20"})
+        short = {"tenfold-timeout-ms": "20"}
+        await asyncio.gather(*[front.client.get("/", headers=short) for _ in range(12)])
         assert breaker.state(now()) == "open"
         said = "The service orders did not answer before and is left alone for a while."
         assert problem_of(await front.client.get("/"))[:2] == (503, said)
@@ -246,7 +246,7 @@ async def test_callers_stay_with_their_canary_and_weights_change_while_it_runs(f
 
     async def asked(front: Front) -> list[bool]:
         return [
-            "new" in (await front.client.get("/", headers={"x-api-key": f"c{n}"})).json() for n in range(24)
+            "new" in (await front.client.get("/", headers={"x-api-key": f"c{n}"})).json() for n in range(14)
         ]
 
     async with Callee(told).running() as orders, Callee(new).running() as fresh:
@@ -254,7 +254,7 @@ async def test_callers_stay_with_their_canary_and_weights_change_while_it_runs(f
         services = {"orders": orders.url, "next": fresh.url}
         async with fronts(services, routes, app=App("front", [], auth=Keys())) as front:
             before = await asked(front)
-            assert 1 <= sum(before) <= 20
+            assert 1 <= sum(before) < 14
             assert await asked(front) == before
             overrides = front.app.assembly.overrides
             await overrides.set("gateway.orders.canary.next", 100, by="ann", why="it is well")
