@@ -16,7 +16,7 @@ from integration.balance.conftest import FAST, plan_for
 from support.balanced import Client, Instance, Lost
 from support.process import Process
 from support.servers import free_port, program
-from support.trials import Trials
+from support.trials import Trials, soak
 from tenfold.runtime.balance import Balancer
 from tenfold.runtime.balance.nginx import Nginx
 
@@ -98,7 +98,7 @@ async def test_no_request_fails_while_all_instances_are_replaced_twice(
 async def test_no_request_of_many_fails_in_twenty_replacements(
     balancer: Balancer, folder: Path, port: int, trials: Trials
 ) -> None:
-    load = await replaced(balancer, folder, port, times=20, between=5_000)
+    load = await replaced(balancer, folder, port, times=20, between=soak(5_000))
     assert load.lost == []
     assert load.failed() == {}
     trials("G18", load.answers.total(), f"20 replacements of all instances behind {balancer.name}")
