@@ -50,21 +50,23 @@ def faster(traffic: Traffic, times: float) -> Traffic:
 
 
 @needs_ledger
-def test_recorded_trade_is_in_target_at_little_more_than_the_ideal_cost_without_flapping() -> None:
-    traffic, seconds = recorded()
-    ran = Fleet(ours()).run(traffic, seconds)
-    assert ran.steps > 100_000
-    assert ran.in_target >= 0.99
-    assert ran.cost <= 1.25
-    assert ran.turns_per_hour() <= TURNS_MAX, told(ran)
-
-
-@needs_ledger
-def test_recorded_trade_at_four_times_its_speed_likewise() -> None:
+def test_recorded_trade_at_four_times_its_speed_is_in_target_at_little_more_than_the_ideal_cost() -> None:
     runs = []
     for peak in (2.0, 3.3, 12.0):
         traffic, seconds = recorded(peak=peak)
         runs.append(Fleet(ours()).run(faster(traffic, 4.0), seconds / 4.0))
+    _held(runs)
+
+
+@needs_ledger
+@pytest.mark.soak
+def test_recorded_trade_is_in_target_at_little_more_than_the_ideal_cost_without_flapping() -> None:
+    _held([Fleet(ours()).run(*recorded(peak=peak)) for peak in (2.0, 2.7, 3.3, 5.0, 7.5, 12.0)])
+
+
+def _held(runs: list[Ran]) -> None:
+    """The figure: 99 % of the time, 1.25 times the ideal, no flapping. In each run."""
+    assert min(ran.steps for ran in runs) > 30_000
     assert min(ran.in_target for ran in runs) >= 0.99
     assert max(ran.cost for ran in runs) <= 1.25
     assert max(ran.turns_per_hour() for ran in runs) <= TURNS_MAX
@@ -127,7 +129,7 @@ def test_traffic_that_flaps_makes_no_fleet_that_flaps(half_s: float) -> None:
     assert ran.turns_per_hour() <= TURNS_MAX, told(ran)
     assert ran.in_target >= 0.97
     hasty = Scaler(ScaleSettings(window_s=2.0, pause_s=0.1, turns_max=10_000))
-    assert Fleet(hasty).run(square(half=half_s), 7200.0).turns_per_hour() > 2 * TURNS_MAX or half_s > 300
+    assert Fleet(hasty).run(square(half=half_s), 7200.0).turns_per_hour() > TURNS_MAX
 
 
 def test_whatever_the_traffic_does_changes_of_direction_in_an_hour_are_bounded() -> None:
