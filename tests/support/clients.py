@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from support.proxy import Proxy
 from tenfold import App
 from tenfold.clients import python, reading, typescript
 from tenfold.runtime import listeners
@@ -69,6 +70,18 @@ def served(app: App, folder: Path) -> Iterator[str]:
     finally:
         loop.call_soon_threadsafe(over.set)
         thread.join(20)
+
+
+class Dropping(Proxy):
+    """In front of ``url``: the connections of these numbers, from 1, are reset instead of the first reply."""
+
+    def __init__(self, url: str, *numbers: int) -> None:
+        super().__init__(int(url.rpartition(":")[2]))
+        self._numbers = numbers
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.cut_after(0 if self.accepted + 1 in self._numbers else None)
+        await super()._serve(reader, writer)
 
 
 def python_client(app: App, folder: Path) -> Any:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from support import every_kind
-from support.clients import needs_typescript, run_script, served, typescript_client
-from support.proxy import Proxy
+from support.clients import Dropping, needs_typescript, run_script, served, typescript_client
 
 pytestmark = needs_typescript
 
@@ -17,7 +16,7 @@ SCRIPT = r"""
 import * as api from "./every-kind-client.js";
 
 declare const process: { argv: string[] };
-const [, , url = "", proxied = ""] = process.argv;
+const [, , url = "", proxied = "", other = ""] = process.argv;
 const { kinds } = new api.Client({ baseUrl: url, timeoutMs: 10_000 });
 const seen: { [claim: string]: unknown } = {};
 
@@ -88,18 +87,10 @@ const events: unknown[] = [];
 for await (const event of kinds.watch()) events.push([event.id, event.event, event.data]);
 seen["events"] = events;
 
-const far = new api.Client({ baseUrl: proxied }).kinds;
-seen["dropped"] = [(await far.listNumbers()).items, (await refusal(far.takeRaw("once"))).kind];
+const [far, farther] = [new api.Client({ baseUrl: proxied }).kinds, new api.Client({ baseUrl: other }).kinds];
+seen["dropped"] = [(await far.listNumbers()).items, (await refusal(farther.takeRaw("once"))).kind];
 console.log(JSON.stringify(seen));
 """
-
-
-class CuttingTwice(Proxy):
-    """Drops the reply to its first and its third request."""
-
-    async def _serve(self, reader: Any, writer: Any) -> None:
-        self.cut_after(0 if self.accepted in (0, 2) else None)
-        await super()._serve(reader, writer)
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +99,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     script = typescript_client(every_kind.app, SCRIPT, tmp_path_factory.mktemp("typescript"))
     with (
         served(every_kind.app, tmp_path_factory.mktemp("data")) as url,
-        CuttingTwice(int(url.rpartition(":")[2])) as proxy,
+        Dropping(url, 1) as first,
+        Dropping(url, 1) as second,
     ):
-        yield run_script(script, url, proxy.through(url))
+        yield run_script(script, url, first.through(url), second.through(url))
 
 
 def test_every_kind_of_value_comes_back_as_it_went(seen: dict[str, Any]) -> None:
