@@ -24,6 +24,7 @@ from tenfold._core.text import nearest
 from tenfold.assembly import Assembly
 from tenfold.errors import ConfigError, DeclarationError, NotBound
 from tenfold.http.policies import Layers, Shared, SharedOptions, check
+from tenfold.telemetry.ops import not_running
 
 if TYPE_CHECKING:
     from tenfold.assembly.background import Work
@@ -301,8 +302,11 @@ class App:
         await self._assembly.http(scope, receive, send)
 
     async def ops(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI application of the operations listener: metrics, health, pages."""
-        await self.assembly.ops(scope, receive, send)
+        """ASGI application of the operations listener: metrics, health, pages; 503 before the start and after the end."""
+        if self._assembly is None:
+            await not_running(scope, send)
+        else:
+            await self._assembly.ops(scope, receive, send)
 
     @property
     def speaks_rsgi(self) -> bool:

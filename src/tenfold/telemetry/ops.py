@@ -229,6 +229,12 @@ def _header(scope: Scope, name: bytes) -> bytes:
     return b""
 
 
+async def not_running(scope: Scope, send: Send) -> None:
+    """What a listener says whose app has not started, or has ended before it."""
+    if scope["type"] == "http":
+        await _reply(scope, send, 503, _TEXT, b"The app does not run: it has not started, or has ended.\n")
+
+
 async def _reply(
     scope: Scope, send: Send, status: int, content_type: str, body: bytes, *extra: tuple[bytes, bytes]
 ) -> None:

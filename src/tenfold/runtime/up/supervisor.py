@@ -163,6 +163,8 @@ class Supervisor:
         """Ask who is to be asked, and note what was answered since."""
         now = self._clock.now()
         for name, instance in self.fleet.instances.items():
+            if instance.told_at:
+                continue
             every_s = 0.0 if instance.state == "starting" else LOOK_S
             self._answers.ask(name, instance.ops_port, every_s)
             answer = self._answers.take(name)

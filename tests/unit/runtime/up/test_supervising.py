@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tenfold.app import App
 from tenfold.errors import ConfigError
 from tenfold.runtime.up import output
 from tenfold.runtime.up.answers import is_ready
@@ -223,3 +224,17 @@ async def test_readiness_is_what_the_operations_listener_says() -> None:
         ):
             assert await is_ready(port) is ready
     assert await is_ready(free_port(())) is None
+
+
+async def test_the_operations_listener_of_an_app_that_has_ended_says_so() -> None:
+    sent: list[dict[str, object]] = []
+
+    async def send(message: object) -> None:
+        sent.append(dict(message))  # type: ignore[call-overload]
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": "GET", "path": "/health/ready"}
+    await App("ended", []).ops(scope, receive, send)
+    assert sent[0]["status"] == 503
