@@ -21,7 +21,7 @@ from tenfold.gateway import keeping
 from tenfold.gateway.canary import chosen, weights
 from tenfold.gateway.headers import Way, back, onward
 from tenfold.gateway.passing import Passed, read_whole
-from tenfold.gateway.sockets import answer_handshake, pump
+from tenfold.gateway.sockets import GONE, answer_handshake, pump
 from tenfold.guard.overrides import Adjustable
 from tenfold.guard.rates import as_limit
 from tenfold.http.asgi import raw_path_of, send_answer
@@ -139,7 +139,12 @@ class Gateway:
         except Problem as problem:
             answer = http.dispatcher.problem(problem, scope["path"], scope["headers"])
         else:
-            answer = await endpoint.call(request)
+            try:
+                answer = await endpoint.call(request)
+            except BaseException:
+                if "gateway.socket" in request.state:
+                    await request.state["gateway.socket"].close(GONE, "")
+                raise
             if "gateway.socket" in request.state:
                 await pump(request.state["gateway.socket"], receive, send)
                 return

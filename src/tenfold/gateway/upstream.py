@@ -74,8 +74,8 @@ class Upstream:
         state, asked = self.state, set[str]()
         state.budget.first()
         while True:
+            place = await self._placed(target, asked)
             try:
-                place = await self.place(target, but=asked)
                 return await self._joined(place, request, headers)
             except Refused as refused:
                 if refused.status < 500:
@@ -98,7 +98,6 @@ class Upstream:
             wait_s = host.breaker.retry_after_s(now)
             raise state.unavailable(f"{host.name} is left alone for a while.", "breaker", wait_s)
         ending: Ending = "dropped"
-        opened = None
         try:
             await state.places.enter(host.name, min(state.options.wait_s, left_s))
             try:
@@ -106,9 +105,9 @@ class Upstream:
                     place, headers, list(request.scope.get("subprotocols", ())),
                     open_s=left_s, close_s=state.options.connect_timeout_s, max_bytes=request.body_max_bytes,
                 )  # fmt: skip
-            finally:
-                if opened is None:
-                    state.places.leave(host.name)
+            except BaseException:
+                state.places.leave(host.name)
+                raise
             ending = "answered"
             return Joined(opened, lambda: state.places.leave(host.name))
         except Full as full:
@@ -138,13 +137,9 @@ class Upstream:
         content, length = await _body(request)
         now = self.state.clock.monotonic()
         left_s = self._left_s(request, now)
-        try:
-            place = await self.place(target)
-        except CallError as error:
-            raise self.problem(error) from error
         return Call(
             method=request.method,
-            place=place,
+            place=await self._placed(target),
             path=request.path,
             headers=headers,
             content=content,
@@ -218,6 +213,13 @@ class Upstream:
         known = {base.authority: base for base in bases}
         best = known[self._chooser.choose(list(known), now, busy, but)]
         return replace(best, target=best.target.rstrip("/") + target)
+
+    async def _placed(self, target: str, but: Collection[str] = ()) -> Place:
+        """The same, and a Problem where nothing is known."""
+        try:
+            return await self.place(target, but=but)
+        except CallError as error:
+            raise self.problem(error) from error
 
     def _learn(self, place: Place, *, reached: bool) -> None:
         if reached:

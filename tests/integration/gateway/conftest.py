@@ -14,6 +14,7 @@ import pytest
 from tenfold import App
 from tenfold.gateway.entry import Gateway
 from tenfold.gateway.role import stand_in_front
+from tenfold.rpc.discovery import Places
 from tenfold.runtime import listeners
 from tenfold.runtime.listeners import UvicornListener
 
@@ -53,6 +54,7 @@ def fronts(tmp_path: Path) -> Fronts:
         *,
         app: App | None = None,
         docs: bool = False,
+        places: Places | None = None,
         **more: Any,
     ) -> AsyncGenerator[Front]:
         app = app or App("front", [])
@@ -67,7 +69,7 @@ def fronts(tmp_path: Path) -> Fronts:
             log__access=False,
             **more,
         )
-        gateway = stand_in_front(app, docs=docs)
+        gateway = stand_in_front(app, docs=docs, places=places)
         async with (
             asyncio.timeout(30),
             listening(app) as url,

@@ -9,11 +9,15 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from integration.gateway.conftest import Front, Fronts, listening
 from support.callee import Callee, Got, never, reply
 from tenfold import App, Service, public
+from tenfold.errors import DependencyUnavailable
 from tenfold.http.stream import EventStream
+from tenfold.rpc.discovery import Places
 from tenfold.security.authenticator import Authenticator
 from tenfold.security.principal import Principal
 
@@ -153,6 +157,19 @@ def problem_of(answer: httpx2.Response) -> tuple[int, str, bool]:
 async def test_a_service_that_nobody_answers_for_is_named(fronts: Fronts) -> None:
     async with fronts({"orders": f"http://127.0.0.1:{closed_port()}"}, {"orders": {}}) as front:
         assert problem_of(await front.client.get("/")) == (503, "The service orders cannot be reached.", True)
+
+
+class Nowhere(Places):
+    async def places(self, service: str) -> list[str]:
+        raise DependencyUnavailable("the name server is away", dependency=service, reason="place")
+
+
+async def test_a_service_whose_place_nobody_knows_is_named(fronts: Fronts) -> None:
+    async with fronts({}, {"orders": {}}, places=Nowhere()) as front:
+        assert problem_of(await front.client.get("/")) == (503, "The service orders cannot be reached.", True)
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(front.url.replace("http", "ws", 1))
+    assert refused.value.response.status_code == 503
 
 
 async def test_a_service_that_is_slow_is_named(fronts: Fronts) -> None:
