@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+from functools import partial
 
 import pytest
 
@@ -11,6 +13,8 @@ from tenfold._core.clock import ManualClock
 from tenfold.runtime.scale import driver
 from tenfold.runtime.scale.driver import Numbers
 from tenfold.telemetry import names
+from tenfold.telemetry.exposition import Exposition
+from tenfold.telemetry.metrics import Registry
 from tenfold.telemetry.ops_client import Answer
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +77,28 @@ async def test_one_that_refuses_is_named_once_and_the_others_count(caplog: pytes
     numbers.close()
     assert [sample.in_flight for sample in numbers.samples("web")] == [16.0] + [15.0] * 3
     assert [record.getMessage() for record in caplog.records] == ["no numbers of web.3: Connection refused"]
+
+
+async def test_pages_come_over_http_as_the_operations_listener_serves_them() -> None:
+    clock, registry = ManualClock(), Registry()
+    in_flight = registry.gauge(f"{names.ADMISSION}_in_flight", "…").labels()
+    in_flight.set(7)
+    async with await asyncio.start_server(partial(_serve, registry), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        numbers = Numbers(clock)
+        for _ in range(2):
+            await numbers.look("web", [("web.1", port)])
+            await clock.advance(2.0)
+        numbers.close()
+    assert [sample.in_flight for sample in numbers.samples("web")] == [7.0]
+
+
+async def _serve(registry: Registry, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    asked = await reader.readuntil(b"\r\n\r\n")
+    assert asked.startswith(b"GET /metrics ")
+    writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + Exposition(registry).render()[0])
+    await writer.drain()
+    writer.close()
 
 
 async def test_where_most_do_not_answer_there_is_no_sample() -> None:
