@@ -68,6 +68,7 @@ class Nginx(Balancer):
             flag.unlink()
         _put_generation(folder, 1)
         (folder / PID).unlink(missing_ok=True)
+        programs.allow_files()
         done = await programs.run(*self._command(folder))
         if done.status:
             raise ConfigError(f"NGINX does not start: {_first_error(done.said)}.", where="balancer")
@@ -173,7 +174,6 @@ def _config(plan: Plan) -> Iterator[str]:
         f"pid {PID};",
         "error_log balancer.log warn;",
         "worker_processes auto;",
-        f"worker_rlimit_nofile {2 * options.connections_max + 512};",
         "# What is still in progress so long after it was told to end is cut off.",
         f"worker_shutdown_timeout {seconds(options.stop_timeout_s)};",
         "",

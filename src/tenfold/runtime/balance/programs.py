@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ FOLDERS = "/usr/sbin:/usr/local/sbin:/opt/homebrew/bin:/usr/local/bin"
 ANSWER_S = 10.0
 """How long a check or a start may take."""
 LOOK_S = 0.02
+FILES = 65_536
 LOG = "balancer.log"
 
 
@@ -66,6 +68,14 @@ async def run(*command: str) -> Done:
         await process.wait()
         raise TenfoldError(f"{command[0]} did not end within {ANSWER_S:g} s.") from None
     return Done(process.returncode or 0, said.decode(errors="replace"))
+
+
+def allow_files() -> None:
+    """Let what is started from now on have as many open files as the system gives: each connection is one or two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def pid_in(path: Path) -> int:
