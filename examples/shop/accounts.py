@@ -14,7 +14,7 @@ from tenfold.errors import Conflict, NotFound, TooManyRequests, Unauthorized
 from tenfold.security.apikeys import NewApiKey
 from tenfold.security.logins import TokenPair
 
-service = Service("accounts", prefix="/accounts", tags=["accounts"])
+service = Service("accounts", prefix="/accounts", tags=["accounts"], calls=[])
 
 metadata = sa.MetaData(naming_convention=NAMING)
 profile_table = sa.Table(

@@ -13,7 +13,7 @@ from shop.pages import Page, PageNumber, PerPage, offset, paged
 from tenfold import ResponseCache, Service, Tx, public, roles
 from tenfold.errors import Conflict, NotFound, UniqueViolation
 
-catalog = Service("catalog", tags=["catalog"])
+catalog = Service("catalog", tags=["catalog"], calls=[])
 
 metadata = sa.MetaData(naming_convention=NAMING)
 product_table = sa.Table(

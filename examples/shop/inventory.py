@@ -29,7 +29,7 @@ from tenfold import Clock, Service, Tx, injected, public, roles
 from tenfold.errors import Conflict, FieldError, InvalidInput, NotFound
 from tenfold.eventstore import Recorded
 
-inventory = Service("inventory", tags=["inventory"])
+inventory = Service("inventory", tags=["inventory"], calls=["catalog.find_products", "orders.exist"])
 
 metadata = sa.MetaData(naming_convention=NAMING)
 stock_table = sa.Table(

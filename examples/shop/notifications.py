@@ -13,7 +13,7 @@ from shop.orders import sales
 from shop.orders.declared import OrderPlaced, ReceiptOf, placed
 from tenfold import Clock, Mailer, Retry, Service, Tx, injected, roles
 
-notifications = Service("notifications", tags=["notifications"])
+notifications = Service("notifications", tags=["notifications"], calls=["orders.receipt_of"])
 
 metadata = sa.MetaData(naming_convention=NAMING)
 receipt_table = sa.Table(

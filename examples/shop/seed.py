@@ -16,7 +16,7 @@ from shop.orders.declared import Item
 from shop.uploads import pictures
 from tenfold import Clock, Leases, Service, Settings, injected
 
-demo = Service("demo")
+demo = Service("demo", calls=[])
 
 PRODUCTS = 200
 PICTURES = 24

@@ -22,7 +22,12 @@ class OrderSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What the payment provider signs its webhooks with. The default is known to everybody: set another one."""
 
 
-orders = Service("orders", settings=OrderSettings, tags=["orders"])
+orders = Service(
+    "orders",
+    settings=OrderSettings,
+    tags=["orders"],
+    calls=["catalog.find_products", "inventory.hold"],
+)
 
 metadata = sa.MetaData(naming_convention=NAMING)
 order_table = sa.Table(

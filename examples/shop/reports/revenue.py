@@ -35,6 +35,7 @@ reports = Service(
     settings=ReportSettings,
     tags=["reports"],
     auth=roles("admin"),
+    calls=["orders.first_day", "orders.sold_between", "orders.sold_on"],
     priority="sheddable",  # nobody is harmed who gets a report a minute later
 )
 

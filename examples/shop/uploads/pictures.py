@@ -18,7 +18,7 @@ from shop.files import folder
 from tenfold import File, Retry, Service, Settings, Upload, injected, public, roles
 from tenfold.errors import NotFound, PayloadTooLarge, UnsupportedMedia
 
-uploads = Service("uploads", tags=["pictures"])
+uploads = Service("uploads", tags=["pictures"], calls=["catalog.get_product"])
 
 metadata = sa.MetaData(naming_convention=NAMING)
 picture_table = sa.Table(
