@@ -13,6 +13,8 @@ import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from tenfold._core import context as contexts
 from tenfold._core.causal import merged
 from tenfold._core.context import Context
@@ -60,6 +62,9 @@ class LocalCall(OperationCall):
         self._threads = wiring.threads
         self._policy = as_policy(operation.policies.auth) if operation.routed else public
         self._injects = bool(injection.names)
+        self._service = operation.service
+        # What needs nothing of ours around it is called without a frame of ours in between.
+        self._bare = operation.fn if operation.is_async and not self._injects else None
 
     def heed(self, operation: Operation[..., Any]) -> None:
         super().heed(operation)
@@ -101,11 +106,12 @@ class LocalCall(OperationCall):
             bulkhead.leave()
 
     def _child(self, caller: Context, now: float) -> Context:
-        return caller.child(
+        return replace(
+            caller,
             deadline=self._ends(caller, now),
-            service=self._operation.service,
+            service=self._service,
             operation=self._name,
-            state=held(caller),
+            state=None if caller.state is None else held(caller),
         )
 
     async def _bounded(self, arguments: dict[str, Any], left_s: float, seconds: float) -> Any:
@@ -113,6 +119,8 @@ class LocalCall(OperationCall):
         limit = asyncio.timeout(left_s)
         try:
             async with limit:
+                if self._bare is not None:
+                    return self._give(await self._bare(**arguments))
                 return await self._run(arguments)
         except (TenfoldError, asyncio.CancelledError):
             raise
