@@ -6,10 +6,11 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from tenfold._core.clock import SystemClock
 from tenfold._core.settings import variable
+from tenfold.errors import ConfigError
 from tenfold.runtime.up import systemd
 from tenfold.runtime.up.companions import Companions
 from tenfold.runtime.up.edge import Edge
@@ -20,10 +21,14 @@ from tenfold.runtime.up.roles import parse_size, wanted_of
 from tenfold.runtime.up.sizes import Sizes
 from tenfold.runtime.up.state import State
 from tenfold.runtime.up.supervisor import Supervisor
+from tenfold.security.identity.issuing import issue
 
 if TYPE_CHECKING:
     from tenfold._core.sections import Settings
     from tenfold.app import App
+
+KEYS: Final = "identity"
+"""Folder of services' keys below the data folder, where the settings name none."""
 
 
 class Started:
@@ -70,6 +75,7 @@ def prepare(
         fleet.want(wanted, balanced=settings.balancer.kind != "none")
         _give_ports(fleet)
         edge = Edge.of(settings, fleet, _paths(app))
+        keys = _keys(app, fleet, say)
     except BaseException:
         os.close(lock)
         raise
@@ -81,7 +87,7 @@ def prepare(
         data_dir=app.data_dir.resolve(),
         config=config.resolve() if config is not None else None,
         port=settings.http.port,
-        env={"PYTHONUNBUFFERED": "1", **text, **_urls(fleet)},
+        env={"PYTHONUNBUFFERED": "1", **text, **_urls(fleet), **keys},
         rest=[name for name in services if name not in settings.up.services] if settings.up.services else (),
         works_beside=settings.worker.enabled and not any(each.role == "worker" for each in wanted),
     )
@@ -130,6 +136,29 @@ def _urls(fleet: Fleet) -> Mapping[str, str]:
         for group in fleet.groups.values()
         if group.calls_port
     }
+
+
+def _keys(app: App, fleet: Fleet, say: Callable[[str], object]) -> Mapping[str, str]:
+    """Settings by which services know each other. In development they get keys here and now; production wants to be told
+    where theirs are. Raises :class:`ConfigError`."""
+    settings = app.settings
+    if settings.identity.folder or not any(group.calls_port for group in fleet.groups.values()):
+        return {}
+    if settings.app.env == "production":
+        raise ConfigError(
+            "services in processes of their own prove to each other who calls, and have no keys.",
+            where="identity.folder",
+            remedy=f'Run `tenfold identity issue`, and set [identity] folder = "{KEYS}".',
+        )
+    fronts = [group.name for group in fleet.groups.values() if group.role == "gateway"]
+    made = [
+        name
+        for name in (*(service.name for service in app.services), *fronts)
+        if issue(app.data_dir / KEYS, name, app.clock.now()) is not None
+    ]
+    if made:
+        say(f"Made keys by which services know each other, in {app.data_dir / KEYS}: {', '.join(made)}.")
+    return {variable("identity.folder"): KEYS}
 
 
 def _paths(app: App) -> Mapping[str, Sequence[str]]:
