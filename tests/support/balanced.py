@@ -51,6 +51,8 @@ class Instance:
         self.answer_headers: dict[str, str] = {}
         self.first_was_read = asyncio.Event()
         self.body: bytes | None = None
+        self.ready = True
+        """What it says at /health/ready; it answers everything else in either case."""
         self.breaks_off = False
         """Takes a request and closes the connection."""
         self.connections = 0
@@ -112,7 +114,8 @@ class Instance:
         said = self.body or json.dumps({"instance": self.name, "path": path}).encode()
         extra = "".join(f"{name}: {value}\r\n" for name, value in self.answer_headers.items())
         kind = "" if "Content-Type" in self.answer_headers else "Content-Type: application/json\r\n"
-        writer.write(f"HTTP/1.1 200 OK\r\n{kind}Content-Length: {len(said)}\r\n{extra}\r\n".encode() + said)
+        status = "503 Service Unavailable" if path == "/health/ready" and not self.ready else "200 OK"
+        writer.write(f"HTTP/1.1 {status}\r\n{kind}Content-Length: {len(said)}\r\n{extra}\r\n".encode() + said)
         await writer.drain()
 
     async def _greet(self, key: str, writer: asyncio.StreamWriter) -> None:

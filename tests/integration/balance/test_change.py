@@ -18,6 +18,8 @@ from support.process import Process
 from support.servers import free_port, program
 from support.trials import Trials, soak
 from tenfold.runtime.balance import Balancer
+from tenfold.runtime.balance.haproxy import Haproxy
+from tenfold.runtime.balance.haproxy_socket import ask
 from tenfold.runtime.balance.nginx import Nginx
 
 pytestmark = pytest.mark.anyio
@@ -149,6 +151,46 @@ async def test_clients_notice_when_nginx_reloads_its_own_way(folder: Path, port:
     finally:
         await broken.stop()
     assert lost > 0
+
+
+async def test_a_stream_outlives_two_changes(balancer: Balancer, folder: Path, port: int) -> None:
+    async with Instance("a") as first, Instance("b") as second, Instance("c") as third:
+        await balancer.apply(plan_for(port, first.port), folder)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        await reader.readuntil(b"data: 1\n\n")
+        await balancer.apply(plan_for(port, second.port), folder)
+        await balancer.apply(plan_for(port, third.port), folder)
+        client = Client(port)
+        assert b'"c"' in (await client.ask("GET", "/"))[2]
+        client.close()
+        first.first_was_read.set()
+        await reader.readuntil(b"data: 2\n\n")
+        writer.close()
+
+
+async def test_haproxy_asks_no_instance_that_is_not_ready(folder: Path, port: int) -> None:
+    program("haproxy")
+    haproxy = Haproxy()
+    async with Instance("ready") as ready, Instance("not ready") as unready:
+        unready.ready = False
+        plan = plan_for(port, ready.port, unready.port)
+        upstreams = tuple(
+            msgspec.structs.replace(each, ready_port=each.port) for each in plan.pools[0].upstreams
+        )
+        pool = msgspec.structs.replace(plan.pools[0], upstreams=upstreams)
+        client = Client(port)
+        try:
+            await haproxy.apply(msgspec.structs.replace(plan, pools=(pool,)), folder)
+            async with asyncio.timeout(10):
+                while "DOWN" not in await ask(folder / "admin.sock", "show stat"):  # noqa: ASYNC110 - nor does HAProxy
+                    await asyncio.sleep(0.05)
+            assert {(await client.ask("GET", "/"))[2] for _ in range(8)} == {
+                b'{"instance": "ready", "path": "/"}'
+            }
+        finally:
+            client.close()
+            await haproxy.stop()
 
 
 async def test_nothing_is_done_when_nothing_differs(balancer: Balancer, folder: Path, port: int) -> None:

@@ -278,7 +278,8 @@ def _cache(options: Options) -> Iterator[str]:
 
 def _frontend(listener: Listener, plan: Plan) -> Iterator[str]:
     yield f"frontend {listener.name}"
-    yield f"bind {address(listener.host, listener.port)}{_tls(listener)}"
+    everywhere = " v4v6" if listener.host == "::" else ""  # every address of the machine, as with the app
+    yield f"bind {address(listener.host, listener.port)}{everywhere}{_tls(listener)}"
     yield "# Who asks, for an app whose http.trusted_proxies has this machine's address. What a client claims in Forwarded,"
     yield "# which the app would believe first, is taken away."
     yield "http-request del-header Forwarded"

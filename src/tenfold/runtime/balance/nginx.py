@@ -324,6 +324,8 @@ def _routes(listener: Listener, plan: Plan) -> list[tuple[str, Pool | None]]:
 
 def _listen(listener: Listener) -> Iterator[str]:
     at, tls = address(listener.host, listener.port), listener.tls
+    if listener.host == "::":
+        at += " ipv6only=off"  # every address of the machine, as with the app
     if tls is None:
         yield f"listen {at};"
         return
