@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +41,7 @@ def up(
     """Keep a fleet running on this machine: instances by role, balancer, companions.
 
     What it consists of is said under [up], [balancer], [scale] and [companions] in tenfold.toml. Ctrl+C or SIGTERM ends it in
-    order; SIGHUP replaces one instance after the other. Instances survive a supervisor that dies: start it again, and it
+    order; SIGHUP replaces one instance after the other where no terminal is. Instances survive a supervisor that dies: start it again, and it
     takes them over.
     """
     from tenfold.runtime.up.process import require_psutil
@@ -140,7 +141,8 @@ def _install_signals(supervisor: Supervisor) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
-    loop.add_signal_handler(signal.SIGHUP, supervisor.renew)
+    # Of a terminal it means that somebody has closed it.
+    loop.add_signal_handler(signal.SIGHUP, asked if sys.stdout.isatty() else supervisor.renew)
 
 
 def _unit(name: str, named: str, found: Settings, config: Path | None) -> str:
@@ -201,9 +203,11 @@ def _age(seconds: float) -> str:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    with suppress(OSError):  # who read it has gone, and the fleet goes on
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def _say(sentence: str) -> None:
-    console.note(f"{console.paint('tenfold', console.BOLD, sys.stderr)} | {sentence}")
+    with suppress(OSError):  # likewise
+        console.note(f"{console.paint('tenfold', console.BOLD, sys.stderr)} | {sentence}")

@@ -83,11 +83,9 @@ class Process:
 
     def ended(self) -> str:
         """How it ended ("exit status 1"); empty while it runs. What it had started ends with it."""
-        if self._child is None:
-            how = "" if self._lives() else "how is not known, since an earlier supervisor had started it"
-        else:
-            how = self._status(self._child)
-        return how
+        if self._child is not None:
+            return self._status(self._child)
+        return "" if self._lives() else "how is not known, since an earlier supervisor had started it"
 
     def tell(self) -> None:
         """SIGTERM, to the process itself: it tells what it has started."""
@@ -123,8 +121,7 @@ class Process:
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 return ""
             self.kill()
-            child.wait()
-        status = child.returncode
+        status = child.wait()
         if status >= 0:
             return f"exit status {status}"
         with suppress(ValueError):
