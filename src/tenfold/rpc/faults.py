@@ -8,7 +8,7 @@ its class, and no class is imported for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -69,7 +69,7 @@ def _like(kind: type[TenfoldError], fault: Fault) -> type[TenfoldError]:
     own: dict[str, Any] = {"status": fault.status}
     if issubclass(kind, Problem):
         own |= {"title": fault.title or kind.title, "kind": fault.kind or kind.kind}
-    return type(kind.__name__, (kind,), own)
+    return cast("type[TenfoldError]", type(kind.__name__, (kind,), own))
 
 
 class _ProblemState(msgspec.Struct):

@@ -12,7 +12,7 @@ any, every operation that can be called counts.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -24,12 +24,21 @@ from tenfold.http.inject import planned
 from tenfold.http.request import Request
 from tenfold.http.router import path_names
 from tenfold.rpc.signature import Signature
-from tenfold.security.identity.edges import declared_edges
+from tenfold.security.identity.edges import HasServices, declared_edges
 
 if TYPE_CHECKING:
     from tenfold._core.container import Container
-    from tenfold.app import App
     from tenfold.http.operation import Operation
+
+
+class Whole(HasServices, Protocol):
+    """As much of an app as is needed here."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def container(self) -> Container: ...
 
 
 class OperationSchema(msgspec.Struct, frozen=True):
@@ -52,7 +61,7 @@ class ServicesSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
-def called(app: App) -> ServicesSchema:
+def called(app: Whole) -> ServicesSchema:
     """The schema of an app as its code is. ``app`` need not have started, but its container has to be filled."""
     callers: dict[str, list[str]] = {}
     for edge in sorted(declared_edges(app)):
