@@ -101,6 +101,10 @@ def _with_overrides(where: Where, act: Callable[[Overrides], Awaitable[None]]) -
         from tenfold.assembly import Assembly
 
         overrides = Assembly(app).overrides  # compiled, so that what could not work is refused here
+        if app.settings.gateway.routes:
+            from tenfold.gateway.role import adjustables
+
+            overrides.know(adjustables(app))
         await overrides.look()
         try:
             await act(overrides)

@@ -20,6 +20,12 @@ from tenfold.service import Service
 if TYPE_CHECKING:
     from tenfold._core.sections import PeerSettings
     from tenfold.app import App
+    from tenfold.guard.overrides import Adjustable
+
+
+def adjustables(app: App) -> list[Adjustable]:
+    """What of its gateway's routes may be changed while it runs, for a process that is none. Raises ConfigError."""
+    return _made(app, Routes(app.settings.gateway.routes), _Links(app, None)).adjustables
 
 
 def stand_in_front(app: App, *, docs: bool = True, places: Places | None = None) -> Gateway:
@@ -37,14 +43,7 @@ def stand_in_front(app: App, *, docs: bool = True, places: Places | None = None)
         )
     routes = Routes(settings.routes)
     _check(app, routes, known=places is not None)
-    links = _Links(app, places)
-    gateway = Gateway(
-        routes,
-        running=lambda: app.assembly,
-        reach=links.reach,
-        stop=links.stop,
-        cache_body_max_bytes=settings.cache_body_max_bytes,
-    )
+    gateway = _made(app, routes, _Links(app, places))
     service = Service(SERVICE)
     service.mount("", gateway, auth=public)
     if docs:
@@ -58,6 +57,16 @@ def stand_in_front(app: App, *, docs: bool = True, places: Places | None = None)
         service.operations += api.operations(document)
     app.services, app.elsewhere, app.fronts = (service,), app.everywhere, True
     return gateway
+
+
+def _made(app: App, routes: Routes, links: _Links) -> Gateway:
+    return Gateway(
+        routes,
+        running=lambda: app.assembly,
+        reach=links.reach,
+        stop=links.stop,
+        cache_body_max_bytes=app.settings.gateway.cache_body_max_bytes,
+    )
 
 
 def _check(app: App, routes: Routes, *, known: bool) -> None:

@@ -131,8 +131,7 @@ class Overrides:
         self.store = store
         self._clock = clock
         self._known = _Known()
-        for adjustable in adjustables:
-            self._known.add(adjustable)
+        self.know(adjustables)
         self._in_force: dict[str, Override] = {}
         self._passed_over: set[tuple[str, float]] = set()
         self._away = False
@@ -140,6 +139,11 @@ class Overrides:
         self._turn = asyncio.Lock()
         self.applied = 0
         """Changes that this instance put into force since its start, ends included."""
+
+    def know(self, adjustables: Iterable[Adjustable]) -> None:
+        """Of more that can be changed. Before :meth:`start` or the first :meth:`look`."""
+        for adjustable in adjustables:
+            self._known.add(adjustable)
 
     # ── life ──
 

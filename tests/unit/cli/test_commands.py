@@ -107,6 +107,18 @@ def test_a_policy_is_changed_listed_and_taken_back(tenfold: Command, project: Pa
     assert "was not changed" in tenfold("policies", "unset", "words.add.limit")
 
 
+def test_weights_of_a_gateways_canary_are_policies(tenfold: Command, project: Path) -> None:
+    settings = project / "tenfold.toml"
+    route = '[gateway.routes.words]\nservice = "words"\ncanary = { next = 5 }\n'
+    settings.write_text(f"{settings.read_text() if settings.exists() else ''}\n{route}")
+    tenfold("migrate")
+    said = tenfold("policies", "set", "gateway.words.canary.next", "25", "--why", "it is well")
+    assert said.startswith("gateway.words.canary.next is 25 in all instances")
+    assert "percent, from 0 to 100" in tenfold(
+        "policies", "set", "gateway.words.canary.next", "250", "--why", "a typo", status=2
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
