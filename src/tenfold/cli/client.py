@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App as Commands
 from cyclopts import Parameter
 
+from tenfold._core.text import plural
 from tenfold.cli import console, target
 from tenfold.cli.target import Config
 from tenfold.errors import ConfigError
@@ -59,7 +60,7 @@ def _write(language: ModuleType, out: Path, check: bool, app: str | None, config
         raise ConfigError(f"there is no folder {path.parent}.", where="OUT", remedy="Make it first.")
     path.write_text(text, encoding="utf-8")
     operations = sum(len(group.calls) for group in api.groups)
-    console.say(f"Wrote {shown}: {operations} operations, {len(api.types)} types.")
+    console.say(f"Wrote {shown}: {plural(operations, 'operation')}, {plural(len(api.types), 'type')}.")
     for note in notes:
         console.note(f"Not expressed: {note}")
     return 0

@@ -10,7 +10,7 @@ from tenfold.clients.model import Call, Field, Parameter, Result, Type, Union
 from tenfold.clients.python_types import PythonTypes, documented_lines, literal, or_unset
 from tenfold.clients.text import exploded, plain, surroundings, wrapped
 
-_TAKEN = frozenset({"self", "timeout_s", "idempotency_key", "body", "media_type"})
+_TAKEN = frozenset({"self", "timeout_s", "idempotency_key"})
 
 
 class Method:
@@ -18,15 +18,16 @@ class Method:
 
     def __init__(self, call: Call, types: PythonTypes, prefix: str) -> None:
         self._call, self._types, self._prefix = call, types, prefix
-        taken: list[str] = list(_TAKEN)
+        raw = call.body is not None and call.body.kind == "raw"
+        taken = [*_TAKEN, *(("body", "media_type") if raw else ())]
         self._names: dict[int, str] = {}
-        fields = call.body.fields if call.body else ()
+        fields: tuple[Field, ...] = call.body.fields if call.body else ()
         every: list[Field | Parameter] = [*call.parameters, *fields]
         for each in every:
             name = naming.unique(method_name(each.wire), taken)
             taken.append(name)
             self._names[id(each)] = name
-        self._fields = fields
+        self._fields: tuple[Field, ...] = fields
 
     def render(self) -> str:
         call, is_async = self._call, bool(self._prefix)

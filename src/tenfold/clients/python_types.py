@@ -180,6 +180,8 @@ class PythonTypes:
                 declared = self._declared[name]
                 if isinstance(declared, Enumeration) and value in declared.values:
                     return f"{name}.{naming.members(declared.values)[value]}"
+            case _:
+                pass
         return None
 
     def _enumeration(self, each: Enumeration) -> Iterator[str]:

@@ -135,7 +135,9 @@ class _Module:
             "DOC": "\n".join(self._header()),
             "CREDENTIALS": "\n".join(self._credentials()),
             "SET_CREDENTIALS": "\n".join(self._set_credentials()),
-            "OPTIONS": "private readonly options" if self._api.bearer or self._api.api_key_header else "options",
+            "OPTIONS": "private readonly options"
+            if self._api.bearer or self._api.api_key_header
+            else "options",
             "PROBLEMS": "\n\n".join(map(_problem, self._api.problems)),
             "TYPES": types,
             "SERVICES": services,
@@ -214,7 +216,8 @@ class _Method:
         body = call.body
         self._whole = body.fields[0] if body is not None and body.kind == "json" else None
         self._parts = body.fields if body is not None and self._whole is None else ()
-        taken = ["options", "values", "body", "mediaType"]
+        raw = body is not None and body.kind == "raw"
+        taken = ["options", "values", *(("body", "mediaType") if raw else ())]
         self._names: dict[int, str] = {}
         self._alone: list[Field | Parameter] = [*self._places, *((self._whole,) if self._whole else ())]
         for each in self._alone:

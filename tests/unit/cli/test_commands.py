@@ -35,6 +35,7 @@ def test_help_lists_every_command_with_a_sentence(tenfold: Command) -> None:
         "shell",
         "openapi",
         "asyncapi",
+        "client",
     ):
         assert f"│ {name} " in said
 
