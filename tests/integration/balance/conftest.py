@@ -10,7 +10,7 @@ import pytest
 from support.servers import free_port, program
 from tenfold.runtime.balance import Balancer, Listener, Options, Plan, Pool, Upstream, balancer_of
 
-FAST = Options(drain_s=0.3, stop_timeout_s=3.0, slow_start_s=0.0)
+FAST = Options(drain_s=0.3, stop_timeout_s=3.0, slow_start_s=0.5)
 
 
 @pytest.fixture(params=["nginx", "haproxy"])

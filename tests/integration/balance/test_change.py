@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from integration.balance.conftest import FAST, plan_for
@@ -190,6 +191,23 @@ async def test_haproxy_asks_no_instance_that_is_not_ready(folder: Path, port: in
             }
         finally:
             client.close()
+            await haproxy.stop()
+
+
+async def test_haproxy_keeps_its_worker_when_instances_change(folder: Path, port: int) -> None:
+    program("haproxy")
+    haproxy = Haproxy()
+    async with Instance("a") as first, Instance("b") as second:
+        try:
+            await haproxy.apply(plan_for(port, first.port), folder)
+            worker = psutil.Process(haproxy.running(folder)).children()
+            await haproxy.apply(plan_for(port, first.port, second.port), folder)
+            await haproxy.apply(plan_for(port, second.port), folder)
+            assert psutil.Process(haproxy.running(folder)).children() == worker
+            assert f"web.2-{second.port}" not in await ask(folder / "admin.sock", "show servers state")
+            assert f"web.1-{second.port}" in await ask(folder / "admin.sock", "show servers state")
+            assert f"web.1-{first.port}" not in await ask(folder / "admin.sock", "show servers state")
+        finally:
             await haproxy.stop()
 
 

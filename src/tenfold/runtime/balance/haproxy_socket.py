@@ -18,7 +18,7 @@ _IN_MAINTENANCE = 1
 
 def without_servers(text: str) -> str:
     """A configuration without what can be changed over a socket."""
-    return _SERVER.sub("", text)
+    return "".join(line for line in text.splitlines(keepends=True) if not _SERVER.match(line))
 
 
 def servers_in(text: str) -> dict[str, dict[str, str]]:

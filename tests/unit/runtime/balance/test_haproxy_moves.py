@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tenfold.runtime.balance import Listener, Plan, Pool, Upstream
 from tenfold.runtime.balance.haproxy import CONFIG, Haproxy
-from tenfold.runtime.balance.haproxy_socket import commands, servers_in, states_in
+from tenfold.runtime.balance.haproxy_socket import commands, servers_in, states_in, without_servers
 
 UP, IN_MAINTENANCE = 0, 1
 
@@ -21,6 +21,18 @@ def told(upstreams: tuple[Upstream, ...], has: dict[str, tuple[int, int]]) -> li
 def test_servers_are_read_out_of_the_file() -> None:
     found = wanted(Upstream("web.1", "127.0.0.1", 4001, 5001, weight=2))
     assert found["web"]["web.1-4001"].startswith("127.0.0.1:4001 weight 2 check port 5001 inter 1s")
+
+
+def test_another_number_of_servers_is_a_change_of_servers_only() -> None:
+    one, two, other = (
+        Haproxy().render(Plan((Listener("public", "127.0.0.1", port),), (Pool("web", upstreams),)))[CONFIG]
+        for port, upstreams in (
+            (8080, (Upstream("web.1", "::1", 4001),)),
+            (8080, (Upstream("web.1", "::1", 4002), Upstream("web.2", "::1", 4003))),
+            (8081, (Upstream("web.1", "::1", 4001),)),
+        )
+    )
+    assert without_servers(one) == without_servers(two) != without_servers(other)
 
 
 def test_who_comes_is_added_before_who_leaves_is_taken_out() -> None:
