@@ -45,6 +45,8 @@ log = logging.getLogger("tenfold.gateway")
 
 SERVICE = "gateway"
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
+_KEPT = "/%:@!$&'()*+,;=~-._?[]"
+"""What stays as it is in a path or a query; all else is percent-encoded."""
 _READ_ON_S, _READ_ON_BYTES = 1.0, 1_048_576
 _CHANGED = ("limit", "timeout_s", "priority", "concurrency")
 """What of a route's operation may be changed while it runs, besides its canaries."""
@@ -271,9 +273,8 @@ async def _read_on(request: Request) -> None:
 
 def _target(route: Route, request: Request) -> str:
     """Path and query as the service is asked for them."""
-    raw = raw_path_of(dict(request.scope)).decode("latin-1") or quote(request.path)
-    query = request.query_string.decode("latin-1")
-    return route.inner(quote(raw, safe="/%:@!$&'()*+,;=~-._")) + (f"?{query}" if query else "")
+    path = route.inner(quote(raw_path_of(dict(request.scope)), safe=_KEPT), request.path)
+    return f"{path}?{quote(request.query_string, safe=_KEPT)}" if request.query_string else path
 
 
 def _operation(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -49,9 +50,14 @@ class Route(Struct, frozen=True):
             return False
         return path == self.path or path.startswith(self.path + "/")
 
-    def inner(self, target: str) -> str:
-        """The path that the service sees, percent-encoded as it came."""
-        return (target[len(self.path) :] or "/") if self.options.strip else target
+    def inner(self, raw: str, path: str) -> str:
+        """The path that the service sees, percent-encoded: as it came, where the server tells that (``raw``) and what is
+        stripped was written plainly; else made of the decoded ``path``."""
+        if not self.options.strip:
+            return raw or quote(path)
+        if raw.startswith(f"{self.path}/") and "//" not in raw[: len(self.path) + 2]:
+            return raw[len(self.path) :]
+        return quote(_SLASHES.sub("/", path)[len(self.path) :]) or "/"
 
     def outer(self, path: str) -> str:
         """The public path of a path of the service; empty when this route does not lead there."""

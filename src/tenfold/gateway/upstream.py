@@ -21,7 +21,7 @@ from tenfold.client.contract import Unanswered
 from tenfold.client.places import Full
 from tenfold.client.retrying import IDEMPOTENT, Outcome, wait_s
 from tenfold.client.trying import Call, Open, Try, explained
-from tenfold.errors import CallError, DependencyTimeout, DependencyUnavailable, Problem
+from tenfold.errors import BadAnswer, CallError, DependencyTimeout, DependencyUnavailable, Problem
 from tenfold.gateway.sockets import Joined, Refused, joined
 from tenfold.guard.addresses import Place, place_of
 from tenfold.http.limits import too_large
@@ -59,7 +59,7 @@ class Upstream:
         call = await self._call(request, target, headers)
         try:
             async with asyncio.timeout(call.timeout_s):
-                return await self._tried(call, request)
+                opened = await self._tried(call, request)
         except TimeoutError:
             raise self.problem(
                 DependencyTimeout(f"{self.service}: no answer in {call.timeout_s:.3g} s")
@@ -68,6 +68,12 @@ class Upstream:
             if call.given_up is not None and call.given_up():
                 raise ClientDisconnected from None
             raise self.problem(error) from error
+        if 200 <= opened.incoming.status <= 599:
+            return opened
+        await opened.close()
+        raise self.problem(
+            BadAnswer(f"{self.service}: {opened.incoming.status} is not the status of an answer.")
+        )
 
     async def connect(self, request: Request, target: str, headers: dict[str, str]) -> Joined:
         """An open WebSocket to the service. Raises a Problem."""

@@ -192,6 +192,25 @@ async def test_a_service_that_breaks_off_is_asked_again_where_that_is_harmless(f
         assert len(orders.got) == 4
 
 
+async def test_what_is_no_answer_is_not_passed_on(fronts: Fronts) -> None:
+    async def odd(_: Got) -> bytes:
+        return b"HTTP/1.1 700 Odd\r\nContent-Length: 0\r\n\r\n"
+
+    async with Callee(odd).running() as orders, fronts({"orders": orders.url}, {"orders": {}}) as front:
+        said = (502, "The service orders gave an answer that cannot be passed on.", True)
+        assert problem_of(await front.client.get("/")) == said
+        assert front.gateway.upstream("orders").state.places.in_flight == 0
+
+
+async def test_what_no_address_may_have_is_passed_on_encoded(fronts: Fronts) -> None:
+    async with Callee(told).running() as orders, fronts({"orders": orders.url}, {"orders": {}}) as front:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(front.url.rpartition(":")[2]))
+        writer.write(b'GET /a"b?q=%C3%A9"&r={} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
+    assert [got.target for got in orders.got] == ["/a%22b?q=%C3%A9%22&r=%7B%7D"]
+
+
 async def test_what_no_service_should_answer_is_no_fault_of_a_service(fronts: Fronts) -> None:
     async with (
         Callee(told).running() as orders,

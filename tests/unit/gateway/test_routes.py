@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -64,13 +65,20 @@ def test_without_a_route_nothing_is_served() -> None:
 
 def test_a_service_sees_its_own_paths_and_the_document_the_public_ones() -> None:
     orders, refunds = SHOP.find("x", "/orders"), SHOP.find("x", "/orders/refunds")
-    assert orders.inner("/orders/7") == "/orders/7"
-    assert (refunds.inner("/orders/refunds/a%2Fb"), refunds.inner("/orders/refunds")) == ("/a%2Fb", "/")
+    assert orders.inner("/orders/a%2Fb", "/orders/a/b") == "/orders/a%2Fb"
+    assert refunds.inner("/orders/refunds/a%2Fb", "/orders/refunds/a/b") == "/a%2Fb"
+    assert refunds.inner("/orders/refunds", "/orders/refunds") == "/"
     assert (orders.outer("/orders/{id}"), orders.outer("/carts"), refunds.outer("/{id}")) == (
         "/orders/{id}",
         "",
         "/orders/refunds/{id}",
     )
+
+
+@pytest.mark.parametrize("raw", ["/%6Frders/refunds/7", "//orders/refunds/7", "/orders//refunds/7", ""])
+def test_what_is_stripped_may_be_written_oddly(raw: str) -> None:
+    path = unquote(raw) or "/orders/refunds/7"
+    assert SHOP.find("x", path).inner(raw, path) == "/7"
 
 
 @pytest.mark.parametrize(
