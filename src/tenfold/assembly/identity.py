@@ -30,7 +30,7 @@ class IdentityPart:
         self._app, self._telemetry = app, telemetry
         settings, served = app.settings.identity, [service.name for service in app.services]
         self._own: Identity | None = None
-        if app.identity is None and settings.folder:
+        if app.identity is None and settings.folder and not app.fronts:
             folder = app.data_dir / settings.folder
             self._own = Identity(settings, folder, app.name, served, edges, app.clock)
         self.proves: Proves | None = app.identity or self._own
@@ -46,6 +46,18 @@ class IdentityPart:
                 remedy=f'{ISSUE}, and set [identity] folder = "identity".',
             )
         if self._own is None:
+            if app.settings.identity.tls and app.fronts:
+                raise ConfigError(
+                    "a gateway connects to services by TLS, and shows no certificate of its own.",
+                    where="identity.tls",
+                    remedy="Turn it off in the app that stands behind a gateway, or put NGINX or HAProxy in front of it.",
+                )
+            if app.settings.identity.tls and app.identity is None:
+                raise ConfigError(
+                    "mutual TLS needs certificates.",
+                    where="identity.folder",
+                    remedy=f'{ISSUE} --tls, and set [identity] folder = "identity".',
+                )
             return
         if app.settings.identity.tls:
             self._check_urls()
@@ -64,7 +76,8 @@ class IdentityPart:
     def server_context(self) -> ssl.SSLContext | None:
         """What the public listener of a process that serves some of the services takes connections by; None: as they
         come."""
-        calls = self._app.elsewhere and not self._app.fronts  # whoever comes to a gateway has no certificate of ours
+        # Whoever comes to a gateway has no certificate of ours.
+        calls = self._app.elsewhere and not self._app.fronts
         return self._own.server_context() if self._own is not None and calls else None
 
     def _check_urls(self) -> None:

@@ -31,8 +31,8 @@ commands = Commands(
 
 FOLDER = "identity"
 """Where they are kept when no setting says so."""
-IN_FRONT = ("gateway", "balancer")
-"""Not services, but they connect to services, by certificates of their own."""
+IN_FRONT = ("balancer",)
+"""No service, but it connects to services, by a certificate of its own."""
 PASSWORD, HIDDEN = "{password}", "'••••••'"
 """What stands in a plan where the password comes, and what is shown of it."""
 DAY_S, HOUR_S = 86_400, 3_600
@@ -199,7 +199,7 @@ def _chosen(app: App, services: Sequence[str]) -> list[str]:
             raise ConfigError(
                 f"{app.name} has no service {name!r}.{nearest(name, known)}",
                 where="SERVICE",
-                remedy=f"There are {', '.join(_names(app))}; and {' and '.join(IN_FRONT)}, which stand in front of them.",
+                remedy=f"There are {', '.join(_names(app))}; and {', '.join(IN_FRONT)}, which stands in front of them.",
             )
     return list(services) or _names(app)
 

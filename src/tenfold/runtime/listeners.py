@@ -174,7 +174,8 @@ class UvicornListener:
 
 def _mutual(app: App) -> bool:
     """Whether the public listener is for other services only, by mutual TLS."""
-    return bool(app.elsewhere) and app.settings.identity.tls
+    settings = app.settings.identity
+    return bool(app.elsewhere) and not app.fronts and settings.tls and bool(settings.folder)
 
 
 def _context(app: App) -> ssl.SSLContext:

@@ -32,14 +32,17 @@ def test_keys_are_made_shown_and_rotated(tenfold: Command, project: Path) -> Non
 def test_services_that_are_none_are_refused_with_the_nearest(tenfold: Command, project: Path) -> None:
     said = tenfold("identity", "issue", "word", status=2)
     assert (
-        "wordy has no service 'word'. Did you mean 'words'? There are words; and gateway and balancer" in said
+        "wordy has no service 'word'. Did you mean 'words'? There are words; and balancer, which stands"
+        in said
     )
     assert not (project / "data").exists()
 
 
 def test_what_stands_in_front_of_services_gets_a_certificate_too(tenfold: Command, project: Path) -> None:
-    assert "certificate of spiffe://wordy/service/gateway" in tenfold("identity", "issue", "gateway", "--tls")
-    assert "spiffe://wordy/service/gateway" in tenfold("identity", "show")
+    assert "certificate of spiffe://wordy/service/balancer" in tenfold(
+        "identity", "issue", "balancer", "--tls"
+    )
+    assert "spiffe://wordy/service/balancer" in tenfold("identity", "show")
 
 
 def test_an_engine_without_roles_is_said_to_have_none(tenfold: Command, project: Path) -> None:

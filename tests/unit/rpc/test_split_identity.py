@@ -137,6 +137,7 @@ async def test_production_does_not_split_services_that_prove_nothing(tmp_path: P
     ("change", "said"),
     [
         ({"identity__folder": "nowhere"}, "there is no private key of orders.*tenfold identity issue orders"),
+        ({"identity__folder": ""}, "mutual TLS needs certificates. Run: tenfold identity issue --tls"),
         ({"services__catalog__url": "http://127.0.0.1:1"}, "without TLS, which identity.tls asks for"),
         ({"identity__trust_domain": "Shop!"}, "cannot be a trust domain"),
         (
