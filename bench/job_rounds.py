@@ -117,13 +117,16 @@ class Field:
                 child.kill()
             process.wait()
 
-    def purge(self, contender: Contender) -> None:
-        """As the peers' own driver does: nothing is left of the round before."""
+    def purge(self, contender: Contender, *, new: bool = False) -> None:
+        """As the peers' own driver does: nothing is left of the round before. Some make their tables when they are first
+        used, so of a ``new`` one there may be nothing to purge. Raises Failed."""
         subprocess.run(["redis-cli", "-u", self._redis, "flushall"], check=True, stdout=subprocess.DEVNULL)
         for line in (contender.folder / f"{contender.module}.py").read_text().splitlines():
             if line.startswith("PURGE = "):
                 sql = line.partition("=")[2].strip().strip('"')
-                subprocess.run(["psql", "-q", self._dsn, "-c", sql], check=True)
+                done = subprocess.run(["psql", "-q", self._dsn, "-c", sql], capture_output=True, check=False)
+                if done.returncode and not new:
+                    raise Failed(f"{contender.name} could not be purged: {done.stderr.decode().strip()}")
         self.record.write_bytes(b"")
 
     def records(self, n: int, seconds: float) -> list[tuple[float, float]]:
@@ -169,7 +172,7 @@ def measure(only: list[str], rounds: int, progress: Any) -> list[dict[str, Any]]
                             "round": number,
                             "who": contender.name,
                             "store": contender.store,
-                            **_round(field, contender),
+                            **_round(field, contender, new=number == 0),
                         }
                     )
                 except Failed as error:
@@ -177,8 +180,8 @@ def measure(only: list[str], rounds: int, progress: Any) -> list[dict[str, Any]]
     return rows
 
 
-def _round(field: Field, contender: Contender) -> dict[str, float]:
-    field.purge(contender)
+def _round(field: Field, contender: Contender, *, new: bool) -> dict[str, float]:
+    field.purge(contender, new=new)
     one = field.client(contender, "one", 5_000, ONE_CAP_S)
     field.purge(contender)
     bulk = field.client(contender, "bulk", BULK, ONE_CAP_S * 2)

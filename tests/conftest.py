@@ -8,6 +8,8 @@ from collections.abc import Generator
 
 import pytest
 
+from support.unsteady import Unsteady, passes_alone
+
 pytest_plugins = ["support.servers", "support.brokers", "support.trials", "support.seeds", "support.sharing"]
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -50,6 +52,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 if IN_CI:
+
+    def pytest_configure(config: pytest.Config) -> None:
+        if not os.environ.get("TENFOLD_TESTS_ALONE"):
+            config.pluginmanager.register(Unsteady(passes_alone))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:

@@ -114,6 +114,9 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """For work without a deadline."""
     lock_timeout_s: Seconds = 10.0
     """How long a transaction waits for the writer (SQLite), or for a row that another one holds."""
+    rows_max: Annotated[int, Meta(ge=0)] = 100_000
+    """A select of more rows than these is not read into memory at once, but fails; 0: without a bound. The drivers of MariaDB
+    and of psycopg have read them by then."""
     watch: bool = True
     """Find slow and repeated statements and missing indexes: in the log, and at /database of the operations listener."""
     slow_s: Seconds = 0.2

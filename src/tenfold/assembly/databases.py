@@ -79,6 +79,7 @@ class DatabasesPart:
             url, settings=self._settings.database, data_dir=self._data_dir, clock=self._clock
         )
         made.weight_of = self._weight_of
+        made.rows_max = self._settings.database.rows_max
         return made
 
     async def _read_from(self, replicas: Replicas, primary: DatabaseBackend) -> None:

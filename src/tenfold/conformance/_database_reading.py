@@ -52,6 +52,20 @@ class ReadClaims(DatabaseCase):
                 await many(sa.select(order))
         assert [o.total for o in await reader.all(sa.select(order).order_by(order.c.id), Order)] == [1, 2]
 
+    async def test_all_does_not_read_more_rows_than_it_may(self, db: Database) -> None:
+        """Beyond ``rows_max`` it raises ManyRows, in transactions too, which go on; ``stream`` reads them."""
+        await fill(db, 4)
+        db.backend.rows_max = 3
+        few, many = sa.select(order).where(order.c.total < 4), sa.select(order)
+        assert len(await db.read().all(few)) == 3
+        with pytest.raises(errors.ManyRows, match=r"more than 3 rows \(database.rows_max\)"):
+            await db.read().all(many)
+        async with db.tx() as tx:
+            with pytest.raises(errors.ManyRows):
+                await tx.all(many)
+            assert len(await tx.all(few)) == 3
+            assert len([row async for row in tx.stream(many)]) == 4
+
     async def test_rows_have_names_also_in_textual_sql(self, db: Database) -> None:
         """Columns of `sa.text` are known by the names that the engine gives them."""
         placed = await place(db, "c", 3)

@@ -182,6 +182,8 @@ class DatabaseBackend(ABC):
     """Set by :mod:`tenfold.db.replicas`: transactions that write learn their ``position`` with the commit."""
     undone: int = 0
     """How often what was committed has been undone (:meth:`sandbox`): who keeps rows in memory forgets them then."""
+    rows_max: int = 0
+    """Set before the start: more rows than these are not read into memory at once. 0: without a bound."""
     copy: bool = False
     """Set before the start by :mod:`tenfold.db.replicas`: the node is a copy, and only reads are asked of it."""
 

@@ -87,13 +87,23 @@ class Reader:
     async def all(self, stmt: Any, type_: type[T], /, **params: Any) -> list[T]: ...
 
     async def all(self, stmt: Any, type_: Any = Row, /, **params: Any) -> list[Any]:
-        """Every row, in memory at once; use :meth:`stream` where there may be very many."""
+        """Every row, in memory at once; use :meth:`stream` where there may be very many.
+
+        Raises ManyRows for a select of more than ``database.rows_max`` (100,000).
+        """
         plan, args = self._bind(stmt, params)
-        rows = self._channel.fetch_now(plan, args, 0)
+        most = 0 if plan.writes else self._backend.rows_max
+        limit = most and most + 1
+        rows = self._channel.fetch_now(plan, args, limit)
         if rows is None:
-            rows = await timed(self._channel.fetch(plan, args, 0), plan, args)
+            rows = await timed(self._channel.fetch(plan, args, limit), plan, args)
         if not rows:
             return []
+        if most and len(rows) > most:
+            raise ManyRows(
+                f"more than {most:,} rows (database.rows_max). Read them with stream(), or a page at a time. "
+                f"The statement: {plan.describe()}"
+            )
         decode = plan.decoders.get(type_) or plan.decoder(type_)
         if len(rows) <= _DECODE_SLICE:
             return [decode(row) for row in rows]

@@ -49,6 +49,7 @@ class Tx(Reader):
     _channel: TxChannel
 
     def __init__(self, db: Database, channel: TxChannel) -> None:
+        self._backend = db.backend
         self._bind = db.backend.plans.bind
         self._channel = channel
         self._db = db

@@ -30,7 +30,7 @@
     │   └── DeadlineExceeded     504
     ├── DatabaseError
     │   ├── NoRow                `one` or `scalar` found nothing          (404 when it reaches the client)
-    │   ├── ManyRows             `one` or `maybe` found more than one
+    │   ├── ManyRows             `one` or `maybe` found more than one, `all` more than may be
     │   ├── RowMismatch          the columns of a statement do not fit the type asked for
     │   ├── StatementError       the engine refuses the statement, or its parameters do not fit
     │   │   └── ValueRefused     too long, out of range, NUL                        (422)

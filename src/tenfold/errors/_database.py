@@ -16,7 +16,7 @@ class NoRow(DatabaseError):
 
 
 class ManyRows(DatabaseError):
-    """``one``, ``maybe`` or ``scalar`` found more than one row."""
+    """``one``, ``maybe`` or ``scalar`` found more than one row, or ``all`` more than ``database.rows_max``."""
 
 
 class RowMismatch(DatabaseError):

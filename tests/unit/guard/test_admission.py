@@ -107,12 +107,34 @@ async def test_who_waits_too_long_is_refused_and_leaves_the_line() -> None:
     assert gate.in_flight == 0
 
 
+async def test_a_pause_that_makes_everybody_late_is_no_overload() -> None:
+    clock = ManualClock()
+    gate = admission(1, clock, waiting_max=9)
+    epoch = entered(gate)
+    tasks = await lined_up(gate, D, D)
+    await clock.advance(0.3)
+    gate.observe(clock.monotonic(), 0.0)
+    for _ in tasks:  # the line is served again, each in 10 ms
+        gate.leave(epoch)
+        await clock.advance(0.01)
+        gate.observe(clock.monotonic(), 0.0)
+        epoch = gate.epoch
+    assert await outcomes(tasks) == "++"
+    gate.leave(epoch)
+    await clock.advance(0.1)
+    gate.observe(clock.monotonic(), 0.0)
+    assert not gate.overloaded
+
+
 async def test_a_line_that_stands_is_overload_and_its_newest_go_first() -> None:
     clock = ManualClock()
     gate = admission(3, clock, waiting_max=9)
     first = [entered(gate) for _ in range(3)]
     old = await lined_up(gate, D, D)
     await clock.advance(0.11)
+    gate.observe(clock.monotonic(), 0.0)
+    assert not gate.overloaded  # as after any pause of the machine
+    await clock.advance(0.051)
     gate.observe(clock.monotonic(), 0.0)
     assert gate.overloaded
     assert await outcomes(old) == "--"

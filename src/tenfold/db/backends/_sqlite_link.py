@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -161,8 +162,12 @@ class Link:
                 if plan.columns is not None
                 else self._discover(plan, args)
             )
-            if limit != 2:
+            if not limit:
                 rows: Rows = cursor.fetchall()
+            elif limit > 2:
+                rows = list(islice(cursor, limit))
+                if len(rows) == limit:
+                    self.drop_cursor()
             elif (first := cursor.fetchone()) is None:
                 rows = []
             elif (second := cursor.fetchone()) is None:

@@ -151,6 +151,12 @@ class KafkaPublisher:
         sent: dict[asyncio.Future[Any], list[int]],
     ) -> None:
         """Hand the events of one partition over, as few batches as their size allows."""
+
+        async def hand_over() -> None:
+            future = await producer.send_batch(batch, place.topic, partition=place.partition)
+            future.add_done_callback(_seen)
+            sent[future] = inside
+
         batch, inside = producer.create_batch(), list[int]()
         for n in positions:
             event = events[n]
@@ -161,11 +167,11 @@ class KafkaPublisher:
                 "headers": [(k, v.encode()) for k, v in KAFKA.headers(event.attributes).items()],
             }
             if batch.append(**record) is None:
-                sent[await producer.send_batch(batch, place.topic, partition=place.partition)] = inside
+                await hand_over()
                 batch, inside = producer.create_batch(), []
                 batch.append(**record)
             inside.append(n)
-        sent[await producer.send_batch(batch, place.topic, partition=place.partition)] = inside
+        await hand_over()
 
     def _drop(self) -> None:
         """What it holds and was not confirmed, a new one sends again."""
@@ -174,6 +180,12 @@ class KafkaPublisher:
             task = asyncio.create_task(_end(producer), name="tenfold-kafka-close")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """What becomes of a batch after we gave it up concerns nobody; asyncio would log its error as forgotten."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def _end(producer: AIOKafkaProducer) -> None:

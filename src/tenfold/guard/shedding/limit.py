@@ -111,11 +111,11 @@ class LearnedLimit:
             used = min(self._size, max(window.active_max, 1.0))
             self._size = max(used - surplus, self._size / 2, self._least)
         elif window.bound or (self._size < START and window.free > window.probes / 2):
-            # Half a request more, and up to twice as many where the queue was empty all the time. An instance that is
-            # mostly idle also forgets what an overload has taught it.
+            # A quarter of a request more, and up to twice as many where the queue was empty all the time. An instance that
+            # is mostly idle also forgets what an overload has taught it.
             share_free = window.free / window.probes
             if share_free:
-                self._size = min(self._size * (1 + share_free) + 0.5, self._most)
+                self._size = min(self._size * (1 + share_free) + 0.25, self._most)
         elif window.active_max < self._size / 2:
             # Unused room would let a sudden overload in, so it is given back, a tenth at a time.
             kept = max(START, 2 * window.active_max)

@@ -1,8 +1,8 @@
 """Who waits at the door of a full instance, who is next, and who has waited for too long. Pure.
 
 A line evens out bursts, and everybody is served in the order of arrival. Where it does not empty, it only makes
-everybody late: once somebody has stood in it for 100 ms before an instance that is busy, or it is full and has not been
-empty for as long, it is overload, and until a second has passed without a refusal the line is short, patience is short, and the newest of the
+everybody late: once its first has stood in it for 100 ms, at every look of 50 ms, before an instance that is busy, or it
+is full and has not been empty for as long, it is overload, and until a second has passed without a refusal the line is short, patience is short, and the newest of the
 most urgent is served first, for it is the one whose client still waits (Maurer, "Fail at Scale", ACM Queue 13:8, 2015).
 
 Within a priority it is fair between shares (tenants, or addresses of callers that are not known): they take turns, and
@@ -20,7 +20,10 @@ from tenfold._core.fairness import FairLine, Holdings, WeightOf
 T = TypeVar("T")
 
 STANDING_S = 0.1
-"""A line whose first has waited for longer does not empty; nor does a full one that has stood for longer."""
+"""A line whose first has waited for longer, at every look of :data:`SURE_S`, does not empty; nor does a full one that has
+stood for longer."""
+SURE_S = 0.05
+"""One look is not enough: a pause of the machine makes everybody late at once, and a moment later the line is short again."""
 CALM_S = 1.0
 """So long after the last refusal the overload is over."""
 PATIENCE_MIN_S = 0.005
@@ -47,7 +50,7 @@ class Line(Generic[T]):
     """At most ``waiting_max`` wait, for ``wait_s`` seconds at most; critical work keeps that patience under overload."""
 
     __slots__ = (
-        "_arrivals", "_held", "_lines", "_refused_at", "_since", "_wait_s", "overloaded", "service_s", "size",
+        "_arrivals", "_held", "_late_since", "_lines", "_refused_at", "_since", "_wait_s", "overloaded", "service_s", "size",
         "waiting_max",
     )  # fmt: skip
 
@@ -59,6 +62,8 @@ class Line(Generic[T]):
         """How long a request takes once it is admitted; who has waited as long under overload waits in vain."""
         self._wait_s = wait_s
         self._refused_at = float("-inf")
+        self._late_since: float | None = None
+        """When it was first seen that the first had waited for too long; since then it always was."""
         self._since = 0.0
         """When the line came to be; it has not been empty since."""
         self._lines: list[FairLine[Place[T]]] = [FairLine(weight_of) for _ in Priority]
@@ -110,7 +115,11 @@ class Line(Generic[T]):
         arrivals = self._arrivals
         while arrivals and arrivals[0].gone:
             arrivals.popleft()
-        if arrivals and now - arrivals[0].since > STANDING_S and not idle:
+        if not arrivals or idle or now - arrivals[0].since <= STANDING_S:
+            self._late_since = None
+        elif self._late_since is None:
+            self._late_since = now
+        if self._late_since is not None and (self.overloaded or now - self._late_since > SURE_S):
             self.overloaded = True
             self._refused_at = now
         elif self.overloaded and now - self._refused_at > CALM_S:
