@@ -110,7 +110,8 @@ def serve_gateway(app: App, config: Path | None, overrides: dict[str, Any]) -> i
 
     docs = app.configure(config, **overrides).settings.shows_docs
     # Its own document gives way to that of all services, and WebSockets are passed on over ASGI.
-    app.configure(config, **{**overrides, "http__docs": False, "http__server": "uvicorn"})
+    behind: dict[str, Any] = {**overrides, "http__docs": False, "http__server": "uvicorn"}
+    app.configure(config, **behind)
     stand_in_front(app, docs=docs)
     return serve(app, Roles(web=True, worker=False))
 

@@ -53,7 +53,9 @@ class Docs:
     def described(self) -> list[Described]:
         """The operations with what surrounds them, hidden ones included."""
         return [
-            Described(each.operation, each.params, policy_of(each.operation, self._authenticator), each.limited)
+            Described(
+                each.operation, each.params, policy_of(each.operation, self._authenticator), each.limited
+            )
             for each in self._endpoints
         ]
 
