@@ -99,7 +99,7 @@ if [ "$level" = test ]; then
 fi
 
 group=shop project=.
-if [ "$level" = test ]; then group=dev project='.[granian,pydantic,test,postgresql,mysql,redis,memcached,rabbitmq,kafka,nats,sqs]'; fi
+if [ "$level" = test ]; then group=dev project='.[granian,pydantic,test,postgresql,mysql,redis,memcached,rabbitmq,kafka,nats,sqs,dns]'; fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
 # Dependency groups (PEP 735) need pip 25.1.
 if ! "${pip[@]}" install --help 2>/dev/null | grep -q -- --group; then
