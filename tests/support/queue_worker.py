@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import sqlalchemy as sa
 
 from support.queues import Rig, counters, effects, rig
@@ -164,9 +165,10 @@ def jobs(mode: str) -> dict[str, Any]:
 
 async def main(folder: Path, database: str, mode: str, lease_s: float, flags: list[str]) -> None:
     if "silent" in flags:
-        Keeper.beat = no_beat  # type: ignore[method-assign]
+        pytest.MonkeyPatch().setattr(Keeper, "beat", no_beat)
     if "quarantine" not in flags:
-        outcome.CRASHES_MAX = outcome.CRASHES_UNTIL_SUSPECT = 10**6  # type: ignore[attr-defined]
+        for bound in ("CRASHES_MAX", "CRASHES_UNTIL_SUSPECT"):
+            pytest.MonkeyPatch().setattr(outcome, bound, 10**6)
     for flag in flags:
         if flag.startswith("linger="):
             held["lingering"] = int(flag.removeprefix("linger="))
@@ -195,20 +197,21 @@ async def main(folder: Path, database: str, mode: str, lease_s: float, flags: li
 
 def break_build(r: Rig, mode: str) -> None:
     """Make the build wrong as ``mode`` says."""
+    patch = pytest.MonkeyPatch()  # never undone: the process is the build
     if mode == "unfenced":
-        Runner._acknowledge_last = unfenced  # type: ignore[method-assign]
-        Runs.interrupt = unless_lost(Runs.interrupt)  # type: ignore[method-assign]
+        patch.setattr(Runner, "_acknowledge_last", unfenced)
+        patch.setattr(Runs, "interrupt", unless_lost(Runs.interrupt))
     elif mode == "no-inbox":
-        Runner._is_new = always_new  # type: ignore[method-assign]
+        patch.setattr(Runner, "_is_new", always_new)
     elif mode == "no-rescue":
-        r.queue.backend.expired = none_expired  # type: ignore[method-assign]
+        patch.setattr(r.queue.backend, "expired", none_expired)
     elif mode == "every-ticks":
-        Ticker._tick = tick_whoever_has  # type: ignore[method-assign]
+        patch.setattr(Ticker, "_tick", tick_whoever_has)
     elif mode == "cursor":
-        r.queue.backend.claim = only_newer(r.queue.backend.claim)  # type: ignore[method-assign]
+        patch.setattr(r.queue.backend, "claim", only_newer(r.queue.backend.claim))
     elif mode == "no-hold":
-        r.queue.backend._hold = hold_nothing  # type: ignore[attr-defined]
-        r.queue.backend.hold_keys = hold_no_key  # type: ignore[method-assign]
+        patch.setattr(r.queue.backend, "_hold", hold_nothing)
+        patch.setattr(r.queue.backend, "hold_keys", hold_no_key)
         for name in ("FINISH", "FINISH_DONE"):  # PostgreSQL holds in the statement that finishes
             holding = vars(vars(type(r.queue.backend))["sql"])
             if name in holding:

@@ -52,10 +52,12 @@ class ReadClaims(DatabaseCase):
                 await many(sa.select(order))
         assert [o.total for o in await reader.all(sa.select(order).order_by(order.c.id), Order)] == [1, 2]
 
-    async def test_all_does_not_read_more_rows_than_it_may(self, db: Database) -> None:
+    async def test_all_does_not_read_more_rows_than_it_may(
+        self, db: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Beyond ``rows_max`` it raises ManyRows, in transactions too, which go on; ``stream`` reads them."""
         await fill(db, 4)
-        db.backend.rows_max = 3
+        monkeypatch.setattr(db.backend, "rows_max", 3)
         few, many = sa.select(order).where(order.c.total < 4), sa.select(order)
         assert len(await db.read().all(few)) == 3
         with pytest.raises(errors.ManyRows, match=r"more than 3 rows \(database.rows_max\)"):

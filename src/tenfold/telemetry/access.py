@@ -124,8 +124,8 @@ class TextAccess:
 
 
 class JsonAccess:
-    """The same as JSON: what :func:`tenfold.telemetry.render.json_line` makes of it, at a quarter of the cost, for there
-    is one for each request. What repeats from request to request is made once."""
+    """The same as JSON: what :func:`tenfold.telemetry.render.json_line` makes of it, for a quarter of the cost where paths
+    repeat, four fifths where none does. What repeats from request to request is made once."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor

@@ -69,7 +69,7 @@ class Tracer:
         self._exporter, self._clock = exporter, clock
         self._redactor = redactor or Redactor()
         # Trace ids need no secrecy, so one seed from the clock's randomness saves a system call per request.
-        self.bits = random.Random(clock.random.getrandbits(256)).getrandbits  # noqa: S311
+        self.bits = random.Random(clock.random.getrandbits(256)).getrandbits  # noqa: S311 - no secret
         """So many random bits."""
         self.origin = f"{self.bits(64) or 1:016x}"
         """First half of the ids of unsampled traces that start here; a number makes the other."""
