@@ -25,6 +25,9 @@ from tenfold.runtime.balance.nginx import Nginx
 
 pytestmark = pytest.mark.anyio
 
+TESTS = Path(__file__).parents[2]
+"""What pytest has on its path, and a child of ours has not."""
+
 
 class Load:
     """Clients with keep-alive that ask without a pause; every answer is counted, and every request has a number."""
@@ -113,7 +116,11 @@ async def test_a_killed_instance_fails_no_get_and_doubles_no_post(
     ledger, ports = tmp_path / "ledger", [free_port(), free_port()]
     ledger.touch()
     children = [
-        Process([sys.executable, "-m", "support.balanced", str(at), ledger], ready=f"http://127.0.0.1:{at}/")
+        Process(
+            [sys.executable, "-m", "support.balanced", str(at), ledger],
+            ready=f"http://127.0.0.1:{at}/",
+            env={"PYTHONPATH": str(TESTS)},
+        )
         for at in ports
     ]
     with children[0], children[1]:
