@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Generator
 
 import pytest
@@ -11,6 +12,11 @@ import pytest
 from support.unsteady import Unsteady, passes_alone
 
 pytest_plugins = ["support.servers", "support.brokers", "support.trials", "support.seeds", "support.sharing"]
+
+# Tests start hundreds of processes. Where the environment forbids to keep what was compiled, each would compile all that it
+# imports once more, which is a third of the work of its start.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
