@@ -87,6 +87,15 @@ def known_paths(services: Mapping[str, type[Any] | None] | None = None) -> dict[
     return paths
 
 
+def differences(before: Settings, after: Settings) -> list[str]:
+    """The dotted paths of what is not the same in both, in the order of their names."""
+    old, new = (dict(_leaves(msgspec.structs.asdict(each))) for each in (before, after))
+    paths = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
+    return sorted(
+        f"services.{path.removeprefix('peers.')}" if path.startswith("peers.") else path for path in paths
+    )
+
+
 def variable(path: str) -> str:
     """The environment variable of a path: ``http.port`` → ``TENFOLD_HTTP_PORT``."""
     return PREFIX + path.replace(".", "_").replace("-", "_").upper()

@@ -21,6 +21,7 @@ COMMANDS = {
     "ps": "List the instances of the fleet that runs here.",
     "scale": "Change how many instances of a role run: web=4.",
     "restart": "Replace instances by new ones, one after the other.",
+    "reload": "Have a fleet follow its settings as they are now.",
     "down": "End the fleet that runs here, in order.",
     "gateway": "Serve one public entry that leads to services in processes of their own.",
     "migrate": "Bring the database's tables to what the code says.",
@@ -43,7 +44,7 @@ COMMANDS = {
     "client": "Write a client library of the app's API, in Python or TypeScript.",
 }
 
-MODULES = {"asyncapi": "openapi", **dict.fromkeys(("ps", "scale", "restart", "down"), "up")}
+MODULES = {"asyncapi": "openapi", **dict.fromkeys(("ps", "scale", "restart", "reload", "down"), "up")}
 """Of commands that share one."""
 
 GROUPS = frozenset(

@@ -1,4 +1,4 @@
-"""``tenfold up``, ``ps``, ``scale``, ``restart`` and ``down``: a fleet on one machine."""
+"""``tenfold up``, ``ps``, ``scale``, ``restart``, ``reload`` and ``down``: a fleet on one machine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -16,6 +17,7 @@ from tenfold._core import settings
 from tenfold.cli import console, target
 from tenfold.cli.run import Data
 from tenfold.cli.target import Config, Target
+from tenfold.errors import TenfoldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +43,7 @@ def up(
     """Keep a fleet running on this machine: instances by role, balancer, companions.
 
     What it consists of is said under [up], [balancer], [scale] and [companions] in tenfold.toml. Ctrl+C or SIGTERM ends it in
-    order; SIGHUP replaces one instance after the other where no terminal is. Instances survive a supervisor that dies: start it again, and it
+    order; SIGHUP reads the settings again and replaces one instance after the other, where no terminal is. Instances survive a supervisor that dies: start it again, and it
     takes them over.
     """
     from tenfold.runtime.up.process import require_psutil
@@ -50,7 +52,8 @@ def up(
     require_psutil()
     module, name = target.named(app or settings.peek("up.app", config) or None, config)
     loaded = target.load(f"{module}:{name}", config)
-    loaded.configure(config, app__data_dir=None if data is None else str(data))
+    overrides: dict[str, Any] = {} if data is None else {"app__data_dir": str(data)}
+    loaded.configure(config, **overrides)
     if systemd:
         console.say(_unit(loaded.name, f"{module}:{name}", loaded.settings, config).rstrip())
         return 0
@@ -60,6 +63,7 @@ def up(
                 loaded,
                 f"{module}:{name}",
                 config,
+                overrides=overrides,
                 say=_say,
                 write=_write,
                 colours=console.coloured(),
@@ -108,6 +112,17 @@ def restart(
     return _tell(Request("restart", groups, rolling), data, config)
 
 
+def reload(*, data: Data = None, config: Config = None) -> int:
+    """Have the fleet that runs here follow its settings as they are now; returns when it does.
+
+    Counts, times and the balancer's options change without a restart; instances are replaced, one after the other, where
+    something else differs. Settings that are wrong, or cannot change, are named, and everything goes on as before.
+    """
+    from tenfold.runtime.up.control import Request
+
+    return _tell(Request("reload"), data, config)
+
+
 def down(*, data: Data = None, config: Config = None) -> int:
     """End the fleet that runs here: requests in flight are answered, jobs handed back."""
     from tenfold.runtime.up.control import Request
@@ -142,7 +157,14 @@ def _install_signals(supervisor: Supervisor) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
     # Of a terminal it means that somebody has closed it.
-    loop.add_signal_handler(signal.SIGHUP, asked if sys.stdout.isatty() else supervisor.renew)
+    loop.add_signal_handler(signal.SIGHUP, asked if sys.stdout.isatty() else partial(_renew, supervisor))
+
+
+def _renew(supervisor: Supervisor) -> None:
+    try:
+        supervisor.reload(replace=True)
+    except TenfoldError as error:
+        _say(f"Everything goes on as it was: {error}")
 
 
 def _unit(name: str, named: str, found: Settings, config: Path | None) -> str:

@@ -17,7 +17,7 @@ import pytest
 from integration.balance.conftest import FAST, plan_for
 from support.balanced import Client, Instance, read_message
 from support.certificates import Authority
-from support.servers import program
+from support.servers import free_port, program
 from tenfold.runtime.balance import Balancer, Listener, Plan, StaticFiles
 from tenfold.runtime.balance.nginx import Nginx
 
@@ -222,7 +222,14 @@ async def test_tls_with_http2_and_certificates_of_clients(
     authority = Authority(tmp_path, time.time())
     server, caller = authority.issue("shop.example"), authority.issue("worker")
     server = msgspec.structs.replace(server, client_ca=str(authority.path))
-    await behind(balancer, folder, port, instance, listeners=(Listener("public", "127.0.0.1", port, server),))
+    plain = free_port()
+    listeners = (
+        Listener("public", "127.0.0.1", port, server),
+        Listener("redirect", "127.0.0.1", plain, redirect=port),
+    )
+    await behind(balancer, folder, port, instance, listeners=listeners)
+    status, headers, _ = await Client(plain).ask("POST", "/a?b=%20c", b"x", {"Host": f"shop.example:{plain}"})
+    assert (status, headers["location"]) == (308, f"https://shop.example:{port}/a?b=%20c")
     context = ssl.create_default_context(cafile=authority.path)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["h2", "http/1.1"])

@@ -27,7 +27,8 @@ class UpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     services: dict[str, int | str] = {}
     """Services with instances of their own, each with its count or range; `web` then counts those of the others."""
     memory_max: str = ""
-    """An instance with more resident memory ("512MiB") is replaced in order. Empty: no limit."""
+    """An instance with more resident memory ("512MiB"), processes that it started included, is replaced in order. Empty: no
+    limit."""
     ready_timeout_s: Seconds = 30.0
     """An instance that is not ready so long after its start is ended and started again."""
     silent_timeout_s: Seconds = 60.0
@@ -85,6 +86,8 @@ class BalancerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """File (PEM) with its private key."""
     tls_client_ca: str = ""
     """Only clients with a certificate signed by one of those in this file are let in."""
+    redirect_port: Annotated[int, Meta(ge=1, le=65_535)] | None = None
+    """Port where plain HTTP is answered with a redirect (308) to `port`, which has to speak TLS: mostly 80."""
     names: list[str] = []
     """Host names that clients use. The certificate has to be valid for each."""
     http2: bool = True

@@ -144,10 +144,14 @@ class Balancer(ABC):
         )
 
 
+_SETTINGS = {"public": "balancer.port", "redirect": "balancer.redirect_port"}
+"""Where the ports of listeners are said."""
+
+
 def _free(plan: Plan) -> None:
     """Raise :class:`ConfigError` for an address that another process listens on."""
     for listener in plan.listeners:
-        where = "balancer.port" if listener.name == "public" else f"listener {listener.name}"
+        where = _SETTINGS.get(listener.name, f"listener {listener.name}")
         listeners.bind(listener.host, listener.port, where=where).close()
 
 

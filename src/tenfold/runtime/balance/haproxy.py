@@ -34,7 +34,7 @@ from tenfold.runtime.balance.haproxy_socket import (
     without_servers,
 )
 from tenfold.runtime.balance.model import CALLS, PROBES, Listener, Options, Plan, Pool, Upstream
-from tenfold.runtime.balance.parts import CIPHERS, COMPRESSED, REFUSALS, address, seconds
+from tenfold.runtime.balance.parts import CIPHERS, COMPRESSED, REFUSALS, address, https_port, seconds
 
 log = logging.getLogger("tenfold.balancer")
 
@@ -280,6 +280,10 @@ def _frontend(listener: Listener, plan: Plan) -> Iterator[str]:
     yield f"frontend {listener.name}"
     everywhere = " v4v6" if listener.host == "::" else ""  # every address of the machine, as with the app
     yield f"bind {address(listener.host, listener.port)}{everywhere}{_tls(listener)}"
+    if listener.redirect:
+        port = https_port(listener.redirect)
+        yield f"http-request redirect location https://%[req.hdr(host),host_only]{port}%[pathq] code 308"
+        return
     yield "# Who asks, for an app whose http.trusted_proxies has this machine's address. What a client claims in Forwarded,"
     yield "# which the app would believe first, is taken away."
     yield "http-request del-header Forwarded"
@@ -330,7 +334,11 @@ def _backend(pool: Pool, plan: Plan) -> Iterator[str]:
     yield "retry-on conn-failure empty-response"
     yield "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE }"
     if options.sticky:
-        secure = " secure" if all(each.tls for each in plan.listeners if not each.internal) else ""
+        secure = (
+            " secure"
+            if all(each.tls or each.redirect for each in plan.listeners if not each.internal)
+            else ""
+        )
         yield f"cookie {COOKIE} insert indirect nocache httponly{secure} attr SameSite=Lax"
     if options.compress:
         yield "# What the app compressed already is left as it is."

@@ -74,6 +74,8 @@ class Listener(Struct, frozen=True):
     """The pool that answers everything here; empty: each by its paths."""
     internal: bool = False
     """For calls between services, which public listeners refuse."""
+    redirect: int = 0
+    """When set, everything here is answered with 308 to this port, where TLS is spoken."""
 
 
 class StaticFiles(Struct, frozen=True):
@@ -132,6 +134,8 @@ def plan_of(settings: Settings, pools: Iterable[Pool], *, internal: Sequence[Lis
     """
     said = settings.balancer
     public = Listener("public", said.host, said.port, _tls(settings), said.http2)
+    if said.redirect_port is not None:
+        internal = (_redirect(settings, said.redirect_port), *internal)
     static = tuple(_static(each) for each in said.static)
     plan = Plan((public, *internal), tuple(pools), static, _options(settings))
     check(plan)
@@ -156,6 +160,17 @@ def _tls(settings: Settings) -> Tls | None:
     if not said.tls_certificate:
         return None
     return Tls(*(absolute(path) for path in (said.tls_certificate, said.tls_key, said.tls_client_ca)))
+
+
+def _redirect(settings: Settings, port: int) -> Listener:
+    said = settings.balancer
+    if not said.tls_certificate:
+        raise ConfigError(
+            "it leads to HTTPS, which is not spoken.",
+            where="balancer.redirect_port",
+            remedy="Set balancer.tls_certificate and balancer.tls_key.",
+        )
+    return Listener("redirect", said.host, port, redirect=said.port)
 
 
 def _static(text: str) -> StaticFiles:

@@ -24,7 +24,7 @@ from tenfold.errors import ConfigError
 from tenfold.runtime.balance import programs
 from tenfold.runtime.balance.contract import Balancer
 from tenfold.runtime.balance.model import CALLS, Listener, Options, Plan, Pool, StaticFiles, Upstream
-from tenfold.runtime.balance.parts import CIPHERS, COMPRESSED, REFUSALS, address, seconds
+from tenfold.runtime.balance.parts import CIPHERS, COMPRESSED, REFUSALS, address, https_port, seconds
 
 CONFIG, GENERATION, PID, OLD_PID = "nginx.conf", "generation.conf", "nginx.pid", "nginx.pid.oldbin"
 LEAVING = "/-leaving/"
@@ -302,6 +302,10 @@ def _place(upstream: Upstream) -> str:
 def _server(listener: Listener, plan: Plan) -> Iterator[str]:
     yield f"# {listener.name}"
     yield "server {"
+    if listener.redirect:
+        yield from (f"    {line}" for line in _redirect(listener))
+        yield "}"
+        return
     for part in (
         _listen(listener),
         _leaving(),
@@ -313,6 +317,12 @@ def _server(listener: Listener, plan: Plan) -> Iterator[str]:
     ):
         yield from (f"    {line}" for line in part)
     yield "}"
+
+
+def _redirect(listener: Listener) -> Iterator[str]:
+    yield from _listen(listener)
+    yield "keepalive_timeout 0;  # whoever is sent elsewhere needs this connection no more"
+    yield f"return 308 https://$host{https_port(listener.redirect)}$request_uri;"
 
 
 def _routes(listener: Listener, plan: Plan) -> list[tuple[str, Pool | None]]:

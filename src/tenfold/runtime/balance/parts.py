@@ -22,6 +22,11 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def https_port(port: int) -> str:
+    """What follows the host's name in an address of HTTPS: nothing for its own port."""
+    return "" if port == 443 else f":{port}"
+
+
 def seconds(number: float) -> str:
     """``2s`` or ``1500ms``: both balancers know whole numbers only."""
     return f"{number:g}s" if number == int(number) else f"{round(number * 1000)}ms"

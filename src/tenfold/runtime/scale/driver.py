@@ -62,7 +62,7 @@ class Numbers:
         host: str = "127.0.0.1",
         ask: Callable[[str, str], ops_client.Answer] = _ask,
     ) -> None:
-        self._clock, self._token, self._host, self._ask = clock, token, host, ask
+        self._clock, self.token, self._host, self._ask = clock, token, host, ask
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tenfold-scale")
         self._readings: dict[str, Reading] = {}
         self._samples: dict[str, deque[Sample]] = {}
@@ -104,7 +104,7 @@ class Numbers:
             return None
         self._underway.add(one.name)
         url = f"http://{self._host}:{one.ops_port}/metrics"
-        asking = self._threads.submit(self._ask, url, self._token)
+        asking = self._threads.submit(self._ask, url, self.token)
         loop = asyncio.get_running_loop()
         asking.add_done_callback(lambda _: _on(loop, self._underway.discard, one.name))
         try:

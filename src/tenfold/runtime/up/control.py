@@ -36,9 +36,9 @@ class Row(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True):
-    """``ps``; ``scale`` with ``words`` such as ``web=4``; ``restart`` and ``down``."""
+    """``ps``; ``scale`` with ``words`` such as ``web=4``; ``restart``, ``reload`` and ``down``."""
 
-    command: Literal["ps", "scale", "restart", "down"]
+    command: Literal["ps", "scale", "restart", "reload", "down"]
     words: Sequence[str] = ()
     rolling: bool = True
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ from tenfold._core.sections import Settings
 from tenfold.errors import ConfigError
 from tenfold.runtime import listeners
 from tenfold.runtime.balance import Balancer, Listener, Pool, Upstream, balancer_of, plan_of
+from tenfold.runtime.balance.certificates import check_tls
 from tenfold.runtime.up.fleet import Fleet
 from tenfold.runtime.up.launch import HOST
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "balancer"
 """Below the data folder."""
+
+_Address = tuple[str, int, str]
+"""Host, port, and the setting that says it."""
 
 
 class Edge:
@@ -37,22 +42,32 @@ class Edge:
     @classmethod
     def of(cls, settings: Settings, fleet: Fleet, paths: Mapping[str, Sequence[str]]) -> Edge | None:
         """That of ``balancer.kind``, None for "none". Raises :class:`ConfigError` when its program is not installed, when its
-        plan cannot be, or when somebody else has its port."""
+        plan cannot be, when its certificate is not good, or when somebody else has its port."""
         balancer = balancer_of(settings.balancer.kind, settings.balancer.program)
         if balancer is None:
             return None
         edge = cls(balancer, settings, fleet, paths)
-        edge.check()
+        edge._check(settings, known=())
         return edge
 
-    def check(self) -> None:
-        """See :meth:`of`."""
-        said = self._settings.balancer
-        plan_of(self._settings, self._pools([]), internal=self._internal())
+    def follow(self, settings: Settings) -> None:
+        """Take these over, from the next :meth:`show` on. Raises :class:`ConfigError` as :meth:`of` does, and keeps its own."""
+        self._check(settings, known=_addresses(self._settings))
+        self._settings = settings
+
+    def _check(self, settings: Settings, *, known: Collection[_Address]) -> None:
+        """``known`` are addresses that a balancer of ours has."""
+        plan = plan_of(settings, self._pools([]), internal=self._internal())
         if not self._balancer.program:
-            raise ConfigError(f"{said.kind} is not installed.", where="balancer.kind")
-        if not self._balancer.running(self._folder):
-            listeners.bind(said.host, said.port, where="balancer.port").close()
+            raise ConfigError(f"{settings.balancer.kind} is not installed.", where="balancer.kind")
+        self._balancer.render(plan)
+        for listener in plan.listeners:
+            if listener.tls is not None:
+                check_tls(listener.tls, () if listener.internal else settings.balancer.names, time.time())
+        if known or not self._balancer.running(self._folder):
+            for host, port, where in _addresses(settings):
+                if (host, port, where) not in known:
+                    listeners.bind(host, port, where=where).close()
 
     @property
     def address(self) -> str:
@@ -91,6 +106,14 @@ class Edge:
             for group in self._fleet.groups.values()
             if group.calls_port
         ]
+
+
+def _addresses(settings: Settings) -> list[_Address]:
+    said = settings.balancer
+    found = [(said.host, said.port, "balancer.port")]
+    return found + (
+        [(said.host, said.redirect_port, "balancer.redirect_port")] if said.redirect_port is not None else []
+    )
 
 
 def _upstream(instance: Instance) -> Upstream:

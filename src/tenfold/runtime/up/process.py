@@ -100,13 +100,17 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
 
     def usage(self) -> tuple[int, float]:
-        """Resident bytes, and the share of one core since the last question; noughts when it is gone. Of the process
-        itself, without what it has started."""
+        """Resident bytes, with those of what it has started, and the share of one core that it took itself since the last
+        question; noughts when it is gone. Pages that several of them share are counted for each."""
         import psutil
 
+        memory, cpu = 0, 0.0
         with suppress(psutil.Error):
-            return self._process.memory_info().rss, self._process.cpu_percent() / 100
-        return 0, 0.0
+            memory, cpu = self._process.memory_info().rss, self._process.cpu_percent() / 100
+            for child in self._process.children(recursive=True):
+                with suppress(psutil.Error):  # it has ended meanwhile
+                    memory += child.memory_info().rss
+        return memory, cpu
 
     def _lives(self) -> bool:
         import psutil

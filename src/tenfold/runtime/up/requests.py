@@ -1,4 +1,4 @@
-"""What ``tenfold ps``, ``scale``, ``restart`` and ``down`` do to a running fleet."""
+"""What ``tenfold ps``, ``scale``, ``restart``, ``reload`` and ``down`` do to a running fleet."""
 
 from __future__ import annotations
 
@@ -31,16 +31,27 @@ async def answer(supervisor: Supervisor, request: Request, heard: Heard) -> Asyn
             yield said
         yield Said("The fleet has ended.", done=True)
         return
-    groups = (
-        _scale(fleet, request.words)
-        if request.command == "scale"
-        else _restart(fleet, request, supervisor.now())
-    )
+    groups = _begin(supervisor, request)
     supervisor.remember()
-    async for said in _hear(lambda: settled(fleet, groups) or bool(_held(fleet, groups)), heard):
+
+    def over() -> bool:
+        done = settled(fleet, groups) and supervisor.shown
+        return done or bool(_held(fleet, groups) or supervisor.complaint)
+
+    async for said in _hear(over, heard):
         yield said
-    held = _held(fleet, groups)
-    yield Said(held or f"{_listed(fleet, groups)}.", done=True, failed=bool(held))
+    wrong = _held(fleet, groups) or supervisor.complaint
+    yield Said(wrong or f"{_listed(fleet, groups)}.", done=True, failed=bool(wrong))
+
+
+def _begin(supervisor: Supervisor, request: Request) -> list[str]:
+    """The groups that it is about."""
+    if request.command == "reload":
+        supervisor.reload()
+        return list(supervisor.fleet.groups)
+    if request.command == "scale":
+        return _scale(supervisor.fleet, request.words)
+    return _restart(supervisor.fleet, request, supervisor.now())
 
 
 def rows(fleet: Fleet, now: float) -> list[Row]:
@@ -117,4 +128,5 @@ def _held(fleet: Fleet, groups: Collection[str]) -> str:
 
 
 def _listed(fleet: Fleet, groups: Collection[str]) -> str:
+    groups = [name for name in groups if fleet.groups[name].declared != (0, 0)]
     return ", ".join(f"{name}: {fleet.groups[name].count} ready" for name in groups)

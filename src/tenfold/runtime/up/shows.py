@@ -42,14 +42,20 @@ class Shows:
         self._shown: list[tuple[str, int]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
-        self._complaint = ""
+        self.complaint = ""
+        """Why the balancer does not do what it is to do; empty while it does."""
+        self._changed = False
 
     @property
     def settled(self) -> bool:
         """Whether the balancer, if there is one, sends requests to those that are ready."""
         return self._front is None or (
-            self._shown is not None and self._task is not None and self._task.done()
+            self._shown is not None and not self._changed and self._task is not None and self._task.done()
         )
+
+    def again(self) -> None:
+        """It has other options: tell it, whether other instances are ready or not."""
+        self._changed, self.complaint = True, ""
 
     def follow(self) -> None:
         """Begin an update if other instances are ready than the balancer knows."""
@@ -58,10 +64,10 @@ class Shows:
         self._revive(self._front)
         ready = [i for i in self._fleet.instances.values() if i.state == "ready" and i.port]
         wanted = sorted((i.name, i.port) for i in ready)
-        if wanted == self._shown or (self._shown is None and not self._due()):
+        if (wanted == self._shown and not self._changed) or (self._shown is None and not self._due()):
             return
         if ready or self._shown:
-            self._shown, self._looked_at = wanted, self._clock.monotonic()
+            self._shown, self._changed, self._looked_at = wanted, False, self._clock.monotonic()
             self._task = asyncio.create_task(self._show(self._front, ready), name="tenfold-balancer")
 
     async def stop(self) -> None:
@@ -94,11 +100,12 @@ class Shows:
         try:
             await front.show(ready)
         except TenfoldError as error:
-            if str(error) != self._complaint:
-                self._say(f"The balancer goes on as it was: {error}")
-            self._complaint, self._shown = str(error), None
+            if str(error) != self.complaint:
+                how = "could not be started, and is tried again" if front.lost() else "goes on as it was"
+                self._say(f"The balancer {how}: {error}")
+            self.complaint, self._shown = str(error), None
             return
-        self._complaint, now = "", self._clock.now()
+        self.complaint, now = "", self._clock.now()
         for instance in self._fleet.instances.values():
             if instance.known and instance not in ready:
                 instance.known, instance.since = False, now

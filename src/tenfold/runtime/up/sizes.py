@@ -42,5 +42,12 @@ class Sizes:
                 moves.append((name, decision.wanted, f"{name}: {decision.why}"))
         return moves
 
+    def follow(self, settings: ScaleSettings, token: str) -> None:
+        """Take these over. Where they differ, what was learned under the others is forgotten."""
+        self._numbers.token = token
+        if settings != self._settings:
+            self._settings = settings
+            self._scalers.clear()
+
     def close(self) -> None:
         self._numbers.close()

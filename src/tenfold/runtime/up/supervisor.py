@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from msgspec import structs
 
@@ -42,8 +42,21 @@ class Sizing(Protocol):
         ...
 
 
+class Reread(NamedTuple):
+    """What settings say that were read again: taken over as far as groups and balancer go."""
+
+    rules: Rules
+    launch: Launch
+    sentence: str
+    replace: bool
+    """Instances that run were started with others."""
+
+
 class Supervisor:
-    """Runs one fleet until it is stopped. ``say`` takes its own sentences, ``shown`` the lines of instances."""
+    """Runs one fleet until it is stopped. ``say`` takes its own sentences, ``shown`` the lines of instances.
+
+    ``reread`` reads the settings again; it raises :class:`ConfigError`, and has changed nothing, when they cannot be followed.
+    """
 
     def __init__(
         self,
@@ -57,12 +70,13 @@ class Supervisor:
         shown: Prefixed,
         front: Front | None = None,
         sizing: Sizing | None = None,
+        reread: Callable[[], Reread] | None = None,
         started: Callable[[], object] = lambda: None,
     ) -> None:
         self.fleet, self.rules = fleet, rules
         self._launch, self._state, self._clock = launch, state, clock
         self._say_to, self._shown, self._sizing = say, shown, sizing
-        self._started = started
+        self._reread, self._started = reread, started
         self._processes: dict[str, Process] = {}
         self._outputs: dict[str, Output] = {}
         self._answers = Answers(clock)
@@ -98,10 +112,35 @@ class Supervisor:
         """End the fleet in order, the balancer first; :meth:`run` returns when it has ended."""
         self._stop = True
 
-    def renew(self) -> None:
-        """Replace every instance, one after the other in each group."""
-        self._say("Every instance is replaced, one after the other.")
-        self.fleet.renew(list(self.fleet.groups))
+    def reload(self, *, replace: bool = False) -> None:
+        """Read the settings again and follow them. Instances are replaced, one after the other in each group, where they were
+        started with others, or with ``replace``. Raises :class:`ConfigError`, and goes on as before, for settings that are wrong
+        or cannot change while the fleet runs."""
+        if self._reread is not None:
+            read = self._reread()
+            self.rules, self._launch = read.rules, read.launch
+            self._shows.again()
+            self._say(read.sentence)
+            replace |= read.replace
+        if replace:
+            self._say("Every instance is replaced, one after the other.")
+            self.fleet.renew(list(self.fleet.groups))
+        self.remember()
+
+    @property
+    def shown(self) -> bool:
+        """Whether the balancer, if there is one, leads to what is ready."""
+        return self._shows.settled or not any(i.port for i in self.fleet.instances.values())
+
+    @property
+    def complaint(self) -> str:
+        """Why the balancer does not do what it is to do; empty while it does."""
+        return self._shows.complaint
+
+    @property
+    def launch(self) -> Launch:
+        """How instances are started from now on."""
+        return self._launch
 
     def add_environment(self, env: Mapping[str, str]) -> None:
         """Variables for instances that start from now on."""
@@ -191,7 +230,7 @@ class Supervisor:
         """Whether everything that is wanted is ready, and clients get there."""
         ready = {name: sum(i.state == "ready" for i in self.fleet.of(name)) for name in self.fleet.groups}
         enough = all(ready[name] >= group.count for name, group in self.fleet.groups.items())
-        return enough and (self._shows.settled or not any(i.port for i in self.fleet.instances.values()))
+        return enough and self.shown
 
     # ── do ──
 

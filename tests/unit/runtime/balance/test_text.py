@@ -23,8 +23,9 @@ SECURE = Listener(
     "public", "::", 8443, Tls("/etc/shop/site.pem", "/etc/shop/site.key", "/etc/shop/clients.pem")
 )
 INSIDE = Listener("orders", "127.0.0.1", 8090, pool="orders", internal=True)
+REDIRECT = Listener("redirect", "::", 80, redirect=8443)
 FULL = Plan(
-    (SECURE, INSIDE),
+    (SECURE, REDIRECT, INSIDE),
     (
         Pool(
             "orders",

@@ -10,8 +10,9 @@ import pytest
 from tenfold.app import App
 from tenfold.errors import ConfigError
 from tenfold.runtime.up.fleet import Fleet
+from tenfold.runtime.up.reading import give_ports, keys_of, urls_of
 from tenfold.runtime.up.roles import wanted_of
-from tenfold.runtime.up.starting import _give_ports, _keys, _urls, prepare
+from tenfold.runtime.up.starting import prepare
 from tenfold.runtime.up.state import State
 from tenfold.service import Service
 
@@ -25,29 +26,29 @@ def split_app(tmp_path: Path, **said: Any) -> App:
 def split_fleet(app: App) -> Fleet:
     fleet = Fleet()
     fleet.want(wanted_of(app.settings.up, ["orders", "users"]), balanced=True)
-    _give_ports(fleet)
+    give_ports(fleet)
     return fleet
 
 
 def test_services_find_each_other_at_ports_that_stay(tmp_path: Path) -> None:
     fleet = split_fleet(split_app(tmp_path))
-    urls = dict(_urls(fleet))
+    urls = dict(urls_of(fleet))
     assert set(urls) == {"TENFOLD_SERVICES_ORDERS_URL", "TENFOLD_SERVICES_USERS_URL"}
-    _give_ports(fleet)
-    assert _urls(fleet) == urls
+    give_ports(fleet)
+    assert urls_of(fleet) == urls
 
 
 def test_services_get_keys_in_development_and_are_refused_without_in_production(tmp_path: Path) -> None:
     said: list[str] = []
     app = split_app(tmp_path)
-    assert _keys(app, split_fleet(app), said.append) == {"TENFOLD_IDENTITY_FOLDER": "identity"}
+    assert keys_of(app, split_fleet(app), said.append) == {"TENFOLD_IDENTITY_FOLDER": "identity"}
     assert "orders, users" in said[0]
-    _keys(app, split_fleet(app), said.append)
+    keys_of(app, split_fleet(app), said.append)
     assert len(said) == 1, "the second time they are there"
 
     app = split_app(tmp_path, app__env="production", app__secret_key="x" * 40)
     with pytest.raises(ConfigError, match="tenfold identity issue"):
-        _keys(app, split_fleet(app), said.append)
+        keys_of(app, split_fleet(app), said.append)
 
 
 def test_what_is_refused_lets_go_of_the_folder(tmp_path: Path) -> None:

@@ -63,13 +63,23 @@ def test_a_process_is_adopted_by_its_id_and_creation(tmp_path: Path) -> None:
     adopted = Process.adopt(instance)
     assert adopted is not None
     assert not adopted.ended()
-    assert adopted.usage()[0] > 1 << 20
+    wait_until(lambda: adopted.usage()[0] > 1 << 20)
     instance.created_at -= 5
     assert Process.adopt(instance) is None, "another process that was given the same number"
     process.kill()
     wait_until(process.ended)
     assert process.ended() == "SIGKILL"
     assert adopted.ended()
+
+
+def test_memory_is_counted_with_that_of_what_was_started(tmp_path: Path) -> None:
+    large = "held = bytearray(64 << 20); print('here', flush=True); import time; time.sleep(60)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {large!r}])"
+    process = start(tmp_path, code)
+    wait_until(lambda: "here" in (tmp_path / "log").read_text())
+    assert process.usage()[0] > 64 << 20
+    process.kill()
+    wait_until(process.ended)
 
 
 # ── output ──
