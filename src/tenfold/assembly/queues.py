@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tenfold.queue.lanes import Lanes
 from tenfold.queue.options import merged, retention
 from tenfold.queue.queue import Queues
 
@@ -19,4 +20,5 @@ def queues_of(app: App) -> Queues:
     used |= {schedule.queue for service in services for schedule in service.schedules}
     declared = [options for service in services for options in service.queues]
     options = merged(declared, app.settings.queues, used)
-    return Queues(app.clock, options, retention(app.settings.worker, options))
+    lanes = Lanes([service.name for service in services], [service.name for service in app.elsewhere])
+    return Queues(app.clock, options, retention(app.settings.worker, options), lanes)

@@ -155,6 +155,7 @@ class Claimer:
             lane
             for lane in look.lanes
             if (wanted is None or lane.queue in wanted)
+            and self._queue.lanes.here(lane)
             and lane.queue not in look.paused
             and lane.queue not in self._shut
         ]

@@ -17,6 +17,8 @@ from tenfold.queue.message import Claim, Message
 
 SUSPECT = "!"
 """Stands before the lane of a message whose worker died twice."""
+SERVICE = "@"
+"""Stands before the service whose messages have a lane of their own (:mod:`tenfold.queue.lanes`)."""
 CRASHES_UNTIL_SUSPECT = 2
 CRASHES_MAX = 3
 """A message whose worker died so often is dead (quarantined)."""
@@ -46,6 +48,12 @@ class Lane(NamedTuple):
     def handler(self) -> str:
         """The handler whose limit the lane obeys, or an empty string."""
         return self.name.lstrip(SUSPECT)
+
+    @property
+    def service(self) -> str:
+        """The service whose messages stand in it; no service's name where they may be anybody's."""
+        bare, at, service = self.handler.partition(SERVICE)
+        return service if at else bare.partition(".")[0]
 
 
 class Slots(NamedTuple):

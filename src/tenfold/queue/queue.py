@@ -16,6 +16,7 @@ from tenfold.errors import DeclarationError, QueueError, WrongArguments
 from tenfold.queue.calls import Calls
 from tenfold.queue.contract import USUAL_KEEP, Keep
 from tenfold.queue.expiry import wire_of
+from tenfold.queue.lanes import WHOLE, Lanes
 from tenfold.queue.message import PRIORITY_MAX, PRIORITY_MIN, Kind, NewMessage
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Queue:
         clock: Clock,
         options: Mapping[str, QueueOptions] | None = None,
         keep: Keep = USUAL_KEEP,
+        lanes: Lanes = WHOLE,
     ) -> None:
         self.backend = backend
         self.database = database
@@ -88,6 +90,8 @@ class Queue:
         """Of the queues of which something is said."""
         self.keep = keep
         """How long finished messages are kept."""
+        self.lanes = lanes
+        """Where messages stand, and which are for this process."""
         self.inbox_s = 0.0
         """How long handled events are remembered, when that is longer: a broker may deliver old ones again."""
         self.watcher: Watcher | None = None
@@ -150,6 +154,7 @@ class Queue:
         share = context.tenant or ""
         if (said := self.options.get(queue)) is not None:
             lane, share = lane or said.lane, share if said.fair else ""
+        lane = self.lanes.of(handler, lane)
         return NewMessage(
             kind,
             handler,
@@ -219,9 +224,10 @@ class Queues:
         clock: Clock,
         options: Mapping[str, QueueOptions] | None = None,
         keep: Keep = USUAL_KEEP,
+        lanes: Lanes = WHOLE,
     ) -> None:
         self._clock = clock
-        self._options, self._keep = options, keep
+        self._options, self._keep, self._lanes = options, keep, lanes
         self._by_backend: dict[DatabaseBackend, Queue] = {}
 
     def of(self, database: Database) -> Queue:
@@ -230,7 +236,7 @@ class Queues:
         if found is None:
             made: QueueBackend = backend_class("queue", database.backend.url, where="database.url")()
             found = self._by_backend[database.backend] = Queue(
-                made, database, self._clock, self._options, self._keep
+                made, database, self._clock, self._options, self._keep, self._lanes
             )
         return found
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tenfold.queue import outcome, policy
 from tenfold.queue.context import Holder, JobContext
+from tenfold.queue.lanes import WHOLE, Lanes, bare
 from tenfold.queue.limits import TimeLimits
 from tenfold.queue.message import FINISHED
 from tenfold.queue.runner import Run, Runner, stopped
@@ -48,12 +49,13 @@ class Runs:
         observer: Observer | None,
         ended: Callable[[str, int], None] | None = None,
         queues: Mapping[str, QueueOptions] | None = None,
+        lanes: Lanes = WHOLE,
     ) -> None:
         self._runner = runner
         self._handlers = handlers
         self._clock = clock
         self._concurrency = concurrency
-        self._changed = changed
+        self._changed, self._lanes = changed, lanes
         self._observer = observer
         self._ended = ended
         self._limited = {name: said.lane for name, said in (queues or {}).items() if said.limited}
@@ -86,6 +88,9 @@ class Runs:
         self.counts["claimed"] += 1
         self.lag_s = max(0.0, self._clock.now() - message.run_at)
         handler = self._handlers.get(message.handler)
+        if handler is None and (right := self._lanes.astray(message.handler, message.lane)):
+            self._post(outcome.moved(message, right))  # for another process
+            return
         if handler is None:
             reason = f"no {message.kind} named {message.handler!r} exists in the code that is running"
             log.warning(
@@ -96,8 +101,9 @@ class Runs:
             )
             self._post(outcome.parked(message, reason))
             return
-        if not message.lane and (lane := handler.lane or self._limited.get(message.queue)):
-            self._post(outcome.moved(message, lane))  # its limit is younger than the message
+        if not bare(message.lane) and (lane := handler.lane or self._limited.get(message.queue)):
+            # its limit is younger than the message
+            self._post(outcome.moved(message, self._lanes.of(message.handler, lane)))
             return
         if (older := self.held.get(message.id)) is not None:
             self.interrupt(older, "lost")  # this process was stopped until its own lease ran out
@@ -184,7 +190,9 @@ class Runs:
             self._observer.settled(run.message, verdict, seconds)
         self.begin()
         message = run.message
-        self._changed(bool(message.lane) or message.order_key is not None or message.queue in self._limited)
+        self._changed(
+            bool(bare(message.lane)) or message.order_key is not None or message.queue in self._limited
+        )
 
     def _forget(self, run: Run) -> None:
         if self.held.get(run.message.id) is run:

@@ -84,7 +84,15 @@ class Worker:
         limits = {h.name: h.concurrency for h in handlers.values() if h.concurrency is not None}
         self._runner = Runner(queue, clock, self._keep, executor)
         self.runs = Runs(
-            self._runner, handlers, clock, settings.concurrency, self._changed, observer, ended, queue.options
+            self._runner,
+            handlers,
+            clock,
+            settings.concurrency,
+            self._changed,
+            observer,
+            ended,
+            queue.options,
+            queue.lanes,
         )
         self.keeper = Keeper(queue, self.runs, clock, settings.lease_s, self.adopt)
         self._claimer = Claimer(
@@ -155,7 +163,8 @@ class Worker:
         how many were unparked. What did not fit this code before is left to other code."""
         await self._claimer.gates.open()
         misfits = self._runner.misfits
-        lanes = {name: handler.lane for name, handler in self.handlers.items() if name not in misfits}
+        lane_of = self.queue.lanes.of
+        lanes = {n: lane_of(n, handler.lane) for n, handler in self.handlers.items() if n not in misfits}
         async with self.queue.database.tx() as tx:
             return await self.queue.backend.adopt(tx, lanes, self.queue.now())
 
