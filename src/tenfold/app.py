@@ -79,6 +79,8 @@ class App:
         self.work: Work = "all"
         """What a process that works does: everything, or nothing but moving events to and from the broker, or nothing
         but letting schedules tick. Before :meth:`start`."""
+        self.answers = True
+        """Whether it takes requests of others; a process that only works does not."""
         self.fronts = False
         """Whether this process is the gateway in front of the services: it calls none of them in a name of its own."""
         self.identity: Identity | None = None

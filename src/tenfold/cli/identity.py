@@ -18,6 +18,7 @@ from tenfold.cli import console, target
 from tenfold.cli.connection import connected
 from tenfold.cli.jobs import Here, Where, time_of
 from tenfold.errors import ConfigError
+from tenfold.security.identity.names import BALANCER, GATEWAY, IN_FRONT
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -31,8 +32,6 @@ commands = Commands(
 
 FOLDER = "identity"
 """Where they are kept when no setting says so."""
-IN_FRONT = ("balancer",)
-"""No service, but it connects to services, by a certificate of its own."""
 PASSWORD, HIDDEN = "{password}", "'••••••'"
 """What stands in a plan where the password comes, and what is shown of it."""
 DAY_S, HOUR_S = 86_400, 3_600
@@ -54,10 +53,13 @@ def issue(*services: Services, tls: Tls = False, host: Hosts = None, where: Wher
 
     app = _app(where)
     folder, now = _folder(app), time.time()
-    for service in _chosen(app, services):
+    for service in _chosen(app, services, tls=tls):
+        if service in IN_FRONT:  # it makes no calls in a name of its own, so it signs nothing
+            console.say(f"{service}: {_certified(app, folder, service, now, host)}.")
+            continue
         key = issuing.issue(folder, service, now)
         done = f"made key {_short(key.kid)}" if key is not None else "has a key already"
-        console.say(f"{service}: {done}{_certified(app, folder, service, now, host) if tls else ''}.")
+        console.say(f"{service}: {done}{f'; {_certified(app, folder, service, now, host)}' if tls else ''}.")
     if not app.settings.identity.folder:
         console.note(f'Services use them once tenfold.toml says: [identity] folder = "{FOLDER}"')
     return 0
@@ -80,7 +82,11 @@ def rotate(
 
     app, at = _app(where), time.time()
     folder = _folder(app)
-    for service in _chosen(app, services):
+    for service in _chosen(app, services, tls=tls):
+        certificate = f"; {_certified(app, folder, service, at, host)}" if tls else ""
+        if service in IN_FRONT:
+            console.say(f"{service}{certificate.replace(';', ':', 1)}.")
+            continue
         if now:
             key = issuing.rotate(folder, service, at, spread_s=0, overlap_s=0)
             said = f"the former ones are worthless within {LOOK_S:g} s, where this folder is"
@@ -89,7 +95,6 @@ def rotate(
             said = (
                 f"it signs in {SPREAD_S:g} s; the former ones are trusted {OVERLAP_S / 60:g} minutes longer"
             )
-        certificate = _certified(app, folder, service, at, host) if tls else ""
         console.say(f"{service}: key {_short(key.kid)}; {said}{certificate}.")
     return 0
 
@@ -103,7 +108,8 @@ def show(*, where: Where = Here) -> int:
     app = _app(where)
     folder, now = _folder(app), time.time()
     found = public_keys(folder / PUBLIC)
-    others = [name for name in sorted(found) if name not in _names(app)]
+    fronts = {name for name in IN_FRONT if (folder / name).is_dir()}
+    others = [name for name in sorted({*found, *fronts}) if name not in _names(app)]
     rows = [
         row for name in [*_names(app), *others] for row in _rows(app, folder, name, found.get(name, []), now)
     ]
@@ -192,16 +198,28 @@ def _names(app: App) -> list[str]:
     return [service.name for service in app.everywhere]
 
 
-def _chosen(app: App, services: Sequence[str]) -> list[str]:
+def _chosen(app: App, services: Sequence[str], *, tls: bool) -> list[str]:
+    """Those that are named, else all services; with ``tls``, also what the settings put in front of them."""
     known = [*_names(app), *IN_FRONT]
+    for name in IN_FRONT:
+        if name in services and not tls:
+            raise ConfigError(
+                f"{name} signs nothing, so it has no key, but a certificate.",
+                where="SERVICE",
+                remedy="Add --tls.",
+            )
     for name in services:
         if name not in known:
             raise ConfigError(
                 f"{app.name} has no service {name!r}.{nearest(name, known)}",
                 where="SERVICE",
-                remedy=f"There are {', '.join(_names(app))}; and {', '.join(IN_FRONT)}, which stands in front of them.",
+                remedy=f"There are {', '.join(_names(app))}; and {' and '.join(IN_FRONT)}, which stand in front of them.",
             )
-    return list(services) or _names(app)
+    stands = {
+        BALANCER: app.settings.balancer.kind != "none",
+        GATEWAY: bool(app.settings.gateway.routes),
+    }
+    return list(services) or [*_names(app), *(name for name in IN_FRONT if tls and stands[name])]
 
 
 def _certified(app: App, folder: Path, service: str, now: float, hosts: list[str] | None) -> str:
@@ -210,7 +228,7 @@ def _certified(app: App, folder: Path, service: str, now: float, hosts: list[str
 
     name = service_name(app.settings.identity.trust_domain or app.name, service)
     made = certificates.issue(folder, name, now, hosts=(*certificates.LOOPBACK, *(hosts or ())))
-    return f"; certificate of {name} until {time_of(made.not_after)}"
+    return f"certificate of {name} until {time_of(made.not_after)}"
 
 
 def _rows(app: App, folder: Path, service: str, keys: list[Jwk], now: float) -> Iterator[tuple[str, ...]]:
@@ -219,7 +237,8 @@ def _rows(app: App, folder: Path, service: str, keys: list[Jwk], now: float) -> 
     name = str(service_name(app.settings.identity.trust_domain or app.name, service))
     certificate = _certificate(folder, service, now)
     if not keys:
-        yield (name, console.paint("none", console.YELLOW), "", "", "", certificate)
+        no_key = ("needs none", console.DIM) if service in IN_FRONT else ("none", console.YELLOW)
+        yield (name, console.paint(*no_key), "", "", "", certificate)
     signing = max((key.signs_from for key in keys if key.signs_from <= now), default=0.0)
     for key in reversed(keys):
         here = "here" if (folder / service / f"{key.kid}.jwk").exists() else "elsewhere"

@@ -125,6 +125,7 @@ def _roles(app: App, role: str | None, worker: bool | None) -> Roles:
     if role == "web":
         return Roles(web=True, worker=bool(worker))
     app.work = "relay" if role == "relay" else "scheduler" if role == "scheduler" else "all"
+    app.answers = False
     return Roles(web=False, worker=True)
 
 

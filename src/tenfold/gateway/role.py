@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING
 
 from tenfold.client.options import Options
@@ -113,7 +114,7 @@ class _Links:
         app, running = self._app, self._app.assembly
         families, peers = running.clients.families, _peers(app)
         options = self._options()
-        trusted = running.identity.client_context(service)
+        trusted: ssl.SSLContext | None = running.identity.client_context(service)
         if trusted is None and service in peers:
             trusted = certificates(service, peers[service].ca_file)
         state = State(
@@ -131,7 +132,7 @@ class _Links:
         )
         families.follow(state)
         self._states.append(state)
-        return Upstream(service, state, self._places)
+        return Upstream(service, state, self._places, trusted)
 
     def _options(self) -> Options:
         settings = self._app.settings

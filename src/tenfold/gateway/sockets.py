@@ -14,6 +14,7 @@ from tenfold._core.tasks import end_tasks
 from tenfold.client.contract import BrokenOff, Slow, Unreached
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from tenfold.guard.addresses import Place
@@ -60,8 +61,9 @@ async def joined(
     open_s: float,
     close_s: float,
     max_bytes: int,
+    trusted: ssl.SSLContext | None = None,
 ) -> ClientConnection:
-    """Open one. Raises the errors of :mod:`tenfold.client.contract`, and :class:`Refused`."""
+    """Open one; ``trusted`` says whom to believe where it is TLS, by default whom the system does. Raises the errors of :mod:`tenfold.client.contract`, and :class:`Refused`."""
     scheme = {"http": "ws", "https": "wss"}[place.scheme]
     try:
         return await connect(
@@ -71,6 +73,7 @@ async def joined(
             user_agent_header=None,
             compression=None,
             proxy=None,
+            ssl=(trusted or True) if scheme == "wss" else None,
             open_timeout=open_s,
             close_timeout=close_s,
             max_size=max_bytes,

@@ -32,6 +32,8 @@ from tenfold.rpc.choosing import Chooser
 from tenfold.rpc.peer import EVERYWHERE
 
 if TYPE_CHECKING:
+    import ssl
+
     from tenfold.client.answer import Answer
     from tenfold.client.state import State
     from tenfold.guard.breaker import Ending
@@ -47,8 +49,12 @@ MARGIN_S = 0.01
 class Upstream:
     """See the module's docstring. One for each service."""
 
-    def __init__(self, service: str, state: State, places: Places) -> None:
+    def __init__(
+        self, service: str, state: State, places: Places, trusted: ssl.SSLContext | None = None
+    ) -> None:
         self.service, self.state = service, state
+        self._trusted = trusted
+        """What WebSockets connect with, where that is TLS; None: whom the system trusts."""
         self._places = places
         self._chooser = Chooser()
 
@@ -109,7 +115,7 @@ class Upstream:
             try:
                 opened = await joined(
                     place, headers, list(request.scope.get("subprotocols", ())),
-                    open_s=left_s, close_s=state.options.connect_timeout_s, max_bytes=request.body_max_bytes,
+                    open_s=left_s, close_s=state.options.connect_timeout_s, max_bytes=request.body_max_bytes, trusted=self._trusted,
                 )  # fmt: skip
             except BaseException:
                 state.places.leave(host.name)

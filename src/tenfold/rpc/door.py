@@ -10,12 +10,14 @@ import ipaddress
 from typing import TYPE_CHECKING, Protocol
 
 from tenfold.errors import CallRefused, Problem, Unauthorized
-from tenfold.rpc.wire import SCHEME
+from tenfold.rpc.wire import CERTIFICATE, SCHEME
+from tenfold.security.identity.names import BALANCER, SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tenfold.http.request import Request
+    from tenfold.security.identity.names import ServiceName
     from tenfold.security.identity.refusals import Refusals
 
 _NAME_CHARS_MAX = 100
@@ -34,11 +36,13 @@ class Identity(Protocol):
         Raises ConfigError where it cannot."""
         ...
 
-    def admit(self, token: str, operation: str) -> str:
-        """The service that sends ``token`` with a call of ``operation`` (``orders.place_order``).
+    def admit(self, token: str, operation: str, shown: ServiceName | None) -> str:
+        """The service that sends ``token`` with a call of ``operation`` (``orders.place_order``), over a connection that
+        showed the certificate of ``shown``.
 
         Raises :class:`~tenfold.errors.InvalidToken` for a token that proves nothing, and
-        :class:`~tenfold.errors.CallRefused` for a service that does not declare that it calls this."""
+        :class:`~tenfold.errors.CallRefused` for one that came from somebody else, and for a service that does not
+        declare that it calls this."""
         ...
 
 
@@ -59,7 +63,7 @@ class Door:
         Raises :class:`Unauthorized` and :class:`CallRefused`; both are logged and counted."""
         try:
             if self._identity is not None:
-                return self._identity.admit(_token(request.headers), operation)
+                return self._identity.admit(_token(request.headers), operation, _shown(request))
             self._check_place(request)
         except Problem as problem:
             reason = problem.extra.get("reason", problem.kind)
@@ -87,6 +91,17 @@ def _token(headers: Mapping[str, str]) -> str:
     if scheme.lower() != SCHEME.lower() or not token:
         raise Unauthorized(f"A call of a service needs a token: Authorization: {SCHEME} ….", reason="missing")
     return token.strip()
+
+
+def _shown(request: Request) -> ServiceName | None:
+    """Whose certificate the connection has shown; that of the caller where a balancer took it, and says so. What anybody
+    else says of a certificate is not heard."""
+    shown: ServiceName | None = request.scope.get(SHOWN)
+    if shown is not None and shown.service == BALANCER:
+        from tenfold.security.identity.certificates import told
+
+        return told(request.headers.get(CERTIFICATE, ""))
+    return shown
 
 
 def _is_this_machine(client: tuple[str, int] | None) -> bool:

@@ -29,6 +29,8 @@ MSGPACK_TYPE: Final = "application/msgpack"
 JSON_TYPE: Final = "application/json"
 SCHEME: Final = "Tenfold"
 """Of the header ``Authorization``."""
+CERTIFICATE: Final = "Tenfold-Certificate"
+"""What a balancer that takes connections by TLS was shown by the caller; believed of a balancer only."""
 PRINCIPAL: Final = "Tenfold-Principal"
 PRINCIPAL_CHARS_MAX: Final = 8192
 

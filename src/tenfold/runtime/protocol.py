@@ -9,7 +9,7 @@ A request for one of our operations skips ASGI: no scope, no messages, one write
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -21,6 +21,7 @@ from tenfold.runtime.bounded import BoundedProtocol
 from tenfold.runtime.door import RenderedDoor
 from tenfold.runtime.exchange import Exchange
 from tenfold.runtime.rendering import lines
+from tenfold.security.identity.names import SHOWN
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -196,6 +197,8 @@ class Protocol(BoundedProtocol):
         if self.parser.should_upgrade():
             self._check_handshake()
         super().on_message_begin()
+        if SHOWN in self.peer:
+            cast("dict[str, Any]", self.scope)[SHOWN] = self.peer[SHOWN]
         self.url = url
         for name, value in headers:
             super().on_header(name, value)
@@ -262,3 +265,7 @@ class Protocol(BoundedProtocol):
             "type": "http", "http_version": "1.1", "scheme": self.scheme, "server": self.server,
             "client": self.client, "root_path": "",
         }  # fmt: skip
+        if (connection := transport.get_extra_info("ssl_object")) is not None:
+            from tenfold.security.identity.tls import peer_of
+
+            self.peer[SHOWN] = peer_of(connection)

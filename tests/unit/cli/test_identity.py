@@ -32,7 +32,7 @@ def test_keys_are_made_shown_and_rotated(tenfold: Command, project: Path) -> Non
 def test_services_that_are_none_are_refused_with_the_nearest(tenfold: Command, project: Path) -> None:
     said = tenfold("identity", "issue", "word", status=2)
     assert (
-        "wordy has no service 'word'. Did you mean 'words'? There are words; and balancer, which stands"
+        "wordy has no service 'word'. Did you mean 'words'? There are words; and balancer and gateway, which"
         in said
     )
     assert not (project / "data").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import ssl
 import time
@@ -9,15 +10,18 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
 
 from support.split import configured, serving
 from tenfold import App, Service, public
+from tenfold._core.clock import SystemClock
 from tenfold.errors import ConfigError, DeclarationError, DependencyFailed
 from tenfold.security.identity import certificates, issuing
 from tenfold.security.identity.names import service_name
+from tenfold.security.identity.tls import Material, client_context
 
 pytestmark = pytest.mark.anyio
 
@@ -123,6 +127,51 @@ async def test_mutual_tls_lets_nobody_in_who_shows_no_certificate(keys: Path) ->
         async with httpx2.AsyncClient(base_url=url, verify=trusting) as client:
             with pytest.raises(httpx2.TransportError):
                 await client.get("/")
+
+
+async def test_a_token_counts_only_over_the_connection_of_who_it_is_of(
+    keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``catalog`` takes calls of ``orders``; ``inventory`` has got hold of its token. A balancer says whom it was shown."""
+    for name in ("inventory", "balancer"):
+        certificates.issue(keys, service_name("shop", name), time.time())
+    pem = {name: (keys / name / "certificate.pem").read_text() for name in ("orders", "inventory")}
+    der = base64.b64encode(ssl.PEM_cert_to_DER_cert(pem["orders"])).decode()
+    orders, inventory = (f"spiffe://shop/service/{name}" for name in ("orders", "inventory"))
+    other = f"The token is of {orders}, and the connection showed the certificate of {inventory}"
+    nobody = f"The token is of {orders}, and the connection showed no certificate of a service"
+    cases: list[tuple[str, str, int, str]] = [
+        ("orders", "", 200, "found a"),
+        ("inventory", "", 403, other),
+        ("inventory", quote(pem["orders"]), 403, other),  # who is no balancer says nothing of others
+        ("balancer", "", 403, nobody),
+        ("balancer", quote(pem["inventory"]), 403, other),
+        ("balancer", "no certificate", 403, nobody),
+        ("balancer", quote(pem["orders"]), 200, "found a"),  # as NGINX writes it
+        ("balancer", der, 200, "found a"),  # as HAProxy does
+    ]
+    async with apart(keys, identity__tls=True) as (here, url):
+        mine = here.app.assembly.identity.proves
+        assert mine is not None
+        headers = {
+            "authorization": f"Tenfold {mine.issue('orders', 'catalog')}",
+            "content-type": "application/json",
+        }
+        for who, told, status, said in cases:
+            material = Material(keys, service_name("shop", who), SystemClock())
+            context = client_context(material, service_name("shop", "catalog"))
+            async with httpx2.AsyncClient(base_url=url, verify=context) as client:
+                answer = await client.post(
+                    "/_tenfold/call/catalog.find",
+                    content='{"sku": "a"}',
+                    headers=headers | ({"tenfold-certificate": told} if told else {}),
+                )
+                assert (answer.status_code, said in answer.text) == (status, True), (who, told, answer.text)
+    refused = [record.fields for record in caplog.records if hasattr(record, "fields")]
+    assert [(each["caller"], each["reason"]) for each in refused] == [
+        ("inventory", "certificate"),
+        ("unknown", "certificate"),
+    ]
 
 
 async def test_production_does_not_split_services_that_prove_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ class PeerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     records say (needs tenfold[dns])."""
     ca_file: str = ""
     """Certificates (PEM) of who signs those of the service, where that is not one of those the system trusts."""
+    identity: str = ""
+    """Whose certificate is shown there where identity.tls is on: "balancer" where NGINX or HAProxy takes the connections,
+    the service's name where it is reached by another one. Default: the service's."""
 
 
 class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,10 +8,13 @@ running service needs. Where another authority signs, put its certificates at ``
 
 from __future__ import annotations
 
+import base64
 import datetime
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -79,9 +82,15 @@ def check(folder: Path, name: ServiceName, now: float) -> Certificate:
     Raises ConfigError with what is wrong and what to do.
     """
     path = folder / name.service / CERTIFICATE
+    remedy = f"Run: tenfold identity issue {name.service} --tls"
+    if not path.exists():
+        raise ConfigError(
+            "there is no such file.",
+            where=str(path),
+            remedy=f"Make it by: tenfold identity issue {name.service} --tls",
+        )
     found = read(path)
     said = _described(found)
-    remedy = f"Run: tenfold identity issue {name.service} --tls"
     if said.not_after <= now:
         raise ConfigError(
             f"the certificate of {name} expired {_ago(now - said.not_after)} ago.",
@@ -111,6 +120,29 @@ def read(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(files.read_public(path))
     except ValueError:
         raise ConfigError("it does not hold a certificate (PEM).", where=str(path)) from None
+
+
+@lru_cache(maxsize=256)
+def told(text: str) -> ServiceName | None:
+    """Whose certificate a balancer tells that it was shown: PEM, percent-encoded (NGINX), or DER in base64 (HAProxy).
+    None for what is neither, or names no service. It was verified by the balancer, and is not here."""
+    try:
+        if text.startswith("-"):
+            return _name_of(x509.load_pem_x509_certificate(unquote(text).encode()))
+        return _name_of(x509.load_der_x509_certificate(base64.b64decode(text, validate=True)))
+    except ValueError:
+        return None
+
+
+def known_by_host(folder: Path, name: ServiceName) -> bool:
+    """Whether a service's certificate has the name that balancers look for: see :attr:`ServiceName.host`."""
+    try:
+        names = read(folder / name.service / CERTIFICATE).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    except x509.ExtensionNotFound:
+        return False
+    return name.host in names.value.get_values_for_type(x509.DNSName)
 
 
 def listed(folder: Path, service: str) -> Certificate | None:
@@ -159,7 +191,7 @@ def _builder(
 
 
 def _names(name: ServiceName, hosts: Sequence[str]) -> list[x509.GeneralName]:
-    found: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(name))]
+    found: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(name)), x509.DNSName(name.host)]
     for host in hosts:
         try:
             found.append(x509.IPAddress(ipaddress.ip_address(host)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tenfold._core.clock import Clock
 from tenfold._core.sections import IdentitySettings
-from tenfold.errors import ConfigError
+from tenfold.errors import CallRefused, ConfigError
 from tenfold.security.identity.keys import Keys
 from tenfold.security.identity.names import ServiceName, service_name
 from tenfold.security.identity.tls import Material, client_context, server_context
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 class Identity:
     """A part: reads keys and certificates at :meth:`start`, which raises ConfigError for those that are missing or bad.
 
-    ``served`` are the services of this process, ``folder`` is the one of ``[identity] folder``, ``domain`` what stands
-    for ``[identity] trust_domain`` where that is empty.
+    ``served`` are the services of this process, which sign with their keys; ``shown`` is who shows a certificate where
+    ``[identity] tls`` is on: one of them, the gateway, or nobody in a process that connects to none and takes no
+    connections. ``folder`` is the one of ``[identity] folder``, ``domain`` what stands for ``[identity] trust_domain``
+    where that is empty.
     """
 
     def __init__(
@@ -32,18 +34,22 @@ class Identity:
         folder: Path,
         domain: str,
         served: Sequence[str],
+        shown: Sequence[str],
         edges: Edges,
         clock: Clock,
     ) -> None:
         self._settings, self._folder, self._clock, self._edges = settings, folder, clock, edges
-        self._names = {service: service_name(settings.trust_domain or domain, service) for service in served}
+        domain = settings.trust_domain or domain
+        self._names = {service: service_name(domain, service) for service in served}
+        self._shown = [service_name(domain, name) for name in shown] if settings.tls else []
         self._tokens: dict[str, ServiceTokens] = {}
-        self._materials: dict[str, Material] = {}
+        self._material: Material | None = None
 
     async def start(self) -> None:
-        if self._settings.tls and len(self._names) > 1:
+        if len(self._shown) > 1:
+            several = ", ".join(name.service for name in self._shown)
             raise ConfigError(
-                f"a process of several services ({', '.join(self._names)}) has no one name to show in its certificate.",
+                f"a process of several services ({several}) has no one name to show in its certificate.",
                 where="identity.tls",
                 remedy="Serve one in each: tenfold run --service NAME",
             )
@@ -51,11 +57,11 @@ class Identity:
             keys = Keys(self._folder, self._clock, service=service)
             keys.signing()  # there is one
             self._tokens[service] = ServiceTokens(name, keys, self._clock, ttl_s=self._settings.token_ttl_s)
-            if self._settings.tls:
-                self._materials[service] = Material(self._folder, name, self._clock)
+        for name in self._shown:
+            self._material = Material(self._folder, name, self._clock)
 
     async def stop(self) -> None:
-        self._tokens, self._materials = {}, {}
+        self._tokens, self._material = {}, None
 
     def issue(self, caller: str, audience: str) -> str:
         """A token by which the service ``caller`` proves itself to the service ``audience``. Work of no service (a shell)
@@ -69,32 +75,42 @@ class Identity:
             )
         return tokens.issue(audience)
 
-    def admit(self, token: str, operation: str) -> str:
-        """The service that sends ``token`` with a call of ``operation``. Raises
-        :class:`~tenfold.errors.InvalidToken` and :class:`~tenfold.errors.CallRefused`; deny by default."""
+    def admit(self, token: str, operation: str, shown: ServiceName | None) -> str:
+        """The service that sends ``token`` with a call of ``operation``, over a connection that showed the certificate of
+        ``shown``. Raises :class:`~tenfold.errors.InvalidToken` and :class:`~tenfold.errors.CallRefused`; deny by default."""
         callee = operation.partition(".")[0]
         tokens = self._tokens.get(callee) or next(iter(self._tokens.values()))
-        caller = tokens.verify(token, ServiceName(tokens.name.domain, callee)).service
-        self._edges.check(caller, operation)
-        return caller
+        caller = tokens.verify(token, ServiceName(tokens.name.domain, callee))
+        if self._material is not None and shown != caller:
+            raise CallRefused(
+                f"The token is of {caller}, and the connection showed {_certificate_of(shown)}.",
+                caller="" if shown is None else shown.service,
+                operation=operation,
+                reason="certificate",
+            )
+        self._edges.check(caller.service, operation)
+        return caller.service
 
     def client_context(self, callee: str) -> ssl.SSLContext | None:
-        """What to connect to a service with; None where ``[identity] tls`` is off."""
-        material = next(iter(self._materials.values()), None)
+        """What to connect to who shows the certificate of ``callee``; None where ``[identity] tls`` is off."""
+        material = self._material
         if material is None:
             return None
         return client_context(material, service_name(material.name.domain, callee))
 
     def server_context(self) -> ssl.SSLContext | None:
         """What to take connections of services with; None where ``[identity] tls`` is off."""
-        material = next(iter(self._materials.values()), None)
-        return None if material is None else server_context(material)
+        return None if self._material is None else server_context(self._material)
 
     def numbers(self) -> Mapping[str, float]:
-        """For metrics: seconds until the first certificate expires, and how often files were read again."""
+        """For metrics: seconds until the certificate expires, and how often files were read again."""
         found: dict[str, float] = {
             "changes_total": sum(tokens.keys.changes for tokens in self._tokens.values())
         }
-        if self._materials:
-            found["certificate_left_seconds"] = min(each.left_s() for each in self._materials.values())
+        if self._material is not None:
+            found["certificate_left_seconds"] = self._material.left_s()
         return found
+
+
+def _certificate_of(shown: ServiceName | None) -> str:
+    return "no certificate of a service" if shown is None else f"the certificate of {shown}"

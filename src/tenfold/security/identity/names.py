@@ -14,6 +14,16 @@ from msgspec import Struct
 
 from tenfold.errors import ConfigError
 
+BALANCER = "balancer"
+"""What stands in front of services, takes connections for them, and tells them whose certificate it was shown."""
+GATEWAY = "gateway"
+"""The role that passes on what comes from outside."""
+IN_FRONT = (BALANCER, GATEWAY)
+"""No services, but they connect to services by certificates of their own."""
+
+SHOWN = "tenfold.certificate"
+"""Key of a request's scope: the :class:`ServiceName` of the certificate that its connection has shown, where it is TLS."""
+
 NAME_BYTES_MAX = 2048
 DOMAIN_BYTES_MAX = 255
 
@@ -28,6 +38,11 @@ class ServiceName(Struct, frozen=True, order=True):
 
     domain: str
     service: str
+
+    @property
+    def host(self) -> str:
+        """The name for who looks at names in the DNS only, as balancers do. No name server knows it."""
+        return f"{self.service}.{self.domain}.internal"
 
     def __str__(self) -> str:
         return f"{_HEAD}{self.domain}{_MIDDLE}{self.service}"

@@ -163,7 +163,10 @@ class _Following(ssl.SSLContext):
 
 def _context(protocol: int, material: Material, wanted: ServiceName | None) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # what balancers of the last ten years speak
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if protocol == ssl.PROTOCOL_TLS_SERVER:
+        # Each connection shows its certificate anew: one that was believed yesterday has no ticket to today.
+        context.num_tickets = 0
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.sslobject_class = _judging(material.name.domain, wanted)
