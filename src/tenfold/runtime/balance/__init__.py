@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from tenfold.runtime.balance.contract import Balancer
-from tenfold.runtime.balance.model import Listener, Options, Plan, Pool, StaticFiles, Tls, Upstream, plan_of
+from tenfold.runtime.balance.model import (
+    Inner,
+    Listener,
+    Options,
+    Plan,
+    Pool,
+    StaticFiles,
+    Tls,
+    Upstream,
+    plan_of,
+)
 
 __all__ = [
     "Balancer",
+    "Inner",
     "Listener",
     "Options",
     "Plan",

@@ -125,7 +125,8 @@ class Balancer(ABC):
         model.quotable(str(folder), "app.data_dir")
         for listener in plan.listeners:
             if listener.tls is not None:
-                check_tls(listener.tls, names, self._clock.now())
+                # Services do not look for each other by the names that clients use.
+                check_tls(listener.tls, () if listener.internal else names, self._clock.now())
         files, links = self.render(plan), self.links(plan)
         if certificates := digests(plan):
             files[CERTIFICATES] = certificates
@@ -158,5 +159,7 @@ def _free(plan: Plan) -> None:
 def digests(plan: Plan) -> str:
     """A line for each file of TLS with what it holds; empty without TLS."""
     found = [listener.tls for listener in plan.listeners if listener.tls is not None]
-    paths = sorted({path for tls in found for path in (tls.certificate, tls.key, tls.client_ca) if path})
-    return "".join(f"{sha256(Path(path).read_bytes()).hexdigest()}  {path}\n" for path in paths)
+    paths = {path for tls in found for path in (tls.certificate, tls.key, tls.client_ca) if path}
+    if (inner := plan.inner) is not None:
+        paths |= {inner.certificate, inner.key, inner.ca}
+    return "".join(f"{sha256(Path(path).read_bytes()).hexdigest()}  {path}\n" for path in sorted(paths))

@@ -33,7 +33,7 @@ from tenfold.runtime.balance.haproxy_socket import (
     states_in,
     without_servers,
 )
-from tenfold.runtime.balance.model import CALLS, PROBES, Listener, Options, Plan, Pool, Upstream
+from tenfold.runtime.balance.model import CALLS, CERTIFICATE, PROBES, Listener, Options, Plan, Pool, Upstream
 from tenfold.runtime.balance.parts import CIPHERS, COMPRESSED, REFUSALS, address, https_port, seconds
 
 log = logging.getLogger("tenfold.balancer")
@@ -48,6 +48,8 @@ CHECKS = (
 )
 """A second's look at each instance; one that refuses a connection is left out at once, until it is found ready."""
 COOKIE = "tenfold_instance"
+INNER = "tls/inner"
+"""Begins the names of the files by which it is one of the services."""
 
 
 class Haproxy(Balancer):
@@ -76,6 +78,9 @@ class Haproxy(Balancer):
             if listener.tls is not None:
                 found[f"tls/{listener.name}.pem"] = listener.tls.certificate
                 found[f"tls/{listener.name}.pem.key"] = listener.tls.key
+        if plan.inner is not None:
+            found[f"{INNER}.pem"], found[f"{INNER}.pem.key"] = plan.inner.certificate, plan.inner.key
+            found[f"{INNER}-ca.pem"] = plan.inner.ca
         return found
 
     async def check(self, folder: Path) -> None:
@@ -295,6 +300,10 @@ def _frontend(listener: Listener, plan: Plan) -> Iterator[str]:
     yield f"http-request set-header X-Forwarded-Proto {'https' if listener.tls else 'http'}"
     yield "http-request set-header X-Forwarded-Host %[req.hdr(host)]"
     yield f"http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt {plan.options.body_max_bytes} }}"
+    if plan.inner is not None:
+        yield "# Whom a caller has shown is told to the service, which compares it with the caller's token."
+        shown = listener.internal and listener.tls is not None
+        yield f"http-request {'set' if shown else 'del'}-header {CERTIFICATE}{' %[ssl_c_der,base64]' if shown else ''}"
     if not listener.internal:
         yield "# Calls between services come in by other ways."
         yield f"http-request deny deny_status 404 if {{ path,url_dec -m reg ^/+{CALLS.strip('/')}/ }}"
@@ -346,7 +355,7 @@ def _backend(pool: Pool, plan: Plan) -> Iterator[str]:
         yield f"compression type text/html {COMPRESSED}"
     if options.micro_cache_bytes:
         yield from _caching()
-    yield from (f"server {_server(each, options)}" for each in pool.upstreams)
+    yield from (f"server {_server(each, options)}{_mutual(pool)}" for each in pool.upstreams)
 
 
 def _caching() -> Iterator[str]:
@@ -359,6 +368,16 @@ def _caching() -> Iterator[str]:
     yield (
         "http-response cache-store micro if !{ var(txn.credentials) -m bool } { res.fhdr(cache-control) -m sub max-age= s-maxage= }"
         " !{ res.hdr(set-cookie) -m found }"
+    )
+
+
+def _mutual(pool: Pool) -> str:
+    """For instances that take connections of services only."""
+    if not pool.tls_name:
+        return ""
+    return (
+        f" ssl verify required verifyhost {pool.tls_name} ssl-min-ver TLSv1.3 no-ssl-reuse"
+        f" crt {INNER}.pem ca-file {INNER}-ca.pem"
     )
 
 

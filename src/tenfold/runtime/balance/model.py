@@ -20,10 +20,13 @@ PROBES = "/health/ready"
 """Page of the operations listener that says whether an instance is to get requests."""
 CALLS = "/_tenfold/"
 """Begins the paths that services call each other by. Public listeners answer 404 there."""
+CERTIFICATE = "Tenfold-Certificate"
+"""Header in which a service is told what its caller has shown."""
 WEIGHT_MAX = 256
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_TLS_NAME = re.compile(r"[a-z0-9._-]{1,253}")
 _PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 _UNQUOTABLE = re.compile(r"""["'\\$;{}\x00-\x1f]""")
 
@@ -42,6 +45,16 @@ class Upstream(Struct, frozen=True):
     """Whether it gets its share little by little when it is new, where the balancer can do that."""
 
 
+class Inner(Struct, frozen=True):
+    """By what the balancer is one of the services (files, PEM): it shows its certificate to instances that take nobody
+    without one, and to callers; and looks at theirs."""
+
+    certificate: str
+    key: str
+    ca: str
+    """Whoever has a certificate from here is one of the services."""
+
+
 class Pool(Struct, frozen=True):
     """Upstreams that answer the same requests."""
 
@@ -50,6 +63,8 @@ class Pool(Struct, frozen=True):
     """May be empty: then the answer is 503."""
     paths: tuple[str, ...] = ("/",)
     """What of the URL's path it answers: "/orders" covers /orders and what begins with /orders/. The longest wins."""
+    tls_name: str = ""
+    """The name (DNS) that the certificate of each upstream has to be valid for, where they take mutual TLS only."""
 
 
 class Tls(Struct, frozen=True):
@@ -119,6 +134,8 @@ class Plan(Struct, frozen=True):
     pools: tuple[Pool, ...]
     static: tuple[StaticFiles, ...] = ()
     options: Options = Options()
+    inner: Inner | None = None
+    """Needed where a pool has a ``tls_name``."""
 
     def routes(self) -> list[tuple[str, Pool]]:
         """Paths with their pools, the longest first."""
@@ -126,7 +143,13 @@ class Plan(Struct, frozen=True):
         return sorted(pairs, key=lambda pair: (-len(pair[0]), pair[0]))
 
 
-def plan_of(settings: Settings, pools: Iterable[Pool], *, internal: Sequence[Listener] = ()) -> Plan:
+def plan_of(
+    settings: Settings,
+    pools: Iterable[Pool],
+    *,
+    internal: Sequence[Listener] = (),
+    inner: Inner | None = None,
+) -> Plan:
     """The plan that ``[balancer]`` and ``[http]`` ask for in front of ``pools``.
 
     ``internal`` are further listeners, for services that find each other through the balancer. Raises
@@ -137,7 +160,7 @@ def plan_of(settings: Settings, pools: Iterable[Pool], *, internal: Sequence[Lis
     if said.redirect_port is not None:
         internal = (_redirect(settings, said.redirect_port), *internal)
     static = tuple(_static(each) for each in said.static)
-    plan = Plan((public, *internal), tuple(pools), static, _options(settings))
+    plan = Plan((public, *internal), tuple(pools), static, _options(settings), inner)
     check(plan)
     return plan
 
@@ -221,6 +244,9 @@ def check(plan: Plan) -> None:
     _unique("paths", (path for path, _ in plan.routes()))
     if not plan.listeners:
         raise ConfigError("a balancer needs a listener.", where="balancer")
+    if plan.inner is not None:
+        for name in ("certificate", "key", "ca"):
+            quotable(getattr(plan.inner, name), "identity.folder")
     for listener in plan.listeners:
         _check_listener(listener, {pool.name for pool in plan.pools})
     for pool in plan.pools:
@@ -269,6 +295,8 @@ def _check_pool(pool: Pool) -> None:
     _unique(f"addresses of {pool.name}", (f"{each.host}:{each.port}" for each in pool.upstreams))
     for path in pool.paths:
         _path(path, f"pool {pool.name}")
+    if pool.tls_name and not _TLS_NAME.fullmatch(pool.tls_name):
+        raise ConfigError(f"{pool.tls_name!r} is no name for a certificate.", where=f"pool {pool.name}")
     for each in pool.upstreams:
         where = f"pool {pool.name}, {each.name}"
         _name(each.name, where)

@@ -23,10 +23,21 @@ from pathlib import Path
 from tenfold.errors import ConfigError
 from tenfold.runtime.balance import programs
 from tenfold.runtime.balance.contract import Balancer
-from tenfold.runtime.balance.model import CALLS, Listener, Options, Plan, Pool, StaticFiles, Upstream
+from tenfold.runtime.balance.model import (
+    CALLS,
+    CERTIFICATE,
+    Inner,
+    Listener,
+    Options,
+    Plan,
+    Pool,
+    StaticFiles,
+    Upstream,
+)
 from tenfold.runtime.balance.parts import CIPHERS, COMPRESSED, REFUSALS, address, https_port, seconds
 
 CONFIG, GENERATION, PID, OLD_PID = "nginx.conf", "generation.conf", "nginx.pid", "nginx.pid.oldbin"
+QUOTED_NOTHING = "''"
 LEAVING = "/-leaving/"
 """Begins the paths by which a process that is leaving finds its way; nobody reaches them from outside."""
 HEARD_S = 1.0
@@ -184,6 +195,8 @@ def _config(plan: Plan) -> Iterator[str]:
         "http {",
     )
     parts = [_basics(options), _forwarding(options)]
+    if plan.inner is not None:
+        parts.append(_inner(plan.inner))
     if options.compress:
         parts.append(_compression(options))
     if options.micro_cache_bytes:
@@ -254,6 +267,19 @@ def _forwarding(options: Options) -> Iterator[str]:
     yield "proxy_max_temp_file_size 0;"
 
 
+def _inner(inner: Inner) -> Iterator[str]:
+    yield "# Services take connections of services only, which show each other their certificates. Whom a caller has shown is"
+    yield "# told to the service, which compares it with the caller's token."
+    yield f'proxy_ssl_certificate "{inner.certificate}";'
+    yield f'proxy_ssl_certificate_key "{inner.key}";'
+    yield f'proxy_ssl_trusted_certificate "{inner.ca}";'
+    yield "proxy_ssl_verify on;"
+    yield "proxy_ssl_verify_depth 2;"
+    yield "proxy_ssl_protocols TLSv1.3;"
+    yield "proxy_ssl_session_reuse off;"
+    yield f"proxy_set_header {CERTIFICATE} $certificate_shown;"
+
+
 def _compression(options: Options) -> Iterator[str]:
     yield "# What the app compressed already is left as it is."
     yield "gzip on;"
@@ -309,6 +335,7 @@ def _server(listener: Listener, plan: Plan) -> Iterator[str]:
     for part in (
         _listen(listener),
         _leaving(),
+        () if plan.inner is None else _shown(listener),
         () if listener.internal else _hidden(),
         *((_static(each) for each in plan.static) if not listener.internal else ()),
         *(_location(path, pool) for path, pool in _routes(listener, plan)),
@@ -345,13 +372,20 @@ def _listen(listener: Listener) -> Iterator[str]:
     yield "ssl_protocols TLSv1.2 TLSv1.3;"
     yield f"ssl_ciphers {CIPHERS};"
     yield "ssl_prefer_server_ciphers off;"
-    yield "ssl_session_cache shared:tls:10m;"
-    yield "ssl_session_timeout 1d;"
+    if listener.internal:
+        yield "ssl_session_cache off;  # each connection shows its certificate anew"
+    else:
+        yield "ssl_session_cache shared:tls:10m;"
+        yield "ssl_session_timeout 1d;"
     yield "ssl_session_tickets off;"
     if tls.client_ca:
         yield f'ssl_client_certificate "{tls.client_ca}";'
         yield "ssl_verify_client on;"
         yield "ssl_verify_depth 4;"
+
+
+def _shown(listener: Listener) -> Iterator[str]:
+    yield f"set $certificate_shown {'$ssl_client_escaped_cert' if listener.internal and listener.tls else QUOTED_NOTHING};"
 
 
 def _leaving() -> Iterator[str]:
@@ -377,7 +411,7 @@ def _location(path: str, pool: Pool | None) -> Iterator[str]:
     for at in _covering(path):
         yield f"location {at} {{"
         yield f"    if (-e $leaving) {{ rewrite ^ {LEAVING}{pool.name} last; }}"
-        yield f"    proxy_pass http://{pool.name};"
+        yield from _pass(pool, "")
         yield "}"
 
 
@@ -389,8 +423,14 @@ def _way_out(pool: Pool) -> Iterator[str]:
     yield f"location = {LEAVING}{pool.name} {{"
     yield "    internal;"
     yield "    keepalive_timeout 0;"
-    yield f"    proxy_pass http://{pool.name}$request_uri;"
+    yield from _pass(pool, "$request_uri")
     yield "}"
+
+
+def _pass(pool: Pool, target: str) -> Iterator[str]:
+    if pool.tls_name:
+        yield f"    proxy_ssl_name {pool.tls_name};"
+    yield f"    proxy_pass http{'s' if pool.tls_name else ''}://{pool.name}{target};"
 
 
 def _refusals() -> Iterator[str]:

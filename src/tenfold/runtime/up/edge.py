@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Final
 from tenfold._core.sections import Settings
 from tenfold.errors import ConfigError
 from tenfold.runtime import listeners
-from tenfold.runtime.balance import Balancer, Listener, Pool, Upstream, balancer_of, plan_of
+from tenfold.runtime.balance import Balancer, Listener, Plan, Pool, Tls, Upstream, balancer_of, plan_of
 from tenfold.runtime.balance.certificates import check_tls
+from tenfold.runtime.balance.model import absolute
 from tenfold.runtime.up.fleet import Fleet
 from tenfold.runtime.up.launch import HOST
+from tenfold.runtime.up.trust import Renewals, Trust
 
 if TYPE_CHECKING:
     from tenfold.runtime.up.instance import Instance
 
 FOLDER: Final = "balancer"
 """Below the data folder."""
+
+NO_TRUST: Final = Trust()
 
 _Address = tuple[str, int, str]
 """Host, port, and the setting that says it."""
@@ -34,19 +38,28 @@ class Edge:
     """
 
     def __init__(
-        self, balancer: Balancer, settings: Settings, fleet: Fleet, paths: Mapping[str, Sequence[str]]
+        self,
+        balancer: Balancer,
+        settings: Settings,
+        fleet: Fleet,
+        paths: Mapping[str, Sequence[str]],
+        trust: Trust,
     ) -> None:
         self._balancer, self._settings, self._fleet, self._paths = balancer, settings, fleet, paths
+        self._trust = trust
+        self._renewals = Renewals()
         self._folder = (Path(settings.app.data_dir) / FOLDER).absolute()
 
     @classmethod
-    def of(cls, settings: Settings, fleet: Fleet, paths: Mapping[str, Sequence[str]]) -> Edge | None:
+    def of(
+        cls, settings: Settings, fleet: Fleet, paths: Mapping[str, Sequence[str]], trust: Trust = NO_TRUST
+    ) -> Edge | None:
         """That of ``balancer.kind``, None for "none". Raises :class:`ConfigError` when its program is not installed, when its
         plan cannot be, when its certificate is not good, or when somebody else has its port."""
         balancer = balancer_of(settings.balancer.kind, settings.balancer.program)
         if balancer is None:
             return None
-        edge = cls(balancer, settings, fleet, paths)
+        edge = cls(balancer, settings, fleet, paths, trust)
         edge._check(settings, known=())
         return edge
 
@@ -57,13 +70,13 @@ class Edge:
 
     def _check(self, settings: Settings, *, known: Collection[_Address]) -> None:
         """``known`` are addresses that a balancer of ours has."""
-        plan = plan_of(settings, self._pools([]), internal=self._internal())
+        plan = self._plan(settings, [])
         if not self._balancer.program:
             raise ConfigError(f"{settings.balancer.kind} is not installed.", where="balancer.kind")
         self._balancer.render(plan)
         for listener in plan.listeners:
-            if listener.tls is not None:
-                check_tls(listener.tls, () if listener.internal else settings.balancer.names, time.time())
+            if listener.tls is not None and not listener.internal:
+                check_tls(listener.tls, settings.balancer.names, time.time())
         if known or not self._balancer.running(self._folder):
             for host, port, where in _addresses(settings):
                 if (host, port, where) not in known:
@@ -77,8 +90,24 @@ class Edge:
 
     async def show(self, instances: Sequence[Instance]) -> None:
         """Send requests to these and no others, once this returns."""
-        plan = plan_of(self._settings, self._pools(instances), internal=self._internal())
+        self._trust.check()
+        plan = self._plan(self._settings, instances)
+        self._renewals.shown(self._files)
         await self._balancer.apply(plan, self._folder, names=self._settings.balancer.names)
+
+    def renewed(self) -> bool:
+        """Whether certificates were changed, which :meth:`show` puts into use."""
+        return self._renewals.due(self._files)
+
+    @property
+    def _files(self) -> list[str]:
+        said, inner = self._settings.balancer, self._trust.inner
+        found = [absolute(path) for path in (said.tls_certificate, said.tls_key, said.tls_client_ca)]
+        return found + ([] if inner is None else [inner.certificate, inner.key, inner.ca])
+
+    def _plan(self, settings: Settings, instances: Sequence[Instance]) -> Plan:
+        pools, internal = self._pools(instances), self._internal()
+        return plan_of(settings, pools, internal=internal, inner=self._trust.inner)
 
     def lost(self) -> bool:
         """Whether its process has ended."""
@@ -97,12 +126,15 @@ class Edge:
             if entry and group.name != entry:
                 paths = ()
             members = sorted((i for i in instances if i.group == group.name), key=lambda i: i.number)
-            found.append(Pool(group.name, tuple(_upstream(i) for i in members), paths))
+            tls_name = self._trust.tls_name(group.name)
+            found.append(Pool(group.name, tuple(_upstream(i) for i in members), paths, tls_name))
         return found
 
     def _internal(self) -> list[Listener]:
+        inner = self._trust.inner
+        tls = None if inner is None else Tls(inner.certificate, inner.key, inner.ca)
         return [
-            Listener(group.name, HOST, group.calls_port, pool=group.name, internal=True)
+            Listener(group.name, HOST, group.calls_port, tls, http2=False, pool=group.name, internal=True)
             for group in self._fleet.groups.values()
             if group.calls_port
         ]

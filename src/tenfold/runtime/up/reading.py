@@ -7,7 +7,7 @@ what instances read at their start makes them be replaced; what cannot change is
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,19 +21,19 @@ from tenfold.runtime.up.launch import HOST, Launch, free_port
 from tenfold.runtime.up.roles import PUBLIC, Wanted, parse_size, wanted_of
 from tenfold.runtime.up.sizes import Sizes
 from tenfold.runtime.up.supervisor import Reread
-from tenfold.security.identity.issuing import issue
+from tenfold.security.identity.names import BALANCER
 
 if TYPE_CHECKING:
     from tenfold._core.sections import Settings
     from tenfold.app import App
 
-KEYS: Final = "identity"
-"""Folder of services' keys below the data folder, where the settings name none."""
-
 OURS: Final = ("up.", "balancer.", "scale.", "companions.")
 """Beginnings of what the supervisor alone reads."""
 
-FIXED: Final = ("app.data_dir", "up.app", "balancer.kind", "balancer.program", "companions.")
+FIXED: Final = (
+    "app.data_dir", "up.app", "balancer.kind", "balancer.program", "companions.",
+    "identity.folder", "identity.tls", "identity.trust_domain",
+)  # fmt: skip
 """Beginnings of what stays as it was while a fleet runs."""
 
 
@@ -63,7 +63,7 @@ class Reading:
             data_dir=Path(settings.app.data_dir).resolve(),
             config=self._config.resolve() if self._config is not None else None,
             port=settings.http.port,
-            env={**self._env, **trusted(settings), **urls_of(self._fleet), **env},
+            env={**self._env, **trusted(settings), **urls_of(self._fleet, tls=settings.identity.tls), **env},
             rest=[name for name in services if name not in up.services] if up.services else (),
             works_beside=settings.worker.enabled
             and not any(each.role == "worker" for each in wanted_of(up, services)),
@@ -136,36 +136,17 @@ def give_ports(fleet: Fleet) -> None:
             group.calls_port = free_port({other.calls_port for other in fleet.groups.values()})
 
 
-def urls_of(fleet: Fleet) -> Mapping[str, str]:
-    """Settings by which instances find the services that are elsewhere."""
-    return {
-        variable(f"services.{group.service}.url"): f"http://{HOST}:{group.calls_port}"
-        for group in fleet.groups.values()
-        if group.calls_port
-    }
-
-
-def keys_of(app: App, fleet: Fleet, say: Callable[[str], object]) -> Mapping[str, str]:
-    """Settings by which services know each other. In development they get keys here and now; production wants to be told
-    where theirs are. Raises :class:`ConfigError`."""
-    settings = app.settings
-    if settings.identity.folder or not any(group.calls_port for group in fleet.groups.values()):
-        return {}
-    if settings.app.env == "production":
-        raise ConfigError(
-            "services in processes of their own prove to each other who calls, and have no keys.",
-            where="identity.folder",
-            remedy=f'Run `tenfold identity issue`, and set [identity] folder = "{KEYS}".',
-        )
-    fronts = [group.name for group in fleet.groups.values() if group.role == "gateway"]
-    made = [
-        name
-        for name in (*(service.name for service in app.services), *fronts)
-        if issue(app.data_dir / KEYS, name, app.clock.now()) is not None
-    ]
-    if made:
-        say(f"Made keys by which services know each other, in {app.data_dir / KEYS}: {', '.join(made)}.")
-    return {variable("identity.folder"): KEYS}
+def urls_of(fleet: Fleet, *, tls: bool = False) -> Mapping[str, str]:
+    """Settings by which instances find the services that are elsewhere; with ``tls``, the balancer shows its certificate
+    there, and is shown theirs."""
+    found: dict[str, str] = {}
+    for group in fleet.groups.values():
+        if group.calls_port:
+            scheme = "https" if tls else "http"
+            found[variable(f"services.{group.service}.url")] = f"{scheme}://{HOST}:{group.calls_port}"
+            if tls:
+                found[variable(f"services.{group.service}.identity")] = BALANCER
+    return found
 
 
 def paths_of(app: App) -> Mapping[str, Sequence[str]]:

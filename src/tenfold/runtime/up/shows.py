@@ -29,6 +29,10 @@ class Front(Protocol):
         """Whether it has ended by itself."""
         ...
 
+    def renewed(self) -> bool:
+        """Whether it has other certificates to take, by being shown instances again."""
+        ...
+
     async def stop(self) -> None:
         """Take no more requests, and let those under way end."""
         ...
@@ -90,6 +94,9 @@ class Shows:
     def _revive(self, front: Front) -> None:
         if self._shown and self._due():
             self._looked_at = self._clock.monotonic()
+            if front.renewed():
+                self._say("Certificates were changed, and the balancer takes them.")
+                self._changed = True
             if front.lost():
                 self._say("The balancer has ended by itself, and is started again.")
                 self._shown, self._looked_at = None, float("-inf")

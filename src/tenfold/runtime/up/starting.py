@@ -16,11 +16,12 @@ from tenfold.runtime.up.companions import Companions
 from tenfold.runtime.up.edge import Edge
 from tenfold.runtime.up.launch import HOST
 from tenfold.runtime.up.output import Prefixed
-from tenfold.runtime.up.reading import Reading, give_ports, keys_of, paths_of, rules_of
+from tenfold.runtime.up.reading import Reading, give_ports, paths_of, rules_of
 from tenfold.runtime.up.roles import wanted_of
 from tenfold.runtime.up.sizes import Sizes
 from tenfold.runtime.up.state import State
 from tenfold.runtime.up.supervisor import Reread, Supervisor
+from tenfold.runtime.up.trust import trust_of
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -70,15 +71,15 @@ def prepare(
         fleet = state.load()
         fleet.want(wanted, balanced=settings.balancer.kind != "none")
         give_ports(fleet)
-        edge = Edge.of(settings, fleet, paths_of(app))
-        keys = keys_of(app, fleet, say)
+        trust = trust_of(app, fleet, say)
+        edge = Edge.of(settings, fleet, paths_of(app), trust)
     except BaseException:
         os.close(lock)
         raise
     clock = SystemClock()
     sizes = Sizes(settings.scale, clock, settings.ops.token)
     text = {"TENFOLD_LOG_FORMAT": "text"} if terminal and settings.log.format is None else {}
-    reading = Reading(app, target, config, fleet, edge, sizes, env={"PYTHONUNBUFFERED": "1", **text, **keys})
+    reading = Reading(app, target, config, fleet, edge, sizes, env={"PYTHONUNBUFFERED": "1", **text, **trust.env})
 
     def reread() -> Reread:
         return reading.again(app.configure(config, **overrides).settings, companions.env)

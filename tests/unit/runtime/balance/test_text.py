@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tenfold.errors import ConfigError
-from tenfold.runtime.balance import Balancer, Listener, Options, Plan, Pool, StaticFiles, Tls, Upstream
+from tenfold.runtime.balance import Balancer, Inner, Listener, Options, Plan, Pool, StaticFiles, Tls, Upstream
 from tenfold.runtime.balance.haproxy import Haproxy
 from tenfold.runtime.balance.nginx import Nginx
 
@@ -38,11 +38,30 @@ FULL = Plan(
     options=Options(sticky=True, micro_cache_bytes=67_108_864, tries=2, silence_s=12.5),
 )
 SERVES_FILES = Plan(FULL.listeners, FULL.pools, (StaticFiles("/assets", "/srv/shop/assets"),), FULL.options)
+INNER = Inner("/srv/id/balancer/certificate.pem", "/srv/id/balancer/certificate.key", "/srv/id/public/ca.pem")
+MUTUAL = Plan(
+    (
+        SMALL.listeners[0],
+        Listener(
+            "orders",
+            "127.0.0.1",
+            8090,
+            Tls(INNER.certificate, INNER.key, INNER.ca),
+            http2=False,
+            pool="orders",
+            internal=True,
+        ),
+    ),
+    (Pool("orders", FULL.pools[0].upstreams, ("/orders",), tls_name="orders.shop.internal"), WEB),
+    inner=INNER,
+)
 CASES: dict[str, tuple[Balancer, Plan]] = {
     "nginx-small.conf": (Nginx(), SMALL),
     "nginx-full.conf": (Nginx(), SERVES_FILES),
     "haproxy-small.cfg": (Haproxy(), SMALL),
     "haproxy-full.cfg": (Haproxy(), FULL),
+    "nginx-mutual.conf": (Nginx(), MUTUAL),
+    "haproxy-mutual.cfg": (Haproxy(), MUTUAL),
 }
 
 
@@ -67,6 +86,17 @@ def test_haproxy_finds_a_key_beside_its_certificate() -> None:
         "tls/public.pem": "/etc/shop/site.pem",
         "tls/public.pem.key": "/etc/shop/site.key",
     }
+
+
+def test_who_a_caller_is_comes_from_the_certificate_that_it_has_shown_inside_and_from_nowhere_else() -> None:
+    """What a client writes into the header itself is taken away at the public listener."""
+    nginx, haproxy = text_of("nginx-mutual.conf"), text_of("haproxy-mutual.cfg")
+    public, _, inside = nginx.partition("# orders\n")
+    assert "set $certificate_shown '';" in public
+    assert "set $certificate_shown $ssl_client_escaped_cert;" in inside
+    public, _, inside = haproxy.partition("frontend orders\n")
+    assert "del-header Tenfold-Certificate" in public
+    assert "set-header Tenfold-Certificate %[ssl_c_der,base64]" in inside
 
 
 def test_a_path_covers_whole_segments() -> None:

@@ -10,10 +10,11 @@ import pytest
 from tenfold.app import App
 from tenfold.errors import ConfigError
 from tenfold.runtime.up.fleet import Fleet
-from tenfold.runtime.up.reading import give_ports, keys_of, urls_of
+from tenfold.runtime.up.reading import give_ports, urls_of
 from tenfold.runtime.up.roles import wanted_of
 from tenfold.runtime.up.starting import prepare
 from tenfold.runtime.up.state import State
+from tenfold.runtime.up.trust import trust_of
 from tenfold.service import Service
 
 
@@ -41,14 +42,14 @@ def test_services_find_each_other_at_ports_that_stay(tmp_path: Path) -> None:
 def test_services_get_keys_in_development_and_are_refused_without_in_production(tmp_path: Path) -> None:
     said: list[str] = []
     app = split_app(tmp_path)
-    assert keys_of(app, split_fleet(app), said.append) == {"TENFOLD_IDENTITY_FOLDER": "identity"}
+    assert trust_of(app, split_fleet(app), said.append).env == {"TENFOLD_IDENTITY_FOLDER": "identity"}
     assert "orders, users" in said[0]
-    keys_of(app, split_fleet(app), said.append)
+    trust_of(app, split_fleet(app), said.append)
     assert len(said) == 1, "the second time they are there"
 
     app = split_app(tmp_path, app__env="production", app__secret_key="x" * 40)
     with pytest.raises(ConfigError, match="tenfold identity issue"):
-        keys_of(app, split_fleet(app), said.append)
+        trust_of(app, split_fleet(app), said.append)
 
 
 def test_what_is_refused_lets_go_of_the_folder(tmp_path: Path) -> None:
