@@ -122,11 +122,10 @@ class App:
 
     @property
     def databases(self) -> list[Database]:
-        """Those of the services here, and the one that callers are recognised by, wherever its service runs."""
+        """Those of the services here; in front of all services, also the one that callers are recognised by."""
         found = [database for service in self.services for database in service.databases]
-        own = getattr(self.auth, "database", None)
-        away = [database for service in self.elsewhere for database in service.databases]
-        return [*found, own] if own is not None and own in away else found
+        own = getattr(self.auth, "database", None) if self.fronts else None
+        return [*found, own] if own is not None else found
 
     @property
     def caches(self) -> list[Cache]:

@@ -23,8 +23,9 @@ from tenfold.assembly.elsewhere import Elsewhere
 from tenfold.assembly.eventstores import EventStores
 from tenfold.assembly.guards import Guards
 from tenfold.assembly.identity import IdentityPart, OwnershipPart
-from tenfold.assembly.parts import AccountsPart, DependenciesPart, HooksPart, MailPart
+from tenfold.assembly.parts import DependenciesPart, HooksPart, MailPart
 from tenfold.assembly.policies import PoliciesPart
+from tenfold.assembly.recognition import Recognition
 from tenfold.assembly.switch import Switch
 from tenfold.assembly.switch_page import SwitchPage
 from tenfold.cache.cache import Cache
@@ -77,11 +78,12 @@ class Assembly:
         self._databases = DatabasesPart(
             app.databases, self.settings, app.data_dir, app.clock, self.telemetry, self.weights.of
         )
-        self.edges = Edges(app)
+        self.recognition = Recognition(app)
+        self.edges = Edges(app, self.recognition.open)
         self.refusals = Refusals(self.telemetry.registry, app.clock)
         self.identity = IdentityPart(app, self.edges, self.telemetry)
         self.elsewhere = Elsewhere(app, self.telemetry, self.identity)
-        self.calls = self.elsewhere.calls(self.http, self.edges, self.refusals)
+        self.calls = self.elsewhere.calls(self.http, self.edges, self.refusals, self.recognition.operation)
         changes = Changes(self.http, self.calls, self._limits)
         self.overrides = overrides_of(app, changes)
         self.policies = PoliciesPart(app, self.overrides, changes, self.telemetry)
@@ -198,9 +200,8 @@ class Assembly:
         await life.start("caches", shared)
         await life.start("mail", MailPart(self.mailer, settings, app.data_dir, app.clock, self.telemetry))
         await life.start("guards", self.guards)
-        if isinstance(app.auth, Accounts):
-            sessions = self.guards.sessions(app.auth.database)
-            await life.start("accounts", AccountsPart(app.auth, app, sessions))
+        if (recognising := self.recognition.part(self.guards)) is not None:
+            await life.start("accounts", recognising)
         await life.start("queues", self.background)
         await life.start("event stores", self.eventstores)
         await life.start("switch", self._switch())
@@ -253,7 +254,7 @@ class Assembly:
 
 
 def _check_secrets(app: App) -> None:
-    if isinstance(app.auth, Accounts):
+    if isinstance(app.auth, Accounts) and app.auth.database in app.databases:
         keys.check(app.settings.app)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenfold.errors import MissingExtra
 from tenfold.rpc.binding import Calls
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tenfold.app import App
     from tenfold.assembly.identity import IdentityPart
     from tenfold.http.asgi import HttpApp
+    from tenfold.http.operation import Operation
     from tenfold.security.identity.edges import Edges
     from tenfold.security.identity.refusals import Refusals
     from tenfold.telemetry.hub import Hub
@@ -49,19 +50,23 @@ class Elsewhere:
             for service in app.elsewhere
         }
 
-    def calls(self, http: HttpApp, edges: Edges, refusals: Refusals) -> Calls:
-        """What binds the operations; and, where others may call, the endpoint for them."""
+    def calls(
+        self, http: HttpApp, edges: Edges, refusals: Refusals, recognition: Operation[..., Any] | None
+    ) -> Calls:
+        """What binds the operations; and, where others may call, the endpoint for them. ``recognition`` is what processes
+        without the accounts ask by."""
         app, registry = self._app, self._telemetry.registry
-        calls = Calls(
-            app.operations,
-            http.wiring,
-            registry,
-            DeclaredCalls(edges, refusals),
-            elsewhere=[operation for service in app.elsewhere for operation in service.operations],
-            peers=self.peers,
-        )
         door = Door(self._proves, env=app.settings.app.env, refusals=refusals)
-        if door.opens and not app.fronts and (app.elsewhere or self._proves is not None):
+        takes = door.opens and not app.fronts and (app.elsewhere or self._proves is not None)
+        here = app.operations
+        away = [operation for service in app.elsewhere for operation in service.operations]
+        if recognition is not None:
+            away += [recognition] if recognition.service in self.peers else []
+            here += [recognition] if takes and recognition.service not in self.peers else []
+        calls = Calls(
+            here, http.wiring, registry, DeclaredCalls(edges, refusals), elsewhere=away, peers=self.peers
+        )
+        if takes:
             most = [app.settings.http.body_max_bytes]
             most += [operation.policies.body_max_bytes or 0 for operation in app.operations]
             http.add(calls.receiving(door).operation(max(most)))

@@ -379,6 +379,7 @@ class Accounts:
     def _bound(self) -> _Parts:
         if self._parts is None:
             raise NotBound(
-                "The accounts were used before their app started; pass them as App(…, auth=accounts)."
+                "The accounts were used before their app started, or by code of a service that runs without theirs: "
+                "pass them as App(…, auth=accounts), and call an operation of their service."
             )
         return self._parts

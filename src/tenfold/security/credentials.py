@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,8 +18,34 @@ from tenfold.security.sessions import COOKIE, Sessions
 from tenfold.security.tokens import Tokens, VerifiedTokens
 
 
+class Owner(msgspec.Struct, frozen=True):
+    """Whose a bearer token is, until when (seconds since the epoch), and the log-in that it belongs to."""
+
+    principal: Principal
+    exp: float
+    sid: str
+
+
+class LookUp(Protocol):
+    """Knows whose credentials are. Each raises InvalidToken or ExpiredToken."""
+
+    @property
+    def verified(self) -> VerifiedTokens: ...
+
+    @property
+    def cookie_name(self) -> str: ...
+
+    async def bearer(self, token: str) -> Owner: ...
+
+    async def api_key(self, key: str) -> Principal: ...
+
+    async def session(self, session_id: str) -> Principal | None:
+        """None for one that is no longer good."""
+        ...
+
+
 class Stores(msgspec.Struct, frozen=True):
-    """Where credentials are looked up."""
+    """Where credentials are looked up: in the accounts' own database."""
 
     directory: Directory
     tokens: Tokens
@@ -27,6 +53,29 @@ class Stores(msgspec.Struct, frozen=True):
     refresh: RefreshTokens
     sessions: Sessions
     keys: ApiKeys
+
+    @property
+    def cookie_name(self) -> str:
+        return self.sessions.cookie_name
+
+    async def bearer(self, token: str) -> Owner:
+        claims = self.tokens.verify(token)
+        if not await self.refresh.is_live(claims.sid):
+            raise InvalidToken("The log-in of this token has ended.")
+        return Owner(await self.directory.holder(claims.sub, "bearer"), claims.exp, claims.sid)
+
+    async def api_key(self, key: str) -> Principal:
+        owner = await self.keys.find(key)
+        return await self.directory.holder(owner.account_id, "api-key", owner.scopes)
+
+    async def session(self, session_id: str) -> Principal | None:
+        account_id = await self.sessions.find(session_id)
+        if account_id is None:
+            return None
+        try:
+            return await self.directory.holder(account_id, "session")
+        except InvalidToken:
+            return None
 
 
 class AccountAuthenticator(Authenticator):
@@ -39,11 +88,11 @@ class AccountAuthenticator(Authenticator):
     """
 
     def __init__(self) -> None:
-        self._stores: Stores | None = None
+        self._stores: LookUp | None = None
         self._remembered: Callable[[str], Principal | None] = _nothing
 
-    def bind(self, stores: Stores | None) -> None:
-        """Called by the accounts at start, and with None at the end."""
+    def bind(self, stores: LookUp | None) -> None:
+        """Called at start, and with None at the end: by the accounts, or where their service runs in another process."""
         self._stores = stores
         self._remembered = stores.verified.get if stores is not None else _nothing
 
@@ -55,9 +104,9 @@ class AccountAuthenticator(Authenticator):
             return await self._authorization(authorization)
         stores = self._bound()
         if api_key is not None:
-            return await self._api_key(stores, api_key)
-        session_id = cookies.get(stores.sessions.cookie_name)
-        return await self._session(stores, session_id) if session_id else None
+            return await stores.api_key(api_key)
+        session_id = cookies.get(stores.cookie_name)
+        return await stores.session(session_id) if session_id else None
 
     def fast(self, token: str, /) -> Principal | None:
         return self._remembered(token)
@@ -76,39 +125,28 @@ class AccountAuthenticator(Authenticator):
             case "bearer":
                 return self._remembered(credential) or await self._bearer(self._bound(), credential)
             case "apikey":
-                return await self._api_key(self._bound(), credential)
+                return await self._bound().api_key(credential)
             case _:
                 raise InvalidToken("This kind of Authorization is not known here; use Bearer or ApiKey.")
 
-    async def _bearer(self, stores: Stores, token: str) -> Principal:
+    async def _bearer(self, stores: LookUp, token: str) -> Principal:
         stamp = stores.verified.stamp
-        claims = stores.tokens.verify(token)
-        if not await stores.refresh.is_live(claims.sid):
-            raise InvalidToken("The log-in of this token has ended.")
-        principal = await stores.directory.holder(claims.sub, "bearer")
+        owner = await stores.bearer(token)
         # A revocation while we looked would be forgotten by remembering what was read before it.
         if stamp == stores.verified.stamp:
-            stores.verified.put(token, principal, claims.exp, claims.sid)
-        return principal
-
-    async def _api_key(self, stores: Stores, key: str) -> Principal:
-        owner = await stores.keys.find(key)
-        return await stores.directory.holder(owner.account_id, "api-key", owner.scopes)
-
-    async def _session(self, stores: Stores, session_id: str) -> Principal | None:
-        account_id = await stores.sessions.find(session_id)
-        if account_id is None:
-            return None
-        try:
-            return await stores.directory.holder(account_id, "session")
-        except InvalidToken:
-            return None
+            stores.verified.put(token, owner.principal, owner.exp, owner.sid)
+        return owner.principal
 
     def _cookie_name(self) -> str:
         # The API's description can be wanted without a running app; the prefix is known only with its settings.
-        return self._stores.sessions.cookie_name if self._stores is not None else COOKIE
+        return self._stores.cookie_name if self._stores is not None else COOKIE
 
-    def _bound(self) -> Stores:
+    @property
+    def look_up(self) -> LookUp:
+        """What it asks, past what it remembers: for the other processes, which remember for themselves. Raises NotBound."""
+        return self._bound()
+
+    def _bound(self) -> LookUp:
         if self._stores is None:
             raise NotBound(
                 "The accounts were used before their app started; pass them as App(…, auth=accounts)."

@@ -22,6 +22,11 @@ _TOUCH_FRACTION = 0.05
 """The expiry is written again once this part of the time is used up: one write in hundreds of requests."""
 
 
+def cookie_name(secure: bool) -> str:
+    """The cookie of a session; in production (``secure``), one that is bound to its host over HTTPS."""
+    return f"__Host-{COOKIE}" if secure else COOKIE
+
+
 class CookieArgs(TypedDict):
     """Keyword arguments of ``Reply.set_cookie``."""
 
@@ -98,7 +103,7 @@ class Sessions:
         self._store, self._clock = store, clock
         self._ttl_s = ttl_s
         self._secure = secure
-        self.cookie_name = f"__Host-{COOKIE}" if secure else COOKIE
+        self.cookie_name = cookie_name(secure)
 
     async def open(self, tx: Tx, account_id: str) -> str:
         """A new session's id, for the cookie. It is never one that the browser sent: fixation is impossible."""

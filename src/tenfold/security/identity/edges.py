@@ -67,8 +67,10 @@ class Edges:
     importing what it likes anyway, and nobody beyond it.
     """
 
-    def __init__(self, app: HasServices) -> None:
+    def __init__(self, app: HasServices, open_to_all: Iterable[str] = ()) -> None:
         self.declared = declared_edges(app)
+        self._open = frozenset(open_to_all)
+        """Operations that every service of the app may call: what the framework itself asks of them."""
         self._pairs = frozenset((edge.caller, edge.operation) for edge in self.declared)
         self.silent = frozenset(service.name for service in app.everywhere if service.calls is None)
         """Services that say nothing of whom they call."""
@@ -76,7 +78,9 @@ class Edges:
 
     def allowed(self, caller: str, operation: str) -> bool:
         """Whether ``caller`` may call ``operation``, wherever that runs. A service may call its own."""
-        return (caller, operation) in self._pairs or caller == operation.partition(".")[0]
+        if (caller, operation) in self._pairs or caller == operation.partition(".")[0]:
+            return True
+        return operation in self._open and caller in self._names
 
     def check(self, caller: str, operation: str) -> None:
         """Where a call arrives. Raises :class:`~tenfold.errors.CallRefused` for an edge that nobody declared."""
