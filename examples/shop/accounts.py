@@ -64,7 +64,6 @@ class NewKey(Struct):
 
 _profile = sa.select(profile_table.c.name).where(profile_table.c.account_id == sa.bindparam("id"))
 _add_profile = sa.insert(profile_table)
-_count = sa.select(sa.func.count()).select_from(profile_table)
 
 
 @service.post("/register", auth=public, status=201, limit="60/hour burst 20 per address", errors=(Conflict,))
@@ -110,10 +109,6 @@ async def enrol(tx: Tx, sign_up: SignUp, roles: Iterable[str] = ()) -> Profile:
     principal = await people.register(sign_up.email, sign_up.password, roles=roles, tx=tx)
     await tx.execute(_add_profile, account_id=principal.id, name=sign_up.name)
     return _shown(principal, sign_up.name)
-
-
-async def nobody_yet() -> bool:
-    return not await db.read(consistency="strong").scalar(_count)
 
 
 def _shown(principal: Principal, name: str) -> Profile:

@@ -8,12 +8,11 @@ from shop.inventory import inventory
 from shop.notifications import notifications
 from shop.orders.partners import orders
 from shop.reports.nightly import reports
-from shop.seed import demo
-from shop.uploads.pictures import uploads
+from shop.seed import uploads
 from tenfold import App
 
 app = App(
     "shop",
-    [accounts.service, catalog, inventory, orders, notifications, reports, uploads, demo],
+    [accounts.service, catalog, inventory, orders, notifications, reports, uploads],
     auth=accounts.people,
 )

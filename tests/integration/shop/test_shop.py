@@ -14,6 +14,8 @@ from PIL import Image
 
 from support.shop_server import Shop
 
+LAYOUTS = ("whole", "split")
+"""In one process, and as five behind a balancer: the same tests."""
 Json = dict[str, Any]
 
 

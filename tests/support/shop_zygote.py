@@ -1,0 +1,44 @@
+"""Several processes of the shop from one that has imported everything: ``python -m support.shop_zygote JSON``.
+
+``JSON`` is a list of ``{"argv": [...], "env": {...}}``: each is run by a forked child as the command line ``tenfold`` runs
+it. Ends when it is killed, and with it its process group.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import shop.app  # noqa: F401 - loaded for the children
+import tenfold.cli.run
+import tenfold.client.transport
+import tenfold.runtime.serve  # noqa: F401 - loaded for the children
+from support.orphans import die_with_parent
+from tenfold.cli import program
+
+
+def main() -> None:
+    for order in json.loads(sys.argv[1]):
+        if os.fork() == 0:
+            _child(order)
+    while True:
+        signal.pause()
+
+
+def _child(order: dict[str, Any]) -> None:
+    die_with_parent()
+    os.environ.update(order["env"])
+    code = 70
+    try:
+        code = program.run(order["argv"])
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
