@@ -25,7 +25,7 @@ COMMAND_TIMEOUT_S = 90.0
 _FENCE = re.compile(r"^(?P<indent> {0,3})(?P<ticks>`{3,})(?P<language>[\w+-]*)")
 _NOT_RUN = re.compile(r"<!--\s*not run:\s*(?P<reason>.*?)\s*-->", re.DOTALL)
 _FILE = re.compile(r"^# file: (?P<path>\S+?)(?P<added> \(added\))?\s*$")
-_SERVER = re.compile(r"^(?:\S+=\S+ )*(?:\S*/)?tenfold (?:run|worker)\b")
+_SERVER = re.compile(r"^(?:\S+=\S+ )*(?:\S*/)?tenfold (?:run|worker|up)\b")
 _OPS_PORT = re.compile(r"--ops-port[ =](\d+)")
 _EXIT = re.compile(r"^\[exit (\d+)\]$")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -239,6 +239,8 @@ class PageRun:
         self._stop_server(ops_port)
         worker = " worker" in text
         ready = "" if worker else f"http://127.0.0.1:{ops_port}/health/ready"
+        if " up" in text:  # its instances have ports of their own choice
+            ready = "is up at"
         server = Process(
             ["bash", "-c", f"exec env {text}"], cwd=self.cwd, env=self._environment(), ready=ready
         )
@@ -267,7 +269,7 @@ class PageRun:
             "HOME": str(self.folder),
             "NO_COLOR": "1",
             "COLUMNS": "120",
-            "PYTHONPATH": "",
+            "PYTHONPATH": str(ROOT / "src"),  # this checkout, whichever is installed
             # Plugins that only our own tests need take seconds to be imported; a reader does not have them.
             "PYTEST_ADDOPTS": "-p no:schemathesis -p no:xdist -p no:hypothesispytest",
             "TENFOLD_HTTP_PORT": self._ports["8000"],

@@ -22,7 +22,8 @@ from tenfold.assembly.databases import DatabasesPart
 from tenfold.assembly.elsewhere import Elsewhere
 from tenfold.assembly.eventstores import EventStores
 from tenfold.assembly.guards import Guards
-from tenfold.assembly.identity import IdentityPart, OwnershipPart
+from tenfold.assembly.identity import IdentityPart
+from tenfold.assembly.ownership import OwnershipPart
 from tenfold.assembly.parts import DependenciesPart, HooksPart, MailPart
 from tenfold.assembly.policies import PoliciesPart
 from tenfold.assembly.recognition import Recognition

@@ -1,12 +1,10 @@
-"""Who the services of a process are, and what they may reach of each other's tables, as parts of an app."""
+"""Who the services of a process are, as a part of an app."""
 
 from __future__ import annotations
 
-import logging
 import ssl
 from typing import TYPE_CHECKING
 
-from tenfold.db import ownership
 from tenfold.errors import ConfigError
 from tenfold.security.identity.identity import Identity
 from tenfold.security.identity.names import GATEWAY, IN_FRONT
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from tenfold.rpc.door import Identity as Proves
     from tenfold.security.identity.edges import Edges
     from tenfold.telemetry.hub import Hub
-
-log = logging.getLogger("tenfold.identity")
 
 ISSUE = "Run: tenfold identity issue"
 
@@ -103,30 +99,3 @@ class IdentityPart:
                         where=f"services.{name}.url",
                         remedy="Write https:// for it.",
                     )
-
-
-class OwnershipPart:
-    """Asks at the start what the role of a process that serves some of the services may touch of the others' tables."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def start(self) -> None:
-        """Raises ConfigError in production where it may touch any, unless ``identity.database_roles`` says otherwise."""
-        app = self._app
-        mine = app.databases
-        others = [each for service in app.elsewhere for each in service.databases if each not in mine]
-        if not mine or not others:
-            return
-        said = await ownership.check(mine[0].backend, mine, others)
-        if not said:
-            return
-        remedy = "Give each service a role of its own: tenfold identity database"
-        settings = app.settings
-        refuses = "refuse" if settings.app.env == "production" else "warn"
-        if (settings.identity.database_roles or refuses) == "refuse":
-            raise ConfigError(said, where="database.url", remedy=remedy)
-        log.warning("%s %s", said, remedy)
-
-    async def stop(self) -> None:
-        return

@@ -128,7 +128,7 @@ def database(
     """PostgreSQL: give each service a role of its own, which reaches its own tables and no other service's.
 
     The user of database.url needs the right CREATEROLE and has to own the tables. Of a role that is made, the URL is
-    written to the service's folder, for its owner only to read.
+    written to the service's folder, for its owner only to read; `tenfold run --service` connects by it.
     """
     app = _app(where)
     asyncio.run(_database(app, apply))
@@ -136,13 +136,12 @@ def database(
 
 
 async def _database(app: App, apply: bool) -> None:
+    from tenfold.assembly.ownership import owned_by
     from tenfold.db import ownership
 
     async with connected(app):
-        services, backend = ownership.owned(app.name, app.databases), app.databases[0].backend
-        recognising = getattr(app.auth, "database", None)  # every process asks it who calls
-        shared = [] if recognising is None else list(recognising.metadata.tables.values())
-        steps = await ownership.plan(backend, services, shared)
+        services, backend = owned_by(app, app.everywhere), app.databases[0].backend
+        steps = await ownership.plan(backend, services)
         for step in steps:
             why = console.paint(f"-- {step.why}", console.DIM)
             console.say(f"{step.sql.replace(PASSWORD, HIDDEN)};  {why}")
@@ -153,10 +152,6 @@ async def _database(app: App, apply: bool) -> None:
         else:
             await ownership.apply(backend, list(_filled(app, steps)))
             console.say(f"Done: {plural(len(steps), 'statement')}.")
-        if recognising is not None:
-            console.note(
-                f"Shared by all, since callers are recognised by them: the tables of {recognising.name}."
-            )
 
 
 def _filled(app: App, steps: Sequence[Step]) -> Iterator[str]:
@@ -174,7 +169,7 @@ def _filled(app: App, steps: Sequence[Step]) -> Iterator[str]:
         files.make_folder(path.parent, private=True)
         url = _url(app.settings.database.url, step.creates, password)
         files.write(path, f"{url}\n".encode(), private=True)
-        console.say(f'{service}: TENFOLD_DATABASE_URL="$(cat {_relative(path)})"')
+        console.say(f"{service}: {_relative(path)}")
         yield step.sql.replace(PASSWORD, f"'{password}'")
 
 

@@ -77,6 +77,8 @@ def run(
             return serve_gateway(loaded, config, overrides)
         loaded.serve_only(*(service or ()))
         loaded.configure(config, **overrides)
+        if own := own_role(loaded):
+            loaded.configure(config, **overrides, **own)
         return serve(
             loaded, _roles(loaded, role, worker), _sources(app, config, read_at, loaded) if watching else None
         )
@@ -84,6 +86,29 @@ def run(
         if not watching or _not_in_code(error):
             raise
         return _wait_for_change(error, _sources(app, config, read_at))
+
+
+def own_role(app: App) -> dict[str, Any]:
+    """Settings by which a process of one service connects as the role that `tenfold identity database` has made for it;
+    none where it has made none. Only user and password are of that role: where the database is, the settings say."""
+    from tenfold.security.identity import files
+
+    settings = app.settings
+    if len(app.services) != 1 or not app.elsewhere or not settings.identity.folder:
+        return {}
+    path = app.data_dir / settings.identity.folder / app.services[0].name / "database.url"
+    if not path.exists():
+        return {}
+    role = files.read_private(path).decode().strip()
+    urls = (settings.database.url, *settings.database.replicas)
+    said, *replicas = (_as(role, url) for url in urls)
+    return {"database__url": said, "database__replicas": replicas}
+
+
+def _as(role: str, url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    user = role.partition("://")[2].rpartition("@")[0]
+    return f"{scheme}://{user}@{rest.rpartition('@')[2]}"
 
 
 def serve(app: App, roles: Roles, reload: Sources | None = None) -> int:

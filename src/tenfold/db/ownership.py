@@ -3,7 +3,7 @@
 On PostgreSQL a plan makes the roles and grants each the tables of its service; it is computed from what the database
 grants now, so a second one is empty. At its start, a process that serves some of the services asks what its role may
 touch of the tables of the others. What all services share stays open to all: the framework's own tables (queue, outbox,
-limits, keys), and the tables by which callers are recognised. Other engines: SQLite has no roles, whoever may open
+events, limits, keys), but for those that a service owns (those of accounts). Other engines: SQLite has no roles, whoever may open
 the file may read all of it; on MariaDB give services databases of their own, with users of their own.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -61,20 +61,30 @@ def role_of(app: str, service: str) -> str:
     return name
 
 
-def owned(app: str, databases: Iterable[Database]) -> list[Owned]:
-    """What the services of an app own, by their databases."""
+def owned(
+    app: str, databases: Iterable[Database], more: Mapping[str, Sequence[sa.Table]] | None = None
+) -> list[Owned]:
+    """What the services of an app own, by their databases; ``more`` are tables of the framework that belong to one of
+    them, by its name."""
     return [
-        Owned(each.name, role_of(app, each.name), tuple(each.metadata.tables.values()), (_versions(each),))
+        Owned(
+            each.name,
+            role_of(app, each.name),
+            (*each.metadata.tables.values(), *(more or {}).get(each.name, ())),
+            (_versions(each),),
+        )
         for each in databases
     ]
 
 
-async def plan(backend: DatabaseBackend, services: Sequence[Owned], shared: Sequence[sa.Table]) -> list[Step]:
+async def plan(backend: DatabaseBackend, services: Sequence[Owned]) -> list[Step]:
     """What is to be done so that each service reaches its own tables and the shared ones, and nothing else.
 
     Raises ConfigError where the engine cannot keep services apart.
     """
-    return await asyncio.to_thread(_plan, backend, services, [*schema.framework.tables.values(), *shared])
+    mine = {table for each in services for table in each.tables}
+    shared = [table for table in schema.framework.tables.values() if table not in mine]
+    return await asyncio.to_thread(_plan, backend, services, shared)
 
 
 async def apply(backend: DatabaseBackend, statements: Sequence[str]) -> None:
@@ -82,15 +92,15 @@ async def apply(backend: DatabaseBackend, statements: Sequence[str]) -> None:
     await asyncio.to_thread(_apply, backend, statements)
 
 
-async def check(backend: DatabaseBackend, served: Sequence[Database], others: Sequence[Database]) -> str:
+async def check(backend: DatabaseBackend, served: Sequence[Owned], others: Sequence[Owned]) -> str:
     """What the role of the URL can reach and should not, as a sentence with what to do; empty where that is nothing, and
     where the engine has no roles for it."""
-    mine = {table.fullname for each in served for table in each.metadata.tables.values()}
-    theirs = [t for each in others for t in each.metadata.tables.values() if t.fullname not in mine]
+    mine = {table.fullname for each in served for table in each.tables}
+    theirs = [table for each in others for table in each.tables if table.fullname not in mine]
     found = await asyncio.to_thread(_usable, backend, theirs)
     if not found:
         return ""
-    whose = sorted({each.name for each in others for table in found if table in each.metadata.tables})
+    whose = sorted({each.service for each in others if {*found} & {table.fullname for table in each.tables}})
     more = f" and {len(found) - NAMED_MAX} more" if len(found) > NAMED_MAX else ""
     return (
         f"the role of this process can reach tables of {', '.join(whose)}, which it does not serve: "

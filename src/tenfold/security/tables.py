@@ -84,6 +84,9 @@ attempt = sa.Table(
 )
 """Log-ins that failed or have not succeeded yet; ``key`` is a hash of what is limited."""
 
+TABLES = (account, session, family, refresh, api_key, attempt)
+"""All of them: where services have roles of their own, they are for the one that has the accounts."""
+
 framework_part("security")
 
 

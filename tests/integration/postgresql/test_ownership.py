@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from support.servers import Postgres
 from tenfold._core.clock import SystemClock
 from tenfold._core.sections import DatabaseSettings
-from tenfold.cli import main
+from tenfold.cli import main, target
+from tenfold.cli.run import own_role
 from tenfold.db import Database, migrations, ownership
 from tenfold.db.backends.postgresql import Backend
 from tenfold.errors import DatabaseUnavailable
@@ -47,11 +48,11 @@ async def test_a_service_reaches_its_own_tables_and_no_others(
     async with opened(tmp_path, postgres_url, "orders", "catalog") as both:
         await migrations.upgrade(both, create_without_scripts=True)
         backend, services = both[0].backend, ownership.owned(apps, both)
-        plan = await ownership.plan(backend, services, ())
+        plan = await ownership.plan(backend, services)
         assert [step.creates for step in plan if step.creates] == [f"{apps}_orders", f"{apps}_catalog"]
         await ownership.apply(backend, [step.sql.replace("{password}", "'secret'") for step in plan])
-        assert await ownership.plan(backend, services, ()) == []
-        said = await ownership.check(backend, both[:1], both[1:])
+        assert await ownership.plan(backend, services) == []
+        said = await ownership.check(backend, services[:1], services[1:])
         assert (
             said == "the role of this process can reach tables of catalog, which it does not serve: products."
         )
@@ -64,11 +65,11 @@ async def test_a_service_reaches_its_own_tables_and_no_others(
                 await tx.execute(sa.insert(orders_table).values(note="kept"))
             with pytest.raises(DatabaseUnavailable, match="permission denied for table products"):
                 await catalog.read().all(sa.select(products_table.c.id), int)
-            assert await ownership.check(orders.backend, [orders], [catalog]) == ""
+            assert await ownership.check(orders.backend, services[:1], services[1:]) == ""
             await asyncio.to_thread(
                 postgres.sql, f"GRANT UPDATE (id) ON products TO {apps}_orders", database=database
             )
-            assert "products" in await ownership.check(orders.backend, [orders], [catalog])
+            assert "products" in await ownership.check(orders.backend, services[:1], services[1:])
     finally:
         for role in (f"{apps}_orders", f"{apps}_catalog"):
             await asyncio.to_thread(
@@ -115,6 +116,12 @@ def test_the_command_prints_the_plan_and_applies_it_with_passwords_nobody_sees(
         url = kept.read_text().strip()
         assert kept.stat().st_mode & 0o777 == 0o600
         assert url.partition("@")[0].rpartition(":")[2] not in capsys.readouterr().out
+        app = target.load(f"{name}:app", None)
+        app.serve_only("orders")
+        app.configure(identity__folder="identity")
+        assert own_role(app) == {"database__url": url, "database__replicas": []}
+        app.serve_only()
+        assert own_role(app) == {}, "who serves everything stays who it is"
     finally:
         database = postgres_url.rpartition("/")[2]
         for service in ("orders", "catalog"):

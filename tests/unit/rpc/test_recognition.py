@@ -4,7 +4,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
@@ -48,7 +48,7 @@ class Club(NamedTuple):
     client: httpx2.AsyncClient
     """Of the process of the desk."""
 
-    async def ask(self, cookies: dict[str, str] | None = None, **headers: str) -> tuple[int, str]:
+    async def ask(self, cookies: dict[str, str] | None = None, **headers: Any) -> tuple[int, str]:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if cookies:
             sent["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
