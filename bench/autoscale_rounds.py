@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean
 
-from support.scaling import Decides, Fleet, Ran, Threshold, ramp, recorded, spike, square, wave
+from support.scaling import Decides, Fleet, Ran, Threshold, any_spike, ramp, recorded, spike, square, wave
 from tenfold._core.sections import ScaleSettings
 from tenfold.runtime.scale import Scaler
 
-HEIGHTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 1.9)
+HEIGHTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.2, 1.5, 1.9)
 PEAKS = (2.0, 3.3, 5.0, 7.5, 12.0)
 WIDTH, HEIGHT, LEFT, GAP = 860, 190, 56, 70
 SCALERS: dict[str, Callable[[], Decides]] = {
@@ -31,6 +31,7 @@ def rows() -> Iterator[tuple[str, str, list[Ran]]]:
     for name, scaler in SCALERS.items():
         yield "recorded", name, [Fleet(scaler()).run(*recorded(peak=peak)) for peak in PEAKS]
         yield "spike ×8", name, [Fleet(scaler(), seed=round(h * 100)).run(spike(h), 3600.0) for h in HEIGHTS]
+        yield "any spike", name, [any_spike(scaler(), seed) for seed in range(200)]
         yield "wave", name, [Fleet(scaler()).run(wave(), 86_400.0)]
         yield "ramp", name, [Fleet(scaler()).run(ramp(), 3600.0)]
         yield (
@@ -42,14 +43,14 @@ def rows() -> Iterator[tuple[str, str, list[Ran]]]:
 
 def table() -> Iterator[str]:
     """Markdown."""
-    yield "| traffic | scaler | runs | time in target: mean, least | instance-hours over the ideal: mean, most | changes of direction in the worst hour |"
+    yield "| traffic | scaler | runs | time in target: mean, least | instance-hours over the ideal: mean, 9 of 10, most | changes of direction in the worst hour |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for traffic, name, runs in rows():
-        target, cost = [ran.in_target for ran in runs], [ran.cost for ran in runs]
+        target, cost = [ran.in_target for ran in runs], sorted(ran.cost for ran in runs)
         turns = max(ran.turns_per_hour() for ran in runs)
         yield (
             f"| {traffic} | {name} | {len(runs)} | {mean(target):.2%}, {min(target):.2%} "
-            f"| {mean(cost):.2f}, {max(cost):.2f} | {turns} |"
+            f"| {mean(cost):.2f}, {cost[(len(cost) * 9 - 1) // 10]:.2f}, {cost[-1]:.2f} | {turns} |"
         )
 
 

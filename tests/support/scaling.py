@@ -2,8 +2,7 @@
 
 A simple model, so that what it shows is the scaler's doing. An instance has ``LIMIT`` places and a request holds one for
 ``SERVICE_S``. What finds no place waits in one line for all, for half a second at most, and is refused else, as at the door of
-an instance. A step of half a second is *within target* if 99 % of what came in it was served in time. The *ideal* fleet knows
-the future, starts in no time and runs every instance at its very limit: nobody can do with less.
+an instance. A step of half a second is *within target* if 99 % of what came in it was served in time.
 """
 
 from __future__ import annotations
@@ -13,12 +12,14 @@ import math
 import os
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from support.ideal import ideal, needed
+from tenfold._core.sections import ScaleSettings
 from tenfold.runtime.scale.policy import Decision, Sample
 from tenfold.runtime.scale.signals import REFUSED_MAX
 
@@ -30,8 +31,8 @@ LOOK_S = 2.0
 LIMIT = 20
 SERVICE_S = 0.1
 TARGET_S = 0.4
-FULL = 0.99
-"""Use of an instance beyond which no fleet is within target: with more, queues only grow. (For one instance alone it is less.)"""
+TURNS_MAX = 2 * ScaleSettings().turns_max + 1
+"""Changes of direction in an hour that are not flapping."""
 LINE_S = 0.5
 RATE = LIMIT / SERVICE_S
 """Requests a second that one instance can serve."""
@@ -48,15 +49,19 @@ class Decides(Protocol):
 class Ran:
     """What became of it."""
 
-    steps: int = 0
+    loads: Sequence[float]
+    """In each step."""
+    start_s: float
+    low: int
     good: int = 0
-    came: float = 0.0
-    served: float = 0.0
     used_s: float = 0.0
-    ideal_s: float = 0.0
     moves: list[tuple[float, int, str]] = field(default_factory=list)
     line: list[tuple[float, float, int]] = field(default_factory=list)
     """(time, load in instances, instances ready), every look."""
+
+    @property
+    def steps(self) -> int:
+        return len(self.loads)
 
     @property
     def in_target(self) -> float:
@@ -65,8 +70,10 @@ class Ran:
 
     @property
     def cost(self) -> float:
-        """Instance-hours over the ideal ones."""
-        return self.used_s / self.ideal_s
+        """Instance-hours over those of the ideal fleet (support/ideal.py)."""
+        return self.used_s / ideal(
+            self.loads, STEP_S, start_s=self.start_s, low=self.low, turns_max=TURNS_MAX
+        )
 
     def turns_per_hour(self) -> int:
         """Changes of direction in the worst hour."""
@@ -80,32 +87,6 @@ class Ran:
     def _steps(self) -> list[tuple[float, int]]:
         pairs = zip(self.moves, self.moves[1:], strict=False)
         return [(b[0], b[1] - a[1]) for a, b in pairs if b[1] != a[1]]
-
-
-@dataclass
-class Door:
-    """Where requests wait for the instances, and what was counted since the last look."""
-
-    waiting: float = 0.0
-    late: bool = False
-    refused: float = 0.0
-    refused_seen: float = 0.0
-    served_seen: float = 0.0
-    served: float = 0.0
-
-    def step(self, came: float, speed: float) -> None:
-        """``speed``: of how many instances at full speed."""
-        rate = speed * RATE
-        self.served = min(self.waiting + came, rate * STEP_S)
-        left = self.waiting + came - self.served
-        self.waiting = min(left, rate * LINE_S)
-        self.refused = left - self.waiting
-        self.late = self.refused > 0.01 * came or SERVICE_S + self.waiting / max(rate, 1e-9) > TARGET_S
-        self.refused_seen += self.refused
-        self.served_seen += self.served
-
-    def looked(self) -> None:
-        self.refused_seen = self.served_seen = 0.0
 
 
 @dataclass
@@ -125,34 +106,47 @@ class Fleet:
 
     def run(self, traffic: Traffic, seconds: float, start: int | None = None) -> Ran:
         """``start`` instances are ready when it begins; else the least there may be."""
-        self._dice, self._door = random.Random(self.seed), Door()
+        self._dice = random.Random(self.seed)
         self._ready_at = [-math.inf] * (start or self.low)
-        ran = Ran(moves=[(0.0, len(self._ready_at), "")])
-        look = round(LOOK_S / STEP_S)
-        for number in range(round(seconds / STEP_S)):
-            now = number * STEP_S
-            self._step(ran, now, traffic(now))
-            if number and number % look == 0:
-                self._look(ran, now, traffic(now))
+        self._waiting = 0.0
+        loads = [traffic(number * STEP_S) for number in range(round(seconds / STEP_S))]
+        ran = Ran(loads, self.start_s, self.low, moves=[(0.0, len(self._ready_at), "")])
+        steps = round(LOOK_S / STEP_S)
+        for first in range(0, len(loads), steps):
+            if first:
+                self._look(ran, first * STEP_S, loads[first])
+            self._serve(ran, first * STEP_S, loads[first : first + steps])
         return ran
 
-    def _step(self, ran: Ran, now: float, load: float) -> None:
-        came = _poisson(self._dice, load * RATE * STEP_S)
-        speed = sum(0.5 if now < at + self.cold_s else 1.0 for at in self._ready_at if at <= now)
-        self._door.step(came, speed)
-        ran.steps += 1
-        ran.good += not self._door.late
-        ran.came += came
-        ran.served += came - self._door.refused
-        ran.used_s += len(self._ready_at) * STEP_S
-        ran.ideal_s += max(self.low, math.ceil(load / FULL)) * STEP_S
+    def _serve(self, ran: Ran, now: float, loads: Sequence[float]) -> None:
+        """From one look to the next: what comes waits in one line for all, and is refused where that is too long."""
+        waiting = self._waiting
+        self._refused = self._served = 0.0
+        for load in loads:
+            rate = self._speed(now) * RATE
+            came = _poisson(self._dice, load * RATE * STEP_S)
+            left = waiting + came
+            served = min(left, rate * STEP_S)
+            waiting = min(left - served, rate * LINE_S)
+            refused = left - served - waiting
+            ran.good += refused <= 0.01 * came and SERVICE_S + waiting / rate <= TARGET_S
+            self._refused += refused
+            self._served += served
+            now += STEP_S
+        ran.used_s += len(self._ready_at) * STEP_S * len(loads)
+        self._waiting = waiting
+
+    def _speed(self, now: float) -> float:
+        """Of how many instances at full speed."""
+        if self._ready_at[-1] + self.cold_s <= now:  # the newest
+            return float(len(self._ready_at))
+        return sum(0.5 if now < at + self.cold_s else 1.0 for at in self._ready_at if at <= now)
 
     def _look(self, ran: Ran, now: float, load: float) -> None:
         ready = sum(1 for at in self._ready_at if at <= now)
         ran.line.append((now, load, ready))
         tells = ready and not self.dead[0] <= now < self.dead[1]
         decision = self.scaler.decide([self._sample(now, ready)] if tells else [], self.low, self.high, now)
-        self._door.looked()
         before = len(self._ready_at)
         if decision.wanted != before:
             ran.moves.append((now, decision.wanted, decision.why))
@@ -161,15 +155,14 @@ class Fleet:
 
     def _sample(self, now: float, ready: int) -> Sample:
         """What the pages would say: in progress is what a look at one moment finds, so it has the noise of a count."""
-        door = self._door
-        used = min(_poisson(self._dice, door.served_seen / LOOK_S * SERVICE_S), ready * LIMIT)
+        used = min(_poisson(self._dice, self._served / LOOK_S * SERVICE_S), ready * LIMIT)
         busy = used / (ready * LIMIT)
         return Sample(
             at=now,
             instances=ready,
-            in_flight=used * (1.0 + min(door.refused_seen / max(door.served_seen, 1.0), REFUSED_MAX)),
+            in_flight=used * (1.0 + min(self._refused / max(self._served, 1.0), REFUSED_MAX)),
             limit=32.0 if self.forgets and busy < 0.5 else float(LIMIT),
-            p99_s=SERVICE_S + door.waiting / (ready * RATE),
+            p99_s=SERVICE_S + self._waiting / (ready * RATE),
             cpu=busy * 0.5,
         )
 
@@ -235,6 +228,14 @@ def _through(points: list[float], width: float) -> Traffic:
         return points[left] + (points[left + 1] - points[left]) * (x - left)
 
     return at
+
+
+def any_spike(scaler: Decides, seed: int) -> Ran:
+    """An hour with a spike from any level to any other, for any while; the fleet is as large before as it has to be."""
+    dice = random.Random(seed)
+    low, factor = dice.uniform(0.2, 2.5), dice.uniform(2.0, 8.0)
+    traffic = spike(low, factor, at=dice.uniform(300.0, 1500.0), lasts=dice.uniform(600.0, 1800.0))
+    return Fleet(scaler, seed=seed).run(traffic, 3600.0, start=needed(low))
 
 
 def _poisson(dice: random.Random, mean: float) -> float:

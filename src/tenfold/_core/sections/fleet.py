@@ -51,7 +51,8 @@ class ScaleSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[scale]: how many instances of a role run, where its count is a range"""
 
     concurrency: Annotated[float, Meta(gt=0, le=1)] = 0.8
-    """Share of what an instance can have in progress (its learned limit) that is aimed at."""
+    """Share of what a single instance can have in progress (its learned limit) that is aimed at. Several together need less
+    spare: n of them √n times that of one."""
     cpu: Annotated[float, Meta(gt=0, le=1)] = 0.85
     """Share of one core that an instance is to use."""
     latency_s: Seconds = 1.0
@@ -61,7 +62,7 @@ class ScaleSettings(Struct, frozen=True, forbid_unknown_fields=True):
     start_s: Seconds = 10.0
     """How long an instance takes to get ready, until that was seen; the load is looked ahead for so long."""
     tolerance: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
-    """So much more or less than what is aimed at changes nothing."""
+    """So much more or less than what a single instance is to do changes nothing; √n times that with n of them."""
     window_s: Seconds = 90.0
     """Instances are given up that nobody needed for so long."""
     pause_s: Seconds = 20.0

@@ -3,7 +3,8 @@
 Holt's linear trend (C. C. Holt, "Forecasting seasonals and trends by exponentially weighted moving averages", 1957) for
 values that do not come at even times: the weight of a value grows with the time since the one before. Smoothing is slow
 by nature, so a step is told from noise: two values in a row that are further from what was expected than noise goes, on
-the same side, are a new level at once, less one deviation of the noise that a single value has.
+the same side, are a new level at once: the higher of the two. Which one is right nobody knows yet, and what is guessed too
+low is paid for by who waits, what is guessed too high by an instance for a while.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Trend:
 
     __slots__ = (
         "_at",
+        "_before",
         "_counts",
         "_least",
         "_level_s",
@@ -44,6 +46,7 @@ class Trend:
         self._at: float | None = None
         self._measured = 0.0
         self._outside = 0
+        self._before = 0.0
         self.level = 0.0
         self.slope = 0.0
 
@@ -56,7 +59,7 @@ class Trend:
     def add(self, at: float, value: float) -> None:
         """``value`` was seen at ``at`` (seconds of any clock); one that is not later than the last is left out."""
         if self._at is None:
-            self._at, self.level = at, value
+            self._at, self.level, self._before = at, value, value
             return
         passed = at - self._at
         if passed <= 0:
@@ -64,9 +67,9 @@ class Trend:
         self._at = at
         expected = self.level + self.slope * passed
         error = value - expected
+        before, self._before = self._before, value
         if self._jumps(error):
-            self.level, self.slope = value, 0.0  # first, because the noise goes by the level
-            self.level -= math.copysign(self.noise, error)
+            self.level, self.slope = max(value, before), 0.0
             return
         share = -math.expm1(-passed / self._level_s)
         self.level = expected + share * error

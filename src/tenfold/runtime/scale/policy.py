@@ -8,7 +8,9 @@ HorizontalPodAutoscaler and AWS' target tracking:
 
 * *concurrency*: requests in progress, over what one instance can have in progress and still answer in time. By Little's
   law (L = λW) the first is what the load needs, however many instances there are; so the answer does not depend on how
-  many are starting just now.
+  many are starting just now. Spare is what keeps a line from forming, and a load of n times as much varies by √n times as
+  much, so n instances together have √n times the spare of one (S. Halfin and W. Whitt, "Heavy-traffic limits for queues
+  with many exponential servers", 1981).
 * *CPU*, likewise.
 * *latency*: above its target, where instances are busy, teaches that they have too much in progress, and in proportion how
   much they are to have; the rest is as with concurrency. Where they are not busy it teaches nothing: a slow dependency is
@@ -19,7 +21,7 @@ HorizontalPodAutoscaler and AWS' target tracking:
 
 Growing is quick, and looks ahead by the time that an instance takes to start (:mod:`tenfold.runtime.scale.forecast`).
 Shrinking is slow: to the most that was needed within a window (HPA's stabilisation), by half at most, with pauses. Between
-the two lies a tolerance, so that noise moves nothing, and in an hour a growing fleet turns to shrinking so often and no
+the two lies a tolerance, in proportion to the spare, so that noise moves nothing, and in an hour a growing fleet turns to shrinking so often and no
 more: whatever the traffic does, there are at most ``2 * turns_max + 1`` changes of direction in any hour.
 """
 
@@ -50,8 +52,9 @@ FASTER_MAX = 4.0
 """Times as many workers at most in one decision by the age of the queue."""
 SLOWER_MAX = 2.0
 """Times as many instances at most in one decision by latency."""
-DEVIATION = 0.26
-"""Of a level that is smoothed over 15 s of counts every 2 s, over that of one count: √(2 / (2 · 15))."""
+LEVEL_S = 15.0
+LASTING_S = 60.0
+"""A level that is smoothed for longer has less noise: what rises slowly shows in it earlier."""
 LARGEST_OF_SIX = 1.27
 """So many deviations the largest of six Gaussian values lies too high; a window of 90 s has six levels that are independent
 of each other."""
@@ -96,12 +99,18 @@ class Decision(Struct, frozen=True):
 
 
 class Need(NamedTuple):
-    """How many instances one signal asks for."""
+    """How many instances one signal asks for: as it looks, at least, and lately at most."""
 
     instances: float
     why: str
-    doubt: float = 0.0
-    """One standard deviation of it that is only the noise of counting."""
+    sure: float
+    """Less the noise of counting. Growing goes by it."""
+    calm: float
+    """Less what the largest of a window's noisy levels lies too high. Shrinking goes by it."""
+
+
+def _exact(instances: float, why: str) -> Need:
+    return Need(instances, why, instances, instances)
 
 
 class Scaler:
@@ -118,7 +127,8 @@ class Scaler:
         self._kept = wanted
         self._last: Sample | None = None
         self._asked: tuple[float, int] | None = None
-        self._demand = Trend(counts=True, least=1.0)
+        self._demand = Trend(level_s=LEVEL_S, counts=True, least=1.0)
+        self._lasting = Trend(level_s=LASTING_S, slope_s=2.5 * LASTING_S, counts=True, least=1.0)
         self._cpu = Trend(least=0.03)
         self._age = Trend(least=1.0)
         self._slow = Trend(least=0.01)
@@ -143,8 +153,8 @@ class Scaler:
         last = self._last
         if last is None or now - last.at > STALE_S:
             return self._say(before, f"no instance has told its numbers {_since(last, now)}")
-        needs = sorted(self._needs(last, before, now), key=lambda need: -need.instances)
-        need = needs[0] if needs else Need(0.0, "nothing is measured that would ask for more")
+        nothing = _exact(0.0, "nothing is measured that would ask for more")
+        need = max(self._needs(last, before, now), key=lambda need: need.instances, default=nothing)
         why = self._move(need, before, low, high, now)
         return self._say(before, why)
 
@@ -164,6 +174,7 @@ class Scaler:
             self.start_s += 0.5 * (took - self.start_s)
             self._asked = None
         self._demand.add(sample.at, sample.in_flight)
+        self._lasting.add(sample.at, sample.in_flight)
         self._cpu.add(sample.at, sample.cpu * sample.instances)
         self._age.add(sample.at, sample.queue_age_s)
         self._slow.add(sample.at, sample.p99_s)
@@ -188,22 +199,31 @@ class Scaler:
         limit = self._limit.value
         if not limit:
             return
-        aim = limit * self.settings.concurrency
         ahead_s = self.start_s + PERIOD_S
         level, ahead = max(self._demand.level, 0.0), self._demand.ahead(ahead_s)
         expected = f", {ahead:.0f} expected in {ahead_s:.0f} s" if ahead > level * 1.05 + 0.5 else ""
-        each = f"{self.settings.concurrency:.0%} of its limit of {limit:.3g}"
+        instances = self._with_spare(max(level, ahead) / limit)
+        lasting, noise = max(self._lasting.level, 0.0), _noise(level, LEVEL_S) / limit
+        sure = self._with_spare(lasting / limit) - _noise(lasting, LASTING_S) / limit
+        share = max(level, ahead, 1e-9) / limit / instances
         yield Need(
-            max(level, ahead) / aim,
-            f"{level:.3g} requests are in progress{expected}, and an instance is to have {aim:.3g} ({each})",
-            DEVIATION * math.sqrt(level) / aim,
+            instances,
+            f"{level:.3g} requests are in progress{expected}, and an instance is to have {share * limit:.3g} "
+            f"({share:.0%} of its limit of {limit:.3g})",
+            max(sure, instances - noise),
+            instances - LARGEST_OF_SIX * noise,
         )
+
+    def _with_spare(self, load: float) -> float:
+        """Instances n for a load, in what one can have in progress: load = n − spare · √n, so that one has its whole spare."""
+        spare = 1.0 - self.settings.concurrency
+        return ((spare + math.sqrt(spare * spare + 4.0 * load)) / 2.0) ** 2
 
     def _by_cpu(self) -> Iterator[Need]:
         ahead = max(self._cpu.level, self._cpu.ahead(self.start_s + PERIOD_S))
         if ahead > 0:
             aim = self.settings.cpu
-            yield Need(ahead / aim, f"{ahead:.2f} cores are in use, and an instance is to use {aim:.2f}")
+            yield _exact(ahead / aim, f"{ahead:.2f} cores are in use, and an instance is to use {aim:.2f}")
 
     def _by_latency(self, last: Sample, busy: float, *, settled: bool) -> Iterator[Need]:
         target, slow, level = self.settings.latency_s, self._slow.level, max(self._demand.level, 0.0)
@@ -211,10 +231,12 @@ class Scaler:
             self._in_time = min(self._in_time, level / last.instances / min(slow / target, SLOWER_MAX))
         if self._in_time < self._limit.value * self.settings.concurrency:
             aim = self._in_time
+            noise = _noise(level, LEVEL_S) / aim
             yield Need(
                 level / aim,
                 f"{level:.3g} requests are in progress, and with more than {aim:.3g} in each instance they took longer than {target:.2g} s",
-                DEVIATION * math.sqrt(level) / aim,
+                level / aim - noise,
+                level / aim - LARGEST_OF_SIX * noise,
             )
 
     def _by_queue(self, last: Sample, wanted: int, *, settled: bool) -> Iterator[Need]:
@@ -225,38 +247,45 @@ class Scaler:
         if max(age, soon) <= target / 2:
             if self._pace:
                 jobs, aim = self._jobs.level, self._pace * self.settings.concurrency
-                yield Need(jobs / aim, f"{jobs:.3g} jobs a second are done, and a worker is to do {aim:.3g}")
+                yield _exact(
+                    jobs / aim, f"{jobs:.3g} jobs a second are done, and a worker is to do {aim:.3g}"
+                )
             return
         why = f"the oldest job has been due for {age:.0f} s, and {soon:.0f} s are expected, where {target:.0f} s are aimed at"
         if max(age, soon) <= target or not settled:
-            yield Need(float(wanted), why)
+            yield _exact(float(wanted), why)
             return
         kept_up = max(1.0 - self._age.slope, 1.0 / FASTER_MAX)
         faster = (1.0 + max(age - target, 0.0) / CATCH_UP_S) / kept_up
-        yield Need(last.instances * min(max(faster, 1.0), FASTER_MAX), why)
+        yield _exact(last.instances * min(max(faster, 1.0), FASTER_MAX), why)
 
     # ── what is done ──
 
     def _move(self, need: Need, before: int, low: int, high: int, now: float) -> str:
         settings = self.settings
-        slack = 1.0 + settings.tolerance
-        more = _whole((need.instances - need.doubt) / slack)
-        enough = (need.instances - LARGEST_OF_SIX * need.doubt) * (1.0 + settings.tolerance / 2)
-        self._needed.append((now, _whole(enough)))
-        while self._needed[0][0] < now - settings.window_s:
-            self._needed.popleft()
+        more = _fewest(need.sure, settings.tolerance)
+        calm = max(need.calm, 0.0)
+        lately = self._most_lately(_whole(calm + settings.tolerance / 2 * math.sqrt(calm)), now)
         if more > before:
             if before == high:
                 return f"{need.why}: {_whole(need.instances)} would be needed, but {high} is the most that is allowed"
             self._set(min(more, high), now, grows=True)
             return need.why
-        most = max(count for _, count in self._needed)
-        less = max(low, most)
+        less = max(low, lately)
         if less >= before:
             would = max(low, self._needed[-1][1])
-            lately = f"; {_count(would)} would do, but {most} were needed within {settings.window_s:.0f} s"
-            return need.why + (lately if would < before else "")
+            but = f"; {_count(would)} would do, but {lately} were needed within {settings.window_s:.0f} s"
+            return need.why + (but if would < before else "")
         return self._shrink(need, before, less, now)
+
+    def _most_lately(self, enough: int, now: float) -> int:
+        """The largest count of a window. Kept are those that are larger than all after them."""
+        while self._needed and self._needed[-1][1] <= enough:
+            self._needed.pop()
+        self._needed.append((now, enough))
+        while self._needed[0][0] < now - self.settings.window_s:
+            self._needed.popleft()
+        return self._needed[0][1]
 
     def _shrink(self, need: Need, before: int, less: int, now: float) -> str:
         """To ``less``, or the reason why not yet."""
@@ -321,6 +350,19 @@ class _Limit:
             share = -math.expm1(-passed / FORGET_S)
         self.value += share * (shown - self.value)
         self._known = self._known or bound
+
+
+def _noise(level: float, over_s: float) -> float:
+    """One standard deviation of counts that come every ``PERIOD_S``, smoothed over so long."""
+    return math.sqrt(level * PERIOD_S / (2.0 * over_s))
+
+
+def _fewest(value: float, tolerance: float) -> int:
+    """The smallest whole n with n + tolerance · √n ≥ value."""
+    if value <= 1.0 + tolerance:
+        return 1
+    root = (math.sqrt(tolerance * tolerance + 4.0 * value) - tolerance) / 2.0
+    return _whole(root * root)
 
 
 def _whole(instances: float) -> int:

