@@ -26,6 +26,8 @@ _FENCE = re.compile(r"^(?P<indent> {0,3})(?P<ticks>`{3,})(?P<language>[\w+-]*)")
 _NOT_RUN = re.compile(r"<!--\s*not run:\s*(?P<reason>.*?)\s*-->", re.DOTALL)
 _FILE = re.compile(r"^# file: (?P<path>\S+?)(?P<added> \(added\))?\s*$")
 _SERVER = re.compile(r"^(?:\S+=\S+ )*(?:\S*/)?tenfold (?:run|worker|up)\b")
+_FLEET = re.compile(r"\btenfold up\b")
+"""Runs in the background with ``&`` only: what it refuses, or prints with ``--systemd``, ends by itself."""
 _OPS_PORT = re.compile(r"--ops-port[ =](\d+)")
 _EXIT = re.compile(r"^\[exit (\d+)\]$")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -151,7 +153,7 @@ class PageRun:
     def __init__(self, folder: Path, servers: Mapping[str, str] | None = None) -> None:
         self.folder = self.cwd = folder
         self._servers = servers or {}
-        self._ports = {shown: str(_free_port()) for shown in ("8000", "8001", "8002", "8003")}
+        self._ports = {shown: str(_free_port()) for shown in ("8000", "8001", "8002", "8003", "8080")}
         self._running: dict[str, Process] = {}
         self._python: subprocess.Popen[str] | None = None
 
@@ -220,7 +222,7 @@ class PageRun:
         if text.startswith("cd "):
             self.cwd = (self.cwd / shlex.split(text)[1]).resolve()
             assert self.cwd.is_dir(), f"{block.where}: there is no folder {self.cwd.name}."
-        elif _SERVER.match(text):
+        elif _SERVER.match(text) and (text.endswith("&") or not _FLEET.search(text)):
             self._serve(text.removesuffix("&").strip(), command, block)
         else:
             done = subprocess.run(
@@ -274,6 +276,10 @@ class PageRun:
             "PYTEST_ADDOPTS": "-p no:schemathesis -p no:xdist -p no:hypothesispytest",
             "TENFOLD_HTTP_PORT": self._ports["8000"],
             "TENFOLD_OPS_PORT": self._ports["8001"],
+            "TENFOLD_BALANCER_PORT": self._ports["8080"],
+            # Nobody keeps connections here, so that there is nothing to wait for.
+            "TENFOLD_BALANCER_DRAIN_S": "0.1",
+            "TENFOLD_UP_DRAIN_S": "0.1",
         }
 
     @staticmethod
