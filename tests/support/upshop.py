@@ -59,19 +59,19 @@ class UpShop:
             f'[up]\napp = "shop.app:app"\nweb = {web}\ndrain_s = 0.2\n'
             f'[balancer]\nkind = "{kind}"\nport = {self.port}\ndrain_s = 0.5\nslow_start_s = 1\n'
             # Machines that run tests are busy: who is slow is not to be refused here.
-            f"[http]\nconcurrency = 200\n[log]\naccess = false\n"
+            f"[http]\nconcurrency = 200\n[log]\naccess = {str(not works).lower()}\n"
             f"[worker]\nenabled = {str(works).lower()}\n{at}{more}"
         )
         self.state = State(folder / "data")
+        self._broken = broken
+        self.process = self.up()
+
+    def up(self) -> Process:
+        """Another supervisor for the same fleet."""
         path = os.pathsep.join([str(EXAMPLES), str(TESTS), os.environ.get("PYTHONPATH", "")])
-        words = ["support.broken_up", broken] if broken else ["tenfold", "up"]
-        self.process = Process(
-            [sys.executable, "-m", *words],
-            ready="is up at",
-            cwd=folder,
-            env={"PYTHONPATH": path},
-            timeout_s=90,
-        )
+        words = ["support.broken_up", self._broken] if self._broken else ["tenfold", "up"]
+        command = [sys.executable, "-m", *words]
+        return Process(command, ready="is up at", cwd=self.folder, env={"PYTHONPATH": path}, timeout_s=90)
 
     def __enter__(self) -> Self:
         self.process.__enter__()

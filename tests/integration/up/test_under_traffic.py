@@ -8,8 +8,10 @@ import random
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
+from support.balanced import Client
 from support.trials import Trials, soak
 from support.upshop import SKUS, STOCK, Traffic, UpShop
 
@@ -54,24 +56,45 @@ def judge_orders(traffic: Traffic) -> None:
     assert traffic.kept() == {"orders": orders, "left": STOCK * len(SKUS) - orders}
 
 
-async def test_no_request_fails_in_a_rolling_restart_behind_haproxy(tmp_path: Path, trials: Trials) -> None:
+async def test_no_request_fails_in_a_rolling_restart_and_instances_know_who_asks(
+    tmp_path: Path, trials: Trials
+) -> None:
     with UpShop(tmp_path, "haproxy", web=1) as shop:
         async with Traffic(shop.port, rate=20) as traffic:
             await traffic.answered(10)
             await restarted(shop, traffic, 1, 60)
         judge_restarts(traffic)
+        client = Client(shop.port)
+        await client.ask("GET", "/products", headers={"X-Forwarded-For": "192.0.2.7"})
+        client.close()
+        shop.process.wait_for('"client":"192.0.2.7"')
     trials("G18", len(traffic.sent), "the shop under tenfold up behind HAProxy")
 
 
-async def test_no_keyed_request_fails_or_is_done_twice_when_an_instance_is_killed_behind_nginx(
+async def test_no_keyed_request_fails_or_is_done_twice_when_an_instance_is_killed_and_supervisors_may_die(
     tmp_path: Path, trials: Trials
 ) -> None:
     with UpShop(tmp_path, "nginx") as shop:
         async with Traffic(shop.port, rate=20, persistent=True) as traffic:
             await traffic.answered(10)
             await killed(shop, traffic, 1, 60, random.Random(7))
+            shop.process.kill()
+            before = {each.pid for each in shop.state.load().instances.values()}
+            shop.process = shop.up()
+            await asyncio.to_thread(shop.process.wait_ready)
+            assert {instance.pid for instance in await shop.all_ready(2)} == before
         judge_kills(traffic)
+        *_, said = await asyncio.to_thread(shop.tell, "down")
+        assert said.sentence == "The fleet has ended."
+        assert shop.process.wait() == 0
+        assert not shop.state.file.exists()
+        assert not any(map(lives, before))
     trials("G19", len(traffic.sent), "the shop under tenfold up behind NGINX")
+
+
+def lives(pid: int) -> bool:
+    """Those whose supervisor was killed are reaped by whoever the machine has for that, or by nobody."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.soak

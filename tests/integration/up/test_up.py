@@ -1,4 +1,5 @@
-"""A real fleet of two: one is killed and comes back, the supervisor is killed and another takes over, and all ends."""
+"""A real fleet of two without a balancer: one is killed and comes back, the supervisor is killed and another takes over, and
+all ends. Behind a balancer, in the ordinary setting, test_under_traffic.py shows the same."""
 
 from __future__ import annotations
 
@@ -102,6 +103,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         fleet.kill()
 
 
+@pytest.mark.soak
 def test_what_is_killed_comes_back_and_what_runs_goes_on(fleet: Fleet) -> None:
     with fleet.up() as first:
         before = fleet.ready()
