@@ -73,22 +73,27 @@ if IN_CI:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what this machine cannot do at all, as a container that may not mount file systems; nothing that could
     be installed."""
-    from support.power import possible
+    from support import hosts, power
 
-    mounting = [item for item in items if item.get_closest_marker("mounts") is not None]
-    if mounting and not possible():
-        items[:] = [item for item in items if item not in mounting]
-        config.hook.pytest_deselected(items=mounting)
+    for marker, possible in (("mounts", power.possible), ("networks", hosts.possible)):
+        needing = [item for item in items if item.get_closest_marker(marker) is not None]
+        if needing and not possible():
+            items[:] = [item for item in items if item not in needing]
+            config.hook.pytest_deselected(items=needing)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what was left out, and say how many snippets of the documentation were not run: it must not creep."""
-    from support.power import possible
+    from support import hosts, power
     from support.snippets import not_run_summary
 
-    if not possible():
+    if not power.possible():
         terminalreporter.write_line(
             "left out, since file systems cannot be mounted here: tests/faults/test_power_loss.py"
+        )
+    if not hosts.possible():
+        terminalreporter.write_line(
+            "left out, since network namespaces cannot be made here: tests/faults/test_partition.py"
         )
 
     reports = [r for reports in terminalreporter.stats.values() for r in reports]

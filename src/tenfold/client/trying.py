@@ -185,7 +185,9 @@ class Try:
             incoming = await state.transport.send(self._outgoing())
             headers = Headers(incoming.headers)
             wait_s = retry_after_s(headers.get("retry-after", ""), state.clock.now())
-            answered = state.options.ours and outward.ERROR in headers
+            # Who answers is there: what an answer that is passed on says of one operation, or of what that one needs, is no
+            # reason to keep others from the place.
+            answered = self._call.passes or (state.options.ours and outward.ERROR in headers)
             outcome = Outcome(status=incoming.status, retry_after_s=wait_s, answered=answered)
             if state.options.ours:
                 outward.take_in(self._context, headers)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tenfold.client.options import Options
 from tenfold.client.state import State
+from tenfold.client.transport import HttpTransport
 from tenfold.errors import ConfigError
 from tenfold.gateway import api
 from tenfold.gateway.entry import SERVICE, Gateway
@@ -109,8 +110,6 @@ class _Links:
         self._states: list[State] = []
 
     def reach(self, service: str) -> Upstream:
-        from tenfold.client.transport import HttpTransport
-
         app, running = self._app, self._app.assembly
         families, peers = running.clients.families, _peers(app)
         options = self._options()

@@ -303,7 +303,7 @@ class Papers:
     def issue(self, caller: str, audience: str) -> str:
         return f"{caller}>{audience}"
 
-    def admit(self, token: str, operation: str) -> str:
+    def admit(self, token: str, operation: str, shown: Any) -> str:
         caller, _, audience = token.partition(">")
         if audience != operation.partition(".")[0]:
             raise InvalidToken("Not for me.", reason="audience")

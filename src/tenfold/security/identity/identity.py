@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from tenfold._core.clock import Clock
 from tenfold._core.sections import IdentitySettings
-from tenfold.errors import CallRefused, ConfigError
-from tenfold.security.identity.keys import Keys
+from tenfold.errors import CallRefused, ConfigError, InvalidToken
+from tenfold.security.identity.keys import PUBLIC, Keys
 from tenfold.security.identity.names import ServiceName, service_name
 from tenfold.security.identity.tls import Material, client_context, server_context
 from tenfold.security.identity.tokens import ServiceTokens
@@ -56,9 +56,23 @@ class Identity:
         for service, name in self._names.items():
             keys = Keys(self._folder, self._clock, service=service)
             keys.signing()  # there is one
-            self._tokens[service] = ServiceTokens(name, keys, self._clock, ttl_s=self._settings.token_ttl_s)
+            tokens = ServiceTokens(name, keys, self._clock, ttl_s=self._settings.token_ttl_s)
+            self._try_out(tokens)
+            self._tokens[service] = tokens
         for name in self._shown:
             self._material = Material(self._folder, name, self._clock)
+
+    def _try_out(self, tokens: ServiceTokens) -> None:
+        """Sign and verify once: what others would not believe is found now, and not by the first call; nor does that one
+        wait until libraries are imported."""
+        try:
+            tokens.verify(tokens.issue(tokens.name))
+        except InvalidToken as error:
+            raise ConfigError(
+                f"nobody would believe what {tokens.name.service} signs. {error}",
+                where=str(self._folder / PUBLIC),
+                remedy="Copy there what `tenfold identity` wrote into the public folder.",
+            ) from None
 
     async def stop(self) -> None:
         self._tokens, self._material = {}, None
