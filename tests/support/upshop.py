@@ -33,6 +33,8 @@ SKUS = [f"TRAFFIC-{n:02d}" for n in range(20)]
 STOCK = 100_000
 WRONG_LINES = 400
 """Of the import whose errors are downloaded: each is one piece of a stream."""
+AT_ONCE = 24
+"""More in flight would find out how busy the machine is, and not whether requests are lost."""
 PATIENCE_S = 60.0
 """How long a client goes on with the same key. A key of an instance that died is free again after the operation's 10 s."""
 
@@ -60,6 +62,7 @@ class UpShop:
             f'[balancer]\nkind = "{kind}"\nport = {self.port}\ndrain_s = 0.5\nslow_start_s = 1\n'
             # Machines that run tests are busy: who is slow is not to be refused here.
             f"[http]\nconcurrency = 200\n[log]\naccess = {str(not works).lower()}\n"
+            "[auth]\naccess_ttl_s = 86400\n"  # longer than any of these tests
             f"[worker]\nenabled = {str(works).lower()}\n{at}{more}"
         )
         self.state = State(folder / "data")
@@ -133,11 +136,13 @@ class Traffic:
     persistent: bool = False
     works: bool = False
     sent: list[Sent] = field(default_factory=list)
+    done: int = 0
+    """How many of them are answered, or given up."""
     _idle: list[Client] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._prepare)
-        self._stop = asyncio.Event()
+        self._stop, self._room = asyncio.Event(), asyncio.Semaphore(AT_ONCE)
         self._task = asyncio.create_task(self._arrive())
         return self
 
@@ -149,7 +154,7 @@ class Traffic:
 
     async def answered(self, count: int) -> None:
         """Wait until so many were, in all."""
-        while sum(1 for each in self.sent if each.took_s) < count:
+        while self.done < count:
             await asyncio.sleep(0.05)
             if self._task.done():
                 self._task.result()
@@ -203,6 +208,7 @@ class Traffic:
             for number in itertools.count():
                 due = begun + number / self.rate
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
+                await self._room.acquire()
                 if self._stop.is_set():
                     return
                 group.create_task(self._send(next(kinds), number, due))
@@ -214,6 +220,8 @@ class Traffic:
             await self._until_done(record, *self._request(kind, number, record))
         finally:
             record.took_s = time.monotonic() - due
+            self.done += 1
+            self._room.release()
 
     async def _until_done(self, record: Sent, method: str, path: str, body: bytes, headers: Any) -> None:
         until = time.monotonic() + PATIENCE_S
@@ -226,11 +234,12 @@ class Traffic:
 
     async def _once(self, record: Sent, method: str, path: str, body: bytes, headers: Any) -> bool:
         """Whether a client that has a key tries again after this answer."""
+        begun = time.monotonic()
         client = self._idle.pop() if self._idle else Client(self.port)
         try:
             record.status, answered, said = await client.ask(method, path, body, headers)
         except (Lost, OSError) as error:
-            record.status, record.said = 0, str(error)
+            record.status, record.said = 0, f"{time.monotonic() - begun:.1f} s: {error}"
             return True
         self._idle.append(client)
         if record.kind == "stream" and said.count(b"\r\n") != WRONG_LINES + 1:

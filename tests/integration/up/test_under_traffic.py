@@ -97,13 +97,18 @@ def lives(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
+RATE = float(os.environ.get("SOAK_RATE", "120"))
+"""Requests a second in the long settings: less than one instance can take while another one starts beside it."""
+ROUNDS, REQUESTS = max(2, soak(20)), soak(100_000)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
 async def test_twenty_rolling_restarts(kind: str, tmp_path: Path, postgres_url: str, trials: Trials) -> None:
     with UpShop(tmp_path, kind, database=postgres_url, works=True) as shop:
         async with Traffic(shop.port, rate=RATE, works=True) as traffic:
-            await restarted(shop, traffic, 20, soak(5_000))
+            await restarted(shop, traffic, ROUNDS, REQUESTS // ROUNDS)
         judge_restarts(traffic)
     assert traffic.kinds()["stream"]
     trials("G18", len(traffic.sent), f"the shop under tenfold up behind {kind}")
@@ -115,13 +120,9 @@ async def test_twenty_rolling_restarts(kind: str, tmp_path: Path, postgres_url: 
 async def test_twenty_kills(kind: str, tmp_path: Path, postgres_url: str, trials: Trials) -> None:
     with UpShop(tmp_path, kind, database=postgres_url, works=True) as shop:
         async with Traffic(shop.port, rate=RATE, persistent=True, works=True) as traffic:
-            await killed(shop, traffic, 20, soak(5_000), random.Random(19))
+            await killed(shop, traffic, ROUNDS, REQUESTS // ROUNDS, random.Random(19))
         judge_kills(traffic)
     trials("G19", len(traffic.sent), f"the shop under tenfold up behind {kind}")
-
-
-RATE = 120.0
-"""Requests a second in the long settings: less than one instance can take while another one starts beside it."""
 
 
 @pytest.mark.soak
