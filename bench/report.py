@@ -8,6 +8,7 @@ from typing import Any
 
 import eventstore_rounds
 import figures
+import fleet_rounds
 import job_rounds
 import lag_rounds
 import overload_rounds
@@ -50,6 +51,13 @@ def show_overload(rows: Rows) -> None:
     console.print(_table("Targets", *overload_rounds.verdicts(rows)))
 
 
+def show_fleet(rows: Rows) -> None:
+    """Throughput over processes, and whose time it took."""
+    console = Console()
+    console.print(_table("Processes behind a balancer", *fleet_rounds.table(rows)))
+    console.print(_table("Targets", *fleet_rounds.verdicts(rows)))
+
+
 def show_lag(rows: Rows) -> None:
     """How long events take from publishing to handling."""
     Console().print(_table("From publishing to handling, 500 events a second", *lag_rounds.table(rows)))
@@ -84,6 +92,11 @@ def write(out: Path, to: Path) -> None:
             text.append(_markdown(*overload_rounds.verdicts(kept["found"])))
             text.append(_markdown(*overload_rounds.table(kept["found"])))
             text.append(_markdown(*overload_rounds.priorities(kept["found"])))
+        elif part == "fleet":
+            fleet_rounds.plot(kept["found"], to.parent / "plots" / "fleet.svg")
+            text.append("![requests a second over web processes](plots/fleet.svg)\n")
+            text.append(_markdown(*fleet_rounds.verdicts(kept["found"])))
+            text.append(_markdown(*fleet_rounds.table(kept["found"])))
         elif part == "jobs":
             text.append(_markdown(*job_rounds.verdicts(kept["found"])))
             text.append("Medians of the rounds:\n")
@@ -193,6 +206,18 @@ The same method; every server has 8 connections to one PostgreSQL (`fsync=off`: 
 both CPUs with everything else, so the CPU ratio says more than requests a second. `orders` writes a row and a job in
 one transaction; `db_orm` and `fortunes_orm` go through SQLAlchemy's ORM on both sides; `product_redis` is a cached read
 with Redis as the second tier. A name behind the contender is the endpoint of theirs that does the same work.
+""",
+    "fleet": """## Processes behind a balancer
+
+One, two and three `tenfold run` behind NGINX and behind HAProxy, with the configurations that `tenfold up` writes, beside one
+process that is asked directly; nothing is pinned, and wrk (one thread, 32 keep-alive connections) shares the machine's cores
+with all of them. `items` is a typed GET, the cheapest thing an app does; the others take so much CPU time of the app besides.
+CPU µs are user and system time per request. One process alone has a core of its own, and the load the other one. Behind a
+balancer all share both: requests a second are then the cores over the sum of the three columns, so what an app gains by a
+second process is bounded by what the balancer and the load cost beside a request of its own: 1.6 times as much from two cores
+takes an app whose requests cost four times as much as these do together (2 / (app + rest) = 1.6 / app). From there on more
+processes add nothing.
+In brackets the smallest and the largest of the rounds.
 """,
     "jobs": """## Queues
 

@@ -9,6 +9,7 @@
     python bench/run.py relay [--only kafka] [--rounds 3]     to real brokers, beside FastStream
     python bench/run.py eventstore [--rounds 3]               beside the eventsourcing library; a rebuild of a million events
     python bench/run.py lag [--only nats] [--rounds 3]        from publishing to handling, at 500 events a second
+    python bench/run.py fleet [--rounds 3]     one to three processes behind NGINX and HAProxy, beside one direct
     python bench/run.py sqlite | cache
     python bench/run.py report           docs/benchmarks.md from the last results in bench/out
 
@@ -28,6 +29,7 @@ from typing import Any
 import embedded
 import environment
 import eventstore_rounds
+import fleet_rounds
 import http_rounds
 import job_rounds
 import lag_rounds
@@ -38,7 +40,9 @@ from contenders import FIELDS
 from servers import Failed
 
 OUT = Path(__file__).parent / "out"
-PARTS = ("http", "postgresql", "cost", "overload", "jobs", "relay", "lag", "eventstore", "sqlite", "cache")
+PARTS = (
+    "http", "postgresql", "cost", "fleet", "overload", "jobs", "relay", "lag", "eventstore", "sqlite", "cache",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -70,6 +74,11 @@ def _measured(part: str, args: argparse.Namespace) -> Any:
         rows = overload_rounds.measure(only, args.rounds, OUT, _progress)
         _progress(1, 1, "")
         report.show_overload(rows)
+        return rows
+    if part == "fleet":
+        rows = fleet_rounds.measure(args.rounds, OUT, _progress)
+        _progress(1, 1, "")
+        report.show_fleet(rows)
         return rows
     if part == "jobs":
         only = [name for name in args.only.split(",") if name]

@@ -112,7 +112,7 @@ class Server:
         )
         time.sleep(seconds)
         wrk.send_signal(signal.SIGINT)
-        return _parsed(wrk.communicate()[0])
+        return parsed(wrk.communicate()[0])
 
     def _cpu_s(self) -> float:
         total = 0.0
@@ -139,7 +139,21 @@ class Server:
         self._data.cleanup()
 
 
-def _parsed(out: str) -> dict[str, Any]:
+def answers(port: int, path: str, *, within_s: float = 5.0) -> None:
+    """Raises Failed when nobody answers 200 there in time."""
+    end = time.monotonic() + within_s
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within_s)
+            connection.request("GET", path)
+            if connection.getresponse().status == 200:
+                return
+        if time.monotonic() > end:
+            raise Failed(f"nobody answers http://127.0.0.1:{port}{path} with 200")
+        time.sleep(0.1)
+
+
+def parsed(out: str) -> dict[str, Any]:
     found = {
         key: float(value) * _UNITS[unit]
         for key, value, unit in re.findall(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m)", out, re.MULTILINE)

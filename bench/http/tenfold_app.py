@@ -7,6 +7,7 @@ are settings (see contenders.py).
 from __future__ import annotations
 
 import os
+import time
 
 import msgspec
 import sqlalchemy as sa
@@ -76,6 +77,15 @@ async def items(i: int, q: str = "") -> ItemOut:
 @service.post("/post", status=200)
 async def post(item: Item) -> Item:
     return item
+
+
+@service.get("/busy/{us}")
+async def busy(us: int) -> Message:
+    """So many µs of CPU time, whoever else wants the core."""
+    end = time.thread_time_ns() + us * 1_000
+    while time.thread_time_ns() < end:
+        pass
+    return Message("done")
 
 
 @service.get("/product_mem/{i}", cache=ResponseCache(ttl_s=60))
