@@ -73,20 +73,20 @@ class Records(ABC):
     @abstractmethod
     async def requests(
         self,
-        where: RequestFilter = RequestFilter(),
+        where: RequestFilter | None = None,
         *,
         before: str = "",
-        limit: int = 50,  # noqa: B008 - frozen
+        limit: int = 50,
     ) -> Page[RequestSummary]:
         """Requests. Failed and slow ones are all here; of the others, as many as ``telemetry.requests_per_s`` says."""
 
     @abstractmethod
     async def traces(
         self,
-        where: TraceFilter = TraceFilter(),
+        where: TraceFilter | None = None,
         *,
         before: str = "",
-        limit: int = 50,  # noqa: B008 - frozen
+        limit: int = 50,
     ) -> Page[TraceSummary]:
         """Traces whose spans were kept."""
 
@@ -97,20 +97,20 @@ class Records(ABC):
     @abstractmethod
     async def jobs(
         self,
-        where: JobFilter = JobFilter(),
+        where: JobFilter | None = None,
         *,
         before: str = "",
-        limit: int = 50,  # noqa: B008 - frozen
+        limit: int = 50,
     ) -> Page[JobSummary]:
         """Runs of jobs, deliveries of events and ticks of schedules."""
 
     @abstractmethod
     async def logs(
         self,
-        where: LogFilter = LogFilter(),
+        where: LogFilter | None = None,
         *,
         before: str = "",
-        limit: int = 100,  # noqa: B008 - frozen
+        limit: int = 100,
     ) -> Page[LogEvent]:
         """Lines of the log (the access log is :meth:`requests`)."""
 
