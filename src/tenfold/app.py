@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tenfold.security.authenticator import Authenticator
     from tenfold.service import Service
     from tenfold.telemetry.log import Logging
+    from tenfold.telemetry.ops import Front
     from tenfold.testing.app import Jobs, TestApp
 
 Scope = MutableMapping[str, Any]
@@ -94,6 +95,9 @@ class App:
         self.container = Container()
         self.logging: Logging | None = None
         """Set by whoever owns the process's log (``tenfold run``); gives the app its access log."""
+        self.dashboard: Callable[[App], Front] | None = None
+        """Set by whoever owns the process (``tenfold run``, :func:`tenfold.dashboard.attach`): makes the pages for people
+        at the operations listener."""
         self.impersonate: Callable[[Authenticator], Authenticator] | None = None
         """Wraps the authenticator at start, so that tests can act as anybody."""
         self._loaded: Loaded | None = None
@@ -226,6 +230,8 @@ class App:
                 assembly = Assembly(self)
                 await assembly.start(self.settings.worker.enabled if worker is None else worker)
                 self._assembly = assembly
+                if self.dashboard is not None:
+                    assembly.ops.front = self.dashboard(self)
 
     async def stop(self) -> None:
         """Stop every part, last started first. Again is harmless."""

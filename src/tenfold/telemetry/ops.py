@@ -1,4 +1,4 @@
-"""The operations listener: metrics, health, and the pages that other parts register.
+"""The operations listener: metrics, health, what other parts register, and in front of them the dashboard.
 
 Meant for people and machines that run the backend, never for its clients: a port of its own, on the loopback
 interface unless a token is set. It answers GET and HEAD only; registered pages decide for themselves.
@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, quote
 
 import msgspec
@@ -20,6 +20,7 @@ from tenfold.errors import ConfigError, MalformedBody, PayloadTooLarge
 from tenfold.telemetry.exposition import Exposition
 from tenfold.telemetry.health import Checks
 from tenfold.telemetry.metrics import Registry
+from tenfold.telemetry.ops_access import LOCAL, Role, Visitor
 from tenfold.telemetry.ops_page import Link, index_page
 
 Scope = MutableMapping[str, Any]
@@ -27,6 +28,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+VISITOR: Final = "tenfold.visitor"
+"""The member of a request's scope that holds its :class:`~tenfold.telemetry.ops_access.Visitor`."""
 _TOKEN: Final = "tenfold.ops_token"  # noqa: S105 - the name of a scope member
 _HEADERS: Final = (
     (b"cache-control", b"no-store"),
@@ -47,6 +50,20 @@ class Page:
     title: str
     about: str
     app: AsgiApp
+
+
+class Front(Protocol):
+    """What is asked before the registered pages: the dashboard."""
+
+    def open(self, scope: Scope) -> bool:
+        """Whether this is for everybody, as what a sign-in needs is."""
+        ...
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether this is its to answer, once the visitor is known."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
 class Pages:
@@ -116,6 +133,7 @@ class OpsApp:
         self._checks, self._pages = checks, pages
         self._token, self._clock, self._title = token.encode(), clock, title
         self._started = clock.monotonic()
+        self.front: Front | None = None
         self._own = {"/": self._index, "/metrics": self._metrics}
         self._open = {"/health/live": self._live, "/health/ready": self._ready}
 
@@ -130,10 +148,18 @@ class OpsApp:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         own = self._open.get(path)
+        front = self.front
+        if own is None and front is not None and front.open(scope):
+            await front(scope, receive, send)
+            return
         if own is None:
             refusal = self._refusal(scope)
             if refusal is not None:
                 await _reply(scope, send, *refusal)
+                return
+            scope[VISITOR] = LOCAL if not self._token else Visitor("ops.token", Role.OPERATE)
+            if front is not None and front.takes(scope):
+                await front(scope, receive, send)
                 return
             page = self._pages.at(path)
             if page is not None:
