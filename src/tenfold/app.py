@@ -53,8 +53,8 @@ class App:
 
     ``auth`` recognises callers: an :class:`~tenfold.security.accounts.Accounts` or any
     :class:`~tenfold.security.authenticator.Authenticator`. ``limit`` is a rate limit that all operations share, besides
-    those of their services and their own; ``timeout_s``, ``priority``, ``concurrency``, ``idempotent`` and
-    ``body_max_bytes`` are those of operations whose service says nothing of them either. ``tenant_weight`` says how
+    those of their services and their own; ``timeout_s``, ``priority``, ``concurrency``, ``idempotent``,
+    ``slo`` and ``body_max_bytes`` are those of operations whose service says nothing of them either. ``tenant_weight`` says how
     many turns a tenant has, where tenants take turns under pressure, for every one of a tenant of weight 1 (from 0.01
     to 1000; it is asked once for each while its answer is remembered, and must not wait). ``version`` and ``description`` appear in the OpenAPI
     document. Raises :class:`DeclarationError` for services, jobs or topics that share a name.

@@ -75,7 +75,9 @@ def measure(build: Build) -> None:
     if telemetry is None:
         code.after("return answer")
         return
-    code.use(stats=telemetry.stats(operation.name, operation.method, operation.path), ABORTED=ABORTED)
+    stats = telemetry.stats(operation.name, operation.method, operation.path)
+    stats.objective = operation.policies.slo or None
+    code.use(stats=stats, ABORTED=ABORTED)
     code.line("stats.in_flight += 1", "answer = ABORTED")
     after = [
         "seconds = monotonic() - started",
@@ -86,6 +88,9 @@ def measure(build: Build) -> None:
         "stats.sum_s += seconds",
     ]
     code.use(bucket_of=bisect_left, SECONDS=SECONDS)
+    if stats.objective is not None:
+        late = "" if stats.objective.under_s is None else f" or seconds > {stats.objective.under_s!r}"
+        after.append(f"if answer[0] >= 500{late}: stats.bad += 1")
     if telemetry.tracer is not None:
         code.use(root_span=telemetry.tracer.root)
         span = f"root_span({operation.name!r}, route={operation.path!r}, method={operation.method!r})"

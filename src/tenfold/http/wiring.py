@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tenfold.http.reply import Answer
     from tenfold.http.request import Request
     from tenfold.http.threads import HandlerThreads
+    from tenfold.telemetry.objectives import Objective
 
 
 class Trace(Protocol):
@@ -84,6 +85,9 @@ class Stats(Protocol):
     buckets: list[int]
     """By the position in ``telemetry.metrics.SECONDS``."""
     sum_s: float
+    objective: Objective | None
+    bad: int
+    """Requests that the objective does not count as good."""
 
     def record(self, status: int, seconds: float, /) -> None: ...
 

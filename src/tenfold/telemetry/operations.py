@@ -8,15 +8,16 @@ from typing import Final
 
 from tenfold.telemetry import names
 from tenfold.telemetry.metrics import SECONDS, Family, Registry, Sample, histogram_samples
+from tenfold.telemetry.objectives import Objective
 
 _CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class OperationStats:
     """The numbers of one operation. The endpoint's generated code does what :meth:`record` does, without the call;
-    ``in_flight`` is kept by hand around the work."""
+    ``in_flight`` is kept by hand around the work, ``bad`` where there is an ``objective``."""
 
-    __slots__ = ("buckets", "in_flight", "labels", "statuses", "sum_s")
+    __slots__ = ("bad", "buckets", "in_flight", "labels", "objective", "statuses", "sum_s")
 
     def __init__(self, operation: str, method: str, route: str) -> None:
         self.labels = {names.OPERATION: operation, names.METHOD: method, names.ROUTE: route}
@@ -24,6 +25,8 @@ class OperationStats:
         self.buckets = [0] * (len(SECONDS) + 1)
         self.sum_s = 0.0
         self.in_flight = 0
+        self.objective: Objective | None = None
+        self.bad = 0
 
     def record(self, status: int, seconds: float) -> None:
         """Count one finished request; ``status`` is 100 to 599. Two calls: this one and the bucket's search."""
@@ -71,3 +74,27 @@ class OperationTable:
             "Requests being worked on.",
             [Sample("", one.labels, one.in_flight) for one in stats],
         )
+        yield from _objectives([one for one in stats if one.objective is not None])
+
+
+def _objectives(stats: list[OperationStats]) -> Iterator[Family]:
+    """What the recording and alerting rules stand on. The text of the objective is a label: rules hold for all operations
+    that share one, and an objective that changes begins anew."""
+    labels = [
+        {names.OPERATION: one.labels[names.OPERATION], names.OBJECTIVE: str(one.objective)} for one in stats
+    ]
+    shown = (
+        (
+            names.SLO_REQUESTS,
+            "Requests that an objective (slo=) counts.",
+            [sum(one.statuses) for one in stats],
+        ),
+        (
+            names.SLO_BAD,
+            "Of those, answered with 5xx or later than the objective says.",
+            [one.bad for one in stats],
+        ),
+    )
+    for name, about, values in shown:
+        samples = [Sample("_total", one, value) for one, value in zip(labels, values, strict=True)]
+        yield Family(name.removesuffix("_total"), "counter", about, samples)
