@@ -95,6 +95,8 @@ class Page(ABC):
     """A sentence below the title."""
     group: ClassVar[str] = ""
     """Section of the navigation, one of :data:`GROUPS`; empty for pages that others lead to."""
+    key: ClassVar[str] = ""
+    """The letter that leads here after ``g``."""
     parent: ClassVar[str] = ""
     """For those: the path of the page that is current in the navigation."""
     windowed: ClassVar[bool] = False
