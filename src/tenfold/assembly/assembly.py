@@ -74,7 +74,7 @@ class Assembly:
         self.rsgi = RsgiApp(self.http)
         self.background = Background(app, self.telemetry, pressure_of(self.http.wiring.admission))
         self.eventstores = EventStores(app, self.telemetry)
-        self._databases = DatabasesPart(
+        self.databases = DatabasesPart(
             app.databases, self.settings, app.data_dir, app.clock, self.telemetry, self.weights.of
         )
         self.edges = Edges(app)
@@ -191,7 +191,7 @@ class Assembly:
         _make_folder(app.data_dir)
         await life.start("telemetry", self.telemetry)
         await life.start("identity", self.identity)
-        await life.start("databases", self._databases)
+        await life.start("databases", self.databases)
         await life.start("ownership", OwnershipPart(app))
         caches = [*app.caches, self.response_cache]
         shared = CachesPart(caches, app.databases, settings, app.clock, self.telemetry, self.weights.of)
@@ -228,7 +228,7 @@ class Assembly:
             self.settings.database,
             app.data_dir,
             app.clock,
-            self._databases.moved,
+            self.databases.moved,
         )
         if app.databases:
             about = "Where the database is, and whether it is being moved."

@@ -96,6 +96,11 @@ class DatabasesPart:
         ]
         self._telemetry.numbers("tenfold_db_replica", "The replicas, as this process sees them.", *sources)
 
+    @property
+    def finder(self) -> Finder | None:
+        """What watches the statements; None without databases, or with ``database.watch`` off."""
+        return self._finder
+
     async def _report(self) -> Report:
         assert self._finder is not None
         return await self._finder.report()
