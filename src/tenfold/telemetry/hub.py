@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tenfold._core import secrets
 from tenfold._core.clock import Clock
 from tenfold._core.resolve import backend_class
 from tenfold._core.sections import Settings
@@ -15,6 +16,7 @@ from tenfold.telemetry.metrics import Family, Registry, Sample
 from tenfold.telemetry.operations import OperationStats, OperationTable
 from tenfold.telemetry.ops import Pages
 from tenfold.telemetry.process import LoopLag, build_info
+from tenfold.telemetry.redact import Redactor
 from tenfold.telemetry.trace import Tracer
 
 Numbers = Callable[[], Mapping[str, int | float]]
@@ -26,13 +28,17 @@ class Hub:
 
     def __init__(self, app: str, settings: Settings, clock: Clock, logging: Logging | None) -> None:
         self.registry = Registry()
-        self.checks = Checks(clock, registry=self.registry)
+        self.redactor = logging.redactor if logging is not None else Redactor()
+        """Masks secrets in everything that this app tells, its own settings' among them."""
+        self.redactor.learn(*secrets.values(settings))
+        self.checks = Checks(clock, redactor=self.redactor, registry=self.registry)
         self.pages = Pages()
         exporter = backend_class("telemetry", settings.trace.exporter, where="trace.exporter")
         self.tracer = Tracer(
             exporter.from_url(settings.trace.exporter, clock),
             clock,
             settings=settings.trace,
+            redactor=self.redactor,
             registry=self.registry,
         )
         access = logging.access if logging is not None and settings.log.access else None
