@@ -12,16 +12,23 @@ import msgspec
 HIDDEN = "••••••"
 
 _PATHS = frozenset({"app.secret_key", "ops.token", "mail.url"})
+_DOORS = frozenset({"alerts.page", "alerts.ticket"})
+"""Settings with URLs whose path lets in whoever knows it, as those of Slack do."""
 _WORDS = re.compile(
     r"(password|passwd|passphrase|secret|token|credential|private)|(^|[._])(api_?key|dsn)$|_key$"
 )
 _URL = re.compile(r"(?P<head>\w[\w+.-]*://)(?P<user>[^\s:/?#]*):(?P<password>\S*)@")
+_DOOR = re.compile(r"(?P<head>://[^/\s]+/)(?P<path>\S+)")
 _QUERY = re.compile(r"(?P<name>[?&][\w-]*(?:password|secret|token|key)[\w-]*=)[^&\s]+", re.IGNORECASE)
 
 
 def secret(path: str) -> bool:
     """Whether the setting at ``path`` holds a secret, by its name."""
-    return path in _PATHS or _WORDS.search(path.rpartition(".")[2]) is not None
+    return (
+        path in _PATHS
+        or path.startswith("otlp.headers.")
+        or _WORDS.search(path.rpartition(".")[2]) is not None
+    )
 
 
 def printable(path: str, value: Any) -> str:
@@ -34,7 +41,7 @@ def printable(path: str, value: Any) -> str:
     if not text:
         return '""'
     if "://" in text:
-        return hide_passwords(text)
+        return hide_passwords(_DOOR.sub(rf"\g<head>{HIDDEN}", text) if path in _DOORS else text)
     return HIDDEN if secret(path) else text
 
 
@@ -74,6 +81,8 @@ def _secret_in(path: str, text: str) -> Iterator[str]:
         if secret(path):
             yield text
         return
+    if path in _DOORS and (door := _DOOR.search(text)):
+        yield door["path"]
     for found in _URL.finditer(text):
         yield found["password"]
         yield unquote(found["password"])

@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from tenfold._core.sections_alerts import AlertsSettings
+from tenfold._core.sections_otlp import OtlpSettings
+
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -557,6 +560,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     identity: IdentitySettings = IdentitySettings()
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
+    otlp: OtlpSettings = OtlpSettings()
+    alerts: AlertsSettings = AlertsSettings()
     up: UpSettings = UpSettings()
     companions: CompanionSettings = CompanionSettings()
     services: dict[str, Any] = {}
