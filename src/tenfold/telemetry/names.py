@@ -54,7 +54,8 @@ LOOP_LAG: Final = "tenfold_loop_lag_seconds"
 # ── metrics: database, cache, queue ───────────────────────────────────────────────────────────────
 
 DB_STATEMENTS: Final = "tenfold_db_statements_total"
-DB_STATEMENT_DURATION: Final = "tenfold_db_statement_duration_seconds"
+DB_TIMED: Final = "tenfold_db_statements_timed_total"
+DB_TIMED_SECONDS: Final = "tenfold_db_statements_timed_seconds_total"
 DB_TRANSACTIONS: Final = "tenfold_db_transactions_total"
 DB_TRANSACTION_DURATION: Final = "tenfold_db_transaction_duration_seconds"
 DB_COMMITS: Final = "tenfold_db_commits_total"
