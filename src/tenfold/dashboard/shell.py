@@ -30,7 +30,7 @@ def document(view: View, pages: Sequence[Page], body: Html, *, theme: str = "") 
     up = next((each for each in pages if each.path == page.parent), None)
     title = tag(
         "div",
-        view.a(up.title, up.path) if up is not None else None,
+        tag("a", f"← {up.title}", href=view.link(up.path), class_="crumb") if up is not None else None,
         tag("h1", heading),
         tag("p", page.about) if page.about else None,
     )
