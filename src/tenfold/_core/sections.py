@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from tenfold._core.sections_alerts import AlertsSettings
 from tenfold._core.sections_otlp import OtlpSettings
+from tenfold._core.sections_telemetry import TelemetrySettings
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -560,6 +561,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     identity: IdentitySettings = IdentitySettings()
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     otlp: OtlpSettings = OtlpSettings()
     alerts: AlertsSettings = AlertsSettings()
     up: UpSettings = UpSettings()

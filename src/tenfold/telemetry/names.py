@@ -102,6 +102,7 @@ METRIC_OVERFLOW: Final = "tenfold_metric_overflow_total"
 METRIC_FAILURES: Final = "tenfold_metric_callback_failures_total"
 LOG_DROPPED: Final = "tenfold_log_lines_dropped"
 SPANS_DROPPED: Final = "tenfold_spans_dropped"
+TELEMETRY_DROPPED: Final = "tenfold_telemetry_dropped"
 HEALTH: Final = "tenfold_health"
 
 # ── spans ─────────────────────────────────────────────────────────────────────────────────────────

@@ -209,7 +209,7 @@ class StoreStatus(Struct, frozen=True):
     keep_s: float
     oldest_at: float | None
     rows: dict[str, int]
-    """About how many are kept, by kind: ``requests``, ``jobs``, ``traces``, ``spans``, ``logs``, ``points``."""
+    """About how many are kept, by kind: ``requests``, ``jobs``, ``traces``, ``logs``, ``points``."""
     dropped: dict[str, int]
     """What this process could not keep since its start, by reason."""
     sentence: str = ""
