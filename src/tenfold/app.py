@@ -203,7 +203,12 @@ class App:
     @property
     def settings(self) -> Settings:
         """What this app runs with; reads them when nobody configured it."""
-        return (self._loaded or self.configure()).settings
+        return self.loaded.settings
+
+    @property
+    def loaded(self) -> Loaded:
+        """The settings with the source of every value."""
+        return self._loaded or self.configure()
 
     @property
     def data_dir(self) -> Path:

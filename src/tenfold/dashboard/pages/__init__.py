@@ -10,6 +10,31 @@ if TYPE_CHECKING:
 
 def pages() -> tuple[type[Page], ...]:
     """Every page there is. Imported when a dashboard is made, so that commands that show none do not pay for them."""
+    from tenfold.dashboard.pages.cache import Cache
+    from tenfold.dashboard.pages.database import Database
+    from tenfold.dashboard.pages.events import Events
+    from tenfold.dashboard.pages.job import Job
+    from tenfold.dashboard.pages.jobs import Jobs
+    from tenfold.dashboard.pages.logs import Logs
+    from tenfold.dashboard.pages.mailbox import Letter, Mailbox
     from tenfold.dashboard.pages.overview import Overview
+    from tenfold.dashboard.pages.policies import Policies
+    from tenfold.dashboard.pages.profiler import Profiler
+    from tenfold.dashboard.pages.schedules import Schedules
+    from tenfold.dashboard.pages.settings import Settings
 
-    return (Overview,)
+    return (
+        Overview,
+        Logs,
+        Jobs,
+        Job,
+        Schedules,
+        Events,
+        Database,
+        Cache,
+        Mailbox,
+        Letter,
+        Policies,
+        Profiler,
+        Settings,
+    )

@@ -9,7 +9,7 @@ from typing import Final
 
 SCRIPTS: Final = ("htmx.min.js", "idiomorph-ext.min.js", "uPlot.iife.min.js", "dashboard.js")
 """In the order they are loaded."""
-STYLES: Final = ("uPlot.min.css", "dashboard.css")
+STYLES: Final = ("uPlot.min.css", "dashboard.css", "pages.css")
 TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
