@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from email.policy import default
@@ -16,7 +17,10 @@ from support.process import Process
 
 HOME = {"TENFOLD_WEBHOOKS_ALLOW": '["127.0.0.0/8"]'}
 """Where tests have receivers of webhooks."""
-EXAMPLES = Path(__file__).parents[2] / "examples"
+CHECKOUT = Path(__file__).parents[2]
+EXAMPLES = CHECKOUT / "examples"
+PATH = os.pathsep.join((str(EXAMPLES), str(CHECKOUT / "src")))
+"""The shop of this checkout on the library of this checkout, wherever another one is installed."""
 
 
 class Shop:
@@ -41,7 +45,7 @@ class Shop:
         self._process = Process(
             [sys.executable, "-m", "tenfold", *command],
             cwd=EXAMPLES,
-            env={"PYTHONPATH": str(EXAMPLES), "TENFOLD_LOG_FORMAT": "json", **self._settings},
+            env={"PYTHONPATH": PATH, "TENFOLD_LOG_FORMAT": "json", **self._settings},
             ready=f"{self.ops_url}/health/ready",
         )
         self._process.wait_ready()
