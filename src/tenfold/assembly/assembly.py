@@ -60,7 +60,7 @@ class Assembly:
         self.app = app
         self.settings: Settings = app.settings
         self._life = Lifecycle(self.settings.app.stop_timeout_s)
-        self.telemetry = Hub(app.name, self.settings, app.clock, app.logging)
+        self.telemetry = Hub(app.name, self.settings, app.clock, app.logging, app.data_dir)
         self.checks = self.telemetry.checks
         self.mailer = Mailer()
         self.response_cache = Cache("tenfold.responses")
@@ -211,7 +211,7 @@ class Assembly:
         await life.start("http", self.http)
         self._show_admission()
         await life.start("policies", self.policies)
-        self.policies.show_limits(self.http.wiring, self.guards.limiter)
+        self.policies.show_bulkheads(self.http.wiring)
         for service_name, hooks in self._hooks:
             await life.start(f"hooks of {service_name}", hooks)
         if worker:
