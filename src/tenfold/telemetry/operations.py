@@ -9,6 +9,7 @@ from typing import Final
 from tenfold.telemetry import names
 from tenfold.telemetry.metrics import SECONDS, Family, Registry, Sample, histogram_samples
 from tenfold.telemetry.objectives import Objective
+from tenfold.telemetry.store.requests import Keeper
 
 _CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -17,7 +18,9 @@ class OperationStats:
     """The numbers of one operation. The endpoint's generated code does what :meth:`record` does, without the call;
     ``in_flight`` is kept by hand around the work, ``bad`` where there is an ``objective``."""
 
-    __slots__ = ("bad", "buckets", "in_flight", "labels", "objective", "statuses", "sum_s")
+    __slots__ = (
+        "bad", "buckets", "in_flight", "keeping", "labels", "objective", "slow_s", "statuses", "sum_s",
+    )  # fmt: skip
 
     def __init__(self, operation: str, method: str, route: str) -> None:
         self.labels = {names.OPERATION: operation, names.METHOD: method, names.ROUTE: route}
@@ -27,6 +30,10 @@ class OperationStats:
         self.in_flight = 0
         self.objective: Objective | None = None
         self.bad = 0
+        self.keeping: Keeper | None = None
+        """Keeps requests one by one."""
+        self.slow_s = float("inf")
+        """A request that takes longer is kept."""
 
     def record(self, status: int, seconds: float) -> None:
         """Count one finished request; ``status`` is 100 to 599. Two calls: this one and the bucket's search."""
@@ -48,6 +55,12 @@ class OperationTable:
         if key not in self._stats:
             self._stats[key] = OperationStats(operation, method, route)
         return self._stats[key]
+
+    def slow(self, operation: str, seconds: float) -> None:
+        """What takes longer than this counts as slow from now on. From any thread."""
+        for (name, _, _), one in list(self._stats.items()):
+            if name == operation:
+                one.slow_s = seconds
 
     def _collect(self) -> Iterator[Family]:
         stats = list(self._stats.values())

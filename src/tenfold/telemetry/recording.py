@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -10,6 +10,8 @@ from tenfold.telemetry.contract import Span
 
 SPANS_MAX: Final = 500
 """Of one piece of work; what goes beyond is counted and left out."""
+FAILURE: Final = "telemetry.failure"
+"""Where ``Context.state`` says what a piece of work failed of, when its entry made an answer of the error."""
 
 
 class Recording(Struct, eq=False):
@@ -32,3 +34,32 @@ class Recording(Struct, eq=False):
             self.left_out += 1
         else:
             self.spans.append(span)
+
+    def end(self, root: Span) -> None:
+        """The outermost one has, for which there is always room."""
+        if not self.spans or self.spans[-1] is not root:
+            self.spans.append(root)
+        self.failed = bool(root.error)
+        self.over = True
+
+
+class Allowance(Protocol):
+    """How much may be recorded."""
+
+    mask: int
+    """Work whose number has none of these bits is."""
+
+    def take(self) -> bool:
+        """Use one; False when none was left."""
+        ...
+
+
+class Recorder(Protocol):
+    """Takes recordings, to keep what turns out to be worth it (:mod:`tenfold.telemetry.store`)."""
+
+    @property
+    def traces(self) -> Allowance: ...
+
+    def recording(self, recording: Recording, /) -> None:
+        """One is over. Never waits, never raises."""
+        ...

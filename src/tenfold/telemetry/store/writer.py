@@ -134,9 +134,12 @@ class Writer:
             raise
 
     def _learn(self, batch: Batch) -> None:
+        slow: dict[str, float] = {}
         for summary, fair in batch.requests:
             if fair and summary.status < 500:
-                self._slow(summary.operation, self.tail.observe(summary.operation, summary.seconds))
+                slow[summary.operation] = self.tail.observe(summary.operation, summary.seconds)
+        for operation, seconds in slow.items():
+            self._slow(operation, seconds)
         for job in batch.jobs:
             if job.outcome == "done":
                 self.tail.observe(job.handler, job.seconds)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.telemetry_store import NOW, Kept, job, recording, request
 
+from support.telemetry_store import NOW, Kept, job, recording, request
 from tenfold.telemetry.render import Line
 from tenfold.telemetry.store import pages
 from tenfold.telemetry.store.records import (

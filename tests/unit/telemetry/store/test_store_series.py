@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.telemetry_store import NOW, Kept
 
+from support.telemetry_store import NOW, Kept
 from tenfold.telemetry import names
 from tenfold.telemetry.operations import OperationTable
 
