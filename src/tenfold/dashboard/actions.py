@@ -44,9 +44,11 @@ async def act(view: View, headers: Mapping[str, str], address: str) -> Answer:
     try:
         _check(view, name, headers)
         outcome = "failed"
-        sentence: str = await getattr(view.page, name)(view)
+        result: str | Html = await getattr(view.page, name)(view)
         outcome = "done"
-        return Answer(200, EMPTY, _said(sentence, "good", acted=True))
+        if isinstance(result, Html):
+            return Answer(200, result, {"HX-Trigger": "acted"})
+        return Answer(200, EMPTY, _said(result, "good", acted=True))
     except TenfoldError as error:
         problem = error if isinstance(error, Problem) else problem_of(error)
         return Answer(problem.status, EMPTY, _said(problem.detail or problem.title, "bad"))

@@ -30,6 +30,7 @@ CHAR: Final = 5.9
 SWEEPS: Final = 6
 
 Mood = Literal["", "busy", "warn", "bad"]
+Kind = Literal["call", "data", "events"]
 Lane = Literal["first", "middle", "last"]
 
 
@@ -50,7 +51,7 @@ class Arrow(NamedTuple):
 
     source: str
     target: str
-    kind: Literal["call", "data", "events"] = "call"
+    kind: Kind = "call"
     label: str = ""
     title: str = ""
     mood: Mood = ""

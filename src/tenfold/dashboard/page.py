@@ -43,7 +43,7 @@ GROUPS: Final = ("Now", "Traffic", "Work", "Data", "Control")
 """The sections of the navigation, in order."""
 
 Part = Callable[["View"], Awaitable[Html]]
-Act = Callable[["View"], Awaitable[str]]
+Act = Callable[["View"], Awaitable["str | Html"]]
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
@@ -57,8 +57,9 @@ class Live:
 class Action:
     """What :func:`action` said of a method."""
 
-    def __init__(self, label: str, confirm: str, danger: bool, private: tuple[str, ...]) -> None:
-        self.label, self.confirm, self.danger, self.private = label, confirm, danger, private
+    def __init__(self, label: str, confirm: str, danger: bool, private: tuple[str, ...], into: str) -> None:
+        self.label, self.confirm, self.danger = label, confirm, danger
+        self.private, self.into = private, into
 
 
 def live(*, every_s: float = 2.0) -> Callable[[F], F]:
@@ -72,14 +73,19 @@ def live(*, every_s: float = 2.0) -> Callable[[F], F]:
 
 
 def action(
-    label: str, *, confirm: str = "", danger: bool = False, private: tuple[str, ...] = ()
+    label: str,
+    *,
+    confirm: str = "",
+    danger: bool = False,
+    private: tuple[str, ...] = (),
+    into: str = "",
 ) -> Callable[[F], F]:
     """Mark a method that changes something and returns the sentence to show. ``label`` is what its button says;
     ``confirm`` is asked first, with ``{field}`` replaced by the button's fields; ``private`` fields are left out of the
-    audit log."""
+    audit log. ``into``: it returns HTML instead, which goes into the element of that id."""
 
     def mark(method: F) -> F:
-        method.__action__ = Action(label, confirm, danger, private)  # type: ignore[attr-defined]
+        method.__action__ = Action(label, confirm, danger, private, into)  # type: ignore[attr-defined]
         return method
 
     return mark

@@ -129,8 +129,9 @@ class View:
         more: dict[str, Attribute] = {} if self.visitor.operates else {"disabled": True, "title": READERS}
         send = tag("button", label or said.label, type="submit", class_="primary", **more)
         return tag(
-            "form", *children, send,
-            hx_post=self.here(action=name), hx_confirm=said.confirm or None, hx_swap="none",
+            "form", *children, send, class_="rows",
+            hx_post=self.here(action=name), hx_confirm=said.confirm or None,
+            hx_swap="innerHTML" if said.into else "none", hx_target=f"#{said.into}" if said.into else None,
         )  # fmt: skip
 
     def field(self, name: str) -> str:

@@ -17,14 +17,23 @@ def pages() -> tuple[type[Page], ...]:
     from tenfold.dashboard.pages.jobs import Jobs
     from tenfold.dashboard.pages.logs import Logs
     from tenfold.dashboard.pages.mailbox import Letter, Mailbox
+    from tenfold.dashboard.pages.operations import OneOperation, Operations
     from tenfold.dashboard.pages.overview import Overview
     from tenfold.dashboard.pages.policies import Policies
     from tenfold.dashboard.pages.profiler import Profiler
     from tenfold.dashboard.pages.schedules import Schedules
+    from tenfold.dashboard.pages.services import OneService, Services
     from tenfold.dashboard.pages.settings import Settings
+    from tenfold.dashboard.pages.traces import OneTrace, Traces
 
     return (
         Overview,
+        Services,
+        OneService,
+        Operations,
+        OneOperation,
+        Traces,
+        OneTrace,
         Logs,
         Jobs,
         Job,

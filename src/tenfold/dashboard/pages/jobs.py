@@ -101,7 +101,13 @@ class Jobs(Page):
     @live(every_s=2)
     async def queues(self, view: View) -> Html:
         found = await admin_of(view).queues()
-        columns: list[str | ui.Column] = ["queue", *(ui.Column(state, number=True) for state in STATES[:6]), "limits", "", ""]
+        columns: list[str | ui.Column] = [
+            "queue",
+            *(ui.Column(state, number=True) for state in STATES[:6]),
+            "limits",
+            "",
+            "",
+        ]
         rows = [self._queue(view, info) for info in found]
         return ui.card("Queues", ui.table(columns, rows, nothing="", caption="Queues"), flush=True)
 

@@ -2,7 +2,10 @@
 "use strict";
 (() => {
   const body = document.body, side = document.getElementById("side"), root = body.dataset.root || "";
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  // Colours are those of the sheet as they are now: a canvas knows no variables.
+  const probe = document.body.appendChild(Object.assign(document.createElement("i"), { hidden: true }));
+  const css = (name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color; };
+  const faint = (colour) => colour.replace(/^rgb\((.*)\)$/, "rgba($1, 0.11)");
 
   // ── live parts ──
   // Morphing keeps focus, scrolling and what is open; charts take new data instead of being drawn again.
@@ -86,19 +89,19 @@
       this.plot?.destroy();
       this.said = said; this.shape = shape;
       const show = UNITS[said.unit], soft = css("--soft"), line = css("--line");
-      const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: "11px system-ui", gap: 4 };
+      const axis = { stroke: soft, grid: { stroke: line, width: 1 / devicePixelRatio }, ticks: { show: false }, font: "11px system-ui", gap: 4 };
       const times = [["day", 86400, "{D} {MMM}"], ["hour", 3600, "{HH}:{mm}"], ["minute", 60, "{HH}:{mm}"], ["second", 1, "{HH}:{mm}:{ss}"]];
       const series = said.lines.map(([label, mood, fill], n) => {
         const stroke = css(mood ? `--${mood}` : COLOURS[n % COLOURS.length]);
-        return { label, stroke, width: 1.6, fill: fill ? stroke + "1c" : undefined, points: { show: said.data[0].length < 2 }, value: (_u, v) => v == null ? "–" : show(v) };
+        return { label, stroke, width: 1.6, fill: fill ? faint(stroke) : undefined, points: { show: said.data[0].length < 2 }, value: (_u, v) => v == null ? "–" : show(v) };
       });
       this.plot = new uPlot({
         width: this.clientWidth || 300, height: said.height,
         cursor: { sync: { key: "time" }, drag: { setScale: false, x: false, y: false }, points: { size: 7 } },
         scales: { y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.12 : 1] } },
-        axes: [{ ...axis, space: 70, values: times.map(([, s, f]) => [s, f, null, null, null, null, null, null, 1]) }, { ...axis, size: 58, values: (_u, ticks) => ticks.map(show) }],
+        axes: [{ ...axis, grid: { show: false }, size: 26, space: 70, values: times.map(([, s, f]) => [s, f, null, null, null, null, null, null, 1]) }, { ...axis, size: 58, values: (_u, ticks) => ticks.map(show) }],
         legend: { markers: { width: 0, fill: (u, n) => u.series[n].stroke() } },
-        series: [{ value: (_u, v) => v == null ? "" : clock.format(new Date(v * 1000)) }, ...series],
+        series: [{ label: "at", value: (_u, v) => v == null ? "" : clock.format(new Date(v * 1000)) }, ...series],
         hooks: { setCursor: [(u) => { if (u.cursor.idx == null) this.rest(); }] },
       }, said.data, this);
       this.rest();
