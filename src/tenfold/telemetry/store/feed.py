@@ -117,14 +117,17 @@ class Feed:
             return
         self._put(self._requests, (summary, fair), REQUESTS_MAX, "request")
 
-    def job(self, summary: JobSummary, number: int) -> None:
-        """A run that has ended; ``number`` decides whether it is in the sample."""
-        if summary.outcome in FAILED:
-            if not self._bad.take():
-                self.dropped["job too many"] += 1
-                return
-        elif number & self._jobs_sample.mask or not self._jobs_sample.take():
-            return
+    def wants_run(self, outcome: str, number: int) -> bool:
+        """Whether a run that ended so is to be told by :meth:`job`; ``number`` decides for those that went well."""
+        if outcome not in FAILED:
+            return number & self._jobs_sample.mask == 0 and self._jobs_sample.take()
+        if self._bad.take():
+            return True
+        self.dropped["job too many"] += 1
+        return False
+
+    def job(self, summary: JobSummary) -> None:
+        """A run that has ended, and is wanted."""
         self._put(self._jobs, summary, JOBS_MAX, "job")
 
     def recording(self, recording: Recording) -> None:

@@ -122,7 +122,7 @@ def test_a_page_mark_that_somebody_made_up_is_an_empty_page(kept: Kept) -> None:
 
 def test_runs_of_jobs_are_found_by_what_became_of_them(kept: Kept) -> None:
     for number, outcome in enumerate(("done", "retry", "dead", "done")):
-        kept.feed.job(job(NOW + number, outcome=outcome, job_id=f"j{number}", queue=f"q{number % 2}"), number)
+        kept.feed.job(job(NOW + number, outcome=outcome, job_id=f"j{number}", queue=f"q{number % 2}"))
     kept.turn()
 
     def numbers(**where: object) -> list[int]:
@@ -179,7 +179,7 @@ def test_a_trace_is_all_that_belongs_to_it(kept: Kept) -> None:
     trace_id = f"{1:032x}"
     kept.feed.recording(recording(failed=True))
     kept.feed.request(request(trace_id=trace_id, status=500), fair=True)
-    kept.feed.job(job(NOW + 1, trace_id=trace_id), 0)
+    kept.feed.job(job(NOW + 1, trace_id=trace_id))
     kept.feed.line(Line(NOW, "error", "it failed", "shop", {"trace_id": trace_id}))
     kept.turn()
     trace = kept.ask(lambda records: records.trace(trace_id))
@@ -196,7 +196,7 @@ def test_failures_that_are_alike_are_one_group(kept: Kept) -> None:
     for number in range(3):
         put(kept, request(NOW + number, status=500, error=f"KeyError: {number}", request_id=f"r{number}"))
     put(kept, request(NOW, status=500, operation="shop.buy"))
-    kept.feed.job(job(NOW + 9, outcome="dead", error="TimeoutError: 3 s"), 1)
+    kept.feed.job(job(NOW + 9, outcome="dead", error="TimeoutError: 3 s"))
     kept.feed.line(Line(NOW + 5, "error", "disk is odd", "shop", {}))
     kept.feed.line(Line(NOW + 5, "error", "get_item failed", "tenfold.http", {}))
     kept.turn()
