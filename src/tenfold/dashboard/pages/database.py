@@ -11,15 +11,17 @@ from tenfold.dashboard import shown, ui
 from tenfold.dashboard.html import Child, Html, join, tag
 from tenfold.dashboard.page import Page, action, live
 from tenfold.dashboard.view import View, segment
+from tenfold.db.finder.statements import REPEATS
 from tenfold.telemetry import names
 
 if TYPE_CHECKING:
     from tenfold.app import App
     from tenfold.db.finder.findings import Finding, Report, Statement
 
-STATEMENTS_SHOWN: Final = 25
+STATEMENTS_SHOWN: Final = 15
 FRESH_S: Final = 60.0
 """Findings cost the planner some statements: they are asked for once in so many seconds, if anybody looks."""
+ENGINES: Final = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
 TITLES: Final = {
     "slow": "Slow statement",
     "repeated": "The same statement again and again",
@@ -65,7 +67,7 @@ class Database(Page):
     async def now(self, view: View) -> Html:
         stats = view.app.databases[0].stats()
         kind = view.app.databases[0].backend.dialect.name
-        return ui.figures(ui.figure("Engine", kind), *_pool(stats), *_counters(stats))
+        return ui.figures(ui.figure("Engine", ENGINES.get(kind, kind)), *_pool(stats), *_counters(stats))
 
     @live(every_s=2)
     async def copies(self, view: View) -> Html:
@@ -247,7 +249,11 @@ def _statement(view: View, each: Statement, whole_s: float, slow_s: float) -> tu
         below += ["first in ", each.operation]
     if each.where:
         below += [" at ", ui.code(each.where)]
-    many = ui.badge(f"up to {each.most_in_one:,} in one piece of work", "warn") if each.most_in_one else None
+    many = (
+        ui.badge(f"up to {each.most_in_one:,} in one piece of work", "warn")
+        if each.most_in_one >= REPEATS
+        else None
+    )
     sql = shown.line(view, each.sql, 600)
     text = (
         ui.code(sql)

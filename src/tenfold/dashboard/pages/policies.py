@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from tenfold.guard.overrides import Override
     from tenfold.http.overview import OperationRow, PolicyRow
 
-POLICIES: Final = (
-    ("auth", "who"), ("priority", "priority"), ("limit", "limit"), ("timeout_s", "deadline"), ("concurrency", "at once"),
-    ("idempotent", "idempotency key"), ("cache", "cache"),
-)  # fmt: skip
-"""The columns of the table of operations, as they are written in code and as people read them."""
+WORDS: Final = {
+    "priority": "priority", "limit": "limit", "timeout_s": "deadline", "concurrency": "at once", "idempotent": "idempotency",
+    "body_max_bytes": "body up to", "cache": "cached for", "slo": "objective",
+}  # fmt: skip
+"""Policies as they are written in code, and as people read them."""
 ENDS: Final = (
     ("15m", "in 15 minutes"),
     ("1h", "in an hour"),
@@ -178,16 +178,17 @@ class Policies(Page):
         about = (
             "All instances heed it within two seconds; it survives restarts until it ends or is taken back."
         )
-        return ui.card("Change a policy", tag("p", about, class_="muted"), form)
+        return tag("div", ui.card("Change a policy", tag("p", about, class_="muted"), form), id="change")
 
     @live(every_s=30)
     async def operations(self, view: View) -> Html:
         rows = [_operation(view, each) for each in view.assembly.policies.read().operations]
-        columns = (ui.Column("operation", wide=True), *(ui.Column(title) for _, title in POLICIES))
+        columns = ("operation", "who", ui.Column("policies somebody chose", wide=True), "")
         listed = ui.table(
             columns, rows, nothing="The app has no operation.", caption="Policies of operations"
         )
-        aside = join(ui.muted("grey: by default; "), tag("span", "coloured: changed", class_="text-warn"))
+        http = view.app.settings.http
+        aside = f"besides: deadline {http.timeout_s:g} s, priority default"
         return ui.card("Policies in force", listed, aside=aside, flush=True)
 
     @action("Change it")
@@ -235,36 +236,29 @@ def _admission(gate: Admission) -> list[Html]:
 
 
 def _operation(view: View, row: OperationRow) -> tuple[Child, ...]:
-    by_name: dict[str, list[PolicyRow]] = {}
-    for policy in row.policies:
-        by_name.setdefault(policy.name, []).append(policy)
     what = f"{row.method} {row.path}" if row.path else "called by other services only"
+    who = next(
+        (policy.shown for policy in row.policies if policy.name == "auth" and row.path), "other services"
+    )
+    chosen = [
+        _policy(policy) for policy in row.policies if policy.name != "auth" and policy.declared and policy.value is not None
+    ]  # fmt: skip
+    change = view.here(change=f"{row.operation}.{'limit' if row.path else 'timeout_s'}")
     return (
         join(
             view.a(row.operation, f"/operations/{segment(row.operation)}"), tag("span", what, class_="below")
         ),
-        *(_cell(by_name.get(name, [])) for name, _ in POLICIES),
+        who,
+        join(*chosen, between=" ") if chosen else ui.muted("none"),
+        tag("a", "Change", href=f"{change}#change"),
     )
 
 
-def _cell(policies: list[PolicyRow]) -> Child:
-    """The values with who said each in the tooltip; what nobody chose stands back."""
-    return join(
-        *(
-            tag(
-                "span",
-                policy.shown,
-                title=f"says: {policy.source}",
-                class_="policy text-warn"
-                if policy.source == "override"
-                else "policy"
-                if policy.declared
-                else "policy muted",
-            )
-            for policy in policies
-        ),
-        between=" ",
-    )
+def _policy(policy: PolicyRow) -> Html:
+    """One of them; who said it is in the tooltip."""
+    changed = policy.source == "override"
+    said = "changed at run time" if changed else f"says {policy.source}"
+    return ui.badge(f"{WORDS.get(policy.name, policy.name)} {policy.shown}", "warn" if changed else "", said)
 
 
 def read_value(given: str) -> str | int | float | bool | None:

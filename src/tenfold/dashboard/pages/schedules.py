@@ -62,7 +62,7 @@ async def _last_run(view: View, name: str) -> JobSummary | None:
 def _row(view: View, info: ScheduleInfo, run: JobSummary | None) -> tuple[Child, ...]:
     return (
         join(tag("b", info.name), tag("span", POLICIES.get(info.policy, "not in the code that runs here"), class_="below")),
-        ui.code(info.spec),
+        tag("span", ui.code(info.spec), class_="tight"),
         _next(view, info.next_at),
         "never" if info.last_at is None else ui.ago(info.last_at, view.now),
         None if run is None else _ran(view, run),
@@ -75,7 +75,9 @@ def _next(view: View, at: float) -> Child:
     left = at - view.now
     if left < -60:
         return ui.badge(f"late by {ui.duration(-left)}", "bad", "No worker that lets schedules tick runs.")
-    return join("in ", ui.duration(max(0.0, left)), tag("span", ui.moment(at), class_="below"))
+    return tag(
+        "span", "in ", ui.duration(max(0.0, left)), tag("span", ui.moment(at), class_="below"), class_="tight"
+    )
 
 
 def _ran(view: View, run: JobSummary) -> Html:
@@ -95,5 +97,5 @@ def _missed(view: View, info: ScheduleInfo) -> Child:
 def _waits(schedule: Schedule) -> tuple[Child, ...]:
     return (
         join(tag("b", schedule.name), tag("span", POLICIES[schedule.missed], class_="below")),
-        ui.code(schedule.calendar.spec), ui.muted("when a worker has started"), "never", None, ui.muted("none"), None,
+        tag("span", ui.code(schedule.calendar.spec), class_="tight"), ui.muted("when a worker has started"), "never", None, ui.muted("none"), None,
     )  # fmt: skip

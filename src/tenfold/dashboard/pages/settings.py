@@ -7,12 +7,14 @@ from typing import Final
 from tenfold._core.secrets import HIDDEN
 from tenfold._core.settings import variable
 from tenfold.dashboard import shown, ui
-from tenfold.dashboard.html import Child, Html, join, tag
+from tenfold.dashboard.html import Child, Html, tag
 from tenfold.dashboard.page import Page
 from tenfold.dashboard.view import View
 from tenfold.telemetry.redact import is_sensitive
 
 DEFAULT: Final = "default"
+Row = tuple[str, str, str]
+"""Path, value as it may be printed, source."""
 
 
 class Settings(Page):
@@ -29,28 +31,30 @@ class Settings(Page):
             for path, value, source in view.app.loaded.rows()
             if (asked in path or asked in value.lower()) and (only != "set" or source != DEFAULT)
         ]
-        sections: dict[str, list[tuple[str, str, str]]] = {}
+        sections: dict[str, list[Row]] = {}
         for row in rows:
             sections.setdefault(row[0].partition(".")[0], []).append(row)
-        chosen = sum(source != DEFAULT for _, _, source in rows)
+        chosen = [row for row in rows if row[2] != DEFAULT]
         search = ui.filters(
             view.link(self.path),
             ui.field("Name or value", "q", view.query.get("q", ""), type_="search"),
             ui.select("Show", "only", only, [("", "all settings"), ("set", "only those that somebody set")]),
         )
-        cards = [_section(view, name, found) for name, found in sections.items()]
-        said = f"{len(rows):,} settings, {chosen:,} of them set by somebody; the others have their defaults."
-        return join(
-            search,
-            tag("p", said, class_="muted"),
-            *(cards or [ui.card("Nothing", ui.empty("No setting fits."))]),
-        )
+        shows = [_section(view, "Set by somebody", chosen)] if chosen else []
+        if only != "set":
+            cards = [_section(view, f"[{name}]", found) for name, found in sections.items()]
+            shows += [tag("div", cards, class_="columns")] if cards else []
+        said = f"{len(rows):,} settings, {len(chosen):,} of them set by somebody; the others have their defaults."
+        return tag(
+            "div", search, tag("p", said, class_="muted"), *(shows or [ui.card("Nothing", ui.empty("No setting fits."))]),
+            class_="stack settings",
+        )  # fmt: skip
 
 
-def _section(view: View, name: str, found: list[tuple[str, str, str]]) -> Html:
+def _section(view: View, name: str, found: list[Row]) -> Html:
     rows = [_row(view, *row) for row in found]
-    columns = (ui.Column("setting"), ui.Column("value", wide=True), "said by")
-    return ui.card(join("[", name, "]"), ui.table(columns, rows, nothing="", caption=name), flush=True)
+    columns = ("setting", "value", "said by")
+    return ui.card(name, ui.table(columns, rows, nothing="", caption=name), flush=True)
 
 
 def _row(view: View, path: str, value: str, source: str) -> tuple[Child, ...]:
