@@ -74,6 +74,7 @@ class Tracer:
         self.dropped = 0
         """Spans that the exporter was too slow or unable to take."""
         self._exporter, self._clock = exporter, clock
+        self.now, self.monotonic = clock.now, clock.monotonic
         self._redactor = redactor or Redactor()
         # Trace ids need no secrecy, so one seed from the clock's randomness saves a system call per request.
         self.bits = random.Random(clock.random.getrandbits(256)).getrandbits  # noqa: S311 - no secret
@@ -175,10 +176,14 @@ class Tracer:
             raise
         finally:
             made.ended = made.started + self._clock.monotonic() - start
-            if self.recorder is not None:
-                active.recording.add(made)
-            if active.sampled:
-                self._finish(made)
+            self.keep(active, made)
+
+    def keep(self, active: Active, span: Span) -> None:
+        """A span of the work in hand has ended."""
+        if self.recorder is not None:
+            active.recording.add(span)
+        if active.sampled:
+            self._finish(span)
 
     def _finish(self, span: Span) -> None:
         span.attributes = self._redactor.fields(span.attributes)
@@ -230,6 +235,23 @@ class Active:
 
     def __init__(self, tracer: Tracer, recording: Recording, sampled: bool) -> None:
         self.tracer, self.recording, self.sampled = tracer, recording, sampled
+
+    def ended(self, name: str, kind: str, seconds: float, error: str = "", **attributes: Any) -> None:
+        """A span below the current one that has just ended and took so long: for work with nothing below it."""
+        tracer, context = self.tracer, current()
+        now = tracer.now()
+        made = Span(
+            name=name,
+            trace_id=context.trace_id,
+            span_id=tracer.span_id(),
+            parent_id=context.span_id,
+            kind=kind,
+            started=now - seconds,
+            ended=now,
+            error=error,
+            attributes=attributes,
+        )
+        tracer.keep(self, made)
 
 
 _active: ContextVar[Active | None] = ContextVar("tenfold_tracer", default=None)
