@@ -15,6 +15,7 @@ from tenfold._core.lifecycle import Lifecycle
 from tenfold._core.sections import Settings
 from tenfold.assembly.adjusting import Changes, overrides_of
 from tenfold.assembly.admission import pressure_of, show_admission, station_of
+from tenfold.assembly.alerts import watch_of
 from tenfold.assembly.background import Background
 from tenfold.assembly.caches import CachesPart
 from tenfold.assembly.clients import ClientsPart
@@ -63,6 +64,8 @@ class Assembly:
         self.telemetry = Hub(app.name, self.settings, app.clock, app.logging, app.data_dir)
         self.checks = self.telemetry.checks
         self.mailer = Mailer()
+        self.alerts = watch_of(app, self.telemetry, self.mailer)
+        """Looks at the rules and tells people; None where no telemetry is kept."""
         self.response_cache = Cache("tenfold.responses")
         self.weights = Weights(
             {name: one.weight for name, one in self.settings.tenants.items()}, app.tenant_weight
@@ -212,6 +215,8 @@ class Assembly:
         self._show_admission()
         await life.start("policies", self.policies)
         self.policies.show_bulkheads(self.http.wiring)
+        if self.alerts is not None:
+            await life.start("alerts", self.alerts)
         for service_name, hooks in self._hooks:
             await life.start(f"hooks of {service_name}", hooks)
         if worker:

@@ -32,7 +32,7 @@ commands = Commands(
 def prometheus(app: Target = None, /, *, job: Job = "", out: Out = None, config: Config = None) -> int:
     """Recording and alerting rules: error budgets of declared objectives (slo=), and what is wrong in any app."""
     from tenfold.observe import prometheus as rules
-    from tenfold.observe.declared import objectives
+    from tenfold.assembly.alerts import objectives
     from tenfold.telemetry.alerts.settings import own_rules
 
     loaded = _loaded(app, config)

@@ -131,6 +131,7 @@ def _down(job: str) -> dict[str, Any]:
 
 def _watched(rule: Rule, job: str) -> dict[str, Any]:
     """A rule of the box in Prometheus' words; its condition is written in that language already."""
+    assert rule.condition is not None
     condition = dataclasses.replace(rule.condition, labels=(("job", job), *rule.condition.labels))
     says = rule.says.replace("{value}", "{{ $value | humanize }}")
     return {

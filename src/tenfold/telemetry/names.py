@@ -105,6 +105,7 @@ SPANS_DROPPED: Final = "tenfold_spans_dropped"
 OTLP: Final = "tenfold_otlp"
 TELEMETRY_DROPPED: Final = "tenfold_telemetry_dropped"
 HEALTH: Final = "tenfold_health"
+ALERTS: Final = "tenfold_alerts"
 
 # ── spans ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,5 +139,7 @@ LOG_MIGRATED: Final = "database migrated"
 LOG_THREAD_DIED: Final = "thread died of an exception"
 LOG_GAUGE_FAILED: Final = "metric callback failed"
 LOG_EXPORT_FAILED: Final = "spans could not be exported"
+LOG_ALERTS_FAILED: Final = "alerts were not looked at"
+LOG_ALERTS_UNTOLD: Final = "nobody could be told of alerts"
 LOG_OTLP_LOST: Final = "telemetry was lost on its way to the collector"
 LOG_OPERATED: Final = "operator acted"

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 def pages() -> tuple[type[Page], ...]:
     """Every page there is. Imported when a dashboard is made, so that commands that show none do not pay for them."""
+    from tenfold.dashboard.pages.alerts import Alerts
     from tenfold.dashboard.pages.cache import Cache
     from tenfold.dashboard.pages.database import Database
     from tenfold.dashboard.pages.events import Events
@@ -28,6 +29,7 @@ def pages() -> tuple[type[Page], ...]:
 
     return (
         Overview,
+        Alerts,
         Services,
         OneService,
         Operations,

@@ -31,7 +31,8 @@ class Rule(Struct, frozen=True):
 
     name: str
     """``QueueLate``; Prometheus' alerts have ``Tenfold`` before it."""
-    condition: Condition
+    condition: Condition | None
+    """None for those that :mod:`.facts` looks at by itself."""
     for_s: int
     severity: Severity
     says: str
