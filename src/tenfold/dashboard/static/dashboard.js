@@ -54,7 +54,11 @@
     }
   };
   localise(document);
-  body.addEventListener("htmx:afterSwap", (event) => localise(event.detail.target));
+  body.addEventListener("htmx:afterSwap", (event) => {
+    localise(event.detail.target);
+    const follow = event.detail.target.querySelector("a[data-follow]"); // what this page was waiting for
+    if (follow) location.assign(follow.href);
+  });
 
   // ── messages ──
   const said = document.getElementById("said");
