@@ -97,7 +97,7 @@ class Assembly:
             self.settings.ops.token,
             app.clock,
             host=self.settings.ops.host,
-            title=app.name,
+            read_token=self.settings.ops.read_token,
         )
 
     # ── planning ──

@@ -19,6 +19,7 @@ from tenfold.http.problems import problem_of
 from tenfold.security.origin import check_same_origin
 from tenfold.telemetry import names
 from tenfold.telemetry.log import get_logger
+from tenfold.telemetry.ops_access import Visitor
 
 if TYPE_CHECKING:
     from tenfold.dashboard.view import View
@@ -74,6 +75,14 @@ def record(view: View, name: str, outcome: str, address: str) -> None:
         outcome=outcome,
         fields={key: value[:_WORDS_MAX] for key, value in view.form.items() if key not in private},
     )
+
+
+def signed_in(found: Visitor | str, address: str) -> None:
+    """Write down that somebody signed in, or could not."""
+    if isinstance(found, Visitor):
+        audit.info(names.LOG_SIGNED_IN, who=found.name, role=found.role.name.lower(), address=address)
+    else:
+        audit.warning(names.LOG_NOT_SIGNED_IN, address=address, why=found)
 
 
 def _check(view: View, name: str, headers: Mapping[str, str]) -> None:

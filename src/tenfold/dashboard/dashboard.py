@@ -10,16 +10,18 @@ import logging
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
-from tenfold.dashboard import actions, shell, static, ui
+from tenfold.dashboard import actions, shell, signing, static, ui
 from tenfold.dashboard.html import Html
 from tenfold.dashboard.pages import pages
 from tenfold.dashboard.router import Router
 from tenfold.dashboard.view import View, decode
 from tenfold.errors import Problem, TenfoldError
 from tenfold.http.problems import problem_of
+from tenfold.security.origin import check_same_origin
 from tenfold.telemetry.ops import VISITOR, read_body
+from tenfold.telemetry.ops_access import Visitor
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -57,10 +59,16 @@ class Dashboard:
         self._app = app
         self.pages: tuple[Page, ...] = tuple(page(app) for page in pages())
         self._router = Router(self.pages)
+        self._signing = signing.Signing(app)
 
     def open(self, scope: Scope) -> bool:
-        """Whether this is for everybody: static files, which hold nothing of the app."""
-        return _path(scope).startswith("/static/")
+        """Whether this is for everybody: static files, which hold nothing of the app, and the sign-in."""
+        path = _path(scope)
+        return path.startswith("/static/") or path in (signing.PATH, signing.OUT)
+
+    def meets(self, scope: Scope) -> bool:
+        """Whether the visitor can be shown the sign-in."""
+        return scope["method"] in ("GET", "HEAD") and "text/html" in Headers.of(scope).get("accept", "")
 
     def takes(self, scope: Scope) -> bool:
         """Whether a page answers this request."""
@@ -70,9 +78,24 @@ class Dashboard:
         return found is not None and found[0].present()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        except TenfoldError as error:  # of what reads the request: nothing was answered yet
+            problem = error if isinstance(error, Problem) else problem_of(error)
+            await _send(
+                scope, send, problem.status, f"{problem.detail or problem.title}\n".encode(), "text/plain", {}
+            )
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _path(scope)
         if path.startswith("/static/"):
             await _static(scope, send, path.rpartition("/")[2])
+            return
+        if path in (signing.PATH, signing.OUT):
+            await self._sign(scope, receive, send, path)
+            return
+        if scope[VISITOR] is None or "token=" in scope["query_string"].decode("latin-1"):
+            await self._meet(scope, send)
             return
         found = self._router.find(path)
         assert found is not None, "takes() said so"
@@ -91,6 +114,52 @@ class Dashboard:
             status, body = await self._shown(view, headers)
             await _reply(scope, send, status, body, {})
 
+    # ── who it is ──
+
+    async def _meet(self, scope: Scope, send: Send) -> None:
+        """To the sign-in; who came with a token in the address goes on without it there, known by a cookie."""
+        root, visitor = scope.get("root_path", ""), scope[VISITOR]
+        query = parse_qsl(scope["query_string"].decode("latin-1"))
+        here = _path(scope) + (
+            f"?{urlencode(rest)}" if (rest := [q for q in query if q[0] != "token"]) else ""
+        )
+        if visitor is None:
+            await _go(scope, send, f"{root}{signing.PATH}?{urlencode({'next': here})}")
+        else:
+            await _go(scope, send, f"{root}{here}", self._cookie(scope, visitor))
+
+    async def _sign(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        root, doors = scope.get("root_path", ""), self._app.assembly.ops.doors
+        headers, sentence = Headers.of(scope), ""
+        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
+        onward = signing.safe(query.get("next", "/"))
+        if not doors.asks:
+            await _go(scope, send, f"{root}/")
+            return
+        if scope["method"] == "POST":
+            check_same_origin("POST", headers)
+            given = decode(await read_body(receive, FORM_MAX_BYTES))
+            if path == signing.OUT:
+                secure = scope.get("scheme") == "https"
+                await _go(scope, send, f"{root}{signing.PATH}", doors.no_cookie(path=root, secure=secure))
+                return
+            onward = signing.safe(given.get("next", "/"))
+            found = await self._signing.visitor(given, _address(scope))
+            actions.signed_in(found, _address(scope))
+            if isinstance(found, Visitor):
+                await _go(scope, send, f"{root}{onward}", self._cookie(scope, found))
+                return
+            sentence = found
+        body = signing.form(self._app.name, root, onward, self._signing.accounts is not None, sentence)
+        shown = shell.around(f"Sign in · {self._app.name}", root, body, _theme(headers))
+        await _reply(scope, send, 401 if sentence else 200, shown, {})
+
+    def _cookie(self, scope: Scope, visitor: Visitor) -> str:
+        doors, secure = self._app.assembly.ops.doors, scope.get("scheme") == "https"
+        return doors.cookie(visitor, path=scope.get("root_path", ""), secure=secure)
+
+    # ── pages ──
+
     async def _shown(self, view: View, headers: Mapping[str, str]) -> tuple[int, Html]:
         part = view.query.get("part", "")
         try:
@@ -108,6 +177,11 @@ class Dashboard:
 
     def _document(self, view: View, body: Html, headers: Mapping[str, str]) -> Html:
         return shell.document(view, self.pages, body, theme=_theme(headers))
+
+
+async def _go(scope: Scope, send: Send, to: str, cookie: str = "") -> None:
+    extra = {"Location": to, "Cache-Control": "no-store"}
+    await _send(scope, send, 303, b"", "text/plain", {**extra, "Set-Cookie": cookie} if cookie else extra)
 
 
 def _theme(headers: Mapping[str, str]) -> str:

@@ -100,6 +100,7 @@ def _footer(view: View, theme: str) -> Html:
     return tag(
         "footer",
         tag("p", visitor.name, " · ", "operates" if visitor.operates else "reads"),
+        _sign_out(view) if visitor.signed_in else None,
         tag(
             "div",
             tag(
@@ -115,6 +116,11 @@ def _footer(view: View, theme: str) -> Html:
             class_="switches",
         ),
     )
+
+
+def _sign_out(view: View) -> Html:
+    out = tag("button", "Sign out", type="submit")
+    return tag("form", out, method="post", action=f"{view.root}/sign-out", class_="switches")
 
 
 def _messages() -> Html:

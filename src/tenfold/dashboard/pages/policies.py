@@ -12,6 +12,7 @@ from tenfold.dashboard.html import Child, Html, join, tag
 from tenfold.dashboard.page import Page, action, live
 from tenfold.dashboard.view import View, segment
 from tenfold.errors import InvalidInput
+from tenfold.http.overview import NONE
 from tenfold.telemetry import names
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def _operation(view: View, row: OperationRow) -> tuple[Child, ...]:
         (policy.shown for policy in row.policies if policy.name == "auth" and row.path), "other services"
     )
     chosen = [
-        _policy(policy) for policy in row.policies if policy.name != "auth" and policy.declared and policy.value is not None
+        _policy(policy) for policy in row.policies if policy.name != "auth" and policy.declared and policy.shown != NONE
     ]  # fmt: skip
     change = view.here(change=f"{row.operation}.{'limit' if row.path else 'timeout_s'}")
     return (
