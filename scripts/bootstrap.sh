@@ -92,6 +92,11 @@ if [ "$level" = test ]; then
   command -v rabbitmq-server >/dev/null || [ -x /usr/sbin/rabbitmq-server ] || missing+=(rabbitmq-server)
   command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || missing+=(nats-server)
   command -v java >/dev/null || missing+=(default-jre-headless)
+  # Monitoring systems that judge what is written for them.
+  command -v promtool >/dev/null || missing+=(prometheus)
+  command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
+  [ -x /usr/sbin/nagios4 ] || missing+=(nagios4-core)
+  [ -x /usr/sbin/zabbix_agentd ] || missing+=(zabbix-agent)
   if [ ${#missing[@]} -gt 0 ]; then system_packages "${missing[@]}"; fi
   # Only the tests marked `browser` need it, so that they alone fail without it.
   command -v chromium >/dev/null || command -v google-chrome >/dev/null || (system_packages chromium) ||
@@ -99,7 +104,7 @@ if [ "$level" = test ]; then
 fi
 
 group=shop project=.
-if [ "$level" = test ]; then group=dev project='.[granian,pydantic,test,postgresql,mysql,redis,memcached,rabbitmq,kafka,nats,sqs,dns]'; fi
+if [ "$level" = test ]; then group=dev project='.[granian,pydantic,test,postgresql,mysql,redis,memcached,rabbitmq,kafka,nats,sqs,dns,otlp]'; fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
 # Dependency groups (PEP 735) need pip 25.1.
 if ! "${pip[@]}" install --help 2>/dev/null | grep -q -- --group; then
@@ -112,6 +117,8 @@ fi
 quietly "${pip[@]}" install --editable "$project" --group "$group"
 # Kafka and an SQS, kept outside of the checkout: Debian has no packages of them.
 if [ "$level" = test ]; then "$venv/bin/python" scripts/brokers.py || fail "the tests' brokers are missing"; fi
+# OpenTelemetry's Collector is built where there is Go; tests with it are skipped by name without it.
+if [ "$level" = test ]; then "$venv/bin/python" scripts/collector.py || step "going on without the Collector"; fi
 # Only the tests of TypeScript clients need it, and are skipped by name without it.
 if [ "$level" = test ]; then "$venv/bin/python" scripts/typescript.py || step "going on without TypeScript"; fi
 printf '%s' "$wanted" >"$venv/.tenfold-$level"

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tenfold.security.authenticator import Authenticator
     from tenfold.service import Service
     from tenfold.telemetry.log import Logging
+    from tenfold.telemetry.ops import Front
     from tenfold.testing.app import Jobs, TestApp
 
 Scope = MutableMapping[str, Any]
@@ -52,8 +53,8 @@ class App:
 
     ``auth`` recognises callers: an :class:`~tenfold.security.accounts.Accounts` or any
     :class:`~tenfold.security.authenticator.Authenticator`. ``limit`` is a rate limit that all operations share, besides
-    those of their services and their own; ``timeout_s``, ``priority``, ``concurrency``, ``idempotent`` and
-    ``body_max_bytes`` are those of operations whose service says nothing of them either. ``tenant_weight`` says how
+    those of their services and their own; ``timeout_s``, ``priority``, ``concurrency``, ``idempotent``,
+    ``slo`` and ``body_max_bytes`` are those of operations whose service says nothing of them either. ``tenant_weight`` says how
     many turns a tenant has, where tenants take turns under pressure, for every one of a tenant of weight 1 (from 0.01
     to 1000; it is asked once for each while its answer is remembered, and must not wait). ``version`` and ``description`` appear in the OpenAPI
     document. Raises :class:`DeclarationError` for services, jobs or topics that share a name.
@@ -96,6 +97,9 @@ class App:
         self.container = Container()
         self.logging: Logging | None = None
         """Set by whoever owns the process's log (``tenfold run``); gives the app its access log."""
+        self.dashboard: Callable[[App], Front] | None = None
+        """Set by whoever owns the process (``tenfold run``, :func:`tenfold.dashboard.attach`): makes the pages for people
+        at the operations listener."""
         self.impersonate: Callable[[Authenticator], Authenticator] | None = None
         """Wraps the authenticator at start, so that tests can act as anybody."""
         self._loaded: Loaded | None = None
@@ -200,7 +204,12 @@ class App:
     @property
     def settings(self) -> Settings:
         """What this app runs with; reads them when nobody configured it."""
-        return (self._loaded or self.configure()).settings
+        return self.loaded.settings
+
+    @property
+    def loaded(self) -> Loaded:
+        """The settings with the source of every value."""
+        return self._loaded or self.configure()
 
     @property
     def data_dir(self) -> Path:
@@ -227,6 +236,8 @@ class App:
                 assembly = Assembly(self)
                 await assembly.start(self.settings.worker.enabled if worker is None else worker)
                 self._assembly = assembly
+                if self.dashboard is not None:
+                    assembly.ops.front = self.dashboard(self)
 
     async def stop(self) -> None:
         """Stop every part, last started first. Again is harmless."""

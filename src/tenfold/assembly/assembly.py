@@ -15,6 +15,7 @@ from tenfold._core.lifecycle import Lifecycle
 from tenfold._core.sections import Settings
 from tenfold.assembly.adjusting import Changes, overrides_of
 from tenfold.assembly.admission import pressure_of, show_admission, station_of
+from tenfold.assembly.alerts import watch_of
 from tenfold.assembly.background import Background
 from tenfold.assembly.caches import CachesPart
 from tenfold.assembly.clients import ClientsPart
@@ -62,9 +63,11 @@ class Assembly:
         self.app = app
         self.settings: Settings = app.settings
         self._life = Lifecycle(self.settings.app.stop_timeout_s)
-        self.telemetry = Hub(app.name, self.settings, app.clock, app.logging)
+        self.telemetry = Hub(app.name, self.settings, app.clock, app.logging, app.data_dir)
         self.checks = self.telemetry.checks
         self.mailer = Mailer()
+        self.alerts = watch_of(app, self.telemetry, self.mailer)
+        """Looks at the rules and tells people; None where no telemetry is kept."""
         self.response_cache = Cache("tenfold.responses")
         self.weights = Weights(
             {name: one.weight for name, one in self.settings.tenants.items()}, app.tenant_weight
@@ -76,7 +79,7 @@ class Assembly:
         self.rsgi = RsgiApp(self.http)
         self.background = Background(app, self.telemetry, pressure_of(self.http.wiring.admission))
         self.eventstores = EventStores(app, self.telemetry)
-        self._databases = DatabasesPart(
+        self.databases = DatabasesPart(
             app.databases, self.settings, app.data_dir, app.clock, self.telemetry, self.weights.of
         )
         self.recognition = Recognition(app)
@@ -97,7 +100,7 @@ class Assembly:
             self.settings.ops.token,
             app.clock,
             host=self.settings.ops.host,
-            title=app.name,
+            read_token=self.settings.ops.read_token,
         )
 
     # ── planning ──
@@ -194,7 +197,7 @@ class Assembly:
         _make_folder(app.data_dir)
         await life.start("telemetry", self.telemetry)
         await life.start("identity", self.identity)
-        await life.start("databases", self._databases)
+        await life.start("databases", self.databases)
         await life.start("ownership", OwnershipPart(app))
         caches = [*app.caches, self.response_cache]
         shared = CachesPart(caches, app.databases, settings, app.clock, self.telemetry, self.weights.of)
@@ -213,7 +216,9 @@ class Assembly:
         await life.start("http", self.http)
         self._show_admission()
         await life.start("policies", self.policies)
-        self.policies.show_limits(self.http.wiring, self.guards.limiter)
+        self.policies.show_bulkheads(self.http.wiring)
+        if self.alerts is not None:
+            await life.start("alerts", self.alerts)
         for service_name, hooks in self._hooks:
             await life.start(f"hooks of {service_name}", hooks)
         if worker:
@@ -230,7 +235,7 @@ class Assembly:
             self.settings.database,
             app.data_dir,
             app.clock,
-            self._databases.moved,
+            self.databases.moved,
         )
         if app.databases:
             about = "Where the database is, and whether it is being moved."

@@ -53,7 +53,10 @@ class Background:
             return
         self.events.bind()
         self._bind()
-        handled = HandledMetrics(self._telemetry.registry)
+        store = self._telemetry.store
+        handled = HandledMetrics(
+            self._telemetry.registry, self._app.clock, None if store is None else store.feed
+        )
         for queue in self._all_queues():
             self.workers.append(self._worker(queue, handled))
             depth = DepthMetrics(self._telemetry.registry, queue, self._app.clock)
@@ -107,6 +110,7 @@ class Background:
             ended=gatherer.ended,
             drain_s=settings.app.stop_timeout_s / 2,
             pressure=self._pressure,
+            tracer=self._telemetry.tracer,
         )
         self._telemetry.numbers("tenfold_worker", "What this process's worker did.", ({}, worker.stats))
         return worker

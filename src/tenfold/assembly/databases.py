@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +15,9 @@ from tenfold.db import migrations
 from tenfold.db.finder.finder import Finder
 from tenfold.db.finder.page import FindingsPage
 from tenfold.db.replicas import Replicas
+from tenfold.telemetry import names
 from tenfold.telemetry.hub import Hub
+from tenfold.telemetry.metrics import Family, Sample
 
 if TYPE_CHECKING:
     from tenfold.db.contract import DatabaseBackend
@@ -71,6 +73,7 @@ class DatabasesPart:
                 trial=self._settings.app.env == "development",
             )
             self._finder.start()
+            self._telemetry.registry.collector(self._statements, names.DB_STATEMENTS)
             about = "Slow and repeated statements, missing and unused indexes."
             self._telemetry.pages.add("/database", "Database", about, FindingsPage(self._report))
 
@@ -96,6 +99,11 @@ class DatabasesPart:
         ]
         self._telemetry.numbers("tenfold_db_replica", "The replicas, as this process sees them.", *sources)
 
+    @property
+    def finder(self) -> Finder | None:
+        """What watches the statements; None without databases, or with ``database.watch`` off."""
+        return self._finder
+
     async def _report(self) -> Report:
         assert self._finder is not None
         return await self._finder.report()
@@ -112,6 +120,19 @@ class DatabasesPart:
             new.on_hint(topic, callback)
         if self._finder is not None:
             self._finder = self._finder.moved(new)
+
+    def _statements(self) -> Iterable[Family]:
+        """What each service asks of the database."""
+        assert self._finder is not None
+        found = self._finder.services()
+        shown = (
+            (names.DB_STATEMENTS, "Statements, by the service that ran them.", 0),
+            (names.DB_TIMED, "Statements whose time was taken: those not answered at once.", 1),
+            (names.DB_TIMED_SECONDS, "Seconds that they took.", 2),
+        )
+        for name, about, n in shown:
+            samples = [Sample("_total", {names.DATABASE: s}, numbers[n]) for s, numbers in found.items()]
+            yield Family(name.removesuffix("_total"), "counter", about, samples)
 
     def _stats(self) -> Mapping[str, int | float]:
         assert self._backend is not None

@@ -1,4 +1,5 @@
-"""The policies of a running app: looked at and changed at the operations listener's ``/policies``.
+"""The policies of a running app: looked at and changed at the operations listener's ``/policies``, by scripts. People
+have the dashboard's page of the same address.
 
     GET /policies                           every operation's policies, and what is changed
     GET /policies/orders.place_order.limit  the change of one policy; 404 while it is as declared
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from tenfold.assembly import limits_page
 from tenfold.errors import (
     FieldError,
     InvalidInput,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from tenfold.app import App
     from tenfold.assembly.adjusting import Changes
     from tenfold.guard.bulkhead import Bulkhead
-    from tenfold.guard.limiter import RateLimiter
     from tenfold.guard.overrides import Overrides
     from tenfold.http.wiring import Wiring
     from tenfold.telemetry.hub import Hub
@@ -93,14 +92,8 @@ class PoliciesPart:
             ({}, lambda: {"in_force": len(overrides.in_force), "applied_total": overrides.applied}),
         )
 
-    def show_limits(self, wiring: Wiring, limiter: RateLimiter) -> None:
-        """Add the page for people, and the bulkheads to the metrics."""
-        self._telemetry.pages.add(
-            "/limits",
-            limits_page.TITLE,
-            limits_page.ABOUT,
-            limits_page.LimitsPage(self._app, wiring, limiter, self),
-        )
+    def show_bulkheads(self, wiring: Wiring) -> None:
+        """Add the bulkheads to the metrics."""
         self._telemetry.registry.collector(lambda: _bulkheads(wiring), names.BULKHEAD)
 
     async def stop(self) -> None:

@@ -20,12 +20,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from tenfold._core.clock import Clock
 from tenfold.cache.contract import CacheBackend, CacheRegion, CacheStats
 from tenfold.cache.decorator import CachedFunction, cached_function
 from tenfold.cache.flight import Flights, LoadGate
+from tenfold.cache.hot import READS, HotKeys
 from tenfold.cache.load import Load, as_tags
 from tenfold.cache.misses import Misses
 from tenfold.cache.policy import (
@@ -89,6 +91,9 @@ class Cache(Misses):
         self.strict_peek: Callable[[str], Entry | None] = self._unbound
         """The same for strict reads: finds nothing where other processes change what is stored."""
         self.monotonic: Callable[[], float] = self._unbound
+        self.hot = HotKeys()
+        """What is read most, of the reads that :meth:`sample` looks at."""
+        self._looks_left = 0
         self._bound: tuple[CacheRegion, Clock, Flights, float] | None = None
         self._gate = LoadGate(LOADS_MAX)
         self._shared = False
@@ -106,6 +111,8 @@ class Cache(Misses):
         region = backend.region(self.name, self.stats)
         region.strict = self.told_strictly
         self._bound = (region, clock, Flights(clock), ttl_max_s)
+        self._looks_left = 0
+        self.hot = HotKeys()
         self._gate = gate or LoadGate(LOADS_MAX)
         self._shared = backend.capabilities.shared
         self.strict_peek = _NOWHERE.get if self._shared else region.peek
@@ -120,6 +127,27 @@ class Cache(Misses):
         self._bound = None
         self.peek = self.strict_peek = self.monotonic = self._unbound
         await flights.stop()
+
+    def sample(self, reads: int = READS) -> None:
+        """Look at the next reads, so many: :attr:`hot` counts their keys. The others cost what they always do."""
+        if self._bound is None:
+            return
+        looking, self._looks_left = self._looks_left > 0, reads
+        if looking:
+            return  # those of the last time are not through yet
+        see, peek, strict_peek = self.hot.see, self.peek, self.strict_peek
+        bound, thread = self._bound, get_ident()
+
+        def looked(key: str, real: Callable[[str], Entry | None]) -> Entry | None:
+            if get_ident() == thread:  # get_nowait may be called in any, and one writes
+                self._looks_left -= 1
+                if self._looks_left <= 0 and self._bound is bound:
+                    self.peek, self.strict_peek = peek, strict_peek
+                see(key)
+            return real(key)
+
+        self.peek = lambda key: looked(key, peek)
+        self.strict_peek = lambda key: looked(key, strict_peek)
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────
 
@@ -155,6 +183,8 @@ class Cache(Misses):
     async def get(self, key: str, default: D | None = None) -> Any | D | None:
         """The value if it is fresh, else ``default``; never loads."""
         region, now = self._region(), self.monotonic()
+        if self._looks_left > 0:
+            self.peek(key)  # to be counted
         entry = None if self.strict and self._shared else region.look(key, now)
         if entry is None or entry.fresh_until <= now:
             entry = await region.get(key)

@@ -22,6 +22,8 @@ from tenfold.cache.policy import (
     entry_of,
     judge,
 )
+from tenfold.telemetry import names
+from tenfold.telemetry.trace import span
 
 log = logging.getLogger("tenfold.cache")
 
@@ -125,7 +127,8 @@ class Misses(ABC):
         try:
             taken = await self._gate.enter()
             began = clock.monotonic()
-            value = await load.loader()
+            with span(names.SPAN_CACHE_LOAD, cache=self.name, key=load.key):
+                value = await load.loader()
             flight.tags = load.all_tags(value)
             if not isinstance(value, Unshared):
                 entry = entry_of(value, load.life, flight.tags, began, ceiling_s, clock.random)
@@ -149,7 +152,8 @@ class Misses(ABC):
 
     async def _alone(self, load: Load) -> Any:
         self.stats.loads += 1
-        value = await load.loader()
+        with span(names.SPAN_CACHE_LOAD, cache=self.name, key=load.key):
+            value = await load.loader()
         return value.value if isinstance(value, Unshared) else value
 
     def _refreshed(self, task: Any) -> None:

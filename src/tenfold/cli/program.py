@@ -41,6 +41,7 @@ COMMANDS = {
     "shell": "A Python prompt inside the running app, with await.",
     "openapi": "Print the OpenAPI document: operations.",
     "asyncapi": "Print the AsyncAPI document: topics and subscribers.",
+    "observe": "Write rules, dashboards and templates for Prometheus, Grafana, Alertmanager and Zabbix.",
     "client": "Write a client library of the app's API, in Python or TypeScript.",
 }
 
@@ -48,7 +49,18 @@ MODULES = {"asyncapi": "openapi", **dict.fromkeys(("ps", "scale", "restart", "re
 """Of commands that share one."""
 
 GROUPS = frozenset(
-    {"client", "events", "identity", "jobs", "policies", "projections", "queues", "schedules", "webhooks"}
+    {
+        "client",
+        "events",
+        "identity",
+        "jobs",
+        "observe",
+        "policies",
+        "projections",
+        "queues",
+        "schedules",
+        "webhooks",
+    }
 )
 """Those with commands of their own."""
 

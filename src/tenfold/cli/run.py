@@ -113,9 +113,11 @@ def _as(role: str, url: str) -> str:
 
 def serve(app: App, roles: Roles, reload: Sources | None = None) -> int:
     """Serve a configured app until a signal comes, with this process's log."""
+    from tenfold import dashboard
     from tenfold.runtime.serve import run as serve_until_signal
     from tenfold.telemetry import log
 
+    dashboard.attach(app)
     app.logging = log.configure(app.settings.log, app.clock)
     try:
         return serve_until_signal(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from tenfold.db.decode import Row
+from tenfold.db.tracing import at_once, timed
 from tenfold.errors import ManyRows, NoRow, TransactionMisuse
+from tenfold.telemetry.trace import recorded
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from tenfold.db.contract import Args, Channel, DatabaseBackend, Rows
+    from tenfold.db.contract import Channel, DatabaseBackend, Rows
     from tenfold.db.plan import Plan
 
 T = TypeVar("T")
@@ -55,7 +57,8 @@ class Reader:
     async def one(self, stmt: Any, type_: Any = Row, /, **params: Any) -> Any:
         """The only row. Raises NoRow or ManyRows when there is not exactly one."""
         plan, args = self._bind(stmt, params)
-        rows = self._channel.fetch_now(plan, args, 2)
+        now = self._channel.fetch_now
+        rows = now(plan, args, 2) if recorded() is None else at_once(now, plan, args, 2)
         if rows is None:
             rows = await timed(self._channel.fetch(plan, args, 2), plan, args)
         if len(rows) != 1:
@@ -71,7 +74,8 @@ class Reader:
     async def maybe(self, stmt: Any, type_: Any = Row, /, **params: Any) -> Any:
         """The only row, or None when there is none. Raises ManyRows."""
         plan, args = self._bind(stmt, params)
-        rows = self._channel.fetch_now(plan, args, 2)
+        now = self._channel.fetch_now
+        rows = now(plan, args, 2) if recorded() is None else at_once(now, plan, args, 2)
         if rows is None:
             rows = await timed(self._channel.fetch(plan, args, 2), plan, args)
         if not rows:
@@ -94,7 +98,8 @@ class Reader:
         plan, args = self._bind(stmt, params)
         most = 0 if plan.writes else self._backend.rows_max
         limit = most and most + 1
-        rows = self._channel.fetch_now(plan, args, limit)
+        now = self._channel.fetch_now
+        rows = now(plan, args, limit) if recorded() is None else at_once(now, plan, args, limit)
         if rows is None:
             rows = await timed(self._channel.fetch(plan, args, limit), plan, args)
         if not rows:
@@ -112,7 +117,8 @@ class Reader:
     async def scalar(self, stmt: Any, /, **params: Any) -> Any:
         """The first column of the only row. Raises NoRow or ManyRows."""
         plan, args = self._bind(stmt, params)
-        rows = self._channel.fetch_now(plan, args, 2)
+        now = self._channel.fetch_now
+        rows = now(plan, args, 2) if recorded() is None else at_once(now, plan, args, 2)
         if rows is None:
             rows = await timed(self._channel.fetch(plan, args, 2), plan, args)
         if len(rows) != 1:
@@ -178,19 +184,6 @@ class ReadBlock(Reader):
         snapshot, self._snapshot = self._snapshot, None
         self._channel = self._each
         await snapshot.__aexit__(kind, error, trace)
-
-
-async def timed(running: Awaitable[R], plan: Plan, args: Args) -> R:
-    """What was awaited, and how long that took kept in the plan. Statements that run inline are not timed: they are
-    those that are known to be fast."""
-    timer = None if plan.cache is None else plan.cache.timer
-    if timer is None:
-        return await running
-    started = timer()
-    try:
-        return await running
-    finally:
-        plan.ran(timer() - started, args)
 
 
 async def _decode_in_slices(rows: Rows, decode: Any) -> list[Any]:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from tenfold._core.causal import BEYOND
 from tenfold.db.load import load
-from tenfold.db.reader import Reader, timed
+from tenfold.db.reader import Reader
+from tenfold.db.tracing import at_once, committed, timed
 from tenfold.errors import OutcomeUnknown, TransactionMisuse
+from tenfold.telemetry.trace import recorded
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -89,7 +91,8 @@ class Tx(Reader):
                 return await self._execute_many(stmt, params)
             kw = {**params, **kw}
         plan, args = self._bind(stmt, kw)
-        changed = self._channel.run_now(plan, args)
+        now = self._channel.run_now
+        changed = now(plan, args) if recorded() is None else at_once(now, plan, args)
         return await timed(self._channel.run(plan, args), plan, args) if changed is None else changed
 
     async def ahead(self, stmt: Any, /, **params: Any) -> None:
@@ -256,7 +259,9 @@ class Tx(Reader):
             await self._orm.close()
         replicas = self._db.replicas
         try:
-            cancelled = await self._channel.commit()
+            active = recorded()
+            commit = self._channel.commit()
+            cancelled = await (commit if active is None else committed(active, commit))
         except OutcomeUnknown:
             if replicas is not None:
                 replicas.committed(BEYOND)

@@ -98,7 +98,13 @@ def _policies(
         *inner,
         *_of_bodies(operation, found, settings),
         _cache(operation.policies.cache),
+        *_objective(found["slo"]),
     ]
+
+
+def _objective(found: Sourced) -> Sequence[PolicyRow]:
+    """Of operations that have one."""
+    return [] if found.value is None else [PolicyRow("slo", str(found.value), str(found.value), found.source)]
 
 
 def _auth(operation: Operation[..., Any]) -> PolicyRow:

@@ -19,6 +19,7 @@ from tenfold._core.context import Priority
 from tenfold._core.text import nearest
 from tenfold.errors import DeclarationError
 from tenfold.guard.rates import Limit, as_limit
+from tenfold.telemetry.objectives import Objective, as_objective
 
 if TYPE_CHECKING:
     from tenfold.http.operation import Operation
@@ -63,6 +64,9 @@ class Shared:
     without one. Inherited by operations that have effects only."""
     body_max_bytes: int | None = None
     """Default ``http.body_max_bytes``, for multipart ``http.upload_max_bytes``."""
+    slo: Any = UNSET
+    """Service level objective of each operation: ``"99.9% under 300ms"`` or an ``Objective``. It is counted, and alerting
+    rules come from it; nothing is refused for it. None: without one."""
 
 
 class SharedOptions(TypedDict, total=False):
@@ -74,6 +78,7 @@ class SharedOptions(TypedDict, total=False):
     concurrency: int | None
     idempotent: bool | Literal["required"]
     body_max_bytes: int | None
+    slo: str | Objective | None
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(Shared))
@@ -149,6 +154,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "concurrency": None,
     "idempotent": False,
     "body_max_bytes": None,
+    "slo": None,
 }
 
 
@@ -198,6 +204,13 @@ def _limit(value: Any, where: str) -> Any:
         raise DeclarationError(error.what, where=f"{where}, {error.where}", remedy=error.remedy) from None
 
 
+def _objective(value: Any, where: str) -> Objective:
+    try:
+        return as_objective(value)
+    except DeclarationError as error:
+        raise DeclarationError(error.what, where=f"{where}, {error.where}", remedy=error.remedy) from None
+
+
 _CHECKS: Mapping[str, Any] = {
     "limit": _limit,
     "timeout_s": _seconds,
@@ -205,4 +218,5 @@ _CHECKS: Mapping[str, Any] = {
     "concurrency": _count("concurrency", "Write how many may run at a time, from 1; None for no bound."),
     "idempotent": _idempotent,
     "body_max_bytes": _count("body_max_bytes", "Write bytes, from 1."),
+    "slo": _objective,
 }

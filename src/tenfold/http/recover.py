@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tenfold.errors import InternalError, Overloaded, Problem
 from tenfold.http import problems
 from tenfold.http.deadline import problem_of as cancelled_problem
+from tenfold.http.recorded import remember
 from tenfold.http.request import ClientDisconnected
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Recovery:
             raise error
         problem = problems.problem_of(error)
         if problem.status >= 500 and not isinstance(problem, Overloaded):
+            remember(error, request)
             self._log(error, problem, request)
         if problem.status == 401 and self._challenge:
             problem.headers.setdefault("WWW-Authenticate", self._challenge)
@@ -56,6 +58,7 @@ class Recovery:
             return ABORTED
         problem = error if isinstance(error, Problem) else cancelled_problem(request, self._timeout_s)
         if problem.status >= 500:
+            remember(problem, request)
             log.warning("%s: %s", self._operation.name, problem.detail, extra=self._extra(request))
         return problems.answer_of(
             problem, request_id=request.context.request_id, instance=request.root_path + request.path

@@ -14,15 +14,17 @@ from tenfold._core.context import enter as enter_context
 from tenfold.http import limiting
 from tenfold.http.access import Authentication, admitted, optional, policy_of
 from tenfold.http.deadline import RAW_HEADER, TICK_S, Caller, too_late
+from tenfold.http.recorded import end_span
 from tenfold.http.recover import ABORTED, Recovery
 from tenfold.http.request import Request
 from tenfold.security.policy import authenticated
 from tenfold.security.principal import Principal
 from tenfold.telemetry.metrics import SECONDS
-from tenfold.telemetry.trace import RATIO_BITS
+from tenfold.telemetry.trace import RATIO_BITS, low_bits
 
 if TYPE_CHECKING:
     from tenfold.http.build import Build
+    from tenfold.http.wiring import Tracing
 
 
 def trace(build: Build) -> None:
@@ -62,9 +64,12 @@ def trace(build: Build) -> None:
             code.line(
                 f"elif (bits := random_bits({RATIO_BITS})) < {tracer.threshold}: trace = start_trace(bits)"
             )
+        # What joins a trace is recorded where the others of that trace are.
+        same = "; number = low_bits(trace.trace_id, number)" if tracer.recorder is not None else ""
+        code.use(low_bits=low_bits)
         code.line(
             f"if trace is None: context = request.context = Context({', '.join(fresh)})",
-            f"else: context = request.context = Context({', '.join(joined)})",
+            f"else: context = request.context = Context({', '.join(joined)}){same}",
         )
     code.line("set_context(context)")
 
@@ -75,7 +80,9 @@ def measure(build: Build) -> None:
     if telemetry is None:
         code.after("return answer")
         return
-    code.use(stats=telemetry.stats(operation.name, operation.method, operation.path), ABORTED=ABORTED)
+    stats = telemetry.stats(operation.name, operation.method, operation.path)
+    stats.objective = operation.policies.slo or None
+    code.use(stats=stats, ABORTED=ABORTED)
     code.line("stats.in_flight += 1", "answer = ABORTED")
     after = [
         "seconds = monotonic() - started",
@@ -86,15 +93,35 @@ def measure(build: Build) -> None:
         "stats.sum_s += seconds",
     ]
     code.use(bucket_of=bisect_left, SECONDS=SECONDS)
+    if stats.objective is not None:
+        late = "" if stats.objective.under_s is None else f" or seconds > {stats.objective.under_s!r}"
+        after.append(f"if answer[0] >= 500{late}: stats.bad += 1")
     if telemetry.tracer is not None:
-        code.use(root_span=telemetry.tracer.root)
-        span = f"root_span({operation.name!r}, route={operation.path!r}, method={operation.method!r})"
-        code.line(f"span = {span} if context.sampled else None", "if span is not None: span.__enter__()")
-        after.append("if span is not None: span.__exit__(None, None, None)")
+        after.append(_recorded(build, telemetry.tracer))
+    if stats.keeping is not None:
+        code.use(sample=stats.keeping.sample, keep=stats.keeping.keep)
+        after += [
+            "fair = number & sample.mask == 0",
+            "if fair or answer[0] >= 500 or seconds > stats.slow_s: keep(request, answer, seconds, fair)",
+        ]
     if telemetry.access is not None:
         code.use(access=telemetry.access)
         after.append(f"access(request, {operation.name!r}, answer, seconds)")
     code.open("try:", "finally:", *(" " + line for line in after), "return answer")
+
+
+def _recorded(build: Build, tracer: Tracing) -> str:
+    """Begin the outermost span where the trace is sampled or recorded; answers how it ends."""
+    code, operation = build.code, build.operation
+    code.use(root_span=tracer.root, end_span=end_span)
+    attributes = f"**{{'http.request.method': {operation.method!r}, 'http.route': {operation.path!r}}}"
+    span = f"root_span({operation.name!r}, {attributes})"
+    asked = "context.sampled"
+    if tracer.recorder is not None:
+        code.use(recording=tracer.recorder.traces)
+        asked += " or number & recording.mask == 0"
+    code.line(f"span = {span} if {asked} else None", "made = None if span is None else span.__enter__()")
+    return "if span is not None: end_span(span, made, request, answer)"
 
 
 def recover(build: Build) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tenfold.http.reply import Answer
     from tenfold.http.request import Request
     from tenfold.http.threads import HandlerThreads
+    from tenfold.telemetry.objectives import Objective
+    from tenfold.telemetry.recording import Allowance, Recorder
 
 
 class Trace(Protocol):
@@ -66,6 +68,11 @@ class Tracing(Protocol):
         """So many random bits."""
         ...
 
+    @property
+    def recorder(self) -> Recorder | None:
+        """Who takes recordings, and says how much may be recorded; None: only what is sampled has spans."""
+        ...
+
     def started(self, bits: int, /) -> Trace:
         """A trace that starts here, whose last bits are these."""
         ...
@@ -84,8 +91,31 @@ class Stats(Protocol):
     buckets: list[int]
     """By the position in ``telemetry.metrics.SECONDS``."""
     sum_s: float
+    objective: Objective | None
+    bad: int
+    """Requests that the objective does not count as good."""
+    slow_s: float
+    """A request that takes longer is kept one by one."""
+
+    @property
+    def keeping(self) -> Keeping | None:
+        """Who keeps requests one by one; None: nobody does."""
+        ...
 
     def record(self, status: int, seconds: float, /) -> None: ...
+
+
+class Keeping(Protocol):
+    """Keeps requests of one operation (``telemetry.store.requests.Keeper``)."""
+
+    @property
+    def sample(self) -> Allowance:
+        """How many of those that go well."""
+        ...
+
+    def keep(self, request: Request, answer: Answer, seconds: float, fair: bool, /) -> None:
+        """``fair``: it is in the sample; else it has failed or was slow."""
+        ...
 
 
 class Telemetry(Protocol):

@@ -15,6 +15,8 @@ from tenfold.errors import ConfigError, MailUnavailable, NotBound
 from tenfold.mail.address import Address, parse_address
 from tenfold.mail.contract import Envelope
 from tenfold.mail.message import Attachment, compose, encode
+from tenfold.telemetry import names
+from tenfold.telemetry.trace import span
 
 if TYPE_CHECKING:
     from tenfold._core.sections import MailSettings
@@ -99,7 +101,8 @@ class Mailer:
         message_id = _message_id(key or clock.uuid(), mail.sender.domain)
         data = encode(mail, message_id=message_id, at=clock.now())
         timeout_s = _remaining_s(clock)
-        await backend.deliver(Envelope(message_id, mail.sender.address, mail.recipients, data), timeout_s)
+        with span(names.SPAN_MAIL, "client", recipients=len(mail.recipients)):
+            await backend.deliver(Envelope(message_id, mail.sender.address, mail.recipients, data), timeout_s)
         # Neither subject nor address: what is in them is nobody's business here.
         log.info("mail %s went to %d recipients", message_id, len(mail.recipients))
         return message_id

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tenfold.queue.handler import Executor, Handler
     from tenfold.queue.message import Verdict
     from tenfold.queue.queue import Queue
+    from tenfold.telemetry.trace import Tracer
 
 log = logging.getLogger("tenfold.queue")
 
@@ -45,7 +46,7 @@ class Run:
     """One claimed message in this worker."""
 
     __slots__ = (
-        "begun_at", "causal", "context", "handler", "message", "reason", "recorded", "stop", "task", "until",
+        "begun_at", "causal", "context", "handler", "message", "reason", "recorded", "stop", "task", "trace_id", "until",
     )  # fmt: skip
 
     def __init__(self, message: Message, handler: Handler, context: JobContext, causal: str) -> None:
@@ -63,6 +64,8 @@ class Run:
         """Why it was told to stop: ``cancelled``, ``lost``, ``late`` or ``drain``."""
         self.reason = "cancelled"
         """Who told it so, and why."""
+        self.trace_id = ""
+        """Of the trace it belongs to, from its first step on."""
         self.recorded: Verdict | None = None
         """What became of it, when that is committed already, with its effect."""
 
@@ -70,7 +73,10 @@ class Run:
 class Runner:
     """See the module's docstring."""
 
-    def __init__(self, queue: Queue, clock: Clock, keep: Keep, executor: Executor | None) -> None:
+    def __init__(
+        self, queue: Queue, clock: Clock, keep: Keep, executor: Executor | None, tracer: Tracer | None = None
+    ) -> None:
+        self._tracer = tracer
         self.queue = queue
         self._clock = clock
         self.keep = keep
@@ -89,7 +95,23 @@ class Runner:
             return self._misfit(message, error)
         except Exception as error:  # the type's own code, which knows nothing of us
             return self._failed(run, error)
-        context = self._enter(run)
+        context, tracer = self._enter(run), self._tracer
+        if tracer is None or not tracer.records(context, message.id):
+            return await self._work(run, kwargs, context)
+        attributes = {
+            "messaging.destination.name": message.queue,
+            "messaging.message.id": str(message.id),
+            "tenfold.attempt": message.attempt,
+        }
+        work = "schedule" if message.kind == "tick" else message.kind
+        with tracer.root(handler.name, "consumer", work, **attributes) as root:
+            settlement = await self._work(run, kwargs, context)
+            if settlement is not None and settlement.error:
+                root.error = settlement.error
+            return settlement
+
+    async def _work(self, run: Run, kwargs: dict[str, Any], context: Context) -> Settlement | None:
+        message, handler = run.message, run.handler
         try:
             if handler.drive is not None:
                 return await handler.drive(self, run, kwargs, context)
@@ -167,6 +189,11 @@ class Runner:
         context.service, context.operation = handler.service, handler.name
         context.principal = service_principal(context.service, context.tenant)
         context.monotonic = self._clock.monotonic
+        if self._tracer is not None:
+            if not context.trace_id:  # nobody's request asked for it: a trace starts here
+                begun = self._tracer.begin()
+                context.trace_id, context.sampled = begun.trace_id, begun.sampled
+            run.trace_id = context.trace_id
         left_s = self.left_s(run)
         if left_s is not None:
             context.deadline = self._clock.monotonic() + left_s

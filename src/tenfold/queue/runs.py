@@ -29,8 +29,9 @@ _AVERAGE_WEIGHT = 0.05
 class Observer(Protocol):
     """Told about every message that ended here (metrics, traces)."""
 
-    def settled(self, message: Message, verdict: str, seconds: float) -> None:
-        """``verdict`` is that of the settlement, or ``lost``; ``seconds`` is how long it ran."""
+    def settled(self, run: Run, verdict: str, seconds: float, error: str) -> None:
+        """``verdict`` is that of the settlement, or ``lost``; ``seconds`` is how long it ran; ``error`` says what it failed
+        of, if it did."""
         ...
 
 
@@ -187,7 +188,8 @@ class Runs:
             if (group := run.message.group) is not None and verdict in FINISHED and self._ended is not None:
                 self._ended(group, 1)
         if self._observer is not None:
-            self._observer.settled(run.message, verdict, seconds)
+            error = None if settlement is None else settlement.error
+            self._observer.settled(run, verdict, seconds, error or "")
         self.begin()
         message = run.message
         self._changed(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tenfold.queue.handler import Executor, Handler
     from tenfold.queue.message import Message, Settlement
     from tenfold.queue.queue import Queue
+    from tenfold.telemetry.trace import Tracer
 
 __all__ = ["Observer", "Source", "Worker"]
 
@@ -52,7 +53,8 @@ class Worker:
     some queues (default: all). ``drain_s`` bounds the time that runs may take to end after ``stop``; those
     that do not are released and run again elsewhere at once, without counting an attempt. ``ended`` is told the
     group of each job of one that has an end. ``pressure`` tells, from 0 to 1, how much the process is needed for
-    something more urgent: so much of the concurrency is left unused, and one slot never.
+    something more urgent: so much of the concurrency is left unused, and one slot never. ``tracer`` records runs, each with
+    the trace of whoever asked for it, or one of its own.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Worker:
         ended: Callable[[str, int], None] | None = None,
         drain_s: float = 10.0,
         pressure: Callable[[], float] = lambda: 0.0,
+        tracer: Tracer | None = None,
     ) -> None:
         if executor is None and (cpu := [h.name for h in handlers.values() if h.cpu]):
             raise DeclarationError(f"{cpu[0]} is CPU-bound, but the worker has no executor.", where="Worker")
@@ -82,7 +85,7 @@ class Worker:
         self._pressure = pressure
         self._keep = queue.keep = retention(settings, queue.options)
         limits = {h.name: h.concurrency for h in handlers.values() if h.concurrency is not None}
-        self._runner = Runner(queue, clock, self._keep, executor)
+        self._runner = Runner(queue, clock, self._keep, executor, tracer)
         self.runs = Runs(
             self._runner,
             handlers,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tenfold._core.context import peek
 from tenfold.errors import DeadlineExceeded, TenfoldError
 from tenfold.telemetry import names
 
@@ -14,17 +15,36 @@ if TYPE_CHECKING:
     from tenfold._core.context import Context
     from tenfold.http.operation import Operation
     from tenfold.http.wiring import Wiring
-    from tenfold.telemetry.metrics import Registry
+    from tenfold.telemetry.metrics import Counter, Histogram, Registry
 
 
 class CallMetrics:
     """How many calls there were, how they ended, and how long they took."""
 
     def __init__(self, registry: Registry) -> None:
-        about = "Calls between services, by operation and outcome (ok, refused: the caller's fault, failed)."
-        self.ended = registry.counter(names.CALLS, about, (names.OPERATION, names.OUTCOME))
+        about = (
+            "Calls between services, by operation, outcome (ok, refused: the caller's fault, failed) and the service"
+            " that called."
+        )
+        self._ended = registry.counter(names.CALLS, about, (names.OPERATION, names.OUTCOME, names.CALLER))
         about = "Time of calls between services, in seconds."
-        self.duration = registry.histogram(names.CALL_DURATION, about, (names.OPERATION,))
+        self._duration = registry.histogram(names.CALL_DURATION, about, (names.OPERATION, names.CALLER))
+
+    def of(self, operation: str, caller: str) -> Edge:
+        """The numbers of one service's calls of one operation."""
+        ok, refused, failed = (
+            self._ended.labels(operation, how, caller) for how in ("ok", "refused", "failed")
+        )
+        return Edge(ok, refused, failed, self._duration.labels(operation, caller))
+
+
+class Edge(NamedTuple):
+    """The numbers of an operation as one service calls it."""
+
+    ok: Counter
+    refused: Counter
+    failed: Counter
+    duration: Histogram
 
 
 class OperationCall(ABC):
@@ -41,10 +61,9 @@ class OperationCall(ABC):
         self._wiring = wiring
         self._monotonic = wiring.clock.monotonic
         self._send = send
-        self._ok, self._refused, self._failed = (
-            metrics.ended.labels(self._name, outcome) for outcome in ("ok", "refused", "failed")
-        )
-        self._duration = metrics.duration.labels(self._name)
+        self._metrics = metrics
+        self._edges: dict[str, Edge] = {}
+        """By caller. As many as there are services."""
         self._timeout_s = 0.0
         self.heed(operation)
 
@@ -54,18 +73,25 @@ class OperationCall(ABC):
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         started = self._monotonic()
-        ended = self._failed
+        context = peek()
+        caller = "" if context is None else context.service
+        edge = self._edges.get(caller) or self._edge(caller)
+        ended = edge.failed
         try:
             result = await self._travel(self._send(args, kwargs), started)
-            ended = self._ok
+            ended = edge.ok
             return result
         except TenfoldError as error:
             if error.status < 500:
-                ended = self._refused
+                ended = edge.refused
             raise
         finally:
             ended.inc()
-            self._duration.observe(self._monotonic() - started)
+            edge.duration.observe(self._monotonic() - started)
+
+    def _edge(self, caller: str) -> Edge:
+        made = self._edges[caller] = self._metrics.of(self._name, caller)
+        return made
 
     @abstractmethod
     async def _travel(self, sent: bytes, now: float) -> Any:

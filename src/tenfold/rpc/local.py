@@ -26,7 +26,7 @@ from tenfold.rpc.call import CallMetrics, OperationCall
 from tenfold.security.policy import as_policy, public
 from tenfold.security.principal import Principal
 from tenfold.telemetry import names
-from tenfold.telemetry.trace import span
+from tenfold.telemetry.trace import recorded, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ class LocalCall(OperationCall):
         context = self._child(caller, now)
         token = contexts.enter(context)
         try:
-            if not context.sampled:
+            if recorded() is None:
                 return await self._arrive(sent, context, now)
             with span(names.SPAN_CALL, operation=self._name):
                 return await self._arrive(sent, context, now)

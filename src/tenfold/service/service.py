@@ -39,7 +39,7 @@ class Service(Hooks, Background, Sourcing):
 
     ``prefix`` stands before every path. ``auth`` is the policy of operations that name none; without either,
     the app does not start. ``limit`` is a rate limit that its operations share, besides their own; ``timeout_s``,
-    ``priority``, ``concurrency``, ``idempotent`` and ``body_max_bytes`` are those of operations that say nothing of
+    ``priority``, ``concurrency``, ``idempotent``, ``slo`` and ``body_max_bytes`` are those of operations that say nothing of
     them (:class:`~tenfold.http.policies.Shared`). ``calls`` are the services and operations of others that it calls, as
     objects or names (``calls=[catalog, "inventory.hold"]``): other calls are refused, and a service that runs in
     processes of its own takes only calls that are declared. Left out, it may call whatever runs in its own process. ``settings`` is a msgspec Struct, read from ``[services.NAME]`` and injected by type. ``tags`` group its operations in the

@@ -90,10 +90,14 @@ class _Handler(logging.Handler):
     def __init__(self, sink: Sink, redactor: Redactor, render: Callable[[Line], str]) -> None:
         super().__init__()
         self._sink, self._redactor, self._render = sink, redactor, render
+        self.listeners: tuple[Callable[[Line], object], ...] = ()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            text = self._render(self._line(record))
+            line = self._line(record)
+            text = self._render(line)
+            for listen in self.listeners:
+                listen(line)
         except Exception as error:
             # The standard handler would print the arguments of the broken call, secrets included.
             where = f"{record.pathname}:{record.lineno}"
@@ -139,9 +143,24 @@ class Logging:
         self.access = access
         """Records one line per request; None when ``log.access`` is off."""
         self._undo: list[Callable[[], object]] = []
+        self._handler: _Handler | None = None
 
-    def take_over(self, handler: logging.Handler, level: int) -> None:
+    def listen(self, listener: Callable[[Line], object]) -> Callable[[], None]:
+        """Hand every line but those of requests to ``listener`` too, redacted, from the thread that logs; it must not wait,
+        raise or log. What is returned ends that."""
+        handler = self._handler
+        if handler is not None:
+            handler.listeners = (*handler.listeners, listener)
+
+        def end() -> None:
+            if handler is not None:
+                handler.listeners = tuple(each for each in handler.listeners if each is not listener)
+
+        return end
+
+    def take_over(self, handler: _Handler, level: int) -> None:
         """Make ``handler`` the only one of the process, for what threads die of and warnings too."""
+        self._handler = handler
         root = logging.getLogger()
         before, root.handlers = root.handlers, [handler]
         self._undo.append(lambda: setattr(root, "handlers", before))

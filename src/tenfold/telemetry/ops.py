@@ -1,4 +1,4 @@
-"""The operations listener: metrics, health, and the pages that other parts register.
+"""The operations listener: metrics, health, what other parts register, and in front of them the dashboard.
 
 Meant for people and machines that run the backend, never for its clients: a port of its own, on the loopback
 interface unless a token is set. It answers GET and HEAD only; registered pages decide for themselves.
@@ -6,12 +6,9 @@ interface unless a token is set. It answers GET and HEAD only; registered pages 
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import parse_qsl, quote
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -20,23 +17,22 @@ from tenfold.errors import ConfigError, MalformedBody, PayloadTooLarge
 from tenfold.telemetry.exposition import Exposition
 from tenfold.telemetry.health import Checks
 from tenfold.telemetry.metrics import Registry
-from tenfold.telemetry.ops_page import Link, index_page
+from tenfold.telemetry.ops_access import Doors, header, is_loopback
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_TOKEN: Final = "tenfold.ops_token"  # noqa: S105 - the name of a scope member
+VISITOR: Final = "tenfold.visitor"
+"""The member of a request's scope that holds its :class:`~tenfold.telemetry.ops_access.Visitor`."""
 _HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-_HTML: Final = "text/html; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
-_CSP: Final = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +43,24 @@ class Page:
     title: str
     about: str
     app: AsgiApp
+
+
+class Front(Protocol):
+    """What is asked before the registered pages: the dashboard."""
+
+    def open(self, scope: Scope) -> bool:
+        """Whether this is for everybody, as what a sign-in needs is."""
+        ...
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether this is its to answer, once the visitor is known."""
+        ...
+
+    def meets(self, scope: Scope) -> bool:
+        """Whether a visitor who is not known can be asked who they are: a person with a browser."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
 class Pages:
@@ -70,28 +84,12 @@ class Pages:
         return self._pages.get("/" + path.lstrip("/").partition("/")[0])
 
 
-def link(scope: Scope, path: str) -> str:
-    """``path`` as a link that stays allowed: with the token, when this request had it in its query."""
-    token = scope.get(_TOKEN, "")
-    return f"{path}{'&' if '?' in path else '?'}token={quote(token, safe='')}" if token else path
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener on ``host``."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 class OpsApp:
     """The ASGI application of the operations listener.
 
-    With a ``token``, every page but the health checks asks for it: ``Authorization: Bearer …``, or
-    ``?token=…`` for browsers (nothing is stored; links carry it on). Without one, only requests whose Host
-    is this machine are answered, so that a web page cannot reach in through a name that points here.
+    With a ``token``, everything but the health checks asks for it: ``Authorization: Bearer …``, ``?token=…``, or a
+    sign-in at the dashboard; ``read_token`` is for those who may look and change nothing. Without one, only requests
+    whose Host is this machine are answered, so that a web page cannot reach in through a name that points here.
     Raises ConfigError when ``host`` is reachable from elsewhere and there is no token.
     """
 
@@ -104,19 +102,22 @@ class OpsApp:
         clock: Clock,
         *,
         host: str = "127.0.0.1",
-        title: str = "Tenfold",
+        read_token: str = "",
     ) -> None:
-        if not token and not is_loopback(host):
+        if not token and (read_token or not is_loopback(host)):
+            what = (
+                "the token for readers keeps nobody from operating while there is none for operators."
+                if read_token
+                else f"the operations listener would be open to everybody who reaches {host}."
+            )
             raise ConfigError(
-                f"the operations listener would be open to everybody who reaches {host}.",
-                where="ops.token",
-                remedy="Set ops.token (TENFOLD_OPS_TOKEN), or ops.host to 127.0.0.1.",
+                what, where="ops.token", remedy="Set ops.token (TENFOLD_OPS_TOKEN), or ops.host to 127.0.0.1."
             )
         self._exposition = Exposition(registry)
         self._checks, self._pages = checks, pages
-        self._token, self._clock, self._title = token.encode(), clock, title
-        self._started = clock.monotonic()
-        self._own = {"/": self._index, "/metrics": self._metrics}
+        self.doors = Doors(token, read_token, clock)
+        self.front: Front | None = None
+        self._own = {"/": self._list, "/metrics": self._metrics}
         self._open = {"/health/live": self._live, "/health/ready": self._ready}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,59 +129,53 @@ class OpsApp:
             await self._http(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
-        own = self._open.get(path)
-        if own is None:
-            refusal = self._refusal(scope)
-            if refusal is not None:
-                await _reply(scope, send, *refusal)
-                return
-            page = self._pages.at(path)
-            if page is not None:
-                await page.app({**scope, "root_path": scope.get("root_path", "") + page.path}, receive, send)
-                return
-            own = self._own.get(path)
-        if own is None:
-            known = ", ".join([*self._own, *self._open, *(page.path for page in self._pages)])
-            await _reply(scope, send, 404, _TEXT, f"There is no page {path}. Known are: {known}\n".encode())
-        elif scope["method"] not in {"GET", "HEAD"}:
-            sentence = f"{path} answers GET and HEAD.\n".encode()
-            await _reply(scope, send, 405, _TEXT, sentence, (b"allow", b"GET, HEAD"))
+        own, front = self._open.get(scope["path"]), self.front
+        if own is not None:
+            await self._get(own, scope, send)
+            return
+        if front is not None and front.open(scope):
+            await front(scope, receive, send)
+            return
+        visitor = self.doors.visitor(scope)
+        scope[VISITOR] = visitor
+        if visitor is None and not (self.doors.asks and front is not None and front.meets(scope)):
+            await _reply(scope, send, *(_NO_TOKEN if self.doors.asks else _FOREIGN_HOST))
+        elif front is not None and (visitor is None or front.takes(scope)):
+            await front(scope, receive, send)
+        elif visitor is not None and not visitor.operates and scope["method"] not in _READING:
+            await _reply(scope, send, 403, _TEXT, b"This token reads; ops.token operates.\n")
         else:
+            await self._registered(scope, receive, send)
+
+    async def _registered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        page, own = self._pages.at(path), self._own.get(path)
+        if page is not None:
+            await page.app({**scope, "root_path": scope.get("root_path", "") + page.path}, receive, send)
+        elif own is not None:
+            await self._get(own, scope, send)
+        else:
+            sentence = f"There is no page {path}. Known are: {', '.join(self._known())}\n"
+            await _reply(scope, send, 404, _TEXT, sentence.encode())
+
+    async def _get(self, own: Callable[[Scope, Send], Awaitable[None]], scope: Scope, send: Send) -> None:
+        if scope["method"] in _READING:
             await own(scope, send)
+            return
+        sentence = f"{scope['path']} answers GET and HEAD.\n".encode()
+        await _reply(scope, send, 405, _TEXT, sentence, (b"allow", b"GET, HEAD"))
 
-    def _refusal(self, scope: Scope) -> tuple[int, str, bytes, tuple[bytes, bytes]] | None:
-        if not self._token:
-            return None if self._is_local(scope) else _FOREIGN_HOST
-        header = _header(scope, b"authorization")
-        if header[:7].lower() == b"bearer ":
-            return None if hmac.compare_digest(header[7:].strip(), self._token) else _NO_TOKEN
-        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-        if not hmac.compare_digest(query.get("token", "").encode(), self._token):
-            return _NO_TOKEN
-        scope[_TOKEN] = query["token"]
-        return None
+    def _known(self) -> list[str]:
+        return [*self._own, *self._open, *(page.path for page in self._pages)]
 
-    def _is_local(self, scope: Scope) -> bool:
-        host = _header(scope, b"host").decode("latin-1")
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        return not host or is_loopback(name)
-
-    async def _index(self, scope: Scope, send: Send) -> None:
-        readiness = await self._checks.ready()
-        links = [
-            Link("Metrics", link(scope, "/metrics"), "Counters and latencies, as Prometheus reads them."),
-            Link("Live", "/health/live", "Answers while the process runs."),
-            Link(
-                "Ready", "/health/ready", "Every check with its sentence; 503 while one fails or it drains."
-            ),
-            *(Link(page.title, link(scope, page.path), page.about) for page in self._pages),
-        ]
-        html = index_page(self._title, readiness, links, self._clock.monotonic() - self._started)
-        await _reply(scope, send, 200, _HTML, html.encode(), _CSP)
+    async def _list(self, scope: Scope, send: Send) -> None:
+        """What there is, for who asks without a browser, or of an app whose owner attached no dashboard."""
+        about = {page.path: page.about for page in self._pages} | _ABOUT
+        lines = [f"{path:<16} {about[path]}" for path in self._known() if path in about]
+        await _reply(scope, send, 200, _TEXT, "\n".join([*lines, ""]).encode())
 
     async def _metrics(self, scope: Scope, send: Send) -> None:
-        accept = _header(scope, b"accept").decode("latin-1")
+        accept = header(scope, b"accept").decode("latin-1")
         body, content_type = self._exposition.render(accept)
         await _reply(scope, send, 200, content_type, body)
 
@@ -193,6 +188,12 @@ class OpsApp:
         await _reply(scope, send, 200 if readiness.ready else 503, "application/json", body)
 
 
+_READING: Final = frozenset({"GET", "HEAD"})
+_ABOUT: Final = {
+    "/metrics": "Counters and latencies, as Prometheus reads them.",
+    "/health/live": "Answers while the process runs.",
+    "/health/ready": "Every check with its sentence; 503 while one fails or it drains.",
+}
 _NO_TOKEN: Final = (
     401,
     _TEXT,
@@ -220,13 +221,6 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes:
             raise PayloadTooLarge(f"The body is larger than {max_bytes:,} bytes.")
         if not message.get("more_body", False):
             return body
-
-
-def _header(scope: Scope, name: bytes) -> bytes:
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return b""
 
 
 async def not_running(scope: Scope, send: Send) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
+import socket
 from collections.abc import Mapping
 from importlib.metadata import version
 
@@ -11,6 +13,11 @@ from tenfold._core.clock import Clock
 from tenfold._core.tasks import end_tasks
 from tenfold.telemetry import names
 from tenfold.telemetry.metrics import Family, Registry, Sample
+
+
+def instance_name() -> str:
+    """What this process is called among those of the app: ``TENFOLD_INSTANCE``, as `tenfold up` sets it, or host and id."""
+    return os.environ.get("TENFOLD_INSTANCE") or f"{socket.gethostname()}.{os.getpid()}"
 
 
 def build_info(registry: Registry, *, app: str, extra: Mapping[str, str] | None = None) -> None:

@@ -1,8 +1,12 @@
-"""Traces: W3C context in and out, a sampling decision before any span exists, spans only where sampled.
+"""Traces: W3C context in and out, a decision before any span exists, spans only where something is recorded.
 
 An entry (request, job, event) asks :meth:`Tracer.begin` for its trace and puts the answer into its
-:class:`~tenfold._core.context.Context`. Only if it is sampled, it wraps its work in :meth:`Tracer.root`; below
-that, anybody may say ``with span("db.read"): …``, which costs two calls and nothing else when not sampled.
+:class:`~tenfold._core.context.Context`. Only if it is sampled, or the recorder's allowance has it (see
+:meth:`Tracer.records`), it wraps its work in :meth:`Tracer.root`; below that, anybody may say
+``with span("db.read"): …``, which costs two calls and nothing else where nothing is recorded.
+
+What is sampled goes to the exporter, and the decision travels. What is recorded goes to the recorder, which decides
+when it is over whether it is kept; nobody else is told.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -26,6 +30,7 @@ from tenfold.telemetry.contract import Span, SpanExporter
 from tenfold.telemetry.log import get_logger
 from tenfold.telemetry.metrics import Registry
 from tenfold.telemetry.propagation import clean_tracestate, format_traceparent, parse_traceparent
+from tenfold.telemetry.recording import Recorder, Recording
 from tenfold.telemetry.redact import Redactor
 
 BATCH_MAX: Final = 512
@@ -61,12 +66,15 @@ class Tracer:
         settings: TraceSettings = TraceSettings(),  # noqa: B008 - frozen
         redactor: Redactor | None = None,
         registry: Registry | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
+        self.recorder = recorder
         self.recent: deque[Span] = deque(maxlen=settings.ring)
         """The last finished spans, oldest first."""
         self.dropped = 0
         """Spans that the exporter was too slow or unable to take."""
         self._exporter, self._clock = exporter, clock
+        self.now, self.monotonic = clock.now, clock.monotonic
         self._redactor = redactor or Redactor()
         # Trace ids need no secrecy, so one seed from the clock's randomness saves a system call per request.
         self.bits = random.Random(clock.random.getrandbits(256)).getrandbits  # noqa: S311 - no secret
@@ -115,18 +123,37 @@ class Tracer:
             out["tracestate"] = state
         return out
 
-    @contextmanager
-    def root(self, name: str, kind: str = "server", **attributes: Any) -> Generator[Span]:
-        """The outermost span of the current, sampled context; spans below it come to this tracer."""
-        token = _active.set(self)
-        try:
-            with self._span(name, kind, attributes) as made:
-                yield made
-        finally:
-            _active.reset(token)
+    def records(self, context: Context, number: int) -> bool:
+        """Whether the work is to have spans; ``number`` decides where its trace has no id yet."""
+        if context.sampled:
+            return True
+        if self.recorder is None:
+            return False
+        return low_bits(context.trace_id, number) & self.recorder.traces.mask == 0
 
     @contextmanager
-    def _span(self, name: str, kind: str, attributes: Mapping[str, Any]) -> Generator[Span]:
+    def root(
+        self, name: str, kind: str = "server", work: str = "request", **attributes: Any
+    ) -> Generator[Span]:
+        """The outermost span of the current context; spans below it come to this tracer. ``work`` says what it is:
+        ``request``, ``job``, ``event`` or ``schedule``."""
+        context = current()
+        active = Active(self, Recording(context.trace_id, name, work, []), context.sampled)
+        if self.recorder is not None:
+            self.recorder.traces.take()
+        token = _active.set(active)
+        root: Span | None = None
+        try:
+            with self._span(active, name, kind, attributes) as root:
+                yield root
+        finally:
+            _active.reset(token)
+            if root is not None and self.recorder is not None:
+                active.recording.end(root)
+                self.recorder.recording(active.recording)
+
+    @contextmanager
+    def _span(self, active: Active, name: str, kind: str, attributes: Mapping[str, Any]) -> Generator[Span]:
         context = current()
         made = Span(
             name=name,
@@ -149,7 +176,14 @@ class Tracer:
             raise
         finally:
             made.ended = made.started + self._clock.monotonic() - start
-            self._finish(made)
+            self.keep(active, made)
+
+    def keep(self, active: Active, span: Span) -> None:
+        """A span of the work in hand has ended."""
+        if self.recorder is not None:
+            active.recording.add(span)
+        if active.sampled:
+            self._finish(span)
 
     def _finish(self, span: Span) -> None:
         span.attributes = self._redactor.fields(span.attributes)
@@ -194,11 +228,48 @@ class Tracer:
             log.warning(names.LOG_EXPORT_FAILED, spans=count, error=f"{type(error).__name__}: {error}")
 
 
-_active: ContextVar[Tracer | None] = ContextVar("tenfold_tracer", default=None)
+class Active:
+    """What the spans of the work in hand come to."""
+
+    __slots__ = ("recording", "sampled", "tracer")
+
+    def __init__(self, tracer: Tracer, recording: Recording, sampled: bool) -> None:
+        self.tracer, self.recording, self.sampled = tracer, recording, sampled
+
+    def ended(self, name: str, kind: str, seconds: float, error: str = "", **attributes: Any) -> None:
+        """A span below the current one that has just ended and took so long: for work with nothing below it."""
+        tracer, context = self.tracer, current()
+        now = tracer.now()
+        made = Span(
+            name=name,
+            trace_id=context.trace_id,
+            span_id=tracer.span_id(),
+            parent_id=context.span_id,
+            kind=kind,
+            started=now - seconds,
+            ended=now,
+            error=error,
+            attributes=attributes,
+        )
+        tracer.keep(self, made)
+
+
+_active: ContextVar[Active | None] = ContextVar("tenfold_tracer", default=None)
+
+recorded: Callable[[], Active | None] = _active.get
+"""None where nothing is recorded: for hot paths, a C call only."""
+
+
+def low_bits(trace_id: str, number: int) -> int:
+    """The last bits of a trace id; of ``number``, where there is none that is one."""
+    try:
+        return int(trace_id[-8:], 16)
+    except ValueError:
+        return number
 
 
 class _Unsampled(Span):
-    """Stands for every span that is not recorded."""
+    """Stands for every span that nobody wants."""
 
     def set(self, key: str, value: Any) -> None:
         return
@@ -214,11 +285,11 @@ _UNSAMPLED: Final = _Unsampled(name="", trace_id="", span_id="", started=0.0)
 
 
 def span(name: str, kind: str = "internal", **attributes: Any) -> AbstractContextManager[Span]:
-    """A span below the current one, for the time of the block; nothing when the work is not sampled.
+    """A span below the current one, for the time of the block; nothing when the work is not recorded.
 
     An exception that leaves the block is recorded on the span and goes on.
     """
-    if not current().sampled:
+    active = _active.get()
+    if active is None:
         return _UNSAMPLED
-    tracer = _active.get()
-    return _UNSAMPLED if tracer is None else tracer._span(name, kind, attributes)  # pyright: ignore[reportPrivateUsage]
+    return active.tracer._span(active, name, kind, attributes)  # pyright: ignore[reportPrivateUsage]

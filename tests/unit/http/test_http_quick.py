@@ -21,6 +21,7 @@ class Tracer:
     """As far as compiling goes."""
 
     samples = True
+    recorder = None
     origin = "0" * 16
     threshold = 1
 

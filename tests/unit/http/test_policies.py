@@ -10,6 +10,7 @@ import pytest
 from http_calls import acall
 
 from tenfold import App, Service, public
+from tenfold._core.clock import Clock, ManualClock
 from tenfold._core.context import Priority
 from tenfold.errors import DeclarationError
 from tenfold.http.operation import UNSET, Operation, Policies
@@ -165,3 +166,54 @@ def _endpoints(app: App) -> list[Any]:
     from tenfold.assembly import Assembly
 
     return Assembly(app).http.endpoints
+
+
+def test_the_nearest_objective_holds_and_none_lifts_it() -> None:
+    app = ("app", Shared(slo="99% under 1s"))
+    assert str(effective(declared(slo="99.9% under 300ms"), (app,)).policies.slo) == "99.9% under 300ms"
+    assert sourced(declared(), (app,))["slo"] == ("99% under 1s", "app")
+    assert sourced(declared(slo=None), (app,))["slo"] == (None, "operation")
+
+
+def test_a_mistake_in_an_objective_names_the_operation_and_the_position() -> None:
+    with pytest.raises(DeclarationError, match=r"test_policies.*slo '99.9 under 1s'.*character 6: 'under'"):
+        declared(slo="99.9 under 1s")
+
+
+def test_what_is_late_or_our_fault_is_counted_against_the_objective() -> None:
+    books = Service("books", auth=public, slo="99% under 30ms")
+
+    @books.get("/fine")
+    async def fine() -> int:
+        return 1
+
+    @books.get("/wrong")
+    async def wrong() -> int:
+        raise RuntimeError
+
+    @books.get("/late")
+    async def late(clock: Clock) -> int:
+        assert isinstance(clock, ManualClock)
+        await clock.advance(0.04)
+        return 1
+
+    @books.get("/free", slo=None)
+    async def free() -> int:
+        return 1
+
+    app = App("shop", [books])
+
+    async def main() -> str:
+        async with app.test(raise_errors=False) as t:
+            for path in ("/fine", "/fine", "/wrong", "/late", "/free"):
+                await t.client.get(path)
+            page = await acall(app.ops, "GET", "/metrics", client=("127.0.0.1", 1))
+            return page.body.decode()
+
+    text = asyncio.run(main())
+    for name, of, bad in (("fine", 2, 0), ("wrong", 1, 1), ("late", 1, 1)):
+        labels = f'{{objective="99% under 30ms",operation="books.{name}"}}'
+        assert f"tenfold_slo_requests_total{labels} {of}.0" in text
+        assert f"tenfold_slo_bad_requests_total{labels} {bad}.0" in text
+    assert 'operation="books.free"' in text
+    assert 'objective="99% under 30ms",operation="books.free"' not in text

@@ -30,7 +30,7 @@ async def test_every_outcome_is_counted_by_handler(tmp_path: Path) -> None:
         await good.enqueue(r.db)
         await good.enqueue(r.db)
         await bad.enqueue(r.db)
-        await run_pending(r.worker(observer=HandledMetrics(registry)))
+        await run_pending(r.worker(observer=HandledMetrics(registry, r.clock)))
     assert registry.value(names.QUEUE_HANDLED, "test.works", "done") == 2
     assert registry.value(names.QUEUE_HANDLED, "test.fails", "dead") == 1
 

@@ -338,9 +338,9 @@ async def test_problems_arrive_as_they_were_raised_and_the_unforeseen_as_interna
             with pytest.raises(InternalError, match=r"^shop\.fail failed\.$"):
                 await fail(kind)
         value = app.assembly.telemetry.registry.value
-        assert value("tenfold_calls_total", "shop.fail", "refused") == 1
-        assert value("tenfold_calls_total", "shop.fail", "failed") == 2
-        assert value("tenfold_call_duration_seconds", "shop.fail") == 3
+        assert value("tenfold_calls_total", "shop.fail", "refused", "") == 1
+        assert value("tenfold_calls_total", "shop.fail", "failed", "") == 2
+        assert value("tenfold_call_duration_seconds", "shop.fail", "") == 3
     assert [r.exc_info is not None for r in caplog.records if r.name == "tenfold.rpc"] == [True, True]
 
 

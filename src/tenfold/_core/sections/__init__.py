@@ -6,17 +6,22 @@ from typing import Any
 
 from msgspec import Struct
 
+from tenfold._core.sections.alerts import AlertRuleSettings, AlertsSettings
 from tenfold._core.sections.app import AppSettings, AuthSettings
 from tenfold._core.sections.data import CacheSettings, DatabaseSettings, GuardSettings
 from tenfold._core.sections.fleet import BalancerSettings, CompanionSettings, ScaleSettings, UpSettings
 from tenfold._core.sections.http import HttpSettings, OpsSettings
 from tenfold._core.sections.kinds import Count, Percent, Port, Seconds
+from tenfold._core.sections.otlp import OtlpSettings
 from tenfold._core.sections.outside import ClientSettings, MailSettings, WebhookSettings
 from tenfold._core.sections.services import GatewayRoute, GatewaySettings, IdentitySettings, PeerSettings
+from tenfold._core.sections.store import TelemetrySettings
 from tenfold._core.sections.telemetry import LogSettings, TraceSettings
 from tenfold._core.sections.work import EventsSettings, QueueSettings, TenantSettings, WorkerSettings
 
 __all__ = [
+    "AlertRuleSettings",
+    "AlertsSettings",
     "AppSettings",
     "AuthSettings",
     "BalancerSettings",
@@ -34,6 +39,7 @@ __all__ = [
     "LogSettings",
     "MailSettings",
     "OpsSettings",
+    "OtlpSettings",
     "PeerSettings",
     "Percent",
     "Port",
@@ -41,6 +47,7 @@ __all__ = [
     "ScaleSettings",
     "Seconds",
     "Settings",
+    "TelemetrySettings",
     "TenantSettings",
     "TraceSettings",
     "UpSettings",
@@ -75,6 +82,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     identity: IdentitySettings = IdentitySettings()
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    otlp: OtlpSettings = OtlpSettings()
+    alerts: AlertsSettings = AlertsSettings()
     up: UpSettings = UpSettings()
     companions: CompanionSettings = CompanionSettings()
     services: dict[str, Any] = {}

@@ -65,9 +65,15 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OpsSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """[ops]: the operations listener (metrics, health, mailbox)"""
+    """[ops]: the operations listener (dashboard, metrics, health)"""
 
     host: str = "127.0.0.1"
     port: Port = 8001
     token: str = ""
-    """Bearer token asked of every page but the health checks; required when host is not loopback."""
+    """Bearer token asked of every page but the health checks; required when host is not loopback. Who has it operates."""
+    read_token: str = ""
+    """The same for those who may look and change nothing."""
+    operators: list[str] = []
+    """Roles of the app's accounts that may sign in at the dashboard and operate; "*": every account."""
+    readers: list[str] = []
+    """Roles of the app's accounts that may sign in at the dashboard and look; "*": every account."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tenfold.db.finder.findings import Finding, Report, worst_first
+from tenfold.db.finder.findings import Finding, Report, Statement, worst_first
 from tenfold.db.finder.planner import Planner
 from tenfold.db.finder.shape import Index, wanted
 from tenfold.db.finder.statements import REPEATS, Sighting, Watcher
@@ -55,6 +55,33 @@ class Finder:
         finder = Finder(backend, self._databases, slow_s=self._slow_s, trial=self._trial)
         finder.start()
         return finder
+
+    def services(self) -> dict[str, tuple[int, int, float]]:
+        """By service: statements run, how many of them were timed, and the seconds that those took. Statements that
+        SQLite answers at once are not timed."""
+        timed: dict[str, tuple[int, float]] = {}
+        for plan, sighting in list(self._watcher.seen.items()):
+            service = sighting.operation.partition(".")[0]
+            count, seconds = timed.get(service, (0, 0.0))
+            timed[service] = (count + plan.count, seconds + plan.total_s)
+        return {
+            service: (runs, *timed.get(service, (0, 0.0)))
+            for service, runs in list(self._watcher.runs.items())
+            if service
+        }
+
+    def statements(self, most: int) -> list[Statement]:
+        """What ran since the start, the most time first. Asks nobody, so it costs next to nothing."""
+        own = [plan for plan in self._backend.plans.known() if plan.count and not plan.framework]
+        own.sort(key=lambda plan: -plan.total_s)
+        return [self._statement(plan) for plan in own[:most]]
+
+    def _statement(self, plan: Plan) -> Statement:
+        sighting = self._watcher.seen.get(plan) or Sighting()
+        return Statement(
+            sql=" ".join(plan.sql.split()), runs=plan.count, total_s=plan.total_s, max_s=plan.max_s,
+            writes=plan.writes, operation=sighting.operation, where=sighting.where, most_in_one=sighting.most,
+        )  # fmt: skip
 
     async def report(self) -> Report:
         """Everything found so far, the most expensive first. Asks the planner, which costs a few statements."""

@@ -29,6 +29,22 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of an index that is advised: the database's planner would use it. None: it could not be asked."""
 
 
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """One shape of statement, without values, and what it has cost this process since the start."""
+
+    sql: str
+    runs: int
+    total_s: float
+    max_s: float
+    writes: bool
+    operation: str
+    """In which operation or job it was seen first; empty where nobody knows."""
+    where: str
+    """File and line that ran it."""
+    most_in_one: int
+    """Most runs in one request, job or delivery, where it is ten or more."""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All findings of an app's databases, and what they rest on."""
 

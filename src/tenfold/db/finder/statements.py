@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ class Watcher:
 
     def __init__(self, plans: PlanCache, *, slow_s: float, timer: Callable[[], float]) -> None:
         self.seen: dict[Plan, Sighting] = {}
+        self.runs: dict[str, int] = defaultdict(int)
+        """Statements by the service that ran them."""
         self._plans = plans
         self._slow_s = slow_s
         self._timer = timer
@@ -74,6 +77,7 @@ class Watcher:
         context = context_var.get()
         if context is None or not context.operation:
             return plan, args
+        self.runs[context.service] += 1
         state = context.state
         if state is None:
             state = context.state = {}
