@@ -21,12 +21,12 @@ from tenfold._core.container import Container
 from tenfold._core.sections import Settings
 from tenfold._core.settings import Loaded
 from tenfold._core.text import nearest
-from tenfold.assembly import Assembly
 from tenfold.errors import ConfigError, DeclarationError, NotBound
 from tenfold.http.policies import Layers, Shared, SharedOptions, check
 from tenfold.telemetry.ops import not_running
 
 if TYPE_CHECKING:
+    from tenfold.assembly import Assembly
     from tenfold.assembly.background import Work
     from tenfold.cache.cache import Cache
     from tenfold.client.client import HttpClient
@@ -224,6 +224,9 @@ class App:
         """Connect, migrate, start. ``worker`` overrides the setting ``worker.enabled``. Again is harmless."""
         async with self._one_at_a_time():
             if self._assembly is None:
+                # What runs an app is half of all imports, and commands that only look at one need none of it.
+                from tenfold.assembly import Assembly
+
                 assembly = Assembly(self)
                 await assembly.start(self.settings.worker.enabled if worker is None else worker)
                 self._assembly = assembly
