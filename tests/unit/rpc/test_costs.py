@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+import uvloop
 from msgspec import Struct
 
 from support.split import configured, running, serving
@@ -117,6 +118,17 @@ async def test_a_call_over_a_socket_costs_less_than_the_same_request_by_a_plain_
                     ratios.append(ours / theirs)
     print(f"a remote call takes {min(ratios):.2f} times the processor time of the request by httpx2")
     assert min(ratios) < 0.8
+
+
+def test_calls_go_over_the_event_loop_of_production_too(tmp_path: Path) -> None:
+    """Its transports are of another class."""
+
+    async def use() -> None:
+        async with running(make, "apart", tmp_path) as echo:
+            with contexts.use(Context(service="orders")):
+                assert [await echo(ORDER) for _ in range(3)] == [ORDER] * 3
+
+    uvloop.run(use())
 
 
 async def cpu_s(call: Callable[[], Awaitable[Any]]) -> float:
