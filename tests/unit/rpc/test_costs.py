@@ -11,7 +11,6 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-import uvloop
 from msgspec import Struct
 
 from support.split import configured, running, serving
@@ -128,7 +127,7 @@ def test_calls_go_over_the_event_loop_of_production_too(tmp_path: Path) -> None:
             with contexts.use(Context(service="orders")):
                 assert [await echo(ORDER) for _ in range(3)] == [ORDER] * 3
 
-    uvloop.run(use())
+    pytest.importorskip("uvloop").run(use())
 
 
 async def cpu_s(call: Callable[[], Awaitable[Any]]) -> float:
