@@ -79,7 +79,9 @@ def prepare(
     clock = SystemClock()
     sizes = Sizes(settings.scale, clock, settings.ops.token)
     text = {"TENFOLD_LOG_FORMAT": "text"} if terminal and settings.log.format is None else {}
-    reading = Reading(app, target, config, fleet, edge, sizes, env={"PYTHONUNBUFFERED": "1", **text, **trust.env})
+    reading = Reading(
+        app, target, config, fleet, edge, sizes, env={"PYTHONUNBUFFERED": "1", **text, **trust.env}
+    )
 
     def reread() -> Reread:
         return reading.again(app.configure(config, **overrides).settings, companions.env)
