@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from tenfold._core.clock import Clock
-from tenfold._core.context import Context, use
 from tenfold.errors import ConfigError, MalformedBody, PayloadTooLarge
 from tenfold.telemetry.exposition import Exposition
 from tenfold.telemetry.health import Checks
@@ -126,9 +125,7 @@ class OpsApp:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         else:
-            # Whatever work its task did before (another request of the connection, a test), its deadline is not ours.
-            with use(Context(operation="ops", monotonic=self._clock.monotonic)):
-                await self._http(scope, receive, send)
+            await self._http(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]

@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 
 from tenfold import App, Service, public
-from tenfold._core.context import Context, use
 from tenfold.errors import Unavailable
 
 ANN = {"by": "ann", "why": "a flood"}
@@ -155,16 +154,6 @@ async def test_changes_survive_a_restart(tmp_path: Path) -> None:
         await ask(before, "PUT", LIMIT, {"value": "1/hour", **ANN})
     async with after.lifespan():
         assert [(await listed(after)).status for _ in range(2)] == [200, 429]
-
-
-async def test_a_page_is_not_bound_by_work_that_its_task_did_before(tmp_path: Path) -> None:
-    """Tests of one run share a task: the deadline of an earlier one, by another clock, had made this a 504."""
-    app = made()
-    app.configure(environ={}, app__data_dir=str(tmp_path))
-    async with app.lifespan():
-        with use(Context(deadline=0.0)):
-            put = await ask(app, "PUT", LIMIT, {"value": "1/hour", **ANN})
-    assert put.status == 200, put.body
 
 
 BAD_INPUT: list[tuple[str, str, Any, int, str]] = [
