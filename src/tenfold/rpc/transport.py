@@ -211,6 +211,8 @@ class _Connection(asyncio.Protocol):
     # ── of the parser ──
 
     def on_message_begin(self) -> None:
+        if self._answer is None:  # a second answer to one question: it must not become that to the next
+            self.close()
         self._headers, self._body, self._size = [], [], 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
