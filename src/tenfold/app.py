@@ -279,6 +279,8 @@ class App:
 
     def check(self) -> list[str]:
         """Everything that can be found wrong without starting: one sentence each, none when all is well."""
+        from tenfold.assembly import Assembly
+
         return [] if self.started else Assembly.problems(self)
 
     def openapi(self) -> dict[str, Any]:
@@ -291,6 +293,8 @@ class App:
 
     @property
     def _docs(self) -> Docs:
+        from tenfold.assembly import Assembly
+
         return (self._assembly or Assembly(self)).docs
 
     # ── entries ──
