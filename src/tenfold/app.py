@@ -224,10 +224,7 @@ class App:
         """Connect, migrate, start. ``worker`` overrides the setting ``worker.enabled``. Again is harmless."""
         async with self._one_at_a_time():
             if self._assembly is None:
-                # What runs an app is half of all imports, and commands that only look at one need none of it.
-                from tenfold.assembly import Assembly
-
-                assembly = Assembly(self)
+                assembly = _assembled()(self)
                 await assembly.start(self.settings.worker.enabled if worker is None else worker)
                 self._assembly = assembly
 
@@ -279,9 +276,8 @@ class App:
 
     def check(self) -> list[str]:
         """Everything that can be found wrong without starting: one sentence each, none when all is well."""
-        from tenfold.assembly import Assembly
 
-        return [] if self.started else Assembly.problems(self)
+        return [] if self.started else _assembled().problems(self)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI 3.1 document; needs nothing running."""
@@ -293,9 +289,8 @@ class App:
 
     @property
     def _docs(self) -> Docs:
-        from tenfold.assembly import Assembly
 
-        return (self._assembly or Assembly(self)).docs
+        return (self._assembly or _assembled()(self)).docs
 
     # ── entries ──
 
@@ -360,3 +355,10 @@ def _refuse_twins(kind: str, names: Sequence[str]) -> None:
             raise DeclarationError(
                 f"there is more than one {kind} named {name!r}.", where="App", remedy="Rename one of them."
             )
+
+
+def _assembled() -> type[Assembly]:
+    """What runs an app is half of all imports, and commands that only look at one need none of it."""
+    from tenfold.assembly import Assembly
+
+    return Assembly
