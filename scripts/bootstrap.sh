@@ -91,6 +91,10 @@ if [ "$level" = test ]; then
   command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
   command -v rabbitmq-server >/dev/null || [ -x /usr/sbin/rabbitmq-server ] || missing+=(rabbitmq-server)
   command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || missing+=(nats-server)
+  command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx)
+  command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
+  # Judges the unit that `tenfold up --systemd` prints; nothing of it has to run.
+  command -v systemd-analyze >/dev/null || missing+=(systemd)
   command -v java >/dev/null || missing+=(default-jre-headless)
   # Monitoring systems that judge what is written for them.
   command -v promtool >/dev/null || missing+=(prometheus)

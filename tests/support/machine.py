@@ -12,7 +12,9 @@ from tenfold.runtime.up.instance import Instance
 from tenfold.runtime.up.plan import Step, note, plan
 from tenfold.runtime.up.roles import Wanted
 
-Fate = Literal["well", "dies at start", "never ready", "hangs on drain", "falls silent", "grows"]
+Fate = Literal[
+    "well", "dies at start", "never ready", "hangs on drain", "hangs at start", "falls silent", "grows"
+]
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Machine:
             return
         note(self.fleet, step, self.now)
         body = self.bodies[step.name]
-        if step.kind == "tell" and body.fate != "hangs on drain":
+        if step.kind == "tell" and not body.fate.startswith("hangs"):
             body.dies_at = min(body.dies_at, self.now + self.rng.uniform(0, 3))
         elif step.kind == "kill":
             body.dies_at = self.now
@@ -91,7 +93,7 @@ class Machine:
         body = Body(self.rng.choice(self.fates), self.now + self.rng.uniform(0.5, 4))
         if body.fate == "dies at start":
             body.dies_at, body.ready_at = self.now + self.rng.uniform(0, 1), float("inf")
-        elif body.fate == "never ready":
+        elif body.fate in {"never ready", "hangs at start"}:
             body.ready_at = float("inf")
         return body
 

@@ -24,7 +24,7 @@ from tenfold.assembly.elsewhere import Elsewhere
 from tenfold.assembly.eventstores import EventStores
 from tenfold.assembly.guards import Guards
 from tenfold.assembly.identity import IdentityPart
-from tenfold.assembly.ownership import OwnershipPart
+from tenfold.assembly.ownership import OwnershipPart, owned_by
 from tenfold.assembly.parts import DependenciesPart, HooksPart, MailPart
 from tenfold.assembly.policies import PoliciesPart
 from tenfold.assembly.recognition import Recognition
@@ -80,7 +80,13 @@ class Assembly:
         self.background = Background(app, self.telemetry, pressure_of(self.http.wiring.admission))
         self.eventstores = EventStores(app, self.telemetry)
         self.databases = DatabasesPart(
-            app.databases, self.settings, app.data_dir, app.clock, self.telemetry, self.weights.of
+            app.databases,
+            self.settings,
+            app.data_dir,
+            app.clock,
+            self.telemetry,
+            self.weights.of,
+            unused=set() if app.fronts else {t.name for o in owned_by(app, app.elsewhere) for t in o.tables},
         )
         self.recognition = Recognition(app)
         self.edges = Edges(app, self.recognition.open)

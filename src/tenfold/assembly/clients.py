@@ -59,11 +59,13 @@ class ClientsPart:
     async def start(self) -> None:
         if not self._clients and not self._peers:
             return
-        from tenfold.client.transport import HttpTransport
-
         families = self.families
         for peer in self._peers:
             peer.start(families)
+        if not self._clients:
+            return
+        from tenfold.client.transport import HttpTransport
+
         for client in self._clients:
             wired = self._wired(client)
             options = client.declared.over(wired.settings)

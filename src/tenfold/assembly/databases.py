@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -36,7 +36,11 @@ class DatabasesPart:
         clock: Clock,
         telemetry: Hub,
         weight_of: WeightOf,
+        *,
+        unused: Collection[str] = (),
     ) -> None:
+        self._unused = unused
+        """Tables of the framework that belong to services elsewhere."""
         self._databases, self._settings, self._weight_of = databases, settings, weight_of
         self._data_dir, self._clock, self._telemetry = data_dir, clock, telemetry
         self._backend: DatabaseBackend | None = None
@@ -57,7 +61,7 @@ class DatabasesPart:
         for database in self._databases:
             database.bind(backend)
         try:
-            await migrations.prepare(self._databases, self._mode())
+            await migrations.prepare(self._databases, self._mode(), unused=self._unused)
             if replicas is not None:
                 await self._read_from(replicas, backend)
         except BaseException:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from tenfold.errors import MissingExtra
 from tenfold.rpc.binding import Calls
 from tenfold.rpc.declared import DeclaredCalls
 from tenfold.rpc.discovery import SettledPlaces
@@ -30,12 +28,6 @@ class Elsewhere:
         self._app, self._telemetry, self._proves = app, telemetry, identity.proves
         settings = app.settings
         self.places = SettledPlaces(settings.peers, app.clock)
-        if app.elsewhere and find_spec("httpcore2") is None:
-            raise MissingExtra(
-                "calls of services elsewhere need the library 'httpcore2', which is not installed.",
-                where=f"app {app.name}",
-                remedy="Run: pip install 'tenfold[client]'",
-            )
         self.peers = {
             service.name: Peer(
                 service.name,

@@ -33,6 +33,19 @@ class Outgoing(Struct, frozen=True, kw_only=True):
     """Between two pieces of the answer, and for writing."""
 
 
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+def framing(request: Outgoing) -> list[tuple[bytes, bytes]]:
+    """The headers by which the other side finds the end of the body."""
+    content, length = request.content, request.length
+    if isinstance(content, bytes):
+        length = len(content) if content or request.method in _WITH_BODY else None
+    elif length is None:
+        return [(b"transfer-encoding", b"chunked")]
+    return [] if length is None else [(b"content-length", b"%d" % length)]
+
+
 class Incoming(ABC):
     """The head of an answer; its body comes in pieces. Whoever has one closes it."""
 

@@ -29,6 +29,7 @@ from tenfold.client.contract import (
     Unanswered,
     Unreachable,
     Unreached,
+    framing,
 )
 from tenfold.client.network import Judged, Lookup, Resolver
 
@@ -65,7 +66,7 @@ class HttpTransport(Transport):
     async def send(self, request: Outgoing) -> Incoming:
         place = request.place
         headers = [(b"host", place.authority.encode())]
-        headers += _framing(request)
+        headers += framing(request)
         headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         with _explained(place):
             response = await self._pool.handle_async_request(
@@ -88,19 +89,6 @@ class HttpTransport(Transport):
     async def stop(self) -> None:
         self._lookup.stop()
         await self._pool.aclose()
-
-
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-
-
-def _framing(request: Outgoing) -> list[tuple[bytes, bytes]]:
-    """How the other side finds the end of the body."""
-    content, length = request.content, request.length
-    if isinstance(content, bytes):
-        length = len(content) if content or request.method in _WITH_BODY else None
-    elif length is None:
-        return [(b"transfer-encoding", b"chunked")]
-    return [] if length is None else [(b"content-length", b"%d" % length)]
 
 
 class _Incoming(Incoming):

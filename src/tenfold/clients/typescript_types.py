@@ -121,8 +121,7 @@ class TypeScriptTypes:
                 yield f"/** {about} */\nexport type {name} = string;"
         if "bytes" in kinds:
             yield _BYTES
-        if any(call.result.kind == "events" for group in self._api.groups for call in group.calls):
-            yield _EVENT
+        yield _EVENT  # what is the same in every client has streams
         for each in self._api.types:
             yield "\n".join([*comment(_about(each.about, 3), 0), *self._declaration(each)])
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -63,14 +63,17 @@ class Status(msgspec.Struct, frozen=True):
         return bool(self.pending or self.missing)
 
 
-async def prepare(databases: Sequence[Database], mode: Literal["auto", "check"]) -> list[str]:
+async def prepare(
+    databases: Sequence[Database], mode: Literal["auto", "check"], *, unused: Collection[str] = ()
+) -> list[str]:
     """What an app does at start: migrate (``auto``), or refuse to start when the schema is behind (``check``).
+    ``unused`` are tables of the framework that this process does not touch, and need no right to.
 
     Returns what was done, in sentences. Raises SchemaBehind in ``check``, ConfigError for broken scripts.
     """
     if mode == "auto":
-        return await upgrade(databases, create_without_scripts=True)
-    behind = [s for s in await _statuses(databases, rights=True) if s.behind]
+        return await upgrade(databases, create_without_scripts=True, unused=unused)
+    behind = [s for s in await _statuses(databases, rights=True, unused=unused) if s.behind]
     if behind:
         said = "; ".join(f"{s.service}: {_what(s)}" for s in behind)
         raise SchemaBehind(
@@ -84,14 +87,18 @@ async def status(databases: Sequence[Database]) -> list[Status]:
     return await _statuses(databases, rights=False)
 
 
-async def _statuses(databases: Sequence[Database], *, rights: bool) -> list[Status]:
+async def _statuses(
+    databases: Sequence[Database], *, rights: bool, unused: Collection[str] = ()
+) -> list[Status]:
     found: list[Status] = []
     for backend, group in _by_backend(databases):
-        found += await asyncio.to_thread(_status_of, backend, group, rights=rights)
+        found += await asyncio.to_thread(_status_of, backend, group, rights=rights, unused=unused)
     return found
 
 
-async def upgrade(databases: Sequence[Database], *, create_without_scripts: bool = False) -> list[str]:
+async def upgrade(
+    databases: Sequence[Database], *, create_without_scripts: bool = False, unused: Collection[str] = ()
+) -> list[str]:
     """Apply everything that is pending; returns what was done, in sentences.
 
     ``create_without_scripts`` creates the missing tables of services that have no scripts at all, and accepts tables
@@ -99,7 +106,7 @@ async def upgrade(databases: Sequence[Database], *, create_without_scripts: bool
     """
     done: list[str] = []
     for backend, group in _by_backend(databases):
-        done += await asyncio.to_thread(_upgrade, backend, group, create_without_scripts)
+        done += await asyncio.to_thread(_upgrade, backend, group, create_without_scripts, unused)
     for line in done:
         log.info(line)
     return done
@@ -178,14 +185,16 @@ def _check_foreign_keys(connection: sa.Connection) -> None:
         )
 
 
-def _status_of(backend: DatabaseBackend, group: Sequence[Database], *, rights: bool) -> list[Status]:
-    """``rights``: also whether the tables may be used; raises ConfigError if not."""
+def _status_of(
+    backend: DatabaseBackend, group: Sequence[Database], *, rights: bool, unused: Collection[str] = ()
+) -> list[Status]:
+    """``rights``: also whether the tables may be used, but for those ``unused``; raises ConfigError if not."""
     with _connection(backend, write=False) as connection:
         existing = set(sa.inspect(connection).get_table_names())
         if rights:
             declared = [t for database in group for t in database.metadata.tables.values()]
             ours, theirs = (
-                [t for t in tables if t.name in existing and t.schema is None]
+                [t for t in tables if t.name in existing and t.schema is None and t.name not in unused]
                 for tables in (schema.framework.tables.values(), declared)
             )
             if (missing := backend.missing_rights(connection, ours, theirs)) is not None:
@@ -244,8 +253,10 @@ def _pending(script: ScriptDirectory, current: str, database: Database) -> list[
         ) from None
 
 
-def _upgrade(backend: DatabaseBackend, group: Sequence[Database], create: bool) -> list[str]:
-    if not any(s.behind for s in _status_of(backend, group, rights=True)):
+def _upgrade(
+    backend: DatabaseBackend, group: Sequence[Database], create: bool, unused: Collection[str]
+) -> list[str]:
+    if not any(s.behind for s in _status_of(backend, group, rights=True, unused=unused)):
         return []  # the ordinary start: no lock is taken
     progress = _Progress()
     with _connection(backend, write=True, progress=progress) as connection:

@@ -35,11 +35,16 @@ class Owned(Struct, frozen=True):
     """What one service is to reach."""
 
     service: str
-    role: str
+    app: str
     tables: tuple[sa.Table, ...]
     """Its own."""
     read: tuple[sa.Table, ...] = ()
     """Those that it only reads: where its migrations stand."""
+
+    @property
+    def role(self) -> str:
+        """See :func:`role_of`."""
+        return role_of(self.app, self.service)
 
 
 class Step(Struct, frozen=True):
@@ -69,7 +74,7 @@ def owned(
     return [
         Owned(
             each.name,
-            role_of(app, each.name),
+            app,
             (*each.metadata.tables.values(), *(more or {}).get(each.name, ())),
             (_versions(each),),
         )

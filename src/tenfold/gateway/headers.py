@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -107,6 +108,7 @@ def _way(way: Way) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+@lru_cache(maxsize=4096)
 def _node(client: str) -> str:
     """As RFC 7239 § 6 writes it."""
     try:

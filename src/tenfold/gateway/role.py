@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from tenfold.client.options import Options
 from tenfold.client.state import State
-from tenfold.client.transport import HttpTransport
 from tenfold.errors import ConfigError
 from tenfold.gateway import api
 from tenfold.gateway.entry import SERVICE, Gateway
 from tenfold.gateway.routes import Routes
+from tenfold.gateway.transport import PassingTransport
 from tenfold.gateway.upstream import Upstream
 from tenfold.rpc.discovery import Places, SettledPlaces
 from tenfold.rpc.peer import EVERYWHERE, certificates
@@ -120,7 +120,7 @@ class _Links:
             service,
             options,
             app.clock,
-            transport=HttpTransport(EVERYWHERE, idle_max=options.concurrency, context=trusted),
+            transport=PassingTransport(idle_max=options.concurrency, context=trusted),
             metrics=families.of(service),
             span_id=running.telemetry.tracer.span_id,
             caller=app.name,

@@ -64,15 +64,15 @@ class Peer:
 
     def start(self, families: Families) -> State:
         """Raises ConfigError for certificates that cannot be read."""
-        from tenfold.client.transport import HttpTransport
+        from tenfold.rpc.transport import PeerTransport
 
         state = State(
             self.service,
             OPTIONS,
             self._clock,
-            transport=HttpTransport(
-                EVERYWHERE,
+            transport=PeerTransport(
                 idle_max=OPTIONS.concurrency,
+                body_max_bytes=OPTIONS.answer_max_bytes,
                 context=self._tls() or certificates(self.service, self._ca_file),
             ),
             metrics=families.of(self.service),

@@ -96,7 +96,7 @@ async def test_missing_rights_are_named_with_the_grants_that_mend_them(url: str)
     said = await refusal(as_guest(url))
     assert said.endswith(
         f"the table {message.name} of the app. Let their owner run: GRANT INSERT ON {message.name} TO guest; "
-        f"GRANT USAGE ON SEQUENCE {message.name}_id_seq TO guest"
+        f"GRANT USAGE, SELECT ON SEQUENCE {message.name}_id_seq TO guest"
     )
 
 

@@ -3,6 +3,7 @@ all ends. Behind a balancer, in the ordinary setting, test_under_traffic.py show
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from support.process import Process
+from support.servers import program
 from tenfold.runtime.up.control import Request, ask
 from tenfold.runtime.up.instance import Instance
 from tenfold.runtime.up.state import State
@@ -147,3 +149,55 @@ def test_a_restart_to_code_that_fails_is_held_and_what_runs_goes_on(fleet: Fleet
         assert said.sentence == "web: 2 ready."
         assert not {i.pid for i in before.values()} & {i.pid for i in fleet.ready().values()}
         supervisor.stop()
+
+
+SPLIT = """
+import os
+from tenfold import App, Request, Service, public
+
+orders = Service("orders", auth=public, calls=["catalog.find"])
+catalog = Service("catalog", auth=public, calls=[])
+
+@catalog.internal
+async def find(sku: str) -> str:
+    return f"{sku} of {os.environ['TENFOLD_INSTANCE']}"
+
+@orders.post("/orders")
+async def order(request: Request) -> str:
+    return f"{os.environ['TENFOLD_INSTANCE']} sells {await find('MUG')} to {request.client[0]}"
+
+app = App("small", [orders, catalog])
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
+def test_a_gateway_stands_between_the_balancer_and_services_of_their_own(kind: str, tmp_path: Path) -> None:
+    program(kind)
+    port = two_free_ports()
+    (tmp_path / "small.py").write_text(SPLIT)
+    (tmp_path / "tenfold.toml").write_text(
+        f'[up]\napp = "small:app"\nweb = 0\ngateway = 1\n[up.services]\norders = 1\ncatalog = 1\n'
+        f'[balancer]\nkind = "{kind}"\nport = {port}\ndrain_s = 0.3\n'
+        '[gateway.routes.orders]\npath = "/orders"\nservice = "orders"\n'
+    )
+    state = State(tmp_path / "data")
+
+    def sold() -> str:
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/orders", method="POST")
+        asked.add_header("X-Forwarded-For", "192.0.2.7")
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            said: str = json.load(answer)
+        return said
+
+    env = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "tenfold", "up"]
+    with Process(command, ready="is up at", cwd=tmp_path, env=env, timeout_s=120) as supervisor:
+        try:
+            assert sold() == "orders.1 sells MUG of catalog.1 to 192.0.2.7"
+            *_, said = ask(state.socket, Request("restart", ["gateway", "catalog"]))
+            assert said.sentence == "gateway: 1 ready, catalog: 1 ready."
+            assert sold() == "orders.1 sells MUG of catalog.2 to 192.0.2.7"
+        finally:
+            supervisor.stop(60)

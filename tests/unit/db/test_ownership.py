@@ -22,7 +22,7 @@ def settled() -> State:
             state.grants[role, table] = set(ALL)
     state.grants["shop_orders", "alembic_version_orders"] = {"SELECT"}
     state.sequences["orders"] = ["orders_id_seq"]
-    state.grants["shop_orders", "orders_id_seq"] = {"USAGE"}
+    state.grants["shop_orders", "orders_id_seq"] = {"USAGE", "SELECT"}
     return state
 
 
@@ -44,7 +44,7 @@ def test_from_nothing_roles_are_made_and_granted_their_own() -> None:
         "GRANT USAGE ON SCHEMA public TO shop_catalog",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON orders, lines, tenfold_message TO shop_orders",
         "GRANT SELECT ON alembic_version_orders TO shop_orders",
-        "GRANT USAGE ON SEQUENCE orders_id_seq TO shop_orders",
+        "GRANT USAGE, SELECT ON SEQUENCE orders_id_seq TO shop_orders",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON products, tenfold_message TO shop_catalog",
     ]
 
@@ -66,7 +66,7 @@ def test_what_is_lacking_is_granted_and_no_more() -> None:
     state.grants["shop_catalog", "products"] = {"SELECT", "DELETE"}
     del state.grants["shop_orders", "orders_id_seq"]
     assert planned(state) == [
-        "GRANT USAGE ON SEQUENCE orders_id_seq TO shop_orders",
+        "GRANT USAGE, SELECT ON SEQUENCE orders_id_seq TO shop_orders",
         "GRANT INSERT, UPDATE ON products TO shop_catalog",
     ]
 

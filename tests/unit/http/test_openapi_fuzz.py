@@ -37,14 +37,19 @@ def address() -> Iterator[str]:
     thread.join(10)
 
 
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize(
+    ("phase", "seconds"), [("coverage", 100), pytest.param("fuzzing", 1_800, marks=pytest.mark.soak)]
+)
 def test_schemathesis_finds_no_difference_between_the_api_and_its_document(
-    address: str, tmp_path: Path
+    address: str, tmp_path: Path, phase: str, seconds: int
 ) -> None:
+    """The bounds of every parameter in the ordinary run (some 500 requests), and what comes to its mind in the long one."""
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     run = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
-            *("--phases", "coverage,fuzzing", "-n", "4", "--seed", "1"),
+            *("--phases", phase, "-n", "200", "--seed", "1"),
             *(
                 "--header",
                 "Authorization: Bearer let-me-in",
@@ -56,7 +61,7 @@ def test_schemathesis_finds_no_difference_between_the_api_and_its_document(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=seconds,
         check=False,
     )
     assert run.returncode == 0, run.stdout[-6_000:] + run.stderr[-2_000:]

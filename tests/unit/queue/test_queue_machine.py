@@ -14,12 +14,20 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from support.queues import Rig, add_effect, rig
+from support.trials import soak
 from tenfold.db import Tx
 from tenfold.errors import RetryLater
 from tenfold.jobs import Job, Retry, current_job
@@ -205,10 +213,19 @@ class Life(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-Life.TestCase.settings = settings(
-    max_examples=30,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+def judged(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+Life.TestCase.settings = judged(15)
 TestLife = Life.TestCase
+
+
+@pytest.mark.soak
+def test_a_long_life() -> None:
+    run_state_machine_as_test(Life, settings=judged(soak(2_000)))

@@ -30,7 +30,7 @@ SELECT DISTINCT used.refobjid::regclass::text, used.objid::regclass::text
 FROM unnest(CAST(:written AS text[])) AS name
 JOIN pg_depend AS used ON used.refobjid = to_regclass(name) AND used.deptype = 'a' AND used.classid = 'pg_class'::regclass
 JOIN pg_class AS kind ON kind.oid = used.objid
-WHERE CASE kind.relkind WHEN 'S' THEN NOT has_sequence_privilege(used.objid, 'USAGE') END ORDER BY 1
+WHERE CASE kind.relkind WHEN 'S' THEN NOT (has_sequence_privilege(used.objid, 'USAGE') AND has_sequence_privilege(used.objid, 'SELECT')) END ORDER BY 1
 """)
 """The function raises for what is no sequence, and the planner may ask it before any other condition but a CASE."""
 _ALL = "SELECT, INSERT, UPDATE, DELETE"
@@ -50,10 +50,13 @@ def missing_rights(
     names = sorted({row[0] for row in (*lacks, *sequences)})
     if len(names) > FEW:
         schema = quoted(connection.exec_driver_sql("SELECT current_schema()").scalar_one())
-        grants = [f"{_ALL} ON ALL TABLES IN SCHEMA {schema}", f"USAGE ON ALL SEQUENCES IN SCHEMA {schema}"]
+        grants = [
+            f"{_ALL} ON ALL TABLES IN SCHEMA {schema}",
+            f"USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema}",
+        ]
     else:
         grants = [f"{rights} ON {table}" for table, rights in lacks]
-        grants += [f"USAGE ON SEQUENCE {sequence}" for _, sequence in sequences]
+        grants += [f"USAGE, SELECT ON SEQUENCE {sequence}" for _, sequence in sequences]
     said = "; ".join(f"GRANT {grant} TO {quoted(address.user)}" for grant in grants)
     return ConfigError(
         f"its user {address.user!r} may not use {some(names)} of the app.", where=SETTING,

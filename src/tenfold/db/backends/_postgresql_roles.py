@@ -117,7 +117,8 @@ def _grants(state: State, role: str, wanted: dict[str, tuple[str, ...]]) -> Iter
             lacking[missing].append(table)
         if "INSERT" in rights:
             every = state.sequences.get(table, [])
-            sequences += [each for each in every if "USAGE" not in state.grants.get((role, each), set())]
+            # SELECT: the event store asks how far its numbers have been given.
+            sequences += [s for s in every if not {"USAGE", "SELECT"} <= state.grants.get((role, s), set())]
     for missing, tables in lacking.items():
         yield Step(
             f"GRANT {', '.join(missing)} ON {', '.join(tables)} TO {quoted(role)}",
@@ -125,7 +126,8 @@ def _grants(state: State, role: str, wanted: dict[str, tuple[str, ...]]) -> Iter
         )
     if sequences:
         yield Step(
-            f"GRANT USAGE ON SEQUENCE {', '.join(sequences)} TO {quoted(role)}", "they number its rows"
+            f"GRANT USAGE, SELECT ON SEQUENCE {', '.join(sequences)} TO {quoted(role)}",
+            "they number its rows",
         )
 
 

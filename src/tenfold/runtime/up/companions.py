@@ -30,7 +30,7 @@ from tenfold.runtime.up.launch import HOST, free, free_port
 from tenfold.runtime.up.process import Process
 
 FOLDER: Final = "companions"
-START_S: Final = 60.0
+START_S: Final = 120.0
 STOP_S: Final = 20.0
 
 
@@ -39,6 +39,8 @@ class Place(msgspec.Struct):
 
     port: int
     password: str
+    second_port: int = 0
+    """Of what it needs beside itself."""
     pid: int = 0
     created_at: float = 0.0
 
@@ -256,7 +258,7 @@ class Rabbitmq(Companion):
     """RabbitMQ with its user ``guest``, whom it lets in from this machine only."""
 
     name, program, package = "rabbitmq", "rabbitmq-server", "rabbitmq-server"
-    folders = ("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin",)
+    folders = ("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "usr/lib/erlang/bin")
     urls = ("events.url",)
     user = "rabbitmq"
 
@@ -266,21 +268,38 @@ class Rabbitmq(Companion):
     def command(self) -> list[str]:
         return [self.found]
 
+    def prepare(self) -> None:
+        self.place.second_port = free_port((self.place.port,))
+
+    def stop(self) -> None:
+        """The register of nodes as well, which Erlang starts along and leaves running."""
+        super().stop()
+        if self.place.second_port:
+            with suppress(TenfoldError):  # it has ended already
+                self.tool("epmd", "-kill", env={"ERL_EPMD_PORT": str(self.place.second_port)})
+
     def environment(self) -> Mapping[str, str]:
         return {
             "HOME": str(self.folder),
+            "ERL_EPMD_ADDRESS": HOST,
+            "ERL_EPMD_PORT": str(self.place.second_port),
+            "ERL_CRASH_DUMP_BYTES": "0",
             "RABBITMQ_NODENAME": f"tenfold-{self.place.port}@localhost",
             "RABBITMQ_NODE_PORT": str(self.place.port),
             "RABBITMQ_NODE_IP_ADDRESS": HOST,
             "RABBITMQ_DIST_PORT": str(free_port((self.place.port,))),
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
             "RABBITMQ_LOGS": "-",
+            "RABBITMQ_LOG_BASE": str(self.folder),
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
             # Erlang takes the place of the script, so that signals reach it.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_START_ARGS": "-noinput",
+            # Schedulers that spin while they wait would take a core of a machine for development.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none"
+            " -kernel inet_dist_use_interface {127,0,0,1}",
         }
 
 

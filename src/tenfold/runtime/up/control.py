@@ -89,7 +89,8 @@ class Server:
         assert task is not None
         self._tasks.add(task)
         try:
-            with contextlib.suppress(OSError):  # who asked has gone
+            # Who asked has gone, or the supervisor ends: asyncio would write a traceback of a connection that is cancelled.
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 async for said in self._said(reader):
                     writer.write(msgspec.json.encode(said) + b"\n")
                     await writer.drain()

@@ -175,7 +175,8 @@ def held_sentence(group: Group, rules: Rules, running: Sequence[Instance]) -> st
         if left
         else ""
     )
+    mend = "Mend what the last lines say" if group.words else "Find out with `tenfold run` what it waits for"
     return (
-        f"{group.name} is held: {plural(group.failures, 'instance')} in a row ended before being of use.{goes_on} Mend what the last lines say, then run: tenfold restart {group.name}. "
+        f"{group.name} is held: {plural(group.failures, 'instance')} in a row ended before being of use.{goes_on} {mend}, then run: tenfold restart {group.name}. "
         f"Every {rules.hold_s:g} s one is tried."
     )

@@ -130,7 +130,9 @@ class _Group:
             yield self._withdraw(worn[0], self._worn(worn[0]))
             return  # its name, and with it its port, is free once it has ended
         live = self._able() + len(self.starting)
-        missing = group.count + self._surge() - live
+        # One that never got ready takes a place until it has ended: they would pile up while each takes its time to end.
+        stuck = sum(not instance.served and bool(instance.worn) for instance in self.draining)
+        missing = group.count + self._surge() - live - stuck
         if group.held:
             missing = min(missing, 1 - len(self.starting))
         for more, name in enumerate(self._names(min(missing, self.room))):

@@ -195,7 +195,7 @@ class Supervisor:
         held = group.held
         clock = self._clock
         self._say(self.fleet.ended(name, how, words, self.rules, clock.now(), clock.random))
-        if group.held and not held:
+        if group.held and not held and group.words:
             self._say("\n".join(["Its last lines:", *(f"    {line}" for line in group.words)]))
 
     def _look(self) -> None:

@@ -87,7 +87,8 @@ def test_spikes_of_any_kind_are_in_target_at_little_more_than_the_ideal_cost(see
     runs = [any_spike(ours(), seed) for seed in seeds]
     costs = sorted(ran.cost for ran in runs)
     assert mean(ran.in_target for ran in runs) >= 0.99
-    assert min(ran.in_target for ran in runs) >= 0.98
+    assert sum(ran.in_target >= 0.99 for ran in runs) >= 0.9 * len(runs)
+    assert min(ran.in_target for ran in runs) >= 0.95
     assert mean(costs) <= 1.25
     assert costs[int(0.8 * len(costs))] <= 1.25
     assert max(ran.turns_per_hour() for ran in runs) <= TURNS_MAX

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
+import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from tenfold._core import settings as loading
 from tenfold.errors import ConfigError
 from tenfold.runtime.up import companions, systemd
 from tenfold.runtime.up.companions import Companions, Redis
-from tenfold.runtime.up.starting import rules_of
+from tenfold.runtime.up.reading import rules_of
 
 
 def test_a_program_that_is_missing_is_said_with_its_package(
@@ -74,6 +78,23 @@ def test_the_unit_ends_the_supervisor_only_and_quotes_its_command() -> None:
     assert "KillMode=process" in text
     assert "TimeoutStopSec=35" in text
     assert "User=shop" in text
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    judge = shutil.which("systemd-analyze")
+    if judge is None:
+        pytest.skip("systemd-analyze is not installed; `make test` installs it on Debian.")
+    folder = tmp_path / "a shop, 100%"
+    folder.mkdir()
+    command = [sys.executable, "-m", "tenfold", "up", "shop.app:app", "--data", str(folder / "data")]
+    text = systemd.unit("shop", command, folder, getpass.getuser(), stop_s=20, start_s=90)
+
+    (tmp_path / "shop.service").write_text(text)
+    (tmp_path / "wrong.service").write_text(text.replace("KillMode=process", "KillMode=gently"))
+    units = [tmp_path / "shop.service", tmp_path / "wrong.service"]
+    said = subprocess.run([judge, "verify", *units], capture_output=True, text=True, check=False).stderr
+    assert "shop.service" not in said
+    assert "wrong.service:13: Failed to parse kill mode" in said
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from support.machine import Fate, Machine
-from tenfold.runtime.up.fleet import Fleet, Rules
+from tenfold.runtime.up.fleet import Fleet, Group, Rules, held_sentence
 from tenfold.runtime.up.plan import plan
 from tenfold.runtime.up.roles import Wanted
 
@@ -79,6 +79,14 @@ def test_a_held_role_goes_on_by_itself_when_one_try_gets_ready() -> None:
     assert not fleet.fleet.groups["web"].held
 
 
+def test_what_is_held_without_a_word_says_how_to_find_out() -> None:
+    group = Group(role="web", failures=5)
+    assert (
+        "web is held: 5 instances in a row ended before being of use. Find out with `tenfold run` what it waits for"
+        in (held_sentence(group, Rules(), []))
+    )
+
+
 def test_a_restart_lets_a_held_role_go_on_at_once() -> None:
     fleet = machine("dies at start")
     fleet.run(40)
@@ -104,6 +112,14 @@ def test_one_that_never_gets_ready_is_ended_and_counts_as_a_crash() -> None:
     assert any("not ready within 5 s (up.ready_timeout_s)" in step.sentence for _, step in fleet.history)
     assert any("never got ready" in said for said in fleet.said)
     assert fleet.fleet.groups["web"].failures >= 2
+
+
+def test_those_that_hang_at_start_do_not_pile_up() -> None:
+    fleet = machine("hangs at start", rules=Rules(ready_timeout_s=2, stop_s=20))
+    for _ in range(120):
+        fleet.run(0.5)
+        assert len(fleet.fleet.instances) <= 2
+    assert fleet.starts() > 2
 
 
 def test_one_that_hangs_on_drain_is_killed_after_its_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,21 @@ def test_a_certificate_that_expired_is_refused_at_start_and_when_it_is_read_agai
     running = Running(tmp_path, balancer__kind="haproxy")
     with pytest.raises(ConfigError, match=r"balancer\.tls_certificate: .* expired on .*Renew it"):
         running.again(**tls)
+
+
+def test_a_port_that_somebody_has_is_refused_at_start_and_when_it_is_read_again(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            ConfigError, match=rf"balancer\.port: port {port} on 127\.0\.0\.1 is taken by another"
+        ):
+            Running(tmp_path, balancer__kind="nginx", balancer__port=port)
+        running = Running(tmp_path, balancer__kind="nginx")
+        with pytest.raises(
+            ConfigError, match=rf"balancer\.port: port {port} on 127\.0\.0\.1 is taken by another"
+        ):
+            running.again(balancer__port=port)
+    running.again(balancer__port=port)
 
 
 def test_a_redirect_needs_something_to_lead_to(tmp_path: Path) -> None:
