@@ -102,7 +102,7 @@
       this.plot = new uPlot({
         width: this.clientWidth || 300, height: said.height,
         cursor: { sync: { key: "time" }, drag: { setScale: false, x: false, y: false }, points: { size: 7 } },
-        scales: { y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.12 : 1] } },
+        scales: { x: said.data[0].length < 2 ? { range: () => [said.data[0][0] - 300, said.data[0][0] + 5] } : {}, y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.12 : 1] } },
         axes: [{ ...axis, grid: { show: false }, size: 26, space: 70, values: times.map(([, s, f]) => [s, f, null, null, null, null, null, null, 1]) }, { ...axis, size: 58, values: (_u, ticks) => ticks.map(show) }],
         legend: { markers: { width: 0, fill: (u, n) => u.series[n].stroke() } },
         series: [{ label: "at", value: (_u, v) => v == null ? "" : clock.format(new Date(v * 1000)) }, ...series],
