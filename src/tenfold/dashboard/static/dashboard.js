@@ -12,6 +12,8 @@
   Object.assign(Idiomorph.defaults, { ignoreActiveValue: true });
   Object.assign(Idiomorph.defaults.callbacks, {
     beforeNodeMorphed(old, fresh) {
+      // What has the focus keeps its value; words on a button are no value.
+      if (old === document.activeElement && /^(BUTTON|A|SUMMARY)$/.test(old.nodeName)) old.innerHTML = fresh.innerHTML;
       if (old.nodeName !== "TENFOLD-CHART" || fresh.nodeName !== "TENFOLD-CHART") return true;
       for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
       return false;
