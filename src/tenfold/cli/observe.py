@@ -31,8 +31,8 @@ commands = Commands(
 @commands.command
 def prometheus(app: Target = None, /, *, job: Job = "", out: Out = None, config: Config = None) -> int:
     """Recording and alerting rules: error budgets of declared objectives (slo=), and what is wrong in any app."""
-    from tenfold.observe import prometheus as rules
     from tenfold.assembly.alerts import objectives
+    from tenfold.observe import prometheus as rules
     from tenfold.telemetry.alerts.settings import own_rules
 
     loaded = _loaded(app, config)
@@ -58,6 +58,40 @@ def alertmanager(app: Target = None, /, *, job: Job = "", out: Out = None, confi
     mails = any(each.kind == "mail" for those in found.values() for each in those)
     mail = routes.mail_server(loaded.settings.mail) if mails else None
     return _write(routes.routes(loaded.name, found, mail=mail, job=job), out)
+
+
+@commands.command
+def grafana(app: Target = None, /, *, job: Job = "", out: Out = None, config: Config = None) -> int:
+    """A dashboard, for Grafana's import or for provisioning it from a file."""
+    from tenfold.assembly.alerts import objectives
+    from tenfold.observe.grafana import dashboard
+
+    loaded = _loaded(app, config)
+    return _write(dashboard(loaded.name, objectives(loaded), job=job), out)
+
+
+@commands.command
+def zabbix(
+    app: Target = None,
+    /,
+    *,
+    agent: Annotated[
+        bool, Parameter(negative="", help="The agent's lines (UserParameter) instead of the template.")
+    ] = False,
+    url: Annotated[
+        str, Parameter(help="The operations listener that the agent asks.")
+    ] = "http://127.0.0.1:8001",
+    out: Out = None,
+    config: Config = None,
+) -> int:
+    """A template for Zabbix 6.0 and newer, and with --agent the lines for the agent beside the app."""
+    from tenfold.assembly.alerts import objectives
+    from tenfold.observe import zabbix as made
+
+    if agent:
+        return _write(made.user_parameters(url), out)
+    loaded = _loaded(app, config)
+    return _write(made.template(loaded.name, objectives(loaded)), out)
 
 
 def _loaded(app: str | None, config: Path | None) -> App:

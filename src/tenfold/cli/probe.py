@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -12,9 +13,15 @@ from tenfold.errors import ConfigError
 from tenfold.observe import nagios
 from tenfold.observe.nagios import State, Verdict
 
+if TYPE_CHECKING:
+    from tenfold.observe.probe import Probe
+
 What = Annotated[
-    Literal["ready", "queue", "traffic", "alerts", "metric"],
-    Parameter(name="WHAT", help="What to ask: ready, queue, traffic, alerts, or metric with --name."),
+    Literal["ready", "queue", "traffic", "alerts", "metric", "page"],
+    Parameter(
+        name="WHAT",
+        help="What to ask: ready, queue, traffic, alerts, metric with --name, or page for all metrics as text.",
+    ),
 ]
 Url = Annotated[str, Parameter(name=["--url", "-H"], help="The operations listener.")]
 Warn = Annotated[str, Parameter(name=["--warning", "-w"], help='Range of a warning: "10", "~:10", "@10:20".')]
@@ -56,18 +63,33 @@ def probe(
     if what == "metric" and not name:
         raise ConfigError("which metric?", where="--name", remedy="Name one of the page /metrics.")
     labels = dict(_label(text) for text in label)
+    if what == "page":
+        return _page(asking)
+    asked: dict[str, Callable[[], Verdict]] = {
+        "ready": asking.ready,
+        "queue": asking.queue,
+        "traffic": lambda: asking.traffic(seconds, operation),
+        "alerts": asking.alerts,
+        "metric": lambda: asking.metric(name, labels),
+    }
     try:
-        verdict = {
-            "ready": asking.ready,
-            "queue": asking.queue,
-            "traffic": lambda: asking.traffic(seconds, operation),
-            "alerts": asking.alerts,
-            "metric": lambda: asking.metric(name, labels),
-        }[what]()
-    except Asked as asked:
-        verdict = asked.verdict
+        verdict = asked[what]()
+    except Asked as failed:
+        verdict = failed.verdict
     console.say(str(verdict))
     return int(verdict.state)
+
+
+def _page(asking: Probe) -> int:
+    """All metrics, for agents that take numbers out of a text by themselves."""
+    from tenfold.observe.probe import Asked
+
+    try:
+        console.say(asking.page().rstrip("\n"))
+    except Asked as failed:
+        console.say(str(failed.verdict))
+        return int(failed.verdict.state)
+    return 0
 
 
 def unknown(sentence: str) -> int:

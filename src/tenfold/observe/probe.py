@@ -121,9 +121,12 @@ class Probe:
         """With the ranges of the command line, or these."""
         return Datum(label, value, unit, self._warning or warning, self._critical or critical, least)
 
+    def page(self) -> str:
+        """All metrics, in Prometheus' text format."""
+        return self._ask("/metrics").body.decode(errors="replace")
+
     def _page(self) -> Reading:
-        answer = self._ask("/metrics")
-        return read(answer.body.decode(errors="replace"), time.monotonic())
+        return read(self.page(), time.monotonic())
 
     def _ask(self, path: str) -> Answer:
         try:

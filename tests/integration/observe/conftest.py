@@ -31,6 +31,11 @@ async def show(order_id: int) -> int:
     return order_id
 
 
+@orders.get("/ping", slo=None)
+async def ping() -> int:
+    return 1
+
+
 app = App("watched", [orders])
 """
 SOURCE = Path(__file__).parents[3] / "src"
@@ -64,7 +69,7 @@ class Watched:
             return int(answer.status) == 200
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Watched]]:
     folder = tmp_path_factory.mktemp("watched")
     (folder / "watched.py").write_text(APP)

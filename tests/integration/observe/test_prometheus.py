@@ -19,6 +19,7 @@ from tenfold.telemetry.objectives import Objective
 
 from .conftest import Watched
 
+pytestmark = pytest.mark.xdist_group("watched")
 SLO = "99.9% under 300ms"
 
 
