@@ -94,10 +94,10 @@ async def burn(ms: int = 50) -> int:
 
 
 @demo.get("/fail")
-async def fail(request: Request, key: str = "") -> str:
+async def fail(request: Request, key: str = "", note: str = "") -> str:
     given = request.headers.get("x-api-key") or ""
     log.warning("a caller gave a key", api_key=given, token=key, shelf="A-1")
-    raise RuntimeError(f"Cannot sign in with password={CANARIES['exception']} and Bearer {given}")
+    raise RuntimeError(f"Cannot sign in with password={CANARIES['exception']} and Bearer {given} {note}")
 
 
 @demo.job(retry=Retry(attempts=1))
