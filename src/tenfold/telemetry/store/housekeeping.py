@@ -5,6 +5,7 @@ A turn removes a few thousand rows of each kind at most, so that no batch waits 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from tenfold.telemetry.store.file import StoreFile
 from tenfold.telemetry.store.keys import key_of
 from tenfold.telemetry.store.retention import AHEAD_S, Kept, Steady, to_free
-from tenfold.telemetry.store.rollup import FINE, MINUTE, QUARTER, RESOLUTIONS, Raw, due, rolled_up
+from tenfold.telemetry.store.rollup import RESOLUTIONS, Raw, due, rolled_up
 
 ROWS_MAX: Final = 5_000
 """Removed in one statement."""
@@ -53,7 +54,7 @@ class Housekeeping:
 
     def roll_up(self, now: float) -> None:
         """Make coarser points of finer ones, as far as these are complete."""
-        for finer, coarser in ((FINE, MINUTE), (MINUTE, QUARTER)):
+        for finer, coarser in pairwise(RESOLUTIONS):
             with self._file.transaction():
                 rolled = self._file.value("SELECT until FROM rolled WHERE step = ?", coarser.step_s)
                 span = due(rolled, now, coarser.step_s)
