@@ -41,6 +41,7 @@ COMMANDS = {
     "openapi": "Print the OpenAPI document: operations.",
     "asyncapi": "Print the AsyncAPI document: topics and subscribers.",
     "observe": "Write rules, dashboards and templates for Prometheus, Grafana, Alertmanager and Zabbix.",
+    "top": "Watch requests, latency and work of running instances in the terminal.",
     "probe": "Ask a running instance how it is, as Nagios plugins do.",
     "client": "Write a client library of the app's API, in Python or TypeScript.",
 }
