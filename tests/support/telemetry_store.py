@@ -11,7 +11,9 @@ from tenfold._core.clock import ManualClock
 from tenfold._core.sections.store import TelemetrySettings
 from tenfold.telemetry.contract import Span
 from tenfold.telemetry.metrics import Registry
+from tenfold.telemetry.operations import OperationTable
 from tenfold.telemetry.recording import Recording
+from tenfold.telemetry.render import Line
 from tenfold.telemetry.store.reader import Records
 from tenfold.telemetry.store.records import JobSummary, RequestSummary
 from tenfold.telemetry.store.store import Store
@@ -101,3 +103,57 @@ def recording(at: float = NOW, seconds: float = 0.01, *, number: int = 1, **chan
     below.ended, root.ended = at + seconds / 2, at + seconds
     given: dict[str, Any] = {"operation": "shop.get_item", "kind": "request", **changes}
     return Recording(trace_id, given.pop("operation"), given.pop("kind"), [below, root], **given)
+
+
+def filled(kept: Kept, *, requests: int, jobs: int, apart_s: float = 0.001) -> None:
+    """As much as an app of fifty operations leaves behind: so many requests so far apart, one in fifty failed, a tenth as
+    many log lines, a thousandth as many traces, and the metrics of that time."""
+    table = OperationTable(kept.registry)
+    stats = [table.stats(f"shop.op{one}", "GET", f"/op{one}/{{id}}") for one in range(50)]
+    for number in range(requests):
+        at = NOW + number * apart_s
+        failed = number % 50 == 0
+        kept.feed.request(
+            request(
+                at,
+                operation=f"shop.op{number % 50}",
+                route=f"/op{number % 50}/{{id}}",
+                path=f"/op{number % 50}/{number}",
+                status=500 if failed else 200,
+                error=f"KeyError: {number % 7}" if failed else "",
+                seconds=0.001 + number % 97 / 1000,
+                trace_id=f"{number:032x}",
+                request_id=f"r-{number}",
+                tenant=f"t{number % 300}",
+            ),
+            fair=True,
+        )
+        stats[number % 50].record(500 if failed else 200, 0.001 + number % 97 / 1000)
+        if number % 10 == 0:
+            kept.feed.line(
+                Line(
+                    at,
+                    ("info", "warning", "error")[number // 10 % 3],
+                    "order placed",
+                    "shop",
+                    {"order_id": number},
+                )
+            )
+        if number % 1000 == 0:
+            kept.feed.recording(
+                recording(at, number=number + 1, operation=f"shop.op{number % 50}", failed=number % 2000 == 0)
+            )
+        if number * jobs // requests != (number + 1) * jobs // requests:
+            one = number * jobs // requests
+            kept.feed.job(
+                job(
+                    at,
+                    handler=f"shop.job{one % 20}",
+                    outcome="dead" if one % 40 == 3 else "done",
+                    job_id=str(one),
+                )
+            )
+        if number % 5000 == 4999:
+            kept.read()
+            kept.pass_s(5000 * apart_s)
+    kept.turn()

@@ -17,6 +17,7 @@ _DOORS = frozenset({"alerts.page", "alerts.ticket"})
 _WORDS = re.compile(
     r"(password|passwd|passphrase|secret|token|credential|private)|(^|[._])(api_?key|dsn)$|_key$"
 )
+_MEASURE = re.compile(r"_(s|ms|count|max|min|bytes)$")
 _URL = re.compile(r"(?P<head>\w[\w+.-]*://)(?P<user>[^\s:/?#]*):(?P<password>\S*)@")
 _DOOR = re.compile(r"(?P<head>://[^/\s]+/)(?P<path>\S+)")
 _QUERY = re.compile(r"(?P<name>[?&][\w-]*(?:password|secret|token|key)[\w-]*=)[^&\s]+", re.IGNORECASE)

@@ -60,6 +60,40 @@ def alertmanager(app: Target = None, /, *, job: Job = "", out: Out = None, confi
     return _write(routes.routes(loaded.name, found, mail=mail, job=job), out)
 
 
+@commands.command
+def grafana(app: Target = None, /, *, job: Job = "", out: Out = None, config: Config = None) -> int:
+    """A dashboard, for Grafana's import or for provisioning it from a file."""
+    from tenfold.assembly.alerts import objectives
+    from tenfold.observe.grafana import dashboard
+
+    loaded = _loaded(app, config)
+    return _write(dashboard(loaded.name, objectives(loaded), job=job), out)
+
+
+@commands.command
+def zabbix(
+    app: Target = None,
+    /,
+    *,
+    agent: Annotated[
+        bool, Parameter(negative="", help="The agent's lines (UserParameter) instead of the template.")
+    ] = False,
+    url: Annotated[
+        str, Parameter(help="The operations listener that the agent asks.")
+    ] = "http://127.0.0.1:8001",
+    out: Out = None,
+    config: Config = None,
+) -> int:
+    """A template for Zabbix 6.0 and newer, and with --agent the lines for the agent beside the app."""
+    from tenfold.assembly.alerts import objectives
+    from tenfold.observe import zabbix as made
+
+    if agent:
+        return _write(made.user_parameters(url), out)
+    loaded = _loaded(app, config)
+    return _write(made.template(loaded.name, objectives(loaded)), out)
+
+
 def _loaded(app: str | None, config: Path | None) -> App:
     loaded = target.load(app, config)
     loaded.configure(config)

@@ -42,6 +42,8 @@ COMMANDS = {
     "openapi": "Print the OpenAPI document: operations.",
     "asyncapi": "Print the AsyncAPI document: topics and subscribers.",
     "observe": "Write rules, dashboards and templates for Prometheus, Grafana, Alertmanager and Zabbix.",
+    "top": "Watch requests, latency and work of running instances in the terminal.",
+    "probe": "Ask a running instance how it is, as Nagios plugins do.",
     "client": "Write a client library of the app's API, in Python or TypeScript.",
 }
 
@@ -90,8 +92,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         answer = program()(tokens, print_error=False, exit_on_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
+        if tokens[:1] == ["probe"]:
+            return _unknown(_first_sentence(error))
         return console.fail(_first_sentence(error), USAGE, hint="tenfold --help lists the commands.")
     except TenfoldError as error:
+        if tokens[:1] == ["probe"]:
+            return _unknown(str(error))
         usage = isinstance(error, ConfigError) and not isinstance(error, SchemaBehind)
         return console.fail(str(error), USAGE if usage else FAILURE)
     except KeyboardInterrupt:
@@ -101,8 +107,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if tokens[:1] == ["probe"]:
+            return _unknown(f"{type(error).__name__}: {error}")
         return console.fail_with(error, FAILURE)
     return answer if isinstance(answer, int) else 0
+
+
+def _unknown(sentence: str) -> int:
+    """Of a probe, 2 would say that what it asks about is in a critical state."""
+    from tenfold.cli import probe
+
+    return probe.unknown(sentence)
 
 
 def _version() -> str:

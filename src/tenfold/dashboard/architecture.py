@@ -303,8 +303,8 @@ def _service_box(app: App, service: Service, flow: Flow | None, href: str) -> Bo
     counts = (
         (len(service.operations), "operation"), (len(service.jobs), "job"), (len(service.schedules), "schedule"),
     )  # fmt: skip
-    said = ", ".join(plural(count, noun) for count, noun in counts if count) or "nothing declared"
-    lines = [said]
+    said = ", ".join([plural(count, noun) for count, noun in counts if count][:2]) or "nothing declared"
+    lines: list[str] = [said]
     if service in app.elsewhere:
         lines.append("in processes of its own")
     elif flow is not None:

@@ -2,34 +2,41 @@
 
 Boxes stand in lanes from left to right. The lanes of those that say none follow from the arrows: whoever is called
 stands further right than whoever calls (the longest way from a box that nobody calls; arrows that close a circle do not
-count). Within a lane, boxes are ordered by the mean place of their neighbours, swept to and fro, as in the method of
-Sugiyama, Tagawa and Toda (1981). Arrows are cubic curves between places of their own on the boxes' sides; labels take
-the first place along their arrow where they cover no box and no other label.
+count). Arrows that pass through a lane have a place there as a box has (those to one store, and those of clients, share
+theirs), so that none runs behind a box. Within a lane, the order is by the mean place of the neighbours, swept to and
+fro, as in the method of Sugiyama, Tagawa and Toda (1981). Labels take the first place along the part of their arrow that
+it shares with no other, where they cover no box and no other label.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
 from tenfold.dashboard.html import Html, join, tag
 
-BOX_WIDTH: Final = 178.0
+WIDTHS: Final = {"first": 118.0, "middle": 184.0, "last": 168.0}
+"""Of boxes, by their lane."""
 BOX_HEIGHT: Final = 66.0
-GAP_X: Final = 172.0
-GAP_Y: Final = 24.0
+GAP_X: Final = 138.0
+GAP_Y: Final = 22.0
+BEND: Final = 8.0
+"""How much room an arrow takes in a lane that it passes through."""
 MARGIN: Final = 16.0
 HEAD: Final = 26.0
 """Above the lanes, for their names."""
 PORT: Final = 15.0
 """Between the ends of two arrows on one side of a box."""
 LABEL_HEIGHT: Final = 18.0
-CHAR: Final = 5.9
+CHAR: Final = 6.4
 """How wide a character of a label is at most, about."""
 SWEEPS: Final = 6
 
 Mood = Literal["", "busy", "warn", "bad"]
+_ABOVE: Final = ("", "busy", "warn", "bad")
+"""Of arrows that share a way, the later ones are drawn over the earlier."""
 Kind = Literal["call", "data", "events"]
 Lane = Literal["first", "middle", "last"]
 
@@ -68,10 +75,17 @@ class Place(NamedTuple):
 
     x: float
     y: float
+    width: float
     height: float
 
+    @property
+    def middle(self) -> float:
+        return self.y + self.height / 2
+
     def covers(self, left: float, top: float, right: float, bottom: float) -> bool:
-        return left < self.x + BOX_WIDTH and right > self.x and top < self.y + self.height and bottom > self.y
+        return (
+            left < self.x + self.width and right > self.x and top < self.y + self.height and bottom > self.y
+        )
 
 
 class Curve(NamedTuple):
@@ -87,11 +101,20 @@ class Curve(NamedTuple):
         a, b, c, d = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3
         return Point(*(a * p + b * q + c * r + d * s for p, q, r, s in zip(*self, strict=True)))
 
+
+class Line(NamedTuple):
+    """The way of an arrow: curves, one after the other; ``own`` is the number of the one it shares with no other."""
+
+    curves: tuple[Curve, ...]
+    own: int
+
     @property
     def path(self) -> str:
         """The ``d`` of an SVG path."""
-        pairs = [f"{p.x:.1f},{p.y:.1f}" for p in self]
-        return f"M{pairs[0]}C{pairs[1]} {pairs[2]} {pairs[3]}"
+        first = self.curves[0].start
+        parts = [f"M{first.x:.1f},{first.y:.1f}"]
+        parts += ["C" + " ".join(f"{p.x:.1f},{p.y:.1f}" for p in curve[1:]) for curve in self.curves]
+        return "".join(parts)
 
 
 class Drawing(NamedTuple):
@@ -100,17 +123,18 @@ class Drawing(NamedTuple):
     width: float
     height: float
     places: dict[str, Place]
-    curves: list[tuple[Arrow, Curve]]
+    lines: list[tuple[Arrow, Line]]
     labels: dict[int, Point]
     """Middles of labels, by the number of their arrow; those for which there was no room are left out."""
-    lanes: int
+    heads: list[float]
+    """Where the lanes begin."""
 
 
 # ── lanes and order ───────────────────────────────────────────────────────────────────────────────
 
 
 def lanes_of(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[list[str]]:
-    """Boxes by lane, in order; no lane is empty. Arrows of events move no box: who listens may stand anywhere."""
+    """Boxes by lane; no lane is empty. Arrows of events move no box: who listens may stand anywhere."""
     middle = [box.id for box in boxes if box.lane == "middle"]
     depth = _depths(middle, [(a.source, a.target) for a in arrows if a.kind == "call"])
     deepest = max(depth.values(), default=0)
@@ -119,7 +143,33 @@ def lanes_of(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[list[str]]:
         for box in boxes
     }
     lanes = [[box.id for box in boxes if number[box.id] == n] for n in range(deepest + 3)]
-    return _ordered([lane for lane in lanes if lane], arrows)
+    return [lane for lane in lanes if lane]
+
+
+def bends_of(lanes: list[list[str]], arrows: Sequence[Arrow]) -> list[list[str]]:
+    """By arrow: the names of its places in the lanes it passes through, which are added to these."""
+    at = {each: n for n, lane in enumerate(lanes) for each in lane}
+    known: set[str] = set()
+    found: list[list[str]] = []
+    for n, arrow in enumerate(arrows):
+        source, target = at[arrow.source], at[arrow.target]
+        step = 1 if source < target else -1
+        names: list[str] = []
+        for lane in range(source + step, target, step) if source != target else ():
+            shared = (
+                f"»{arrow.target}"
+                if target == len(lanes) - 1
+                else f"{arrow.source}»"
+                if source == 0
+                else f"»{n}"
+            )
+            name = f"{shared}@{lane}"
+            if name not in known:
+                known.add(name)
+                lanes[lane].append(name)
+            names.append(name)
+        found.append(names)
+    return found
 
 
 def _depths(ids: Sequence[str], calls: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -161,12 +211,13 @@ def _visit(
             stack.append((following, iter(onward[following])))
 
 
-def _ordered(lanes: list[list[str]], arrows: Sequence[Arrow]) -> list[list[str]]:
+def _ordered(lanes: list[list[str]], ways: Sequence[Sequence[str]]) -> list[list[str]]:
     """Each lane by the mean place of its neighbours, to and fro."""
     near: dict[str, list[str]] = defaultdict(list)
-    for arrow in arrows:
-        near[arrow.source].append(arrow.target)
-        near[arrow.target].append(arrow.source)
+    for way in ways:
+        for one, other in pairwise(way):
+            near[one].append(other)
+            near[other].append(one)
     for sweep in range(SWEEPS):
         place = _shares(lanes)
         for lane in lanes if sweep % 2 == 0 else reversed(lanes):
@@ -189,84 +240,114 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 def draw(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> Drawing:
     """Where everything goes. Arrows from or to boxes that are not there are left out."""
-    known = {box.id for box in boxes}
+    known = {box.id: box for box in boxes}
     arrows = [a for a in arrows if a.source in known and a.target in known and a.source != a.target]
     lanes = lanes_of(boxes, arrows)
+    bends = bends_of(lanes, arrows)
+    ways = [[a.source, *bend, a.target] for a, bend in zip(arrows, bends, strict=True)]
+    lanes = _ordered(lanes, ways)
     at = {each: n for n, lane in enumerate(lanes) for each in lane}
-    heights = _heights(known, arrows, at)
+    widths = [max((WIDTHS[known[e].lane] for e in lane if e in known), default=0.0) for lane in lanes]
+    starts = [MARGIN + sum(widths[:n]) + GAP_X * n for n in range(len(lanes))]
+    heights = _heights(known, ways, at)
     tall = max((sum(heights[e] + GAP_Y for e in lane) - GAP_Y for lane in lanes), default=0.0)
     places: dict[str, Place] = {}
     for n, lane in enumerate(lanes):
-        free = tall - sum(heights[each] for each in lane)
-        gap = free / (len(lane) + 1)
+        gap = (tall - sum(heights[each] for each in lane)) / (len(lane) + 1)
         y = HEAD + MARGIN + gap
         for each in lane:
-            places[each] = Place(MARGIN + n * (BOX_WIDTH + GAP_X), y, heights[each])
+            places[each] = Place(starts[n], y, widths[n], heights[each])
             y += heights[each] + gap
-    curves = _curves(arrows, at, places)
-    width = 2 * MARGIN + len(lanes) * BOX_WIDTH + max(0, len(lanes) - 1) * GAP_X
-    beyond = max((p.x for _, c in curves for p in (c.at(0.25), c.at(0.5), c.at(0.75))), default=0.0) + MARGIN
-    return Drawing(
-        max(width, beyond), HEAD + 2 * MARGIN + tall, places, curves, _labels(curves, places), len(lanes)
-    )
+    lines = _lines(arrows, ways, at, places)
+    shown = {each: place for each, place in places.items() if each in known}
+    edge = max((c.at(t).x for _, line in lines for c in line.curves for t in (0.25, 0.5, 0.75)), default=0.0)
+    width = max(starts[-1] + widths[-1], edge) + MARGIN if lanes else 2 * MARGIN
+    return Drawing(width, HEAD + 2 * MARGIN + tall, shown, lines, _labels(lines, shown), starts)
 
 
-def _sides(arrow: Arrow, at: Mapping[str, int]) -> tuple[int, int]:
+def _sides(source: str, target: str, at: Mapping[str, int]) -> tuple[int, int]:
     """On which side an arrow leaves and arrives: 1 right, -1 left."""
-    if at[arrow.source] == at[arrow.target]:
+    if at[source] == at[target]:
         return 1, 1
-    return (1, -1) if at[arrow.source] < at[arrow.target] else (-1, 1)
+    return (1, -1) if at[source] < at[target] else (-1, 1)
 
 
-def _heights(ids: set[str], arrows: Sequence[Arrow], at: Mapping[str, int]) -> dict[str, float]:
-    """Boxes are as tall as the arrows on their fuller side need."""
-    ends: dict[tuple[str, int], int] = defaultdict(int)
-    for arrow in arrows:
-        out, into = _sides(arrow, at)
-        ends[arrow.source, out] += 1
-        ends[arrow.target, into] += 1
-    return {each: max(BOX_HEIGHT, PORT * (max(ends[each, 1], ends[each, -1]) + 1)) for each in ids}
+def _heights(
+    known: Mapping[str, Box], ways: Sequence[Sequence[str]], at: Mapping[str, int]
+) -> dict[str, float]:
+    """Boxes are as tall as the ends of arrows on their fuller side need."""
+    ends: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for n, way in enumerate(ways):
+        out, into = _sides(way[0], way[-1], at)
+        ends[way[0], out].add(_end(way[1], n))
+        ends[way[-1], into].add(_end(way[-2], n))
+    return {
+        each: max(BOX_HEIGHT, PORT * (max(len(ends[each, 1]), len(ends[each, -1])) + 1))
+        if each in known
+        else BEND
+        for each in at
+    }
 
 
-def _curves(
-    arrows: Sequence[Arrow], at: Mapping[str, int], places: Mapping[str, Place]
-) -> list[tuple[Arrow, Curve]]:
-    """Ends on one side of a box stand in the order of the boxes they come from, so that few arrows cross there."""
-    sides: dict[tuple[str, int], list[tuple[float, int, str]]] = defaultdict(list)
-    for n, arrow in enumerate(arrows):
-        out, into = _sides(arrow, at)
-        sides[arrow.source, out].append((_middle(places[arrow.target]), n, "start"))
-        sides[arrow.target, into].append((_middle(places[arrow.source]), n, "end"))
-    ports: dict[tuple[int, str], Point] = {}
+def _end(neighbour: str, n: int) -> str:
+    """Arrows that come by one way share an end; others have one each."""
+    return neighbour if "»" in neighbour else f"{neighbour}#{n}"
+
+
+def _lines(
+    arrows: Sequence[Arrow], ways: Sequence[Sequence[str]], at: Mapping[str, int], places: Mapping[str, Place]
+) -> list[tuple[Arrow, Line]]:
+    """Ends on one side of a box stand in the order of what they lead to, so that few arrows cross there."""
+    sides: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+    for n, way in enumerate(ways):
+        out, into = _sides(way[0], way[-1], at)
+        sides[way[0], out][_end(way[1], n)] = places[way[1]].middle
+        sides[way[-1], into][_end(way[-2], n)] = places[way[-2]].middle
+    ports: dict[tuple[str, int, str], Point] = {}
     for (each, side), ends in sides.items():
         place = places[each]
-        for k, (_, n, which) in enumerate(sorted(ends)):
-            x = place.x + (BOX_WIDTH if side == 1 else 0.0)
-            ports[n, which] = Point(x, place.y + place.height * (k + 1) / (len(ends) + 1))
-    return [(a, _curve(ports[n, "start"], ports[n, "end"], *_sides(a, at))) for n, a in enumerate(arrows)]
+        x = place.x + (place.width if side == 1 else 0.0)
+        for k, end in enumerate(sorted(ends, key=lambda e: (ends[e], e))):
+            ports[each, side, end] = Point(x, place.y + place.height * (k + 1) / (len(ends) + 1))
+    found: list[tuple[Arrow, Line]] = []
+    for n, (arrow, way) in enumerate(zip(arrows, ways, strict=True)):
+        out, into = _sides(way[0], way[-1], at)
+        first, last = ports[way[0], out, _end(way[1], n)], ports[way[-1], into, _end(way[-2], n)]
+        found.append((arrow, _line(first, [places[each] for each in way[1:-1]], last, out, into, way)))
+    return found
 
 
-def _middle(place: Place) -> float:
-    return place.y + place.height / 2
+def _line(
+    start: Point, through: Sequence[Place], end: Point, out: int, into: int, way: Sequence[str]
+) -> Line:
+    curves: list[Curve] = []
+    for place in through:
+        left, right = Point(place.x, place.middle), Point(place.x + place.width, place.middle)
+        enter, leave = (left, right) if out == 1 else (right, left)
+        curves += [_curve(start, enter, out, -out), Curve(enter, enter, leave, leave)]
+        start = leave
+    curves.append(_curve(start, end, out, into))
+    shared_start = bool(through) and way[1].startswith(f"{way[0]}»")
+    return Line(tuple(curves), len(curves) - 1 if shared_start else 0)
 
 
 def _curve(start: Point, end: Point, out: int, into: int) -> Curve:
     if out == into:  # in one lane: around the right side, the further the more there is between
-        reach = min(GAP_X * 0.75, 40 + abs(end.y - start.y) * 0.2)
+        reach = min(GAP_X * 0.8, 40 + abs(end.y - start.y) * 0.2)
         return Curve(start, Point(start.x + reach, start.y), Point(end.x + reach, end.y), end)
-    reach = max(GAP_X * 0.5, abs(end.x - start.x) * 0.4)
+    reach = max(GAP_X * 0.45, abs(end.x - start.x) * 0.45)
     return Curve(start, Point(start.x + out * reach, start.y), Point(end.x + into * reach, end.y), end)
 
 
-def _labels(curves: Sequence[tuple[Arrow, Curve]], places: Mapping[str, Place]) -> dict[int, Point]:
+def _labels(lines: Sequence[tuple[Arrow, Line]], places: Mapping[str, Place]) -> dict[int, Point]:
     taken: list[tuple[float, float, float, float]] = []
     found: dict[int, Point] = {}
-    for n, (arrow, curve) in enumerate(curves):
+    for n, (arrow, line) in enumerate(lines):
         if not arrow.label:
             continue
         half = width_of(arrow.label) / 2
         for t in (0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73, 0.2, 0.8):
-            x, y = curve.at(t)
+            x, y = line.curves[line.own].at(t)
             area = (x - half - 2, y - LABEL_HEIGHT / 2 - 1, x + half + 2, y + LABEL_HEIGHT / 2 + 1)
             if not any(p.covers(*area) for p in places.values()) and not any(_meet(area, t_) for t_ in taken):
                 taken.append(area)
@@ -296,11 +377,11 @@ def svg(boxes: Sequence[Box], arrows: Sequence[Arrow], label: str, heads: Sequen
             "svg",
             _defs(),
             _heads(drawing, heads),
-            [_arrow(arrow, curve) for arrow, curve in drawing.curves],
+            [_arrow(*each) for each in sorted(drawing.lines, key=lambda each: _ABOVE.index(each[0].mood))],
             [_box(box, drawing.places[box.id]) for box in boxes],
             [
                 _label(arrow, drawing.labels[n])
-                for n, (arrow, _) in enumerate(drawing.curves)
+                for n, (arrow, _) in enumerate(drawing.lines)
                 if n in drawing.labels
             ],
             viewBox=f"0 0 {drawing.width:.0f} {drawing.height:.0f}",
@@ -328,22 +409,23 @@ def _defs() -> Html:
 
 
 def _heads(drawing: Drawing, heads: Sequence[str]) -> Html:
-    spots = [0, 1, drawing.lanes - 1][: len(heads)]
+    last = len(drawing.heads) - 1
+    spots = [drawing.heads[n] for n in (0, 1, last) if n <= last]
     return join(
         *(
-            tag("text", text, class_="lane", x=f"{MARGIN + n * (BOX_WIDTH + GAP_X):.0f}", y=f"{MARGIN:.0f}")
-            for n, text in zip(spots, heads, strict=False)
+            tag("text", text, class_="lane", x=f"{x:.0f}", y=f"{MARGIN:.0f}")
+            for x, text in zip(spots, heads, strict=False)
         )
     )
 
 
-def _arrow(arrow: Arrow, curve: Curve) -> Html:
+def _arrow(arrow: Arrow, line: Line) -> Html:
     classes = " ".join(filter(None, ("edge", arrow.kind, arrow.mood)))
     return tag(
         "g",
         tag("title", arrow.title) if arrow.title else None,
-        tag("path", d=curve.path, marker_end="url(#tip)"),
-        tag("path", d=curve.path, class_="flow") if arrow.flows else None,
+        tag("path", d=line.path, marker_end="url(#tip)"),
+        tag("path", d=line.path, class_="flow") if arrow.flows else None,
         class_=classes,
     )
 
@@ -357,7 +439,7 @@ def _box(box: Box, place: Place) -> Html:
     drawn = tag(
         "g",
         tag(
-            "rect", x=f"{place.x:.0f}", y=f"{place.y:.1f}", width=f"{BOX_WIDTH:.0f}", height=f"{place.height:.0f}",
+            "rect", x=f"{place.x:.0f}", y=f"{place.y:.1f}", width=f"{place.width:.0f}", height=f"{place.height:.0f}",
             rx=9,
         ),
         tag("text", _cut(box.name), class_="name", x=f"{place.x + 12:.0f}", y=f"{top:.1f}"),

@@ -73,3 +73,8 @@ def per_s(series: Sequence[Series], times: Sequence[float]) -> list[float]:
 def gauge(series: Sequence[Series], times: Sequence[float]) -> list[float | None]:
     """Of gauges: their sum."""
     return values(series, times, lambda point: point.value)
+
+
+def counts(series: Sequence[Series], times: Sequence[float]) -> list[float]:
+    """Of gauges that are left out while there is nothing to count."""
+    return [value or 0.0 for value in gauge(series, times)]

@@ -97,7 +97,8 @@ class Hub:
         )
 
     def numbers(self, prefix: str, about: str, *sources: Source) -> None:
-        """Show every number of the sources as ``prefix_key``; keys that end in ``_total`` are counters.
+        """Show every number of the sources as ``prefix_key``; keys that end in ``_total`` are counters, and those in ``_s``
+        are shown with ``_seconds``, as Prometheus has it.
 
         Sources are ``(labels, read)``; those of one call have the same label names.
         """
@@ -108,7 +109,8 @@ class Hub:
                 for key, value in read().items():
                     by_key.setdefault(key, []).append((dict(labels), value))
             for key, values in by_key.items():
-                name, total = f"{prefix}_{key}".removesuffix("_total"), key.endswith("_total")
+                shown = f"{key.removesuffix('_s')}_seconds" if key.endswith("_s") else key
+                name, total = f"{prefix}_{shown}".removesuffix("_total"), key.endswith("_total")
                 suffix = "_total" if total else ""
                 samples = [Sample(suffix, labels, value) for labels, value in values]
                 yield Family(name, "counter" if total else "gauge", about, samples)

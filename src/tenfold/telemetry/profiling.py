@@ -94,6 +94,8 @@ class Profiler:
         self._turn = threading.Lock()
         self._enough = threading.Event()
         self._thread: threading.Thread | None = None
+        self._before: dict[int, Stack] = {}
+        """What each thread was seen in last."""
         self._next = 1
         self.kept: list[Profile] = []
         """The newest last; the last may still be under way."""
@@ -146,20 +148,27 @@ class Profiler:
                 profile.took_s = now - began
         finally:
             self._used.end()
+            self._before = {}
             profile.done = True
 
     def _add(self, profile: Profile, passed_s: float, own: int) -> None:
-        names = {thread.ident: thread for thread in threading.enumerate()}
+        threads = {thread.ident: thread for thread in threading.enumerate()}
+        seen: dict[int, Stack] = {}
         for ident, frame in self._frames().items():
             if ident == own:
                 continue
-            thread = names.get(ident)
+            thread = threads.get(ident)
             seconds = passed_s
             if profile.kind == "cpu":
                 seconds = self._used.since_last(thread.native_id if thread is not None else None)
+            root = Place(thread.name if thread is not None else "another thread", "", 0)
+            now = seen[ident] = (root, *places(frame))
             if seconds > 0:
-                root = Place(thread.name if thread is not None else "another thread", "", 0)
-                profile.add((root, *places(frame)), seconds)
+                # The looking thread comes in most easily when others let go, at the end of their work: were the time
+                # since the last look given to this one alone, much of it would go to who waits for more.
+                profile.add(self._before.get(ident, now), seconds / 2)
+                profile.add(now, seconds / 2)
+        self._before = seen
 
 
 def places(frame: FrameType | None) -> Stack:

@@ -18,6 +18,7 @@ from support.looking import Looks, looking, text
 from tenfold import App, Mailer, Service, public
 from tenfold._core.clock import SystemClock
 from tenfold._core.sections import LogSettings
+from tenfold.cache.hot import HotKeys
 from tenfold.telemetry import log
 
 pytestmark = pytest.mark.anyio
@@ -60,10 +61,15 @@ class World:
 Both = tuple[World, Looks]
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncGenerator[Both]:
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Both]:
     made = World()
-    async with looking(made.app, tmp_path) as looks:
+    async with looking(made.app, tmp_path_factory.mktemp("data")) as looks:
         yield made, looks
 
 
@@ -72,6 +78,10 @@ async def world(tmp_path: Path) -> AsyncGenerator[Both]:
 
 async def test_the_hit_rate_and_the_hottest_keys_of_a_cache_are_shown(world: Both) -> None:
     it, looks = world
+    it.cache.stats.reset()
+    it.cache.hot = HotKeys()
+    await it.cache.clear()
+    it.cache._looks_left = 0
     it.cache.sample(64)
 
     async def load() -> int:
@@ -86,6 +96,7 @@ async def test_the_hit_rate_and_the_hottest_keys_of_a_cache_are_shown(world: Bot
 
 async def test_a_cache_is_cleared_by_name(world: Both) -> None:
     it, looks = world
+    await it.cache.clear()
     await it.cache.set("a", 1)
     assert await looks.act("/cache", "clear", cache="shop") == (
         200,
@@ -104,6 +115,7 @@ async def test_a_missing_index_is_shown_with_the_statement_that_makes_it(world: 
         await tx.execute(sa.insert(books), [{"id": n, "author": f"a{n % 400}"} for n in range(2_000)])
     for _ in range(12):
         assert (await acall(it.app, "GET", "/books?author=a7")).status == 200
+    await looks.act("/database", "look_again")
     shown = await looks.read("/database", part="findings")
     assert "Reads a whole table" in shown
     assert "CREATE INDEX ix_books_author ON books (author);" in shown
@@ -125,6 +137,7 @@ async def test_the_planner_is_asked_once_a_minute_or_when_somebody_wants_it(worl
         asked += 1
         return await before()
 
+    await looks.act("/database", "look_again")
     finder.report = report  # type: ignore[method-assign,assignment]
     for _ in range(3):
         await looks.read("/database", part="findings")
@@ -132,6 +145,7 @@ async def test_the_planner_is_asked_once_a_minute_or_when_somebody_wants_it(worl
     assert (await looks.act("/database", "look_again"))[0] == 200
     await looks.read("/database", part="findings")
     assert asked == 2
+    del finder.report
 
 
 async def test_scripts_still_get_findings_and_policies_as_json(world: Both) -> None:

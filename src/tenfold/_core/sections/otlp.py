@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -22,6 +22,9 @@ class OtlpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     logs: bool = True
     """Lines of the log, without the access log."""
     metrics_every_s: Seconds = 15.0
+    temporality: Literal["cumulative", "delta"] = "cumulative"
+    """Whether counters say what came since the start of the process, or since the last time ("delta", as Dynatrace and New
+    Relic want it; what is lost on the way is then lost)."""
     timeout_s: Annotated[float, Meta(gt=0, le=30)] = 4.0
     """How long a request may take. What is not taken by then is lost and counted, not tried again."""
     resource: dict[str, str] = {}

@@ -37,9 +37,9 @@ class Alerts(Page):
         return join(
             await view.live(self.now),
             await view.live(self.firing),
-            self._silence(view),
-            await view.live(self.silences),
             await view.live(self.budgets),
+            await view.live(self.silences),
+            self._silence(view),
             self._rules(view),
             self._targets(view),
         )
@@ -112,7 +112,7 @@ class Alerts(Page):
     def _silence(self, view: View) -> Html:
         form = view.form_of(
             self.silence_all,
-            ui.field("Why", "why", hint="the move of the database, until it is done"),
+            ui.field("Why", "why", hint="the database is being moved", size=50),
             ui.select("For", "hours", "1", LASTS),
         )
         return ui.card("Tell nobody of anything", form)

@@ -96,7 +96,7 @@ class Database(Page):
             records.series("tenfold_db_connections", since=since, by=()),
             records.series("tenfold_db_connections_idle", since=since, by=()),
             records.series("tenfold_db_waiting", since=since, by=()),
-            records.series("tenfold_db_replica_lag_s", since=since, by=("replica",)),
+            records.series("tenfold_db_replica_lag_seconds", since=since, by=("replica",)),
         )
         times = shown.times_of(run)
         lines = [ui.Line(each.labels.get(names.DATABASE, ""), shown.per_s([each], times)) for each in run[:6]]

@@ -119,7 +119,7 @@ def _runs(view: View, found: list[JobSummary]) -> Html:
             ui.duration(run.seconds),
             ui.duration(run.wait_s),
             run.instance,
-            shown.line(view, run.error),
+            shown.line(view, run.error.split("\n", 1)[0]),
             view.a("Trace", f"/traces/{run.trace_id}") if run.trace_id else None,
         )
         for run in found

@@ -144,13 +144,13 @@ class Jobs(Page):
             ui.Line("died", shown.per_s([of["dead"]] if "dead" in of else [], times), "bad"),
             unit="/s",
         )  # fmt: skip
-        waits = [each for each in depth if each.labels.get("state") in ("ready", "delayed", "waiting")]
-        moments = shown.times_of(waits)
+        moments = shown.times_of([*depth, *oldest])
+        by_state = {each.labels.get("state", ""): each for each in depth}
         waiting = ui.chart(
             "Messages that wait", moments,
             *(
-                ui.Line(each.labels["state"], shown.gauge([each], moments), fill=each.labels["state"] == "ready")
-                for each in waits
+                ui.Line(state, shown.counts([by_state[state]] if state in by_state else [], moments), fill=state == "ready")
+                for state in ("ready", "delayed", "waiting")
             ),
         )  # fmt: skip
         ages = shown.times_of(oldest)

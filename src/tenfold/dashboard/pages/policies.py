@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tenfold.http.overview import OperationRow, PolicyRow
 
 WORDS: Final = {
-    "priority": "priority", "limit": "limit", "timeout_s": "deadline", "concurrency": "at once", "idempotent": "idempotency",
+    "priority": "priority", "limit": "limit", "timeout_s": "deadline", "concurrency": "", "idempotent": "idempotency",
     "body_max_bytes": "body up to", "cache": "cached for", "slo": "objective",
 }  # fmt: skip
 """Policies as they are written in code, and as people read them."""
@@ -152,11 +152,11 @@ class Policies(Page):
         return (
             ui.code(each.name),
             ui.badge("none" if each.value is None else str(each.value), "warn"),
-            each.by,
+            tag("span", each.by, class_="tight"),
             ui.ago(each.at, view.now),
             ui.muted("when taken back")
             if each.until is None
-            else join("in ", ui.duration(max(0.0, each.until - view.now))),
+            else tag("span", "in ", ui.duration(max(0.0, each.until - view.now)), class_="tight"),
             shown.line(view, each.why),
             view.button(self.take_back, name=each.name),
         )
@@ -259,7 +259,9 @@ def _policy(policy: PolicyRow) -> Html:
     """One of them; who said it is in the tooltip."""
     changed = policy.source == "override"
     said = "changed at run time" if changed else f"says {policy.source}"
-    return ui.badge(f"{WORDS.get(policy.name, policy.name)} {policy.shown}", "warn" if changed else "", said)
+    return ui.badge(
+        f"{WORDS.get(policy.name, policy.name)} {policy.shown}".strip(), "warn" if changed else "", said
+    )
 
 
 def read_value(given: str) -> str | int | float | bool | None:

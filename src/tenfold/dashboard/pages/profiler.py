@@ -22,7 +22,7 @@ KINDS: Final[dict[str, str]] = {
     "cpu": "on the processor: what computes",
     "wall": "of the clock: what waits, too",
 }
-FUNCTIONS_SHOWN: Final = 25
+FUNCTIONS_SHOWN: Final = 20
 LEGEND: Final = (
     ("own", "the app"), ("tenfold", "Tenfold"), ("library", "libraries"), ("python", "Python"), ("thread", "threads"),
 )  # fmt: skip
@@ -53,8 +53,12 @@ class Profiler(Page):
         kinds = [(kind, text) for kind, text in KINDS.items() if kind != "cpu" or ThreadTimes().known]
         form = view.form_of(
             self.start,
-            ui.select("For", "seconds", "10", SECONDS),
-            ui.select("Time", "kind", kinds[0][0], kinds),
+            tag(
+                "div",
+                ui.select("For", "seconds", "10", SECONDS),
+                ui.select("Time", "kind", kinds[0][0], kinds),
+                class_="fields",
+            ),
             label="Start a profile",
         )
         about = "It costs about a hundredth of a core while it runs, and nothing else."
@@ -152,7 +156,7 @@ def _graph(view: View, profile: Profile) -> Html:
     about = f"{ui.duration(profile.total_s)} in {ui.duration(profile.took_s)}"
     if profile.kind == "cpu":
         about += f": {ui.percent(share)} of a core"
-    legend = [tag("span", text, class_=f"key {kind}") for kind, text in LEGEND]
+    legend = [tag("span", text, class_=f"whose {kind}") for kind, text in LEGEND]
     aside = join(about, tag("a", "Whole graph", href=link(root)) if at is not root else None)
     beyond = (
         ui.note(f"{ui.duration(profile.beyond_s)} were in stacks that there was no room for.", "warn")
@@ -169,11 +173,12 @@ def _functions(profile: Profile) -> Html:
     whole = profile.total_s or 1.0
     rows: list[tuple[Child, ...]] = [
         (
-            join(tag("span", cost.place.function, class_=f"mono key {whose(cost.place)}"), tag("span", where(cost.place), class_="below")),
+            join(tag("span", cost.place.function, class_=f"mono whose {whose(cost.place)}"), tag("span", where(cost.place), class_="below")),
             ui.meter(cost.own_s / whole, ui.percent(cost.own_s / whole), "good"),
             ui.duration(cost.own_s), ui.duration(cost.total_s),
         )
         for cost in costs(profile.stacks)[:FUNCTIONS_SHOWN]
+        if cost.own_s
     ]  # fmt: skip
     columns = (
         ui.Column("function", wide=True),

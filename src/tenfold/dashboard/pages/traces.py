@@ -258,8 +258,12 @@ def _span(view: View, row: waterfall.Row) -> Html:
     known = waterfall.details(span)
     head = tag(
         "summary",
-        tag("span", span.name, class_="what"),
-        tag("span", said, class_=f"about {row.kind}", title=said),
+        tag(
+            "span",
+            tag("span", span.name, class_="what"),
+            tag("span", said, class_=f"about {row.kind}", title=said),
+            class_="head",
+        ),
         waterfall.bar(row),
         tag("span", ui.duration(span.ended - span.started), class_="took"),
     )

@@ -12,6 +12,8 @@
   Object.assign(Idiomorph.defaults, { ignoreActiveValue: true });
   Object.assign(Idiomorph.defaults.callbacks, {
     beforeNodeMorphed(old, fresh) {
+      // What has the focus keeps its value; words on a button are no value.
+      if (old === document.activeElement && /^(BUTTON|A|SUMMARY)$/.test(old.nodeName)) old.innerHTML = fresh.innerHTML;
       if (old.nodeName !== "TENFOLD-CHART" || fresh.nodeName !== "TENFOLD-CHART") return true;
       for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
       return false;
@@ -102,7 +104,7 @@
       this.plot = new uPlot({
         width: this.clientWidth || 300, height: said.height,
         cursor: { sync: { key: "time" }, drag: { setScale: false, x: false, y: false }, points: { size: 7 } },
-        scales: { y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.12 : 1] } },
+        scales: { x: said.data[0].length < 2 ? { range: () => [said.data[0][0] - 300, said.data[0][0] + 5] } : {}, y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.12 : 1] } },
         axes: [{ ...axis, grid: { show: false }, size: 26, space: 70, values: times.map(([, s, f]) => [s, f, null, null, null, null, null, null, 1]) }, { ...axis, size: 58, values: (_u, ticks) => ticks.map(show) }],
         legend: { markers: { width: 0, fill: (u, n) => u.series[n].stroke() } },
         series: [{ label: "at", value: (_u, v) => v == null ? "" : clock.format(new Date(v * 1000)) }, ...series],

@@ -48,6 +48,24 @@ _ANSWERS: Final[Mapping[str, tuple[Any, str]]] = {
 _KINDS: Final = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 _SEVERITIES: Final = {"debug": 5, "info": 9, "warning": 13, "error": 17, "critical": 21}
 _CUMULATIVE: Final = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
+_DELTA: Final = metrics_pb2.AGGREGATION_TEMPORALITY_DELTA
+
+
+class Deltas:
+    """Turns what counts from the start of the process into what came since the last export, for receivers that want that. What
+    was lost on the way to them then stays lost."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[float], int]] = {}
+
+    def since(
+        self, name: str, labels: Mapping[str, str], values: list[float], begun: int, at: int
+    ) -> tuple[list[float], int]:
+        """The growth of these values, and since when; of one that shrank, itself."""
+        key = (name, tuple(sorted(labels.items())))
+        before, start = self._before.get(key, ([0.0] * len(values), begun))
+        self._before[key] = (values, at)
+        return [now - was if now >= was else now for now, was in zip(values, before, strict=True)], start
 
 
 def resource(attributes: Mapping[str, str]) -> Resource:
@@ -77,13 +95,18 @@ def logs(lines: Iterable[Line], who: Resource, what: InstrumentationScope) -> Ex
 
 
 def metrics(
-    families: Iterable[Metric], who: Resource, what: InstrumentationScope, started: float, now: float
+    families: Iterable[Metric],
+    who: Resource,
+    what: InstrumentationScope,
+    started: float,
+    now: float,
+    deltas: Deltas | None = None,
 ) -> Iterator[ExportMetricsServiceRequest]:
     """Requests with every family, of at most :data:`POINTS_MAX` data points, or of one family where that has more."""
     begun, at = _nanos(started), _nanos(now)
     request, points = _metrics_request(who, what), 0
     for family in families:
-        for message, count in _metric(family, begun, at):
+        for message, count in _metric(family, begun, at, deltas):
             if points and points + count > POINTS_MAX:
                 yield request
                 request, points = _metrics_request(who, what), 0
@@ -140,72 +163,97 @@ def _record(line: Line) -> LogRecord:
     )
 
 
-def _metric(family: Metric, begun: int, at: int) -> Iterator[tuple[metrics_pb2.Metric, int]]:
+def _metric(
+    family: Metric, begun: int, at: int, deltas: Deltas | None
+) -> Iterator[tuple[metrics_pb2.Metric, int]]:
     """The family under our name, and under that of the conventions where there is one; each with its data points."""
     meant = semantics.METRICS.get(family.name)
     if family.name.startswith("tenfold_"):
         name, unit = semantics.metric_name(family.name)
-        yield _message(family, semantics.Meant(name, unit, {}), begun, at)
+        yield _message(family, semantics.Meant(name, unit, {}), begun, at, deltas)
     if meant is not None:
-        yield _message(family, meant, begun, at)
+        yield _message(family, meant, begun, at, deltas)
 
 
-def _message(family: Metric, meant: Meant, begun: int, at: int) -> tuple[metrics_pb2.Metric, int]:
+def _message(
+    family: Metric, meant: Meant, begun: int, at: int, deltas: Deltas | None
+) -> tuple[metrics_pb2.Metric, int]:
     message = metrics_pb2.Metric(name=meant.name, unit=meant.unit, description=family.documentation)
     if family.type == "histogram":
-        points = [
-            metrics_pb2.HistogramDataPoint(
-                start_time_unix_nano=begun, time_unix_nano=at, attributes=labels, **numbers
-            )
-            for labels, numbers in _histograms(family, meant)
-        ]
-        message.histogram.aggregation_temporality = _CUMULATIVE
+        points = list(_histograms(family, meant, begun, at, deltas))
+        message.histogram.aggregation_temporality = _CUMULATIVE if deltas is None else _DELTA
         message.histogram.data_points.extend(points)
         return message, len(points)
-    numbers = [
-        metrics_pb2.NumberDataPoint(
-            start_time_unix_nano=begun,
-            time_unix_nano=at,
-            attributes=_labels(sample.labels, meant),
-            as_double=sample.value,
-        )
-        for sample in family.samples
-        if not sample.name.endswith("_created")
-    ]
-    if family.type == "counter" or meant.up_down:
-        message.sum.aggregation_temporality = _CUMULATIVE
-        message.sum.is_monotonic = family.type == "counter"
+    grows = family.type == "counter"
+    numbers = list(_numbers(family, meant, begun, at, deltas if grows else None))
+    if grows or meant.up_down:
+        # What goes up and down is cumulative in either way: the growth of a level says nothing.
+        message.sum.aggregation_temporality = _DELTA if grows and deltas is not None else _CUMULATIVE
+        message.sum.is_monotonic = grows
         message.sum.data_points.extend(numbers)
     else:
         message.gauge.data_points.extend(numbers)
     return message, len(numbers)
 
 
-def _histograms(family: Metric, meant: Meant) -> Iterator[tuple[list[KeyValue], dict[str, Any]]]:
-    """Cumulative buckets, count and sum of each set of labels, as counts of each bucket."""
-    found: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
+def _numbers(
+    family: Metric, meant: Meant, begun: int, at: int, deltas: Deltas | None
+) -> Iterator[metrics_pb2.NumberDataPoint]:
+    for sample in family.samples:
+        if sample.name.endswith("_created"):
+            continue
+        values, start = [float(sample.value)], begun
+        if deltas is not None:
+            values, start = deltas.since(meant.name, sample.labels, values, begun, at)
+        yield metrics_pb2.NumberDataPoint(
+            start_time_unix_nano=start,
+            time_unix_nano=at,
+            attributes=_labels(sample.labels, meant),
+            as_double=values[0],
+        )
+
+
+class _Buckets:
+    """One set of labels of a histogram, as it was exposed: cumulative."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self.labels = labels
+        self.bounds: list[float] = []
+        self.running: list[float] = [0.0]
+        self.sum = 0.0
+
+    @property
+    def values(self) -> list[float]:
+        """Counts of each bucket, then the sum."""
+        return [*(after - before for before, after in pairwise(self.running)), self.sum]
+
+
+def _histograms(
+    family: Metric, meant: Meant, begun: int, at: int, deltas: Deltas | None
+) -> Iterator[metrics_pb2.HistogramDataPoint]:
+    found: dict[tuple[tuple[str, str], ...], _Buckets] = {}
     for sample in family.samples:
         labels = {key: value for key, value in sample.labels.items() if key != "le"}
-        one = found.setdefault(
-            tuple(labels.items()), {"count": 0, "sum": 0.0, "bounds": [], "running": [], "labels": labels}
-        )
+        one = found.setdefault(tuple(labels.items()), _Buckets(labels))
         if sample.name.endswith("_bucket"):
-            one["running"].append(int(sample.value))
+            one.running.append(sample.value)
             if (le := sample.labels["le"]) != "+Inf":
-                one["bounds"].append(float(le))
-        elif sample.name.endswith(("_count", "_sum")):
-            one[sample.name.rpartition("_")[2]] = sample.value
+                one.bounds.append(float(le))
+        elif sample.name.endswith("_sum"):
+            one.sum = sample.value
     for one in found.values():
-        running = [0, *one["running"]]
-        counts = [after - before for before, after in pairwise(running)]
-        yield (
-            _labels(one["labels"], meant),
-            {
-                "count": int(one["count"]),
-                "sum": one["sum"],
-                "bucket_counts": counts,
-                "explicit_bounds": one["bounds"],
-            },
+        values, start = one.values, begun
+        if deltas is not None:
+            values, start = deltas.since(meant.name, one.labels, values, begun, at)
+        counts = [int(value) for value in values[:-1]]
+        yield metrics_pb2.HistogramDataPoint(
+            start_time_unix_nano=start,
+            time_unix_nano=at,
+            attributes=_labels(one.labels, meant),
+            count=sum(counts),
+            sum=values[-1],
+            bucket_counts=counts,
+            explicit_bounds=one.bounds,
         )
 
 

@@ -2,8 +2,8 @@
 
 Needs the libraries of ``tenfold[otlp]``. Nothing waits for the other side: each signal has a bounded queue, a request that
 is not answered well within ``otlp.timeout_s`` is lost, counted by signal and reason, and said in the log once a minute. It
-is not tried again: an outage of the collector must not grow a backlog in every process. Metrics are cumulative, so the next
-ones make up for those that were lost.
+is not tried again: an outage of the collector must not grow a backlog in every process. Metrics are cumulative unless
+``otlp.temporality`` says otherwise, so the next ones make up for those that were lost.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class Otlp:
         self._who = messages.resource({**resource, **settings.resource})
         self._what = messages.scope(version("tenfold"))
         self._started = clock.now()
+        self._deltas = messages.Deltas() if settings.temporality == "delta" else None
         self._client: httpx2.AsyncClient | None = None
         self._lines: deque[Line] = deque()
         self._tasks: list[asyncio.Task[None]] = []
@@ -155,7 +156,8 @@ class Otlp:
 
     async def _flush_metrics(self) -> None:
         families = list(self._exposition.collect())
-        for request in messages.metrics(families, self._who, self._what, self._started, self._clock.now()):
+        now = self._clock.now()
+        for request in messages.metrics(families, self._who, self._what, self._started, now, self._deltas):
             points = _points(request)
             await self.send("metrics", points, partial(_same, request))
 

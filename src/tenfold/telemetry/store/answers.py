@@ -33,6 +33,7 @@ from tenfold.telemetry.store.records import (
     TraceFilter,
     TraceSummary,
 )
+from tenfold.telemetry.store.rollup import POINTS_OF_ONE
 
 THREADS = 2
 R = TypeVar("R")
@@ -89,7 +90,7 @@ class Answers(Records):
     async def operations(
         self, *, since: float, until: float | None = None, instance: str = ""
     ) -> list[OperationSummary]:
-        asked = self._asked(since, until, None)
+        asked = Asked.of(since, until, None, self._clock.now(), POINTS_OF_ONE)
         return await self._ask([], lambda file: metrics.operations(file, instance, asked))
 
     async def requests(

@@ -23,7 +23,7 @@ from tenfold.telemetry.store.records import (
     Why,
 )
 
-LOOKED_AT_MAX: Final = 10_000
+LOOKED_AT_MAX: Final = 3_000
 """Failures of each kind that are grouped, the latest ones."""
 OF_ONE_MAX: Final = 200
 """Requests, runs and log lines shown with one trace."""

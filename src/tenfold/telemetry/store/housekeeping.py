@@ -5,6 +5,7 @@ A turn removes a few thousand rows of each kind at most, so that no batch waits 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from tenfold.telemetry.store.file import StoreFile
 from tenfold.telemetry.store.keys import key_of
 from tenfold.telemetry.store.retention import AHEAD_S, Kept, Steady, to_free
-from tenfold.telemetry.store.rollup import FINE, MINUTE, QUARTER, RESOLUTIONS, Raw, due, rolled_up
+from tenfold.telemetry.store.rollup import RESOLUTIONS, Raw, due, rolled_up
 
 ROWS_MAX: Final = 5_000
 """Removed in one statement."""
@@ -39,21 +40,21 @@ class Housekeeping:
         now = self._steady.now(wall, monotonic)
         jumped_s = self._steady.jumped_s
         self.sentence = (
-            f"The machine's clock jumped by {jumped_s:+,.0f} s. Nothing is removed for its age by the new time until "
-            "that has held for ten minutes."
+            f"The machine's clock jumped by {jumped_s:+,.0f} s. Nothing is removed for its age until that has "
+            "held for ten minutes."
             if jumped_s
             else ""
         )
         if not jumped_s:
             self.roll_up(now)
-        self._remove_old(now)
+            self._remove_old(now)
         self._remove_excess()
 
     # ── metrics ──
 
     def roll_up(self, now: float) -> None:
         """Make coarser points of finer ones, as far as these are complete."""
-        for finer, coarser in ((FINE, MINUTE), (MINUTE, QUARTER)):
+        for finer, coarser in pairwise(RESOLUTIONS):
             with self._file.transaction():
                 rolled = self._file.value("SELECT until FROM rolled WHERE step = ?", coarser.step_s)
                 span = due(rolled, now, coarser.step_s)
@@ -93,11 +94,10 @@ class Housekeeping:
 
     def _remove_old(self, now: float) -> None:
         before = key_of(max(0.0, now - self._keep_s), 0)
-        after = None if self._steady.jumped_s else key_of(now + AHEAD_S, 0)
+        after = key_of(now + AHEAD_S, 0)
         for kind in KINDS:
             self._repeat(kind, f"SELECT id FROM {kind} WHERE id < ? ORDER BY id LIMIT {ROWS_MAX}", before)  # noqa: S608
-            if after is not None:
-                self._repeat(kind, f"SELECT id FROM {kind} WHERE id > ? LIMIT {ROWS_MAX}", after)  # noqa: S608
+            self._repeat(kind, f"SELECT id FROM {kind} WHERE id > ? LIMIT {ROWS_MAX}", after)  # noqa: S608
         for one in RESOLUTIONS:
             self._remove_points(one.step_s, int(now - min(one.keep_s, self._keep_s)))
         self._file.run("DELETE FROM instance WHERE last_at < ?", now - 400 * 86_400)

@@ -11,6 +11,7 @@ import msgspec
 from tenfold.telemetry.contract import Span
 from tenfold.telemetry.recording import Recording
 from tenfold.telemetry.redact import Redactor
+from tenfold.telemetry.store.clean import Cleaner
 from tenfold.telemetry.store.feed import LineIn
 from tenfold.telemetry.store.file import StoreFile
 from tenfold.telemetry.store.keys import key_of
@@ -120,30 +121,30 @@ class Inserts:
 
     def __init__(self, file: StoreFile, instance: str, redactor: Redactor) -> None:
         self.known = Known(file, instance)
-        self._file, self._redactor = file, redactor
+        self._file, self._clean = file, Cleaner(redactor)
         self._numbers = count(abs(hash(instance)))  # instances differ, and rows of one microsecond
 
     def requests(self, summaries: Sequence[RequestSummary], instance: int) -> None:
-        text = self._redactor.text
+        text = self._clean.text
         place, key = self.known.place, self._key
         rows = [
             [
                 key(one.at), place(one.operation, one.method, one.route), one.status, _us(one.seconds),
-                text(one.path[:PATH_MAX_CHARS]), one.trace_id, one.request_id[:ID_MAX_CHARS] or None,
+                text(one.path, PATH_MAX_CHARS), one.trace_id, one.request_id[:ID_MAX_CHARS] or None,
                 one.tenant[:ID_MAX_CHARS] or None, instance,
-                text(one.error)[:ERROR_MAX_CHARS] if one.error else None,
+                text(one.error, ERROR_MAX_CHARS) or None,
             ]
             for one in summaries
         ]  # fmt: skip
         self._insert("request", _REQUESTS, rows)
 
     def jobs(self, summaries: Sequence[JobSummary], instance: int) -> None:
-        text, word, key = self._redactor.text, self.known.word, self._key
+        text, word, key = self._clean.text, self.known.word, self._key
         rows = [
             [
                 key(one.at), word(one.queue), word(one.handler), one.outcome, _us(one.seconds), _us(one.wait_s),
                 one.attempt, one.trace_id, one.job_id or None, one.tenant[:ID_MAX_CHARS] or None, instance,
-                text(one.error)[:ERROR_MAX_CHARS] if one.error else None,
+                text(one.error, ERROR_MAX_CHARS) or None,
             ]
             for one in summaries
         ]  # fmt: skip
@@ -167,21 +168,18 @@ class Inserts:
 
     def _trace(self, recording: Recording, why: Why, instance: int) -> list[Any]:
         root = recording.spans[-1]
-        spans = [self._clean(span) for span in sorted(recording.spans, key=lambda span: span.started)]
+        spans = [self._cleaned(span) for span in sorted(recording.spans, key=lambda span: span.started)]
         return [
             self._key(root.started), recording.trace_id, self.known.word(recording.operation), recording.kind,
             _us(root.ended - root.started), len(spans) + recording.left_out, why,
-            self._redactor.text(root.error)[:ERROR_MAX_CHARS] or None, instance, _json(spans),
+            self._clean.text(root.error, ERROR_MAX_CHARS) or None, instance, _json(spans),
         ]  # fmt: skip
 
-    def _clean(self, span: Span) -> Span:
+    def _cleaned(self, span: Span) -> Span:
         """Nothing secret, nothing long. A new one: exporters may hold the other."""
-        attributes: dict[str, Any] = {}
-        for key, value in self._redactor.fields(dict(list(span.attributes.items())[:ATTRIBUTES_MAX])).items():
-            plain = value is None or isinstance(value, bool | int | float)
-            attributes[key] = value if plain else str(value)[:VALUE_MAX_CHARS]
-        error = self._redactor.text(span.error)[:ERROR_MAX_CHARS] if span.error else ""
-        return msgspec.structs.replace(span, attributes=attributes, error=error)
+        attributes = self._clean.attributes(span.attributes, ATTRIBUTES_MAX, VALUE_MAX_CHARS)
+        error = self._clean.text(span.error, ERROR_MAX_CHARS)
+        return msgspec.structs.replace(span, name=span.name[:200], attributes=attributes, error=error)
 
     def points(self, grown: Iterable[Grown], at: float) -> None:
         slot, series = floor(at, FINE.step_s), self.known.series

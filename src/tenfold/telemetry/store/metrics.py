@@ -14,8 +14,8 @@ from tenfold.telemetry.store.points import ALL, GAUGE_AGAIN_S
 from tenfold.telemetry.store.records import LatencyPoint, OperationSummary, Point, Series, SeriesKind
 from tenfold.telemetry.store.rollup import (
     FINE,
-    MINUTE,
-    QUARTER,
+    POINTS,
+    RESOLUTIONS,
     Raw,
     Resolution,
     floor,
@@ -42,9 +42,11 @@ class Asked(Struct, frozen=True):
     now: float
 
     @classmethod
-    def of(cls, since: float, until: float | None, step_s: float | None, now: float) -> Asked:
+    def of(
+        cls, since: float, until: float | None, step_s: float | None, now: float, points: int = POINTS
+    ) -> Asked:
         end = now if until is None else min(until, now + 60)
-        wanted = step_of(since, end) if step_s is None else max(step_s, FINE.step_s)
+        wanted = step_of(since, end, points) if step_s is None else max(step_s, FINE.step_s)
         resolution = resolution_of(wanted, since, now)
         # A multiple of what is kept.
         step = max(1, round(wanted / resolution.step_s)) * resolution.step_s
@@ -111,7 +113,7 @@ def _stretches(file: StoreFile, asked: Asked) -> list[tuple[int, int, int]]:
     rolled: dict[int, int] = dict(rows)
     begin, end = floor(asked.since, int(asked.step_s)), int(asked.until) + 1
     out: list[tuple[int, int, int]] = []
-    for one in (QUARTER, MINUTE, FINE):
+    for one in reversed(RESOLUTIONS):
         if one.step_s > asked.resolution.step_s:
             continue
         until = end if one is FINE else min(end, rolled.get(one.step_s, 0))

@@ -1,7 +1,7 @@
 """Pages of rows, newest first: the SQL of the reader. Runs in its threads.
 
 Each question walks one named index in the order of time, so its plan cannot change with the data. What that index does
-not decide is looked at row by row, and never for more than 30,000 rows: then the page ends early, with a mark from
+not decide is looked at row by row, and never for more than 20,000 rows: then the page ends early, with a mark from
 which the next one goes on. So the cost of a question does not depend on how much is kept.
 """
 
@@ -27,7 +27,7 @@ from tenfold.telemetry.store.records import (
 )
 from tenfold.telemetry.store.schema import LEVELS, NAMES
 
-LOOKED_AT_MAX: Final = 30_000
+LOOKED_AT_MAX: Final = 20_000
 LIMIT_MAX: Final = 1_000
 PLACES_MAX: Final = 8
 """Of one operation: it had so many routes while its name stayed."""
@@ -144,14 +144,16 @@ def requests(file: StoreFile, where: RequestFilter, before: str, limit: int) -> 
             ["request = ?"],
             [where.request_id],
         )
-    elif where.status_min >= 500:
-        named.source, named.where = "request INDEXED BY request_failed", ["status >= 500"]
     elif where.operation:
+        failed = where.status_min >= 500
+        index, more = ("request_place_failed", ["status >= 500"]) if failed else ("request_place", [])
         walks = [
-            Walk("request INDEXED BY request_place", ["place = ?"], [place], rest, rest_args)
+            Walk(f"request INDEXED BY {index}", ["place = ?", *more], [place], rest, rest_args)
             for place in _places(file, where.operation)
         ]
         return _newest(file, walks, _REQUEST, request_of, bounds(where.since, where.until, before), limit)
+    elif where.status_min >= 500:
+        named.source, named.where = "request INDEXED BY request_failed", ["status >= 500"]
     _ask(rest, rest_args, "place IN (SELECT id FROM place WHERE operation = ?)", where.operation)
     return _newest(file, [named], _REQUEST, request_of, bounds(where.since, where.until, before), limit)
 

@@ -1,5 +1,5 @@
-"""Metrics at several resolutions: five seconds for hours, a minute for days, a quarter of an hour for as long as
-telemetry is kept. Pure.
+"""Metrics at several resolutions: five seconds for hours, a minute for days, a quarter of an hour and three hours for as
+long as telemetry is kept. Pure.
 
 A point is what happened from ``at`` on for its resolution, so coarser ones are sums of finer ones: of a counter its
 growth, of a gauge the sum of its readings and their number, of a histogram sum, count and buckets.
@@ -26,10 +26,13 @@ FINE: Final = Resolution(5, 2 * 3600)
 MINUTE: Final = Resolution(60, 2 * DAY_S)
 QUARTER: Final = Resolution(900, 400 * DAY_S)
 """As long as anything is: ``telemetry.keep_days`` ends it earlier."""
-RESOLUTIONS: Final = (FINE, MINUTE, QUARTER)
-STEPS: Final = (5, 10, 15, 30, 60, 120, 300, 900, 1800, 3600, 7200, 21_600, DAY_S)
+HOURS: Final = Resolution(10_800, 400 * DAY_S)
+RESOLUTIONS: Final = (FINE, MINUTE, QUARTER, HOURS)
+STEPS: Final = (5, 10, 15, 30, 60, 120, 300, 900, 1800, 3600, 10_800, 21_600, DAY_S)
 POINTS: Final = 90
 """About so many make a picture."""
+POINTS_OF_ONE: Final = 30
+"""Enough where they are added up to one number anyway: only the ends of the time are less exact."""
 SLACK_S: Final = 10
 """How late a point may come and still count in the coarser ones."""
 
@@ -67,9 +70,9 @@ def floor(at: float, step_s: int) -> int:
     return int(at // step_s) * step_s
 
 
-def step_of(since: float, until: float) -> int:
-    """The step in which a picture of this time has about 90 points."""
-    wanted = max(0.0, until - since) / POINTS
+def step_of(since: float, until: float, points: int = POINTS) -> int:
+    """The step in which this time has about so many points."""
+    wanted = max(0.0, until - since) / points
     return next((step for step in STEPS if step >= wanted), STEPS[-1])
 
 
@@ -78,7 +81,7 @@ def resolution_of(step_s: float, since: float, now: float) -> Resolution:
     fitting = [one for one in RESOLUTIONS if one.step_s <= step_s] or [FINE]
     age = now - since
     best = fitting[-1]
-    return next((one for one in RESOLUTIONS if one.step_s >= best.step_s and one.keep_s >= age), QUARTER)
+    return next((one for one in RESOLUTIONS if one.step_s >= best.step_s and one.keep_s >= age), HOURS)
 
 
 def due(rolled: int | None, now: float, step_s: int) -> tuple[int, int] | None:

@@ -29,6 +29,7 @@ CREATE INDEX request_place ON request (place);
 CREATE INDEX request_trace ON request (trace) WHERE trace IS NOT NULL;
 CREATE INDEX request_request ON request (request) WHERE request IS NOT NULL;
 CREATE INDEX request_failed ON request (id) WHERE status >= 500;
+CREATE INDEX request_place_failed ON request (place) WHERE status >= 500;
 
 CREATE TABLE job (
     id INTEGER PRIMARY KEY, queue INTEGER NOT NULL, handler INTEGER NOT NULL, outcome TEXT NOT NULL,

@@ -19,6 +19,8 @@ from tenfold.telemetry.store.records import Why
 QUANTILE: Final = 0.99
 JUDGED_FROM: Final = 100
 """So many of an operation have to be known before one is called slow."""
+JUDGED_AGAIN: Final = 20
+"""After so many more, what is slow is worked out anew."""
 HALVED_AT: Final = 4000
 FIRST_S: Final = 60.0
 FASTEST_S: Final = 0.0001
@@ -41,11 +43,12 @@ class TailPolicy(Struct, frozen=True, kw_only=True):
 class Pace:
     """How long an operation takes. :attr:`slow_s` is above 99 % of it; infinite while little is known."""
 
-    __slots__ = ("_counts", "_total", "slow_s")
+    __slots__ = ("_counts", "_judge_in", "_total", "slow_s")
 
     def __init__(self) -> None:
         self._counts = [0.0] * (BUCKETS + 1)
         self._total = 0.0
+        self._judge_in = JUDGED_FROM
         self.slow_s = math.inf
 
     def observe(self, seconds: float) -> None:
@@ -54,7 +57,9 @@ class Pace:
         if self._total >= HALVED_AT:
             self._counts = [count / 2 for count in self._counts]
             self._total /= 2
-        if self._total >= JUDGED_FROM:
+        self._judge_in -= 1
+        if not self._judge_in:
+            self._judge_in = JUDGED_AGAIN
             self.slow_s = self._quantile()
 
     def _quantile(self) -> float:

@@ -64,6 +64,7 @@ class Writer:
         self._complained_at = float("-inf")
         self._pause_s = 0.0
         self._retry_at = float("-inf")
+        self._turn = threading.Lock()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -77,12 +78,14 @@ class Writer:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join(timeout_s)
+            if thread.is_alive():  # the disk hangs; its connection is the thread's
+                return
+        self._file.close()
 
     def _run(self) -> None:
         while not self._over.wait(TURN_S):
             self._guarded()
         self._guarded()
-        self._file.close()
 
     def _guarded(self) -> None:
         try:
@@ -95,6 +98,10 @@ class Writer:
 
     def turn(self) -> None:
         """Write what waits; now and then, tidy up. Never raises for what is wrong with the file or the disk."""
+        with self._turn:  # the thread's, and that of whoever will not wait for it
+            self._take_turn()
+
+    def _take_turn(self) -> None:
         batch = self._feed.take()
         now = self._clock.monotonic()
         if now < self._retry_at:

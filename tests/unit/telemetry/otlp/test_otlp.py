@@ -268,3 +268,40 @@ def test_urls_that_cannot_be_are_refused(url: str, words: str) -> None:
 def test_the_setting_for_spans_alone_leads_to_the_section() -> None:
     with pytest.raises(ConfigError, match=r"Set otlp.url"):
         Backend.from_url("otlp+http://localhost:4318", CLOCK)
+
+
+def test_deltas_are_what_came_since_the_last_time() -> None:
+    registry, deltas = Registry(), messages.Deltas()
+    counter, level = (
+        registry.counter("hits_total", "Hits.").labels(),
+        registry.gauge("level", "Level.").labels(),
+    )
+    histogram = registry.histogram("took_seconds", "Took.", buckets=(1.0,)).labels()
+
+    def sent(now: float) -> dict[str, Any]:
+        families = list(module.Exposition(registry, process=False).collect())
+        for family in families:
+            family.name = f"tenfold_{family.name}"
+        who, what = messages.resource({}), messages.scope("1")
+        (request,) = messages.metrics(families, who, what, 0.0, now, deltas)
+        return {each.name: each for each in request.resource_metrics[0].scope_metrics[0].metrics}
+
+    counter.inc(5)
+    level.set(7)
+    histogram.observe(0.5)
+    assert sent(10.0)["tenfold.hits"].sum.data_points[0].as_double == 5
+    counter.inc(2)
+    histogram.observe(3.0)
+    found = sent(20.0)
+    hits, took = found["tenfold.hits"].sum, found["tenfold.took"].histogram
+    assert (hits.aggregation_temporality, hits.data_points[0].as_double) == (1, 2)
+    assert (hits.data_points[0].start_time_unix_nano, hits.data_points[0].time_unix_nano) == (
+        10 * 10**9,
+        20 * 10**9,
+    )
+    assert (took.data_points[0].count, took.data_points[0].sum, list(took.data_points[0].bucket_counts)) == (
+        1,
+        3.0,
+        [0, 1],
+    )
+    assert found["tenfold.level"].gauge.data_points[0].as_double == 7

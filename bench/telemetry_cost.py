@@ -1,0 +1,222 @@
+"""What telemetry costs: all of it, beside none but metrics, which are always on.
+
+    python bench/telemetry_cost.py [--rounds 12] [--requests 2000] [--parts log,traces,store]
+
+Two apps in one process take turns, on and off, off and on, called without a server; medians of the CPU time per request
+with all threads (the access log's and the store's writer are in it) tell what telemetry adds. That is set against what a
+request costs `tenfold run` without telemetry, its server included, which is measured in the same run: the share of
+throughput that telemetry takes from a process that is busy.
+
+The store's budgets are per second, so its time is made to pass here as it would in a process that is busy with such
+requests and nothing else, however little of the machine this run gets. "On" is: access log as JSON, 1 % of traces
+sampled, the store, and with it traces recorded to be kept if slow or failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "http"))
+
+import tenfold_telemetry  # noqa: E402
+
+from tenfold import App  # noqa: E402
+from tenfold.telemetry import log  # noqa: E402
+from tenfold.telemetry.store import store as store_part  # noqa: E402
+from tenfold.telemetry.store import writer  # noqa: E402
+
+OFF = {"TENFOLD_LOG_ACCESS": "false", "TENFOLD_TELEMETRY_STORE": "false", "TENFOLD_TRACE_RATIO": "0"}
+PARTS = {
+    "log": {"TENFOLD_LOG_FORMAT": "json", "TENFOLD_LOG_ACCESS": "true"},
+    "traces": {"TENFOLD_TRACE_RATIO": "0.01"},
+    "store": {"TENFOLD_TELEMETRY_STORE": "true"},
+}
+MEASURES = {"typed GET": ("/items/42", b"q=abc", 0.10), "one-row read": ("/db", b"", 0.05)}
+"""Path, query, and what telemetry may add at most."""
+CONNECTIONS = 8
+HEADERS = [(b"host", b"localhost"), (b"user-agent", b"bench"), (b"accept", b"*/*")]
+
+
+def on_of(parts: str) -> dict[str, str]:
+    env = dict(OFF)
+    for part in parts.split(","):
+        env |= PARTS[part]
+    return env
+
+
+# ── without a server ──────────────────────────────────────────────────────────────────────────────
+
+
+class Side:
+    """One of the two apps. ``pass_s`` lets the store's time go by."""
+
+    def __init__(self, env: dict[str, str], folder: Path, out: Any) -> None:
+        self.app: App = tenfold_telemetry.made()
+        self.app.configure(environ=env, app__data_dir=str(folder), worker__enabled=False)
+        self.app.logging = log.configure(self.app.settings.log, self.app.clock, stream=out)
+        self._turn_in_s = self._read_in_s = 0.0
+
+    async def request(self, path: str, query: bytes) -> None:
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+            "path": path, "raw_path": path.encode(), "query_string": query, "root_path": "", "headers": HEADERS,
+            "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 80), "state": {},
+        }  # fmt: skip
+        await self.app(scope, _receive, _send)
+
+    def pass_s(self, seconds: float) -> None:
+        store = self.app.assembly.telemetry.store
+        if store is None:
+            return
+        store.feed.tick(seconds)
+        self._turn_in_s -= seconds
+        self._read_in_s -= seconds
+        if self._read_in_s <= 0:
+            self._read_in_s = 5.0
+            store._read()  # pyright: ignore[reportPrivateUsage]
+        if self._turn_in_s <= 0:
+            self._turn_in_s = 0.5
+            store.writer.turn()
+
+
+async def _receive() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _send(_: Any) -> None: ...
+
+
+async def chunk(side: Side, path: str, query: bytes, requests: int, request_s: float) -> float:
+    """Microseconds of this process's CPU per request; ``request_s`` is what one takes a busy server."""
+    part = max(1, int(0.1 / request_s))
+    begun = time.process_time()
+    done = 0
+    while done < requests:
+        for _ in range(part):
+            await side.request(path, query)
+        done += part
+        side.pass_s(part * request_s)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.1)  # the access log is written by a thread
+    return (time.process_time() - begun) / done * 1e6
+
+
+# ── with one ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Server:
+    """One `tenfold run`, and the CPU time it has taken."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process, self.port = process, port
+
+    def cpu_s(self) -> float:
+        """Of all threads, from the scheduler."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+@contextmanager
+def serving(port: int, env: dict[str, str], folder: Path) -> Iterator[Server]:
+    run = f"{sys.executable} -m tenfold run tenfold_telemetry:app --port {port} --ops-port 0 --no-worker --no-reload"
+    command = [*shlex.split(run), "--data", str(folder / "served")]
+    with (folder / "served.log").open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=HERE / "http", env={**os.environ, **env}, stdout=out, stderr=subprocess.STDOUT
+        )
+        try:
+            yield Server(process, port)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+async def ready(server: Server) -> None:
+    for _ in range(600):
+        if server.process.poll() is not None:
+            raise SystemExit(f"the server ended with {server.process.returncode}")
+        try:
+            await load(server.port, "/items/1", CONNECTIONS)
+            return
+        except OSError:
+            await asyncio.sleep(0.1)
+    raise SystemExit("the server did not get ready")
+
+
+async def load(port: int, path: str, requests: int) -> None:
+    """So many requests over some connections, each with one request at a time."""
+    head = f"GET {path} HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\n\r\n".encode()
+
+    async def some(count: int) -> None:
+        reader, out = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(count):
+            out.write(head)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            length = int(answer.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            await reader.readexactly(length)
+        out.close()
+
+    await asyncio.gather(*(some(requests // CONNECTIONS) for _ in range(CONNECTIONS)))
+
+
+async def served(server: Server, path: str, requests: int) -> float:
+    """Microseconds of the server's CPU per request."""
+    await load(server.port, path, 400)
+    before = server.cpu_s()
+    await load(server.port, path, requests)
+    return (server.cpu_s() - before) / requests * 1e6
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--port", type=int, default=8971)
+    parser.add_argument("--parts", default=",".join(PARTS), help="of log, traces, store; by default all are on")
+    args = parser.parse_args()
+    # Their time is passed by hand.
+    writer.TURN_S = store_part.TICK_S = 1e6  # type: ignore[misc]
+    worst = 0
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        out = stack.enter_context(open(os.devnull, "w"))  # noqa: ASYNC230
+        server = stack.enter_context(serving(args.port, OFF, folder))
+        await ready(server)
+        sides = [Side(env, folder / name, out) for name, env in (("off", OFF), ("on", on_of(args.parts)))]
+        for side in sides:
+            await side.app.start()
+        for name, (path, query, most) in MEASURES.items():
+            whole = await served(server, f"{path}?{query.decode()}", args.requests)
+            took: list[list[float]] = [[], []]
+            for number in range(args.rounds + 2):  # the first two find the budgets' masks
+                for which in (0, 1) if number % 2 else (1, 0):
+                    got = await chunk(sides[which], path, query, args.requests, whole / 1e6)
+                    if number >= 2:
+                        took[which].append(got)
+            off, on = median(took[0]), median(took[1])
+            added = (on - off) / whole
+            worst |= added > most
+            print(
+                f"{name:13s} served {whole:6.1f} µs; without a server off {off:5.1f}, on {on:5.1f} µs: "
+                f"telemetry adds {on - off:4.1f} µs, {added:+.1%} (at most {most:.0%})  N = {args.rounds} × {args.requests}"
+            )
+        for side in sides:
+            await side.app.stop()
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
