@@ -276,7 +276,6 @@ class App:
 
     def check(self) -> list[str]:
         """Everything that can be found wrong without starting: one sentence each, none when all is well."""
-
         return [] if self.started else _assembled().problems(self)
 
     def openapi(self) -> dict[str, Any]:
@@ -289,7 +288,6 @@ class App:
 
     @property
     def _docs(self) -> Docs:
-
         return (self._assembly or _assembled()(self)).docs
 
     # ── entries ──
