@@ -287,7 +287,6 @@ class App:
 
     def check(self) -> list[str]:
         """Everything that can be found wrong without starting: one sentence each, none when all is well."""
-
         return [] if self.started else _assembled().problems(self)
 
     def openapi(self) -> dict[str, Any]:
@@ -300,7 +299,6 @@ class App:
 
     @property
     def _docs(self) -> Docs:
-
         return (self._assembly or _assembled()(self)).docs
 
     # ── entries ──

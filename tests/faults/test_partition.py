@@ -162,6 +162,7 @@ class Net:
     def refused(self, order: str, sentence: str) -> str:
         """Place orders, one after the other, until one is refused without being sent anywhere; its name. Now and then one is
         let through, to see whether somebody is there."""
+        said = ""
         for number in range(20):
             status, said, _ = self.place(f"{order}-{number}")
             assert status in (503, 504), said

@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import combinations
@@ -111,7 +111,7 @@ class Hosts:
 
 
 @contextmanager
-def hosts(*names: str) -> Iterator[Hosts]:
+def hosts(*names: str) -> Generator[Hosts]:
     """Started, and gone at the end."""
     made = Hosts(*names)
     made.start()

@@ -42,7 +42,7 @@ Traffic = Callable[[float], float]
 
 
 class Decides(Protocol):
-    def decide(self, samples: list[Sample], low: int, high: int, now: float) -> Decision: ...
+    def decide(self, samples: list[Sample], low: int, high: int, now: float, /) -> Decision: ...
 
 
 @dataclass

@@ -21,6 +21,10 @@ from tenfold._core import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND_TIMEOUT_S = 90.0
+SERVER_TIMEOUT_S = 90.0
+FLEET_TIMEOUT_S = 120.0
+HEARD_MAX = 40
+"""Lines of servers that are shown when a command fails."""
 
 _FENCE = re.compile(r"^(?P<indent> {0,3})(?P<ticks>`{3,})(?P<language>[\w+-]*)")
 _NOT_RUN = re.compile(r"<!--\s*not run:\s*(?P<reason>.*?)\s*-->", re.DOTALL)
@@ -189,6 +193,10 @@ class PageRun:
         assert file.is_relative_to(self.folder), f"{block.where}: {path} is outside of the project."
         file.parent.mkdir(parents=True, exist_ok=True)
         text = block.code.partition("\n")[2].lstrip("\n") + "\n"
+        # Addresses of servers of this page; what settings say of their own ports, the environment says otherwise.
+        text = re.sub(
+            r"(?<=127\.0\.0\.1:)\d+", lambda match: self._ports.get(match[0], match[0]), text
+        )
         if added:
             assert file.exists(), f"{block.where}: {path} is added to, but no block made it."
             text = file.read_text(encoding="utf-8") + "\n\n" + text
@@ -231,20 +239,31 @@ class PageRun:
             )  # fmt: skip
             output = self._swap(done.stdout, {port: name for name, port in self._ports.items()})
             said = f"{block.where}: $ {command.text}\nsaid:\n{output}"
-            assert done.returncode == command.exit_status, f"{said}\nand ended with {done.returncode}"
+            assert done.returncode == command.exit_status, (
+                f"{said}\nand ended with {done.returncode}; servers said:\n{self._heard()}"
+            )
             missing = missing_line(command.expected, output)
             assert missing is None, f"{said}\nwhich lacks: {missing}"
+
+    def _heard(self) -> str:
+        """The end of what the servers that run have said, but for their access log."""
+        lines = [line for server in self._running.values() for line in server.output.splitlines()]
+        return "\n".join([line for line in lines if '"tenfold.access"' not in line][-HEARD_MAX:])
 
     def _serve(self, text: str, command: Command, block: Block) -> None:
         named = _OPS_PORT.search(text)
         ops_port = named[1] if named else self._ports["8001"]
-        self._stop_server(ops_port)
+        fleet = _FLEET.search(text) is not None
+        for port in list(self._running) if fleet else [ops_port]:
+            self._stop_server(port)
         worker = " worker" in text
         ready = "" if worker else f"http://127.0.0.1:{ops_port}/health/ready"
-        if " up" in text:  # its instances have ports of their own choice
-            ready = "is up at"
         server = Process(
-            ["bash", "-c", f"exec env {text}"], cwd=self.cwd, env=self._environment(), ready=ready
+            ["bash", "-c", f"exec env {text}"],
+            cwd=self.cwd,
+            env=self._environment(),
+            ready="is up at" if fleet else ready,  # its instances have ports of their own choice
+            timeout_s=FLEET_TIMEOUT_S if fleet else SERVER_TIMEOUT_S,
         )
         self._running[ops_port] = server
         server.wait_ready()

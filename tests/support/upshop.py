@@ -50,13 +50,14 @@ class UpShop:
         *,
         web: int = 2,
         database: str = "",
+        pool_max: int = 10,
         works: bool = False,
         broken: str = "",
         more: str = "",
     ) -> None:
         program(kind)
         self.folder, self.kind, self.port = folder, kind, free_port()
-        at = f'[database]\nurl = "{database}"\n' if database else ""
+        at = f'[database]\nurl = "{database}"\npool_max = {pool_max}\n' if database else ""
         (folder / "tenfold.toml").write_text(
             f'[up]\napp = "shop.app:app"\nweb = {web}\ndrain_s = 0.2\n'
             f'[balancer]\nkind = "{kind}"\nport = {self.port}\ndrain_s = 0.5\nslow_start_s = 1\n'

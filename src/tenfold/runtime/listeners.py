@@ -52,7 +52,8 @@ def bind(host: str, port: int, *, where: str) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise ConfigError(_bind_problem(error, host, port), where=where, remedy=_bind_remedy(error)) from None
+        remedy = _bind_remedy(error, where)
+        raise ConfigError(_bind_problem(error, host, port), where=where, remedy=remedy) from None
     sock.set_inheritable(False)
     return sock
 
@@ -71,11 +72,12 @@ def _bind_problem(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host}:{port}: {error.strerror or error}."
 
 
-def _bind_remedy(error: OSError) -> str:
+def _bind_remedy(error: OSError, where: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "Stop that process, or choose another port (0 takes any free one)."
+        any_free = "" if where.startswith("balancer.") else " (0 takes any free one)"
+        return f"Stop that process, or choose another port{any_free}."
     if error.errno == errno.EACCES:
-        return "Choose a port above 1023."
+        return "Choose a port above 1023, or allow it (Linux: sysctl net.ipv4.ip_unprivileged_port_start=80)."
     return "Use an address of this machine."
 
 

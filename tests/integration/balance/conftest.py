@@ -11,6 +11,9 @@ from support.servers import free_port, program
 from tenfold.runtime.balance import Balancer, Listener, Options, Plan, Pool, Upstream, balancer_of
 
 FAST = Options(drain_s=0.3, stop_timeout_s=3.0, slow_start_s=0.5)
+"""Where clients go on asking while something changes."""
+ALONE = Options(drain_s=0.05, stop_timeout_s=3.0, slow_start_s=0.2)
+"""Where nobody does."""
 
 
 @pytest.fixture(params=["nginx", "haproxy"])
@@ -33,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "b"
 
 
-def plan_for(port: int, *ports: int, options: Options = FAST, paths: tuple[str, ...] = ("/",)) -> Plan:
+def plan_for(port: int, *ports: int, options: Options = ALONE, paths: tuple[str, ...] = ("/",)) -> Plan:
     """One listener in front of one pool."""
     upstreams = tuple(Upstream(f"web.{number}", "127.0.0.1", at) for number, at in enumerate(ports, 1))
     return Plan((Listener("public", "127.0.0.1", port),), (Pool("web", upstreams, paths),), options=options)

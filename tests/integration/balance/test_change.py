@@ -73,13 +73,13 @@ class Load:
 async def replaced(balancer: Balancer, folder: Path, port: int, times: int, between: int) -> Load:
     """Requests go on while both instances are replaced so many times, each as `tenfold up` does it."""
     instances = [await Instance(f"first {n}", pause_s=0.001).__aenter__() for n in range(2)]
-    await balancer.apply(plan_for(port, *(each.port for each in instances)), folder)
+    await balancer.apply(plan_for(port, *(each.port for each in instances), options=FAST), folder)
     load = Load(port)
     try:
         await load.seen(between)
         for round_ in range(times):
             successors = [await Instance(f"{round_} {n}", pause_s=0.001).__aenter__() for n in range(2)]
-            await balancer.apply(plan_for(port, *(each.port for each in successors)), folder)
+            await balancer.apply(plan_for(port, *(each.port for each in successors), options=FAST), folder)
             for instance in instances:
                 await instance.leave()
             instances = successors
@@ -94,7 +94,7 @@ async def replaced(balancer: Balancer, folder: Path, port: int, times: int, betw
 async def test_no_request_fails_while_all_instances_are_replaced_twice(
     balancer: Balancer, folder: Path, port: int, trials: Trials
 ) -> None:
-    load = await replaced(balancer, folder, port, times=2, between=200)
+    load = await replaced(balancer, folder, port, times=2, between=100)
     assert load.lost == []
     assert load.failed() == {}
     trials("G18", load.answers.total(), f"2 replacements of all instances behind {balancer.name}")
@@ -124,11 +124,11 @@ async def test_a_killed_instance_fails_no_get_and_doubles_no_post(
         for at in ports
     ]
     with children[0], children[1]:
-        await balancer.apply(plan_for(port, *ports), folder)
+        await balancer.apply(plan_for(port, *ports, options=FAST), folder)
         load = Load(port)
-        await load.seen(200)
+        await load.seen(100)
         children[0].send(signal.SIGKILL)
-        await load.seen(200)
+        await load.seen(100)
         await load.end()
     done = Counter(ledger.read_bytes().split())
     assert {answer for answer in load.failed() if answer[0] == "GET"} == set()
@@ -228,7 +228,7 @@ async def test_nothing_is_done_when_nothing_differs(balancer: Balancer, folder: 
 
 async def test_options_change_without_loss_too(balancer: Balancer, folder: Path, port: int) -> None:
     async with Instance("only", pause_s=0.001) as instance:
-        await balancer.apply(plan_for(port, instance.port), folder)
+        await balancer.apply(plan_for(port, instance.port, options=FAST), folder)
         load = Load(port)
         await load.seen(50)
         slower = msgspec.structs.replace(FAST, silence_s=50.0)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from integration.balance.conftest import FAST, plan_for
+from integration.balance.conftest import ALONE, plan_for
 from support.balanced import Client, Instance, read_message
 from support.certificates import Authority
 from support.servers import free_port, program
@@ -23,7 +23,7 @@ from tenfold.runtime.balance.nginx import Nginx
 
 pytestmark = pytest.mark.anyio
 
-KEPT = msgspec.structs.replace(FAST, micro_cache_bytes=1_048_576)
+KEPT = msgspec.structs.replace(ALONE, micro_cache_bytes=1_048_576)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def client(port: int) -> AsyncIterator[Client]:
 
 async def behind(balancer: Balancer, folder: Path, port: int, *instances: Instance, **differs: Any) -> Plan:
     """Start ``balancer`` in front of ``instances``."""
-    plan = plan_for(port, *(each.port for each in instances), options=differs.pop("options", FAST))
+    plan = plan_for(port, *(each.port for each in instances), options=differs.pop("options", ALONE))
     plan = msgspec.structs.replace(plan, **differs)
     await balancer.apply(plan, folder)
     return plan
@@ -141,7 +141,7 @@ async def test_answers_are_compressed(
 async def test_what_the_balancer_refuses_is_a_problem_document(
     balancer: Balancer, folder: Path, port: int, instance: Instance, client: Client
 ) -> None:
-    small = msgspec.structs.replace(FAST, body_max_bytes=1000)
+    small = msgspec.structs.replace(ALONE, body_max_bytes=1000)
     await behind(balancer, folder, port, instance, options=small)
     for path, body, expected in (
         ("/", b"x" * 2000, 413),
@@ -208,7 +208,7 @@ async def test_a_client_stays_with_one_instance_when_asked_for(
     balancer: Balancer, folder: Path, port: int, client: Client
 ) -> None:
     async with Instance("a") as one, Instance("b") as two:
-        await behind(balancer, folder, port, one, two, options=msgspec.structs.replace(FAST, sticky=True))
+        await behind(balancer, folder, port, one, two, options=msgspec.structs.replace(ALONE, sticky=True))
         _, headers, first = await client.ask("GET", "/")
         cookie = {"Cookie": headers.get("set-cookie", "").partition(";")[0]}
         for _ in range(5):

@@ -26,7 +26,7 @@ async def test_a_port_in_use_is_named(balancer: Balancer, folder: Path, port: in
             await balancer.apply(plan_for(port, 4000), folder)
     assert str(refused.value) == (
         f"balancer.port: port {port} on 127.0.0.1 is taken by another process."
-        " Stop that process, or choose another port (0 takes any free one)."
+        " Stop that process, or choose another port."
     )
     assert balancer.running(folder) == 0
     await balancer.apply(plan_for(port, 4000), folder)  # the same plan, once the port is free

@@ -70,7 +70,7 @@ def test_the_ledger_is_sold_to_the_penny_and_again_changes_nothing(
 
 
 @needs_ledger
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("database", ["embedded", pytest.param("postgresql", marks=pytest.mark.soak)])
 def test_the_ledger_agrees_although_the_server_is_killed_three_times(
     new_shop: Callable[..., Shop], tmp_path: Path, database: str, request: pytest.FixtureRequest
@@ -78,7 +78,7 @@ def test_the_ledger_agrees_although_the_server_is_killed_three_times(
     """SIGKILL while orders are placed; each time the server starts again and the replay goes on. Selling it all once more
     changes nothing."""
     url = "" if database == "embedded" else request.getfixturevalue("postgres_url")
-    shop = new_shop(tmp_path / "data", url, worker_lease_s="3")
+    shop = new_shop(tmp_path / "data", database=url, worker_lease_s="3")
     shop.start()
     with (
         (tmp_path / "errors").open("w") as errors,

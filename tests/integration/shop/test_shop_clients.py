@@ -1,4 +1,4 @@
-"""The shop's generated clients, used against the running shop as a partner would."""
+"""The shop's generated clients, used against a running fleet as a partner would."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from shop.app import app
 from shop.demo import ADMIN, ADMIN_PASSWORD, CUSTOMER, CUSTOMER_PASSWORD
 from support.clients import Dropping, needs_typescript, python_client, run_script, typescript_client
 from support.shop_server import Shop
+
+LAYOUTS = ("split",)
+"""A fleet: five processes behind a balancer, which is what a partner meets."""
 
 SCRIPT = r"""
 import { Client, ConnectionFailed, InvalidInput, NotFound, OutOfStock, Unauthorized } from "./shop-client.js";

@@ -134,19 +134,21 @@ def test_services_behind_a_gateway_and_a_balancer_change_keys_and_certificates_w
     assert "Make it by: tenfold identity issue" in refused.stderr
     fleet.tenfold("identity", "issue", "--tls")
     with fleet.up() as process:
-        assert fleet.ask() == 200, process.output
-        before = [fleet.shown_by_the_balancer(), fleet.shown_by("orders")]
-        pids = {i.name: i.pid for i in State(tmp_path / "data").load().instances.values()}
-        with Asking(fleet) as statuses:
-            for _ in range(2):
-                assert fleet.tenfold("identity", "rotate", "--tls").returncode == 0
-            until = time.monotonic() + 60
-            while {fleet.shown_by_the_balancer(), fleet.shown_by("orders")} & set(before):
-                assert time.monotonic() < until, process.output
-                time.sleep(0.2)
-            known = sum(statuses.values())
-            while sum(statuses.values()) < known + 50:
-                time.sleep(0.05)
-        assert set(statuses) == {200}, statuses
-        assert {i.name: i.pid for i in State(tmp_path / "data").load().instances.values()} == pids
-        process.stop(60)
+        try:
+            assert fleet.ask() == 200, process.output
+            before = [fleet.shown_by_the_balancer(), fleet.shown_by("orders")]
+            pids = {i.name: i.pid for i in State(tmp_path / "data").load().instances.values()}
+            with Asking(fleet) as statuses:
+                for _ in range(2):
+                    assert fleet.tenfold("identity", "rotate", "--tls").returncode == 0
+                until = time.monotonic() + 60
+                while {fleet.shown_by_the_balancer(), fleet.shown_by("orders")} & set(before):
+                    assert time.monotonic() < until, process.output
+                    time.sleep(0.2)
+                known = sum(statuses.values())
+                while sum(statuses.values()) < known + 50:
+                    time.sleep(0.05)
+            assert set(statuses) == {200}, statuses
+            assert {i.name: i.pid for i in State(tmp_path / "data").load().instances.values()} == pids
+        finally:
+            process.stop(60)  # with all that it started, which a killed one leaves running

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from tenfold._core.sections import AppSettings, IdentitySettings, Settings
-from tenfold.assembly.identity import OwnershipPart
+from tenfold.assembly.ownership import OwnershipPart
 from tenfold.db import ownership
 from tenfold.errors import ConfigError
 

@@ -68,13 +68,14 @@ class Trend:
         expected = self.level + self.slope * passed
         error = value - expected
         before, self._before = self._before, value
-        if self._jumps(error):
+        far = JUMP * self.noise
+        if self._jumps(error, far):
             self.level, self.slope = max(value, before), 0.0
             return
         share = -math.expm1(-passed / self._level_s)
         self.level = expected + share * error
         self.slope += -math.expm1(-passed / self._slope_s) * share * error / passed
-        within = min(abs(error), JUMP * self.noise)
+        within = min(abs(error), far)
         self._measured += 0.1 * (within * MEAN_TO_DEVIATION - self._measured)
 
     def ahead(self, seconds: float) -> float:
@@ -82,11 +83,11 @@ class Trend:
         change = self.slope * seconds
         return self.level + change if abs(change) > self.noise else self.level
 
-    def _jumps(self, error: float) -> bool:
-        side = (error > 0) - (error < 0)
-        if abs(error) <= JUMP * self.noise:
+    def _jumps(self, error: float, far: float) -> bool:
+        if -far <= error <= far:
             self._outside = 0
             return False
+        side = 1 if error > 0 else -1
         again = self._outside == side
         self._outside = 0 if again else side
         return again
