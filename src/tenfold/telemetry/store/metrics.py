@@ -19,7 +19,6 @@ from tenfold.telemetry.store.rollup import (
     Raw,
     Resolution,
     floor,
-    merged,
     quantile,
     resolution_of,
     rolled_up,
@@ -213,11 +212,9 @@ def operations(file: StoreFile, instance: str, asked: Asked) -> list[OperationSu
     bounds: list[float] = []
     for line, points in _with_points(file, _DURATION, own, asked):
         bounds = line.bounds
+        buckets = [sum(each) for each in zip(*(point.buckets or () for point in points), strict=False)]
         total = totals.setdefault(_operation(line.labels), Raw(0, 0.0, 0.0))
-        for point in points:
-            total.sum += point.sum
-            total.count += point.count
-            total.buckets = merged(total.buckets, point.buckets or ())
+        total.add(Raw(0, sum(one.sum for one in points), sum(one.count for one in points), buckets))
     failed: dict[tuple[tuple[str, str, str], str], float] = {}
     for line, points in _with_points(file, _REQUESTS, own, asked):
         key = (_operation(line.labels), line.labels.get(names.STATUS, ""))
