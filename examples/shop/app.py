@@ -16,4 +16,5 @@ app = App(
     "shop",
     [accounts.service, catalog, inventory, orders, notifications, reports, uploads, demo],
     auth=accounts.people,
+    slo="99.9% under 500ms",
 )
