@@ -121,7 +121,7 @@ def _item(template_name: str, key: str) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [
         {
             "type": "PROMETHEUS_PATTERN",
-            "parameters": [pattern, function, ""],
+            "parameters": [pattern, "function", function],
             "error_handler": "CUSTOM_VALUE",
             "error_handler_params": "1" if key == "checks.worst" else "0",
         }
