@@ -212,7 +212,7 @@ def operations(file: StoreFile, instance: str, asked: Asked) -> list[OperationSu
     bounds: list[float] = []
     for line, points in _with_points(file, _DURATION, own, asked):
         bounds = line.bounds
-        buckets = [sum(each) for each in zip(*(point.buckets or () for point in points), strict=False)]
+        buckets = [sum(each, 0.0) for each in zip(*(point.buckets or () for point in points), strict=False)]
         total = totals.setdefault(_operation(line.labels), Raw(0, 0.0, 0.0))
         total.add(Raw(0, sum(one.sum for one in points), sum(one.count for one in points), buckets))
     failed: dict[tuple[tuple[str, str, str], str], float] = {}
