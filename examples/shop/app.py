@@ -15,4 +15,5 @@ app = App(
     "shop",
     [accounts.service, catalog, inventory, orders, notifications, reports, uploads],
     auth=accounts.people,
+    slo="99.9% under 500ms",
 )

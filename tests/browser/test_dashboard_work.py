@@ -13,7 +13,6 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.pages_app import CANARIES, forms
 from support.process import Process
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -31,14 +30,12 @@ class Demo:
 
     def traffic(self) -> None:
         """What gives the pages something to show."""
-        headers = {"x-api-key": CANARIES["header"], "cookie": f"session={CANARIES['cookie']}"}
-        with httpx2.Client(base_url=self.url, headers=headers, timeout=20) as client:
+        with httpx2.Client(base_url=self.url, timeout=20) as client:
             for n in range(40):
                 client.get(f"/shelves/A-{n % 3 if n % 4 else n}")
             for n in range(12):
                 client.get("/weights", params={"shelf": f"A-{n}"})
-            client.get("/fail", params={"key": CANARIES["query"]})
-            client.get("/fail", params={"key": CANARIES["query"], "password": CANARIES["setting"]})
+            client.get("/fail")
 
 
 def _free_port() -> int:
@@ -59,7 +56,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Generator[Demo]:
         cwd=ROOT / "tests",
         env={
             "PYTHONPATH": path,
-            "TENFOLD_APP_SECRET_KEY": CANARIES["setting"] * 2,
             "TENFOLD_LOG_LEVEL": "info",
         },
         ready=f"{made.ops}/health/ready",
@@ -95,7 +91,7 @@ def test_a_page_is_usable_by_everybody_on_every_screen_and_small(page: Page, dem
     assert answer is not None
     assert answer.status == 200
     assert len(answer.body()) < 300_000
-    page.wait_for_load_state("networkidle")
+    expect(page.get_by_text("The planner is asked")).to_have_count(0)
     page.evaluate(AXE)
     assert _serious(page, "{resultTypes: ['violations']}") == []
     page.emulate_media(color_scheme="dark")
@@ -111,34 +107,6 @@ def _serious(page: Page, options: str) -> list[tuple[str, str, str]]:
         for each in found["violations"]
         if each["impact"] in ("serious", "critical")
     ]
-
-
-def test_no_secret_is_in_any_page(demo: Demo) -> None:
-    """As it is or encoded, in pages, their parts, and what scripts get."""
-    with httpx2.Client(base_url=demo.ops, timeout=20, headers={"accept": "text/html"}) as client:
-        jobs = [f"/jobs/{n}" for n in range(1, 8)]
-        paths = [*PATHS, *jobs, "/", "/services", "/operations", "/operations/demo.fail", "/traces", "/logs?level=error", "/settings?q=demo"]  # fmt: skip
-        shown = {path: client.get(path).text for path in paths}
-        traces = {link for text in shown.values() for link in _links(text, "/traces/")}
-        shown |= {link: client.get(link).text for link in sorted(traces)[:25]}
-        shown |= {
-            path: client.get(path, headers={"accept": "*/*"}).text
-            for path in ("/metrics", "/policies", "/database")
-        }
-    assert "The scale of broken-0 does not answer" in "".join(shown.values())
-    assert "Cannot sign in with" in shown["/logs?level=error"]
-    leaked = {
-        (name, form, path)
-        for name, secret in CANARIES.items()
-        for form in forms(secret)
-        for path, text in shown.items()
-        if form in text
-    }
-    assert leaked == set()
-
-
-def _links(text: str, begin: str) -> set[str]:
-    return {part.partition('"')[0] for part in text.split('href="')[1:] if part.startswith(begin)}
 
 
 # ── jobs ──
@@ -276,7 +244,8 @@ def test_the_log_is_searched_and_a_line_opened(page: Page, demo: Demo) -> None:
     expect(line).to_contain_text("operation")
     line.locator("summary").click()
     expect(line.get_by_role("region", name="Traceback")).to_contain_text("RuntimeError")
-    page.wait_for_timeout(2_500)  # it stays open while the list is kept up to date
+    with page.expect_response(lambda answer: "part=lines" in answer.url):
+        page.evaluate("document.body.dispatchEvent(new Event('acted'))")  # the list is brought up to date
     expect(line.get_by_role("region", name="Traceback")).to_be_visible()
     page.get_by_label("Level").select_option("error")
     expect(page).to_have_url(f"{demo.ops}/logs?text=sign+in&level=error&logger=")

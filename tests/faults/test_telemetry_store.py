@@ -21,10 +21,11 @@ from support.telemetry_store import NOW, Kept, job, recording, request
 from tenfold import App, Service, public
 from tenfold._core.clock import ManualClock, SystemClock
 from tenfold._core.sections import LogSettings
+from tenfold.telemetry import clean
 from tenfold.telemetry.contract import Span
 from tenfold.telemetry.log import configure
 from tenfold.telemetry.render import Line
-from tenfold.telemetry.store import clean, feed
+from tenfold.telemetry.store import feed
 from tenfold.telemetry.store.feed import Feed
 from tenfold.telemetry.store.records import LogFilter, Page, RequestSummary
 

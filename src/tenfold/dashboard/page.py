@@ -111,7 +111,7 @@ class Page(ABC):
     actions: ClassVar[Mapping[str, Action]] = {}
 
     def __init_subclass__(cls) -> None:
-        members = dict(inspect.getmembers(cls, inspect.isfunction))
+        members: dict[str, Any] = dict(inspect.getmembers(cls, inspect.isfunction))
         cls.parts = {name: each.__live__ for name, each in members.items() if hasattr(each, "__live__")}
         cls.actions = {name: each.__action__ for name, each in members.items() if hasattr(each, "__action__")}
 

@@ -36,15 +36,35 @@ ITEMS: Final[Mapping[str, tuple[str, str, str, str]]] = {
     "memory": ("Memory", "process_resident_memory_bytes", "sum", "B"),
     "cpu": ("CPU", "process_cpu_seconds_total", "sum", "%"),
 }
-TRIGGERS: Final[Mapping[str, tuple[str, str]]] = {
-    # rule of the box: item, expression over it
-    "QueueLate": ("queue.oldest", "min(/{T}/{K},5m)>300"),
-    "JobsDie": ("queue.dead", "last(/{T}/{K})>0"),
-    "RequestsShed": ("http.shed", "min(/{T}/{K},5m)>1"),
-    "CheckFails": ("checks.worst", "max(/{T}/{K},2m)<1"),
-    "BreakerOpen": ("breakers.worst", "min(/{T}/{K},5m)>=1"),
-    "EventsLate": ("events.oldest", "min(/{T}/{K},5m)>300"),
-    "TelemetryLost": ("log.lost", "change(/{T}/{K})>0"),
+TRIGGERS: Final[Mapping[str, tuple[str, str, str]]] = {
+    # rule of the box: item, expression over it, and what it says of all labels together
+    "QueueLate": (
+        "queue.oldest",
+        "min(/{T}/{K},5m)>300",
+        "The oldest due message has waited for {ITEM.LASTVALUE1}",
+    ),
+    "JobsDie": (
+        "queue.dead",
+        "last(/{T}/{K})>0",
+        "{ITEM.LASTVALUE1} messages are dead: all of their attempts failed",
+    ),
+    "RequestsShed": (
+        "http.shed",
+        "min(/{T}/{K},5m)>1",
+        "{ITEM.LASTVALUE1} are refused: the instance is overloaded",
+    ),
+    "CheckFails": ("checks.worst", "max(/{T}/{K},2m)<1", "A check fails, so balancers send nobody here"),
+    "BreakerOpen": ("breakers.worst", "min(/{T}/{K},5m)>=1", "Calls out are held back: too many failed"),
+    "EventsLate": (
+        "events.oldest",
+        "min(/{T}/{K},5m)>300",
+        "The oldest unsent event has waited for {ITEM.LASTVALUE1}",
+    ),
+    "TelemetryLost": (
+        "log.lost",
+        "change(/{T}/{K})>0",
+        "Lines of the log are lost: {ITEM.LASTVALUE1} so far",
+    ),
 }
 _PRIORITY: Final = {"page": "HIGH", "ticket": "WARNING"}
 
@@ -121,7 +141,7 @@ def _item(template_name: str, key: str) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [
         {
             "type": "PROMETHEUS_PATTERN",
-            "parameters": [pattern, function, ""],
+            "parameters": [pattern, "function", function],
             "error_handler": "CUSTOM_VALUE",
             "error_handler_params": "1" if key == "checks.worst" else "0",
         }
@@ -146,14 +166,13 @@ def _item(template_name: str, key: str) -> dict[str, Any]:
 
 
 def _triggers(template_name: str, key: str) -> list[dict[str, Any]]:
-    return [
-        _trigger(
-            template_name, rule.name, TRIGGERS[rule.name][1].replace("{T}", template_name).replace("{K}", f"tenfold.{key}"),
-            _PRIORITY[rule.severity], _said(rule.says), rule.do,
-        )
-        for rule in BUILT_IN
-        if TRIGGERS[rule.name][0] == key
-    ]  # fmt: skip
+    found: list[dict[str, Any]] = []
+    for rule in BUILT_IN:
+        item, expression, says = TRIGGERS[rule.name]
+        if item == key:
+            written = expression.replace("{T}", template_name).replace("{K}", f"tenfold.{key}")
+            found.append(_trigger(template_name, rule.name, written, _PRIORITY[rule.severity], says, rule.do))
+    return found
 
 
 def _trigger(
@@ -166,14 +185,6 @@ def _trigger(
         "priority": priority,
         "description": do,
     }
-
-
-def _said(says: str) -> str:
-    """The sentence with Zabbix' macro for the value; of labels it knows nothing, since items are sums."""
-    text = says.replace("{value}", "{ITEM.LASTVALUE1}")
-    for label in (names.QUEUE, names.PRIORITY, names.CHECK, names.CLIENT, names.HOST, names.REASON):
-        text = text.replace(f"{{{label}}}", f"({label})")
-    return text
 
 
 def _uuid(text: str) -> str:

@@ -162,7 +162,8 @@ class Logging:
         """Make ``handler`` the only one of the process, for what threads die of and warnings too."""
         self._handler = handler
         root = logging.getLogger()
-        before, root.handlers = root.handlers, [handler]
+        ours: list[logging.Handler] = [handler]
+        before, root.handlers = root.handlers, ours
         self._undo.append(lambda: setattr(root, "handlers", before))
         self._set_level(root, level)
         for name, quiet in _QUIET.items():

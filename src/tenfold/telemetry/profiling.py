@@ -29,6 +29,9 @@ Kind = Literal["cpu", "wall"]
 
 LOOKS_PER_S: Final = 100
 SECONDS_MAX: Final = 60.0
+SWITCH_S: Final = 0.0001
+"""How long a thread may keep the interpreter from the looking one. Usually that is 5 ms: work that takes less would never
+be seen, because the looking thread comes in when it is over."""
 DEPTH_MAX: Final = 128
 """Frames of one stack that are kept, the innermost ones."""
 STACKS_MAX: Final = 20_000
@@ -137,8 +140,9 @@ class Profiler:
     def _look(self, profile: Profile) -> None:
         monotonic, wait = self._clock.monotonic, self._enough.wait
         began = before = monotonic()
-        own = threading.get_ident()
+        own, usual_s = threading.get_ident(), sys.getswitchinterval()
         self._used.begin()
+        sys.setswitchinterval(SWITCH_S)
         try:
             while before - began < profile.wanted_s and not wait(1 / LOOKS_PER_S):
                 now = monotonic()
@@ -147,6 +151,7 @@ class Profiler:
                 profile.looks += 1
                 profile.took_s = now - began
         finally:
+            sys.setswitchinterval(usual_s)
             self._used.end()
             self._before = {}
             profile.done = True
@@ -164,8 +169,8 @@ class Profiler:
             root = Place(thread.name if thread is not None else "another thread", "", 0)
             now = seen[ident] = (root, *places(frame))
             if seconds > 0:
-                # The looking thread comes in most easily when others let go, at the end of their work: were the time
-                # since the last look given to this one alone, much of it would go to who waits for more.
+                # The looking thread comes in most easily when others let go, at the end of their work: were all of the
+                # time since the last look given to this one, too much of it would go to who waits for more.
                 profile.add(self._before.get(ident, now), seconds / 2)
                 profile.add(now, seconds / 2)
         self._before = seen

@@ -26,12 +26,13 @@ from tenfold._core.context import Context, current, use
 from tenfold._core.sections import TraceSettings
 from tenfold._core.tasks import end_tasks
 from tenfold.telemetry import names
+from tenfold.telemetry.clean import Cleaner
 from tenfold.telemetry.contract import Span, SpanExporter
 from tenfold.telemetry.log import get_logger
 from tenfold.telemetry.metrics import Registry
 from tenfold.telemetry.propagation import clean_tracestate, format_traceparent, parse_traceparent
 from tenfold.telemetry.recording import Recorder, Recording
-from tenfold.telemetry.redact import Redactor
+from tenfold.telemetry.redact import TEXT_MAX_CHARS, Redactor
 
 BATCH_MAX: Final = 512
 QUEUE_MAX: Final = 8192
@@ -75,7 +76,7 @@ class Tracer:
         """Spans that the exporter was too slow or unable to take."""
         self._exporter, self._clock = exporter, clock
         self.now, self.monotonic = clock.now, clock.monotonic
-        self._redactor = redactor or Redactor()
+        self._clean = Cleaner(redactor or Redactor())
         # Trace ids need no secrecy, so one seed from the clock's randomness saves a system call per request.
         self.bits = random.Random(clock.random.getrandbits(256)).getrandbits  # noqa: S311 - no secret
         """So many random bits."""
@@ -186,8 +187,8 @@ class Tracer:
             self._finish(span)
 
     def _finish(self, span: Span) -> None:
-        span.attributes = self._redactor.fields(span.attributes)
-        span.error = self._redactor.text(span.error)
+        span.attributes = self._clean.attributes(span.attributes)
+        span.error = self._clean.text(span.error, TEXT_MAX_CHARS)
         self.recent.append(span)
         if self._task is None:
             return

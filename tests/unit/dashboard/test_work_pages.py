@@ -275,3 +275,23 @@ async def test_who_may_only_read_can_do_nothing_on_any_page(tmp_path: Path) -> N
             assert (status, said) == (403, "You may read here, not operate."), (path, name)
         assert (await looks.read("/jobs", state="ready")).count("shop.send") == 1
         assert "Profile 1" not in await looks.read("/profiler")
+
+
+async def test_with_a_broker_the_lag_of_the_relay_is_shown_and_a_time_published_again(tmp_path: Path) -> None:
+    made = World()
+    made.fails = False
+    async with looking(made.app, tmp_path, events__url="memory:dashboard-events") as looks:
+        async with made.db.tx() as tx:
+            await made.placed.publish(tx, Placed(5))
+        waiting = await looks.read("/events")
+        assert "Not published yet 1" in waiting
+        assert "Carried by memory" in waiting
+        assert "Lag of the relay" in waiting
+        await made.app.assembly.background.events.pump()
+        sent = await looks.read("/events")
+        assert "Not published yet 0" in sent
+        again = await looks.act("/events", "publish_again", topic="shop.placed", age="1h")
+        assert again == (200, "1 event of the last hour will be published again.")
+        assert "Not published yet 1" in await looks.read("/events")
+        status, said = await looks.act("/events", "publish_again", topic="", age="1e9 years")
+        assert (status, "no span of time" in said) == (422, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -88,6 +89,17 @@ def test_there_is_one_profile_at_a_time_and_it_can_be_ended_early() -> None:
     assert profiler.running is None
     assert profile.took_s < 30
     assert (profile.by, profiler.get(profile.id)) == ("ann", profile)
+
+
+def test_threads_let_go_of_the_interpreter_sooner_while_somebody_looks_and_as_usual_after() -> None:
+    usual, profiler = sys.getswitchinterval(), Profiler(SystemClock())
+    with Burner():
+        profiler.start(60.0)
+        while profiler.running is not None and not profiler.running.looks:
+            time.sleep(0.01)
+        assert sys.getswitchinterval() == pytest.approx(profiling.SWITCH_S)
+        profiler.stop()
+    assert sys.getswitchinterval() == pytest.approx(usual)
 
 
 def test_a_profile_asks_for_a_minute_at_most() -> None:

@@ -27,6 +27,6 @@ class OtlpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     Relic want it; what is lost on the way is then lost)."""
     timeout_s: Annotated[float, Meta(gt=0, le=30)] = 4.0
     """How long a request may take. What is not taken by then is lost and counted, not tried again."""
-    resource: dict[str, str] = {}
-    """More about this process: {"deployment.environment.name" = "production"}. The name of the app, its version and the
-    instance are there already."""
+    resource: list[str] = []
+    """More about this process: ["service.namespace=store", "team=shop"]. The app, the instance, the host and ``app.env`` are
+    there already."""

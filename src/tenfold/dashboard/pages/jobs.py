@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast, get_args
 
 from tenfold._core.text import plural
@@ -70,7 +71,6 @@ class Jobs(Page):
 
     async def body(self, view: View) -> Html:
         return join(
-            await view.live(self.now),
             await view.live(self.queues),
             await view.live(self.over_time),
             self._search(view),
@@ -80,36 +80,17 @@ class Jobs(Page):
     # ── what is shown ──
 
     @live(every_s=2)
-    async def now(self, view: View) -> Html:
-        admin = admin_of(view)
-        counts, lag_s = await asyncio.gather(admin.counts(), admin.lag_s())
-        by_state: dict[str, int] = {}
-        for count in counts:
-            by_state[count.state] = by_state.get(count.state, 0) + count.messages
-        dead = by_state.get("dead", 0)
-        late: ui.Mood = "bad" if lag_s > 300 else "warn" if lag_s > 30 else ""
-        return ui.figures(
-            ui.figure("Ready", by_state.get("ready", 0), _oldest(lag_s), late),
-            ui.figure("Running", by_state.get("running", 0)),
-            ui.figure("Delayed", by_state.get("delayed", 0), "for later, or to be tried again"),
-            ui.figure("Waiting", by_state.get("waiting", 0), "behind another of their key"),
-            ui.figure(
-                "Dead", dead, "until retried or discarded", "bad" if dead else "", view.here(state="dead")
-            ),
-        )
-
-    @live(every_s=2)
     async def queues(self, view: View) -> Html:
-        found = await admin_of(view).queues()
+        admin = admin_of(view)
+        found, lag_s = await asyncio.gather(admin.queues(), admin.lag_s())
         columns: list[str | ui.Column] = [
-            "queue",
-            *(ui.Column(state, number=True) for state in STATES[:6]),
-            "limits",
-            "",
-            "",
-        ]
+            "queue", *(ui.Column(state, number=True) for state in STATES[:6]), "limits", ui.Column("", wide=True), "",
+        ]  # fmt: skip
         rows = [self._queue(view, info) for info in found]
-        return ui.card("Queues", ui.table(columns, rows, nothing="", caption="Queues"), flush=True)
+        return join(
+            _figures(view, found, lag_s),
+            ui.card("Queues", ui.table(columns, rows, nothing="", caption="Queues"), flush=True),
+        )
 
     def _queue(self, view: View, info: QueueInfo) -> tuple[Child, ...]:
         limits = [info.rate, f"{info.concurrency} at a time" if info.concurrency is not None else ""]
@@ -281,6 +262,29 @@ class Jobs(Page):
     async def discard_all(self, view: View) -> str:
         removed = await admin_of(view).discard_all(_dead(view))
         return f"{plural(removed, 'message')} removed."
+
+
+def _figures(view: View, found: Sequence[QueueInfo], lag_s: float) -> Html:
+    """All queues together."""
+
+    def of(state: str) -> int:
+        return sum(info.messages.get(state, 0) for info in found)
+
+    dead = of("dead")
+    late: ui.Mood = "bad" if lag_s > 300 else "warn" if lag_s > 30 else ""
+    return ui.figures(
+        ui.figure("Ready", of("ready"), _oldest(lag_s), late),
+        ui.figure("Running", of("running")),
+        ui.figure("Delayed", of("delayed"), "for later, or to be tried again"),
+        ui.figure("Waiting", of("waiting"), "behind another of their key"),
+        ui.figure(
+            "Dead",
+            dead,
+            "until retried or discarded",
+            "bad" if dead else "",
+            view.here(state="dead", before=None),
+        ),
+    )
 
 
 def filter_of(view: View) -> Filter:

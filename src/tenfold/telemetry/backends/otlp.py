@@ -86,7 +86,7 @@ class Otlp:
         self._settings, self._clock = settings, clock
         self._base = _checked(settings.url)
         self._exposition = Exposition(registry)
-        self._who = messages.resource({**resource, **settings.resource})
+        self._who = messages.resource({**resource, **_resource(settings.resource)})
         self._what = messages.scope(version("tenfold"))
         self._started = clock.now()
         self._deltas = messages.Deltas() if settings.temporality == "delta" else None
@@ -248,6 +248,18 @@ def _checked(url: str) -> str:
                 remedy=f"Write {base.removesuffix(path)!r}.",
             )
     return base
+
+
+def _resource(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for name, sign, _ in pairs:
+        if not sign or not name.strip():
+            raise ConfigError(
+                f"{name!r} is no attribute.",
+                where="otlp.resource",
+                remedy='Write ["service.namespace=store"].',
+            )
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _refusal(url: str, status: int) -> str:

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
+from tenfold.telemetry.clean import Cleaner
 from tenfold.telemetry.contract import Span
 from tenfold.telemetry.recording import Recording
 from tenfold.telemetry.redact import Redactor
-from tenfold.telemetry.store.clean import Cleaner
 from tenfold.telemetry.store.feed import LineIn
 from tenfold.telemetry.store.file import StoreFile
 from tenfold.telemetry.store.keys import key_of
@@ -177,7 +177,7 @@ class Inserts:
 
     def _cleaned(self, span: Span) -> Span:
         """Nothing secret, nothing long. A new one: exporters may hold the other."""
-        attributes = self._clean.attributes(span.attributes, ATTRIBUTES_MAX, VALUE_MAX_CHARS)
+        attributes = self._clean.plain(span.attributes, ATTRIBUTES_MAX, VALUE_MAX_CHARS)
         error = self._clean.text(span.error, ERROR_MAX_CHARS)
         return msgspec.structs.replace(span, name=span.name[:200], attributes=attributes, error=error)
 

@@ -19,7 +19,6 @@ from tenfold.telemetry.store.rollup import (
     Raw,
     Resolution,
     floor,
-    merged,
     quantile,
     resolution_of,
     rolled_up,
@@ -104,6 +103,21 @@ def raw(file: StoreFile, ids: Sequence[int], asked: Asked) -> dict[int, list[Raw
         )  # fmt: skip
         for series, at, total, count, buckets in rows:
             out.setdefault(series, []).append(Raw(at, total, count, buckets))
+    return out
+
+
+def summed(file: StoreFile, ids: Sequence[int], asked: Asked) -> dict[int, float]:
+    """How much each of these series has grown in all that time."""
+    out: dict[int, float] = {}
+    sent = msgspec.json.encode(ids).decode()
+    for step_s, since, until in _stretches(file, asked):
+        rows = file.rows(
+            "SELECT value AS c0, (SELECT sum(sum) FROM point WHERE series = value AND step = ? AND at >= ? AND at < ?) "
+            "AS c1 FROM json_each(?) LIMIT ?",
+            step_s, since, until, sent, SERIES_MAX, columns=2,
+        )  # fmt: skip
+        for series, total in rows:
+            out[series] = out.get(series, 0.0) + (total or 0.0)
     return out
 
 
@@ -213,15 +227,15 @@ def operations(file: StoreFile, instance: str, asked: Asked) -> list[OperationSu
     bounds: list[float] = []
     for line, points in _with_points(file, _DURATION, own, asked):
         bounds = line.bounds
+        buckets = [sum(each, 0.0) for each in zip(*(point.buckets or () for point in points), strict=False)]
         total = totals.setdefault(_operation(line.labels), Raw(0, 0.0, 0.0))
-        for point in points:
-            total.sum += point.sum
-            total.count += point.count
-            total.buckets = merged(total.buckets, point.buckets or ())
+        total.add(Raw(0, sum(one.sum for one in points), sum(one.count for one in points), buckets))
     failed: dict[tuple[tuple[str, str, str], str], float] = {}
-    for line, points in _with_points(file, _REQUESTS, own, asked):
+    counters = lines(file, _REQUESTS, own)
+    sums = summed(file, [line.id for line in counters], asked)
+    for line in counters:
         key = (_operation(line.labels), line.labels.get(names.STATUS, ""))
-        failed[key] = failed.get(key, 0.0) + sum(point.sum for point in points)
+        failed[key] = failed.get(key, 0.0) + sums.get(line.id, 0.0)
     made = [
         OperationSummary(
             *place,

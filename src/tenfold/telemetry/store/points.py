@@ -133,7 +133,7 @@ def _of_all(grown: list[Grown], instance: str) -> Iterator[Grown]:
     durations = [one for one in grown if one.name == names.HTTP_DURATION and one.buckets]
     if durations:
         first = durations[0]
-        buckets = [sum(each) for each in zip(*(one.buckets or [] for one in durations), strict=False)]
+        buckets = [sum(each, 0.0) for each in zip(*(one.buckets or [] for one in durations), strict=False)]
         yield Grown(
             ALL, labels_text({"instance": instance}), "histogram", first.bounds,
             sum(one.sum for one in durations), sum(one.count for one in durations), buckets,

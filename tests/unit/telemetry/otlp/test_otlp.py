@@ -265,6 +265,11 @@ def test_urls_that_cannot_be_are_refused(url: str, words: str) -> None:
         otlp(url)
 
 
+def test_what_is_no_attribute_of_the_process_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"otlp.resource: 'team' is no attribute"):
+        otlp("http://localhost:4318", resource=["service.namespace=store", "team"])
+
+
 def test_the_setting_for_spans_alone_leads_to_the_section() -> None:
     with pytest.raises(ConfigError, match=r"Set otlp.url"):
         Backend.from_url("otlp+http://localhost:4318", CLOCK)

@@ -1,11 +1,12 @@
-"""Redaction for the writer: what repeats from row to row (paths, statements, names of attributes) is looked at once."""
+"""Redaction of what repeats from span to span and from request to request (paths, statements, names of attributes): each is
+looked at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tenfold.telemetry.redact import MASK, Redactor, is_sensitive
+from tenfold.telemetry.redact import ITEMS_MAX, MASK, TEXT_MAX_CHARS, Redactor, is_sensitive
 
 KNOWN_MAX: Final = 2_048
 """Texts remembered; then it begins anew."""
@@ -41,21 +42,25 @@ class Cleaner:
                 self._known[text] = known
         return known[:most]
 
-    def attributes(self, given: Mapping[str, Any], most: int, value_max_chars: int) -> dict[str, Any]:
-        """At most so many of the attributes, plain and masked."""
+    def attributes(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What :meth:`Redactor.fields` makes of attributes of a span."""
+        return {self.text(key, 200): self._value(key, given[key]) for key in list(given)[:ITEMS_MAX]}
+
+    def plain(self, given: Mapping[str, Any], most: int, value_max_chars: int) -> dict[str, Any]:
+        """At most so many of the attributes, none of them long or with parts of its own."""
         out: dict[str, Any] = {}
-        for key, value in list(given.items())[:most]:
-            if value is None or isinstance(value, bool):
-                out[self.text(key, 200)] = value
-            elif self._hides(key):
-                out[self.text(key, 200)] = MASK
-            elif isinstance(value, int | float):
-                out[self.text(key, 200)] = value
-            elif isinstance(value, str):
-                out[self.text(key, 200)] = self.text(value, value_max_chars)
-            else:
-                out[self.text(key, 200)] = str(self._redactor.value(value))[:value_max_chars]
+        for key in list(given)[:most]:
+            value = self._value(key, given[key])
+            simple = value is None or isinstance(value, bool | int | float)
+            out[self.text(key, 200)] = value if simple else str(value)[:value_max_chars]
         return out
+
+    def _value(self, key: str, value: Any) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if self._hides(key):
+            return MASK
+        return self.text(value, TEXT_MAX_CHARS) if isinstance(value, str) else self._redactor.value(value)
 
     def _hides(self, key: str) -> bool:
         hides = self._sensitive.get(key)
