@@ -446,8 +446,7 @@ def _box(box: Box, place: Place) -> Html:
         lines,
         class_=f"box {box.kind} {box.mood}".rstrip(),
     )  # fmt: skip
-    said = ", ".join((box.name, *box.lines))
-    return tag("a", tag("title", said), drawn, href=box.href, aria_label=said) if box.href else drawn
+    return tag("a", drawn, href=box.href) if box.href else drawn
 
 
 def _cut(name: str, most: int = 23) -> str:

@@ -11,6 +11,7 @@ from tenfold.dashboard.numbers import OPERATION_COLUMNS, latency_lines, operatio
 from tenfold.dashboard.page import Page, live
 from tenfold.dashboard.view import View, segment
 from tenfold.telemetry import names
+from tenfold.telemetry.health import Readiness
 from tenfold.telemetry.store.records import ErrorGroup, OperationSummary
 
 NOW_S: Final = 60.0
@@ -44,12 +45,8 @@ class Overview(Page):
         ready, whole, recent = await asyncio.gather(
             view.assembly.checks.ready(), whole_of(view, view.since), whole_of(view, view.now - NOW_S)
         )
-        failed = [check for check in ready.checks if not check.ok]
-        sentences = [
-            ui.note(join(tag("b", check.name), ": ", check.sentence), "bad") for check in failed
-        ] or ([] if ready.ready else [ui.note(ready.sentence, "warn")])
         return join(
-            *sentences,
+            _readiness(ready),
             ui.figures(
                 ui.figure(
                     "Requests", ui.rate(recent.requests / NOW_S), f"{whole.requests:,.0f} in {view.window}"
@@ -131,6 +128,14 @@ class Overview(Page):
 
 
 # ── parts of the row of numbers ───────────────────────────────────────────────────────────────────
+
+
+def _readiness(ready: Readiness) -> Html:
+    """One word where all is well, else what is not."""
+    failed = [check for check in ready.checks if not check.ok]
+    if failed:
+        return join(*(ui.note(join(tag("b", check.name), ": ", check.sentence), "bad") for check in failed))
+    return tag("p", ui.badge(ready.sentence, "good" if ready.ready else "warn"))
 
 
 def _errors(whole: OperationSummary, view: View) -> Html:

@@ -55,7 +55,7 @@ class Services(Page):
         links |= {DATABASE: view.link("/database"), CACHE: view.link("/cache"), BROKER: view.link("/events")}
         boxes, arrows = picture(view.app, found, links, now)
         drawn = diagram.svg(
-            boxes, arrows, f"Architecture of {view.app.name}", ("Clients", "Services", "Stores and others")
+            boxes, arrows, f"Architecture of {view.app.name}", ("Outside", "Services", "Stores and others")
         )
         listed = tag(
             "details",
