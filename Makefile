@@ -38,6 +38,7 @@ bench: ## our figures beside the peers', in one run; ARGS go to bench/run.py
 
 soak: ## the long settings of every suite (hours); SOAK_SHARE=0.05 runs a twentieth of each
 	@scripts/bootstrap.sh test
+	-@$(BIN)/python scripts/collector.py
 	@$(BIN)/pytest -m soak --timeout 0 $(ARGS)
 
 clean: ## remove caches and build output (not .venv, not data)

@@ -121,8 +121,6 @@ fi
 quietly "${pip[@]}" install --editable "$project" --group "$group"
 # Kafka and an SQS, kept outside of the checkout: Debian has no packages of them.
 if [ "$level" = test ]; then "$venv/bin/python" scripts/brokers.py || fail "the tests' brokers are missing"; fi
-# OpenTelemetry's Collector is built where there is Go; tests with it are skipped by name without it.
-if [ "$level" = test ]; then "$venv/bin/python" scripts/collector.py || step "going on without the Collector"; fi
 # Only the tests of TypeScript clients need it, and are skipped by name without it.
 if [ "$level" = test ]; then "$venv/bin/python" scripts/typescript.py || step "going on without TypeScript"; fi
 printf '%s' "$wanted" >"$venv/.tenfold-$level"

@@ -27,7 +27,7 @@ def main() -> None:
     go = shutil.which("go")
     if go is None:
         raise SystemExit(
-            "collector.py: there is no Go: the tests with OpenTelemetry's Collector are skipped."
+            "collector.py: there is no Go: the test with OpenTelemetry's Collector is left out."
         )
     print(f"  · building OpenTelemetry's Collector {VERSION} to {folder} (once, some minutes)", flush=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -73,9 +73,11 @@ if IN_CI:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what this machine cannot do at all, as a container that may not mount file systems; nothing that could
     be installed."""
-    from support import hosts, power
+    from support import collector, hosts, power
 
-    for marker, possible in (("mounts", power.possible), ("networks", hosts.possible)):
+    for marker, possible in (
+        ("mounts", power.possible), ("networks", hosts.possible), ("collector", collector.possible),
+    ):  # fmt: skip
         needing = [item for item in items if item.get_closest_marker(marker) is not None]
         if needing and not possible():
             items[:] = [item for item in items if item not in needing]
@@ -84,16 +86,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what was left out, and say how many snippets of the documentation were not run: it must not creep."""
-    from support import hosts, power
+    from support import collector, hosts, power
     from support.snippets import not_run_summary
 
     if not power.possible():
         terminalreporter.write_line(
-            "left out, since file systems cannot be mounted here: tests/faults/test_power_loss.py"
+            "left out, since file systems cannot be mounted here: tests/faults/test_power_loss.py, test_full_disk.py"
         )
     if not hosts.possible():
         terminalreporter.write_line(
             "left out, since network namespaces cannot be made here: tests/faults/test_partition.py"
+        )
+    if not collector.possible():
+        terminalreporter.write_line(
+            "left out, since scripts/collector.py has not built OpenTelemetry's Collector (Go, some minutes): "
+            "tests/integration/observe/test_collector.py"
         )
 
     reports = [r for reports in terminalreporter.stats.values() for r in reports]

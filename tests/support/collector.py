@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -20,12 +19,18 @@ from support.servers import Server, free_port
 
 CACHE = Path(os.environ.get("TENFOLD_TESTS_CACHE") or Path.home() / ".cache" / "tenfold-tests")
 VERSION = "0.154.0"
+PROGRAM = CACHE / f"otelcol-{VERSION}" / "otelcol"
 
 MESSAGES: dict[str, Any] = {
     "/v1/traces": ExportTraceServiceRequest,
     "/v1/metrics": ExportMetricsServiceRequest,
     "/v1/logs": ExportLogsServiceRequest,
 }
+
+
+def possible() -> bool:
+    """Whether scripts/collector.py has built it."""
+    return PROGRAM.exists()
 
 
 class Collector(Server):
@@ -46,12 +51,7 @@ service:
 """)
 
     def command(self) -> list[str]:
-        program = CACHE / f"otelcol-{VERSION}" / "otelcol"
-        if not program.exists():
-            pytest.skip(
-                "the OpenTelemetry Collector is not there: scripts/collector.py builds it, with Go 1.25"
-            )
-        return [str(program), "--config", f"file:{self.folder / 'config.yaml'}"]
+        return [str(PROGRAM), "--config", f"file:{self.folder / 'config.yaml'}"]
 
     def said(self) -> str:
         """Everything that it has written."""

@@ -14,6 +14,8 @@ from tenfold import App, Service, public
 from tenfold.telemetry import log as log_module
 from tenfold.telemetry.log import get_logger
 
+pytestmark = pytest.mark.collector
+
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
