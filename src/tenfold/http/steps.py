@@ -120,8 +120,8 @@ def _recorded(build: Build, tracer: Tracing) -> str:
     if tracer.recorder is not None:
         code.use(recording=tracer.recorder.traces)
         asked += " or number & recording.mask == 0"
-    code.line(f"span = {span} if {asked} else None", "made = None if span is None else span.__enter__()")
-    return "if span is not None: end_span(span, made, request, answer)"
+    code.line(f"span = {span} if {asked} else None", "entered = None if span is None else span.__enter__()")
+    return "if span is not None: end_span(span, entered, request, answer)"
 
 
 def recover(build: Build) -> None:

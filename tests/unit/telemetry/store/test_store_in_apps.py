@@ -78,6 +78,25 @@ async def test_the_first_request_is_kept_and_so_is_its_trace(tmp_path: Path) -> 
         assert trace.requests == [one]
 
 
+async def test_a_recorded_request_may_have_dependencies_of_its_own(tmp_path: Path) -> None:
+    """The endpoint's code has names of its own for what it makes, and for what it records."""
+    desk = Service("desk", auth=public)
+    desk.provide(Clerk, Clerk, scope="request")
+
+    @desk.get("/clerk")
+    async def clerk(clerk: Clerk) -> str:
+        return clerk.name
+
+    app = App("test", [desk])
+    app.configure(environ={}, app__data_dir=str(tmp_path), trace__ratio=1.0, telemetry__store=True)
+    async with serving(app) as client:
+        assert (await client.get("/clerk")).expect(200).json() == "Ada"
+
+
+class Clerk:
+    name = "Ada"
+
+
 async def test_a_failed_request_says_what_it_failed_of(tmp_path: Path) -> None:
     app = app_of(tmp_path)
     async with serving(app) as client:
