@@ -26,9 +26,7 @@ def main() -> None:
         return
     go = shutil.which("go")
     if go is None:
-        raise SystemExit(
-            "collector.py: there is no Go: the test with OpenTelemetry's Collector is left out."
-        )
+        raise SystemExit("collector.py: there is no Go: the test with OpenTelemetry's Collector is left out.")
     print(f"  · building OpenTelemetry's Collector {VERSION} to {folder} (once, some minutes)", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     made = folder / f"otelcol.{os.getpid()}"

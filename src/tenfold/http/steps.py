@@ -9,7 +9,7 @@ from bisect import bisect_left
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from tenfold._core.context import Context, Priority
+from tenfold._core.context import Context, Priority, current
 from tenfold._core.context import enter as enter_context
 from tenfold.http import limiting
 from tenfold.http.access import Authentication, admitted, optional, policy_of
@@ -120,7 +120,13 @@ def _recorded(build: Build, tracer: Tracing) -> str:
     if tracer.recorder is not None:
         code.use(recording=tracer.recorder.traces)
         asked += " or number & recording.mask == 0"
-    code.line(f"span = {span} if {asked} else None", "entered = None if span is None else span.__enter__()")
+    code.use(current=current)
+    # The work goes on in the span's own context: what the next steps find out (who asks, how long) is to be in that.
+    code.line(
+        f"span = {span} if {asked} else None",
+        "entered = None if span is None else span.__enter__()",
+        "if span is not None: context = request.context = current()",
+    )
     return "if span is not None: end_span(span, entered, request, answer)"
 
 
