@@ -215,7 +215,7 @@ class DurableRedis(Redis, BrokerServer):
     """A Redis that comes back with its data."""
 
     def __init__(self) -> None:
-        super().__init__("--appendonly", "yes", "--maxmemory-policy", "noeviction")
+        super().__init__("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
 
 
 class Moto(BrokerServer):

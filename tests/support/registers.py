@@ -123,6 +123,6 @@ def app(url: str, *replicas: str, data_dir: Any, **settings: Any) -> App:
     made = App("registers", [registers, front])
     made.configure(
         environ={}, app__data_dir=str(data_dir), database__url=url, database__replicas=list(replicas),
-        log__access=False, log__level="error", **settings,
-    )  # fmt: skip
+        log__access=False, log__level="error", **{"http__concurrency": 64, **settings},
+    )  # fmt: skip  # a machine that others keep busy would teach the app to refuse, which is not what is asked here
     return made

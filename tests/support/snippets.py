@@ -194,9 +194,7 @@ class PageRun:
         file.parent.mkdir(parents=True, exist_ok=True)
         text = block.code.partition("\n")[2].lstrip("\n") + "\n"
         # Addresses of servers of this page; what settings say of their own ports, the environment says otherwise.
-        text = re.sub(
-            r"(?<=127\.0\.0\.1:)\d+", lambda match: self._ports.get(match[0], match[0]), text
-        )
+        text = re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda match: self._ports.get(match[0], match[0]), text)
         if added:
             assert file.exists(), f"{block.where}: {path} is added to, but no block made it."
             text = file.read_text(encoding="utf-8") + "\n\n" + text

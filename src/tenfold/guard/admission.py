@@ -176,16 +176,27 @@ class Admission:
 
         Raises Overloaded (503, with Retry-After) when the line is full or the turn does not come in time.
         """
-        turn: Turn = asyncio.get_running_loop().create_future()
-        place = self.queue_up(turn, priority, share)
+        return await self.turn(self.stand(priority, share))
+
+    def stand(self, priority: int, share: str = "") -> Place[Turn]:
+        """Stand in line now, and wait later: :meth:`turn` or :meth:`give_up` is due."""
+        return self.queue_up(asyncio.get_running_loop().create_future(), priority, share)
+
+    async def turn(self, place: Place[Turn]) -> Epoch:
+        """What :meth:`wait` does, for who stands in line already."""
         try:
-            return await turn
+            return await place.turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self.line.discard(place)
-            elif turn.exception() is None:
-                self.leave(turn.result())  # the place came in the very moment we gave up: pass it on
+            self.give_up(place)
             raise
+
+    def give_up(self, place: Place[Turn]) -> None:
+        """Nobody waits there any more."""
+        turn = place.turn
+        if turn.cancel() or turn.cancelled():
+            self.line.discard(place)
+        elif turn.exception() is None:
+            self.leave(turn.result())  # it came in the very moment we gave up: pass it on
 
     def queue_up(self, turn: Turn, priority: int, share: str = "") -> Place[Turn]:
         """Give ``turn`` its place, now or when it comes, or the refusal."""

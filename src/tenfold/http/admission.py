@@ -7,7 +7,7 @@ The effective priority is the less urgent of the operation's and the one that th
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tenfold._core.context import Priority
 from tenfold.errors import BadRequest
@@ -16,14 +16,24 @@ from tenfold.http.deadline import too_late
 from tenfold.http.limiting import address_of
 
 if TYPE_CHECKING:
-    from tenfold.guard.admission import Admission, Epoch
+    from tenfold.guard.admission import Admission, Epoch, Turn
     from tenfold.guard.fairness import Callers
+    from tenfold.guard.shedding.line import Place
     from tenfold.http.build import Build
     from tenfold.http.request import Request
     from tenfold.security.principal import Principal
 
+
 HEADER = b"tenfold-priority"
 PRIORITIES = {one.name.lower().encode(): one for one in Priority}
+
+
+class Standing(NamedTuple):
+    """A place in line that the request has since its headers came, and as whose it was given."""
+
+    gate: Admission
+    place: Place[Turn]
+    share: str
 
 
 def write(build: Build) -> None:
@@ -41,7 +51,7 @@ def write(build: Build) -> None:
     code.use(stand_in_line=door.wait, settle=door.settle)
     behind = "line.size" if own else "(priority and line.size)"
     code.line(  # Admission.enter, written out; and its leave
-        f"if gate.in_flight >= rooms[priority] or {behind}:",
+        f"if request.standing is not None or gate.in_flight >= rooms[priority] or {behind}:",
         "    epoch, guessed = await stand_in_line(request, priority)",
         "else:",
         "    guessed = None",
@@ -80,15 +90,20 @@ class Door:
     async def wait(self, request: Request, priority: int) -> tuple[Epoch, str]:
         """See :meth:`Admission.wait`. Answers also as whose request this one has waited. Raises DeadlineExceeded for one
         whose time ends in the line: the sweeper does not know it yet."""
-        share = self._callers.share_of(request.header_bytes, address_of(request))
+        standing = request.standing or self._stand(request, priority)
+        request.standing = None
         limit = asyncio.timeout(left_s(request))
         try:
             async with limit:
-                return await self._gate.wait(priority, share), share
+                return await self._gate.turn(standing.place), standing.share
         except TimeoutError:
             if limit.expired():
                 raise too_late(request, self._timeout_s) from None
             raise
+
+    def _stand(self, request: Request, priority: int) -> Standing:
+        share = self._callers.share_of(request.header_bytes, address_of(request))
+        return Standing(self._gate, self._gate.stand(priority, share), share)
 
     def settle(self, request: Request, priority: int, guessed: str, principal: Principal) -> None:
         """One that has waited was authenticated. Raises Overloaded, see :meth:`Admission.settle`."""

@@ -84,6 +84,8 @@ class Request(msgspec.Struct, eq=False):
     """The body was begun to be read."""
     complete: bool = False
     """The last piece of the body was read."""
+    standing: Any = None
+    """Where it stands in line since its headers came; None once that is taken over, and for most requests always."""
     looks: int = 0
     """How often the sweeper met this request; from the second on, the client's disconnection is awaited."""
     _body: bytes | None = None

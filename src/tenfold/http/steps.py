@@ -9,7 +9,7 @@ from bisect import bisect_left
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from tenfold._core.context import Context, Priority
+from tenfold._core.context import Context, Priority, current
 from tenfold._core.context import enter as enter_context
 from tenfold.http import limiting
 from tenfold.http.access import Authentication, admitted, optional, policy_of
@@ -87,9 +87,13 @@ def measure(build: Build) -> None:
     ]
     code.use(bucket_of=bisect_left, SECONDS=SECONDS)
     if telemetry.tracer is not None:
-        code.use(root_span=telemetry.tracer.root)
+        code.use(root_span=telemetry.tracer.root, current=current)
         span = f"root_span({operation.name!r}, route={operation.path!r}, method={operation.method!r})"
-        code.line(f"span = {span} if context.sampled else None", "if span is not None: span.__enter__()")
+        # The work goes on in the span's own context: what the next steps find out (who asks, how long) is to be in that.
+        code.line(
+            f"span = {span} if context.sampled else None",
+            "if span is not None: span.__enter__(); context = request.context = current()",
+        )
         after.append("if span is not None: span.__exit__(None, None, None)")
     if telemetry.access is not None:
         code.use(access=telemetry.access)

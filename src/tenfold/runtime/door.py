@@ -1,11 +1,13 @@
-"""Refusing a request at its headers, when the instance is full: no task, no request and no body exist yet."""
+"""A full instance meets a request at its headers: it is refused while no task, no request and no body exist yet, or stands
+in line at once. Were it to do that later, in its task, all that came in one turn of the event loop would pass by the last
+free place, and most would be refused in the dearest way."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.context import Priority
-from tenfold.http.admission import HEADER, PRIORITIES
+from tenfold.http.admission import HEADER, PRIORITIES, Standing
 from tenfold.http.limiting import address_in
 from tenfold.runtime.rendering import rendered
 
@@ -38,33 +40,36 @@ class RenderedDoor:
         self._dated: Headers = []
         self._wholes: dict[int, bytes] = {}
 
-    def refuses(
+    def meet(
         self,
         exchange: Exchange,
         endpoint: Endpoint,
         method: str,
         by_name: dict[bytes, bytes],
         peer: Mapping[str, Any],
-    ) -> bool:
-        """Whether the request was answered here; to be asked where there is no room. What would find a place in line
-        goes on to its endpoint, and so does what needs an answer of its own making."""
+    ) -> Standing | None:
+        """Where the request stands in line from now on; to be asked where there is no room. None: it was answered here, or
+        needs an answer that only its endpoint makes."""
         gate, priority = self.gate, endpoint.operation.policies.priority
         if HEADER in by_name:
             asked = PRIORITIES.get(by_name[HEADER])
             if asked is None:
-                return False
+                return None
             priority = max(priority, asked)
-        if not gate.full(priority) or b"origin" in by_name or method == "HEAD":
-            return False
-        if not gate.full(priority, self._share(by_name, peer)):
-            return False  # it takes the place of another tenant, which has many
-        gate.count_refusal(priority)
+        share = self._share(by_name, peer)
+        if not gate.full(priority, share):
+            return Standing(gate, gate.stand(priority, share), share)
+        if b"origin" not in by_name and method != "HEAD":
+            self._refuse(exchange, priority, by_name)
+        return None
+
+    def _refuse(self, exchange: Exchange, priority: Priority, by_name: dict[bytes, bytes]) -> None:
+        self.gate.count_refusal(priority)
         if exchange.keep_alive and _is_small(by_name):
             exchange.refuse(self._whole(priority, exchange.default_headers))
         else:
             exchange.keep_alive = False
             exchange.finish(self._answer(priority))
-        return True
 
     def _share(self, by_name: dict[bytes, bytes], peer: Mapping[str, Any]) -> str:
         """Between whom places are fair, see :class:`~tenfold.guard.fairness.Callers`."""

@@ -88,8 +88,18 @@ class Exchange(RequestResponseCycle):
     def start(self) -> None:
         """Answer in a task of its own."""
         protocol = self._protocol
-        task = self._task = protocol.loop.create_task(self._run())
+        run = self._run() if self.request.standing is None else self._run_from_line()
+        task = self._task = protocol.loop.create_task(run)
         protocol.tasks.add(task)
+
+    async def _run_from_line(self) -> None:
+        """Its endpoint takes its place in line over, or fails before it gets there."""
+        request = self.request
+        try:
+            await self._run()
+        finally:
+            if request.standing is not None:
+                request.standing.gate.give_up(request.standing.place)
 
     async def _run(self) -> None:
         try:

@@ -164,18 +164,19 @@ class Protocol(BoundedProtocol):
             if answer is not None:
                 exchange.finish(answer)
                 return
-        door = entry.door
+        door, standing = entry.door, None
         if (
             turn
             and door is not None
             and (door.gate.in_flight >= door.rooms[endpoint.operation.policies.priority] or door.line.size)
-            and door.refuses(exchange, endpoint, method, by_name, {**self.peer, "headers": headers})
         ):
-            return
+            standing = door.meet(exchange, endpoint, method, by_name, {**self.peer, "headers": headers})
+            if exchange.response_complete:
+                return
         exchange.request = Request(
             method, path, segments, query, headers, by_name, exchange.receive,
             self.peer if entry.trust is None else entry.trust({**self.peer, "headers": headers}),
-            body_max_bytes=endpoint.body_max_bytes, names=endpoint.names, memory=entry.memory,
+            body_max_bytes=endpoint.body_max_bytes, names=endpoint.names, memory=entry.memory, standing=standing,
         )  # fmt: skip
         if turn:
             self.answering = exchange

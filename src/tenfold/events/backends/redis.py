@@ -1,15 +1,15 @@
 """Events through the streams of Redis or Valkey.
 
-Needs Redis 6.2 or newer with ``appendonly yes`` and ``maxmemory-policy noeviction``, and ``pip install
-'tenfold[redis]'``. Not for Redis Cluster. A stream per topic and a consumer group per subscription, read by one process
+Needs Redis 6.2 or newer with ``appendonly yes``, ``appendfsync always`` and ``maxmemory-policy noeviction``, and ``pip
+install 'tenfold[redis]'``. Not for Redis Cluster. A stream per topic and a consumer group per subscription, read by one process
 at a time; one more connection per subscription where it is read. A batch is added by one script, whole or not at all.
 
 Entries are removed once every group has acknowledged them; a group that nobody reads any more keeps them, so remove it
 (``XGROUP DESTROY``) with the subscription.
 
-Weakens: confirmed means written to the server's log, which is on disk within a second (``appendfsync always``: at once).
-A crash of the machine may lose that second, and a fail-over what the replica had not got; the outbox can publish it
-again.
+Weakens: confirmed means on the server's own disk; a fail-over may lose what the replica had not got. With ``appendfsync
+everysec``, Redis' default, it means in the server's memory: while the disk is slow, Redis puts off even the writing for up
+to two seconds, which the end of its process loses as well as that of the machine. The outbox can publish it again.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ SIZE_MAX_BYTES = 16_777_216
 HEARTBEAT_S = 5.0
 CONSUMER = "tenfold"
 """Every process reads under this name, one at a time: what one has not acknowledged is the next one's own."""
+DURABLE = (("appendonly", b"yes"), ("appendfsync", b"always"), ("maxmemory-policy", b"noeviction"))
+"""Settings of a server that keeps what it confirmed."""
 TRIM_EVERY = 1_000
 """Events of a topic between two looks at what can be removed."""
 
@@ -120,7 +122,7 @@ class Backend(Broker):
 
     async def _warn(self) -> None:
         """Of settings that lose events; managed servers may not tell."""
-        for name, good in (("appendonly", b"yes"), ("maxmemory-policy", b"noeviction")):
+        for name, good in DURABLE:
             try:
                 answer = await self.call("CONFIG", "GET", name)
             except BrokerUnavailable:

@@ -6,7 +6,7 @@ would rather do without than wait, one for the rest. Not for Redis Cluster.
 Weakens: idempotency keys are not in the transaction of their effect (``effect_atomic`` is False), and everything is as
 durable as the server: what it loses in a crash, a fail-over or by evicting is a reply that cannot be repeated, a
 session that has to log in again, a limit that begins anew, a lease that a second one gets, with a higher token. Use
-``appendonly yes`` and ``maxmemory-policy noeviction`` where that matters.
+``appendonly yes``, ``appendfsync always`` and ``maxmemory-policy noeviction`` where that matters.
 """
 
 from __future__ import annotations

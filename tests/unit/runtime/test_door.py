@@ -1,0 +1,136 @@
+"""Who comes to a full instance is dealt with at the headers, so that what comes at once is not let by at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from support.cluster import eventually
+from tenfold import App, Service, public
+from tenfold.guard.admission import Admission
+from tenfold.runtime.connections import ConnectionLimits, Connections
+from tenfold.runtime.protocol import Protocol, protocol_of
+
+pytestmark = pytest.mark.anyio
+
+GET = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80)}.get(name, default)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        return
+
+    @property
+    def status(self) -> int:
+        """Of the answer; 0 while there is none."""
+        return int(self.sent[9:12]) if self.sent else 0
+
+
+class Instance:
+    """An app that runs one request at a time, and one waits."""
+
+    def __init__(self, app: App, release: asyncio.Event, protocol: type[Protocol]) -> None:
+        self.app, self.release, self._protocol = app, release, protocol
+        self._state = ServerState()
+        self._config = uvicorn.Config(app, http=protocol, loop="none", log_level="warning", access_log=False)
+        self._config.load()
+
+    def connect(self) -> tuple[Protocol, Wire]:
+        protocol, wire = self._protocol(self._config, self._state, {}), Wire()
+        protocol.connection_made(wire)  # type: ignore[no-untyped-call]
+        return protocol, wire
+
+    def send(self, *requests: bytes) -> list[Wire]:
+        """All of them in one turn of the event loop, each on a connection of its own."""
+        found = []
+        for request in requests:
+            protocol, wire = self.connect()
+            protocol.data_received(request)
+            found.append(wire)
+        return found
+
+    @property
+    def gate(self) -> Admission:
+        admission = self.app.assembly.http.wiring.admission
+        assert admission is not None
+        return admission
+
+
+@asynccontextmanager
+async def instance(folder: Path) -> AsyncGenerator[Instance]:
+    service, release = Service("slow", auth=public), asyncio.Event()
+
+    @service.get("/wait")
+    async def wait() -> str:
+        await release.wait()
+        return "done"
+
+    app = App("slow", [service])
+    app.configure(environ={}, app__data_dir=str(folder), http__concurrency=1, http__waiting_max=1)
+    async with app.lifespan():
+        connections = Connections(ConnectionLimits.of(app.settings.http), app.clock)
+        yield Instance(app, release, protocol_of(app, connections))
+
+
+async def until_all_answered(wires: list[Wire]) -> None:
+    await eventually(lambda: all(wire.status for wire in wires))
+
+
+async def test_of_many_that_come_at_once_one_runs_one_waits_and_the_rest_are_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    async with instance(tmp_path) as it:
+        first = it.send(GET)
+        await asyncio.sleep(0)
+        others = it.send(*[GET] * 9)
+        assert [wire.status for wire in others] == [0, *[503] * 8], "before the loop has turned"
+        assert it.gate.waiting == 1
+        it.release.set()
+        await until_all_answered([*first, *others])
+        assert [wire.status for wire in (*first, *others)] == [200, 200, *[503] * 8]
+        assert (it.gate.in_flight, it.gate.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("broken", [b"Tenfold-Timeout-Ms: soon\r\n", b"Content-Length: 9\r\n"])
+async def test_who_fails_while_it_waits_gives_up_its_place(tmp_path: Path, broken: bytes) -> None:
+    """A header that its endpoint refuses before it looks for its turn; a client that goes away."""
+    async with instance(tmp_path) as it:
+        first = it.send(GET)
+        await asyncio.sleep(0)
+        protocol, wire = it.connect()
+        protocol.data_received(GET.replace(b"\r\n\r\n", b"\r\n" + broken + b"\r\n"))
+        assert it.gate.waiting == 1
+        if broken.startswith(b"Content"):
+            await asyncio.sleep(0)
+            protocol.connection_lost(None)  # type: ignore[no-untyped-call]
+        else:
+            await until_all_answered([wire])
+            assert (wire.status, it.gate.waiting) == (400, 0)
+        it.release.set()
+        await until_all_answered(first)
+        await eventually(lambda: not it.gate.in_flight and not it.gate.waiting)
+        (again,) = it.send(GET)
+        await until_all_answered([again])
+        assert again.status == 200
