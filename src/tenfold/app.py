@@ -21,12 +21,12 @@ from tenfold._core.container import Container
 from tenfold._core.sections import Settings
 from tenfold._core.settings import Loaded
 from tenfold._core.text import nearest
+from tenfold.assembly import Assembly
 from tenfold.errors import ConfigError, DeclarationError, NotBound
 from tenfold.http.policies import Layers, Shared, SharedOptions, check
 from tenfold.telemetry.ops import not_running
 
 if TYPE_CHECKING:
-    from tenfold.assembly import Assembly
     from tenfold.assembly.background import Work
     from tenfold.cache.cache import Cache
     from tenfold.client.client import HttpClient
@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+# Assembly is imported whole, although commands that only look at an app need none of it: with it come the framework's own
+# tables, which migrations have to know.
 
 
 class App:
@@ -233,7 +237,7 @@ class App:
         """Connect, migrate, start. ``worker`` overrides the setting ``worker.enabled``. Again is harmless."""
         async with self._one_at_a_time():
             if self._assembly is None:
-                assembly = _assembled()(self)
+                assembly = Assembly(self)
                 await assembly.start(self.settings.worker.enabled if worker is None else worker)
                 self._assembly = assembly
                 if self.dashboard is not None:
@@ -287,7 +291,7 @@ class App:
 
     def check(self) -> list[str]:
         """Everything that can be found wrong without starting: one sentence each, none when all is well."""
-        return [] if self.started else _assembled().problems(self)
+        return [] if self.started else Assembly.problems(self)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI 3.1 document; needs nothing running."""
@@ -299,7 +303,7 @@ class App:
 
     @property
     def _docs(self) -> Docs:
-        return (self._assembly or _assembled()(self)).docs
+        return (self._assembly or Assembly(self)).docs
 
     # ── entries ──
 
@@ -364,10 +368,3 @@ def _refuse_twins(kind: str, names: Sequence[str]) -> None:
             raise DeclarationError(
                 f"there is more than one {kind} named {name!r}.", where="App", remedy="Rename one of them."
             )
-
-
-def _assembled() -> type[Assembly]:
-    """What runs an app is half of all imports, and commands that only look at one need none of it."""
-    from tenfold.assembly import Assembly
-
-    return Assembly
