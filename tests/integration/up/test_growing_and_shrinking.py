@@ -55,6 +55,7 @@ start_s = 2.0
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.soak
 def test_a_fleet_grows_under_work_that_waits_and_shrinks_when_it_is_done(tmp_path: Path) -> None:
     """One instance does ten jobs a second, of which the last ones wait for a file. The cool-down is compressed from 90 s to 2."""
     port = free_port()

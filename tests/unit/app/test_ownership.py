@@ -6,7 +6,9 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
+import sqlalchemy as sa
 
+from tenfold import Service
 from tenfold._core.sections import AppSettings, IdentitySettings, Settings
 from tenfold.assembly.ownership import OwnershipPart
 from tenfold.db import ownership
@@ -19,9 +21,16 @@ Env = Literal["development", "production"]
 
 
 def part(env: Env, roles: Literal["warn", "refuse"] | None = None, *, split: bool = True) -> OwnershipPart:
+    stock, orders = Service("stock"), Service("orders")
+    for service in (stock, orders):
+        service.database(sa.MetaData())
     app: Any = SimpleNamespace(
+        name="shop",
+        auth=None,
+        fronts=False,
         databases=[SimpleNamespace(backend=None)],
-        elsewhere=[SimpleNamespace(databases=[object()])] if split else [],
+        services=[stock] if split else [stock, orders],
+        elsewhere=[orders] if split else [],
         settings=Settings(app=AppSettings(env=env), identity=IdentitySettings(database_roles=roles)),
     )
     return OwnershipPart(app)
