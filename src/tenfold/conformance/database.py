@@ -16,7 +16,8 @@ as an entry point, ``settings`` when the backend needs some, ``wrong_urls`` to h
 
 from __future__ import annotations
 
-from tenfold.conformance._database_failures import CancelClaims, ErrorClaims, TimeoutClaims
+from tenfold.conformance._database_cancelling import CancelClaims
+from tenfold.conformance._database_failures import ErrorClaims, TimeoutClaims
 from tenfold.conformance._database_hooks import HookClaims, OrmClaims
 from tenfold.conformance._database_life import HintClaims, LifeClaims, SandboxClaims, UrlClaims
 from tenfold.conformance._database_reading import ReadClaims, TypeClaims

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import warnings
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,14 +24,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from tenfold._core.text import plural
-from tenfold.db import revisions, schema
+from tenfold.db import migration_scripts, revisions, schema
 from tenfold.db.revisions import scripts_of
 from tenfold.errors import ConfigError, DatabaseUnavailable, SchemaBehind
 
 if TYPE_CHECKING:
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
     from tenfold.db.contract import DatabaseBackend
     from tenfold.db.database import Database
 
@@ -226,31 +222,15 @@ def _service_status(connection: sa.Connection, database: Database, existing: set
     newest = revisions.newest(scripts_of(database))
     if newest and newest == revisions.recorded(connection, database, existing):
         return Status(database.name, newest, newest, (), missing)
-    script = _scripts(database)
+    script = migration_scripts.directory(database)
     if script is None:
         return Status(database.name, "", "", (), missing)
-    current = _context(connection, database).get_current_revision() or ""
-    pending = _pending(script, current, database)
+    current = migration_scripts.context(connection, database).get_current_revision() or ""
+    pending = migration_scripts.pending(script, current, database)
     lines = tuple(f"{s.revision}: {s.doc}" for s in pending)
     return Status(
         database.name, current, script.get_current_head() or "", lines, missing if not pending else ()
     )
-
-
-def _pending(script: ScriptDirectory, current: str, database: Database) -> list[Any]:
-    from alembic.util import CommandError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Alembic warns of, it also fails with
-            return list(reversed(list(script.iterate_revisions("head", current or "base"))))
-    except (CommandError, KeyError) as error:  # KeyError: a script's down_revision is missing
-        said = f"there is no script {error}" if isinstance(error, KeyError) else str(error)
-        raise ConfigError(
-            f"its scripts do not fit together, or not the database: {said}.",
-            where=f"migrations of {database.name}",
-            remedy="Get the scripts that the database was migrated with, or mend their down_revision.",
-        ) from None
 
 
 def _upgrade(
@@ -288,17 +268,17 @@ def _upgrade_framework(connection: sa.Connection) -> list[str]:
 def _upgrade_service(
     connection: sa.Connection, database: Database, create: bool, progress: _Progress
 ) -> list[str]:
-    script = _scripts(database)
+    script = migration_scripts.directory(database)
     if script is None:
         return _create_tables(connection, database) if create else []
     from alembic.operations import Operations
 
-    current = _context(connection, database).get_current_revision() or ""
-    pending = _pending(script, current, database)
+    current = migration_scripts.context(connection, database).get_current_revision() or ""
+    pending = migration_scripts.pending(script, current, database)
     if not pending:
         return []
     if create and not current and _is_as_declared(connection, database):
-        _context(connection, database).stamp(script, "head")
+        migration_scripts.context(connection, database).stamp(script, "head")
         return [
             f"{database.name}: the tables are there, as declared; noted as migrated by {pending[-1].revision}."
         ]
@@ -316,7 +296,7 @@ def _upgrade_service(
             connection.exec_driver_sql("COMMIT")
 
     progress.at = left[0]
-    context = _context(connection, database, fn=steps, on_version_apply=[applied])
+    context = migration_scripts.context(connection, database, fn=steps, on_version_apply=[applied])
     with Operations.context(context):
         context.run_migrations()
     return [f"{database.name}: applied {s.revision} ({s.doc})." for s in pending]
@@ -343,52 +323,9 @@ def _is_as_declared(connection: sa.Connection, database: Database) -> bool:
     names = {table.name for table in database.metadata.tables.values()}
     if not names or not names <= existing:
         return False
-    return not autogenerate.compare_metadata(_context(connection, database), database.metadata)
-
-
-def _scripts(database: Database) -> ScriptDirectory | None:
-    """The service's scripts; None when it has none."""
-    if not scripts_of(database):
-        return None
-    from alembic.script import ScriptDirectory
-
-    assert database.migrations is not None
-    folder = database.migrations
-    return ScriptDirectory(str(folder), version_locations=[str(folder / "versions")])
-
-
-def _context(connection: sa.Connection, database: Database, **options: Any) -> MigrationContext:
-    from alembic.runtime.migration import MigrationContext
-
-    names = {table.name for table in database.metadata.tables.values()}
-
-    def ours(_object: Any, name: str | None, type_: str, reflected: bool, _compare_to: Any) -> bool:
-        """Other services' tables are in the same file; those that nobody declares any more may be anybody's."""
-        return type_ != "table" or name in names or not reflected
-
-    return MigrationContext.configure(
-        connection=connection,
-        opts={
-            "version_table": revisions.version_table(database),
-            "target_metadata": database.metadata,
-            "render_as_batch": connection.dialect.name == "sqlite",
-            "compare_type": True,
-            "compare_server_default": _default_differs,
-            "include_object": ours,
-            **options,
-        },
+    return not autogenerate.compare_metadata(
+        migration_scripts.context(connection, database), database.metadata
     )
-
-
-def _default_differs(
-    _context: Any, _found: Any, column: sa.Column[Any], found: str | None, _declared: Any, _rendered: Any
-) -> bool | None:
-    """Alembic compares text with a quote in it wrongly; None leaves everything else to it."""
-    default = column.server_default
-    text = default.arg if isinstance(default, sa.DefaultClause) else None
-    if found is None or not isinstance(text, str) or "'" not in text:
-        return None
-    return found.partition("::")[0] != "'" + text.replace("'", "''") + "'"
 
 
 def _new(database: Database, message: str, empty: bool) -> Path | None:
@@ -399,16 +336,16 @@ def _new(database: Database, message: str, empty: bool) -> Path | None:
     if database.migrations is None:
         raise ConfigError("it has no folder for migrations.", where=f"database {database.name}")
     with _connection(database.backend, write=False) as connection:
-        script = _scripts(database)
-        current = _context(connection, database).get_current_revision() or ""
-        if script is not None and (pending := _pending(script, current, database)):
+        script = migration_scripts.directory(database)
+        current = migration_scripts.context(connection, database).get_current_revision() or ""
+        if script is not None and (pending := migration_scripts.pending(script, current, database)):
             raise SchemaBehind(
                 f"{plural(len(pending), 'script')} of {database.name} must be applied before a new one is made.",
                 remedy="Run: tenfold migrate",
             )
         # The first script makes every table, also those that this database got without one.
         hidden = {"include_name": lambda _name, type_, _parents: type_ != "table"} if script is None else {}
-        context = _context(connection, database, **hidden)
+        context = migration_scripts.context(connection, database, **hidden)
         found = autogenerate.produce_migrations(context, database.metadata)
         assert found.upgrade_ops is not None
         if found.upgrade_ops.is_empty() and not empty:

@@ -1,143 +1,42 @@
-"""HTTP/1.1 to services, in pieces both ways: what a gateway needs of a client and nothing else.
-
-As :mod:`tenfold.rpc.transport`, a connection is a protocol of asyncio whose answers httptools parses, and any address may be
-connected to, since settings, DNS or the balancer say it. What differs is that bodies are passed on while they come: neither
-side is read faster than the other takes it.
-"""
+"""HTTP/1.1 to services, in pieces both ways: neither side is read faster than the other takes it."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 
 from tenfold._core.tasks import end_tasks
-from tenfold.client.contract import (
-    BrokenOff,
-    Headers,
-    Incoming,
-    Outgoing,
-    Slow,
-    Transport,
-    Unanswered,
-    Unreachable,
-    Unreached,
-    framing,
-)
+from tenfold.client.contract import Headers, Incoming, Outgoing, Unanswered
+from tenfold.client.pooled import PooledConnection, PooledTransport, head_of
 from tenfold.http.encoding import BODILESS
-from tenfold.queue.limits import TimeLimits
 
 if TYPE_CHECKING:
-    import ssl
-
     from tenfold.guard.addresses import Place
 
-IDLE_S: Final = 15.0
-"""A connection that was not used for so long is closed: less than servers and balancers keep theirs."""
 HEAD_MAX_BYTES: Final = 131_072
 """Of an answer."""
 AHEAD_MAX_BYTES: Final = 262_144
 """So much of a body that its client has not taken is held; then the service is not read."""
 
-Key = tuple[str, str, int]
 
+class PassingTransport(PooledTransport["_Connection"]):
+    """Bodies are passed on while they come."""
 
-class PassingTransport(Transport):
-    """At most ``idle_max`` connections to a place are kept; how many are in use is up to who sends. ``context`` is for places
-    that speak TLS; without one, whom the system trusts."""
-
-    def __init__(self, *, idle_max: int, context: ssl.SSLContext | None = None) -> None:
-        self._idle_max, self._context = idle_max, context
-        self._idle: dict[Key, list[_Connection]] = {}
-        self._open: set[_Connection] = set()
-        self.silent: TimeLimits[_Connection] = TimeLimits(_Connection.silent)
-        self._stopped = False
+    def _made(self, place: Place) -> _Connection:
+        return _Connection(self, place)
 
     async def send(self, request: Outgoing) -> Incoming:
-        head = _head(request)
-        connection = self._kept(request.place) or await self._connected(
-            request.place, request.connect_timeout_s
-        )
+        head = head_of(request)
+        connection = await self.connection(request)
         try:
             return await connection.exchange(request, head)
         except BaseException:
             connection.abort()  # what comes of an answer that nobody waits for is not for the next one
             raise
-
-    async def stop(self) -> None:
-        self._stopped = True
-        for connection in list(self._open):
-            connection.abort()
-
-    # ── connections ──
-
-    def _kept(self, place: Place) -> _Connection | None:
-        idle = self._idle.get((place.scheme, place.host, place.port))
-        now = asyncio.get_running_loop().time()
-        while idle:
-            connection = idle.pop()  # the one that was used last is the least likely to be closed over there
-            if connection.usable and now - connection.idle_since < IDLE_S:
-                return connection
-            connection.abort()
-        return None
-
-    async def _connected(self, place: Place, timeout_s: float) -> _Connection:
-        loop, where = asyncio.get_running_loop(), place.authority
-        tls = self._tls() if place.scheme == "https" else None
-        try:
-            async with asyncio.timeout(timeout_s):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self, place), place.host, place.port, ssl=tls
-                )
-        except TimeoutError:
-            raise Unreachable(f"{where} did not take the connection in time.") from None
-        except socket.gaierror as error:
-            raise Unreached(f"The name {place.host} is not known ({error.strerror}).") from error
-        except OSError as error:  # those of TLS are some
-            raise Unreached(f"{where} could not be connected to: {error}") from error
-        return connection
-
-    def _tls(self) -> ssl.SSLContext:
-        if self._context is None:
-            import ssl
-
-            self._context = ssl.create_default_context()
-        return self._context
-
-    # ── for connections ──
-
-    def made(self, connection: _Connection) -> None:
-        self._open.add(connection)
-
-    def free(self, connection: _Connection) -> None:
-        """Its answer has come to its end, and it may be used again."""
-        idle = self._idle.setdefault(connection.key, [])
-        if self._stopped or len(idle) >= self._idle_max:
-            connection.abort()
-        else:
-            idle.append(connection)
-
-    def gone(self, connection: _Connection) -> None:
-        self._open.discard(connection)
-        idle = self._idle.get(connection.key, [])
-        if connection in idle:
-            idle.remove(connection)
-
-
-def _head(request: Outgoing) -> bytes:
-    """Raises :class:`Unanswered` for headers that would become others."""
-    place = request.place
-    lines = [f"{request.method} {place.target} HTTP/1.1", f"host: {place.authority}"]
-    lines += [f"{name.decode()}: {value.decode()}" for name, value in framing(request)]
-    lines += [f"{name}: {value}" for name, value in request.headers]
-    text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
-        raise Unanswered("a header has a line break in it, so nothing was sent.")
-    return f"{text}\r\n\r\n".encode("latin-1")
 
 
 class _Answer(Incoming):
@@ -157,15 +56,11 @@ class _Answer(Incoming):
             connection.leave()
 
 
-class _Connection(asyncio.Protocol):
-    """One exchange after the other."""
+class _Connection(PooledConnection):
+    """Passes the pieces of one answer on."""
 
-    def __init__(self, owner: PassingTransport, place: Place) -> None:
-        self._owner, self._where = owner, place.authority
-        self.key: Key = (place.scheme, place.host, place.port)
-        self.idle_since = 0.0
-        self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
+    def __init__(self, pool: PassingTransport, place: Place) -> None:
+        super().__init__(pool, place)
         self._began: asyncio.Future[_Answer] | None = None
         """The head of the answer; None while nobody has asked."""
         self._more: asyncio.Future[None] | None = None
@@ -186,11 +81,6 @@ class _Connection(asyncio.Protocol):
         self._error: Unanswered | None = None
         self._silence_s = 0.0
 
-    @property
-    def usable(self) -> bool:
-        """Whether it may be written to."""
-        return self._transport is not None and not self._transport.is_closing()
-
     # ── an exchange ──
 
     async def exchange(self, request: Outgoing, head: bytes) -> _Answer:
@@ -206,10 +96,10 @@ class _Connection(asyncio.Protocol):
             else:
                 self._transport.write(head)
                 await self._sent(request.content, began, chunked=request.length is None)
-            self._owner.silent.add(self, self._silence_s)
+            self._pool.silent.add(self, self._silence_s)
             return await began
         finally:
-            self._owner.silent.remove(self)
+            self._pool.silent.remove(self)
             began.cancel()  # where it is not awaited any more
 
     async def _sent(
@@ -242,11 +132,11 @@ class _Connection(asyncio.Protocol):
         self._transport.write(data)
 
     async def _taken(self, room: asyncio.Future[None]) -> None:
-        self._owner.silent.add(self, self._silence_s)
+        self._pool.silent.add(self, self._silence_s)
         try:
             await asyncio.shield(room)
         finally:
-            self._owner.silent.remove(self)
+            self._pool.silent.remove(self)
 
     async def piece(self) -> bytes:
         """Of the body; empty at its end. Raises :class:`Unanswered`."""
@@ -256,12 +146,12 @@ class _Connection(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             self._more = asyncio.get_running_loop().create_future()
-            self._owner.silent.add(self, self._silence_s)
+            self._pool.silent.add(self, self._silence_s)
             try:
                 await self._more
             finally:
                 self._more = None
-                self._owner.silent.remove(self)
+                self._pool.silent.remove(self)
         piece = self._pieces.popleft()
         self._ahead -= len(piece)
         if self._paused and self._ahead < AHEAD_MAX_BYTES // 2:
@@ -273,8 +163,7 @@ class _Connection(asyncio.Protocol):
         self._began = None
         if self._complete and self._reusable and self.usable:
             self._resume()
-            self.idle_since = asyncio.get_running_loop().time()
-            self._owner.free(self)
+            self._pool.free(self)
         else:
             self.abort()
 
@@ -283,20 +172,7 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
         self._paused = False
 
-    def abort(self) -> None:
-        """Close it at once. Again is harmless."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def silent(self) -> None:
-        """Nothing has come, or was taken, for as long as is waited."""
-        self._fail(Slow(f"{self._where} sent nothing for as long as is waited."))
-
     # ── of the protocol ──
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # that of uvloop says that it is none
-        self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:
         if self._began is None or self._complete:  # nobody has asked for it
@@ -325,7 +201,7 @@ class _Connection(asyncio.Protocol):
             room.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._owner.gone(self)
+        self._pool.gone(self)
         if self._to_the_end and exc is None and not self._complete and self._error is None:
             self._finish(reusable=False)
         else:
@@ -377,9 +253,6 @@ class _Connection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
-
-    def _broken(self, why: object) -> BrokenOff:
-        return BrokenOff(f"{self._where} broke the connection off: {why}")
 
     def _fail(self, error: Unanswered) -> None:
         if not self._complete and self._error is None:

@@ -8,10 +8,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from tenfold._core.time_limits import TimeLimits
 from tenfold.queue import outcome, policy
 from tenfold.queue.context import Holder, JobContext
 from tenfold.queue.lanes import WHOLE, Lanes, bare
-from tenfold.queue.limits import TimeLimits
 from tenfold.queue.message import FINISHED
 from tenfold.queue.runner import Run, Runner, stopped
 

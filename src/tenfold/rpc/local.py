@@ -18,11 +18,11 @@ from msgspec.structs import replace
 from tenfold._core import context as contexts
 from tenfold._core.causal import merged
 from tenfold._core.context import Context
+from tenfold._core.time_limits import TimeLimits
 from tenfold.db.ambient import held
 from tenfold.db.database import Reader, Tx
 from tenfold.errors import DeadlineExceeded, DeclarationError, InternalError, TenfoldError
 from tenfold.http.access import admitted, optional
-from tenfold.queue.limits import TimeLimits
 from tenfold.rpc.call import CallMetrics, OperationCall
 from tenfold.security.policy import as_policy, public
 from tenfold.security.principal import Principal

@@ -1,4 +1,4 @@
-"""How long runs may take: one timer for all that a worker holds, for almost every run ends long before its time."""
+"""How long runs may take: one timer for all of them, for almost every run ends long before its time."""
 
 from __future__ import annotations
 
