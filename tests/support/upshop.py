@@ -24,7 +24,7 @@ from support.balanced import Client, Lost
 from support.process import Process
 from support.servers import free_port, program
 from support.shop_server import EXAMPLES
-from tenfold.runtime.up.control import Request, Said, ask
+from tenfold.runtime.up.control import Command, Request, Said, ask
 from tenfold.runtime.up.instance import Instance
 from tenfold.runtime.up.state import State
 
@@ -95,9 +95,9 @@ class UpShop:
                 with suppress(psutil.Error):
                     process.kill()
 
-    def tell(self, command: str, *words: str) -> list[Said]:
+    def tell(self, command: Command, *words: str) -> list[Said]:
         """What the supervisor says to ``tenfold restart`` and its like."""
-        return list(ask(self.state.socket, Request(command, words)))  # type: ignore[arg-type]
+        return list(ask(self.state.socket, Request(command, words)))
 
     def ready(self) -> list[Instance]:
         (said,) = self.tell("ps")

@@ -435,7 +435,7 @@ async def test_a_slow_read_is_sent_once_more_and_the_first_answer_counts() -> No
 
 
 async def test_hedges_are_no_more_than_their_share() -> None:
-    """Twelve of 400 reads are slow, and one in a hundred may be sent twice."""
+    """Six of 200 reads are slow, and one in a hundred may be sent twice."""
     number = 0
 
     async def handle(_: Got) -> bytes:
@@ -446,9 +446,11 @@ async def test_hedges_are_no_more_than_their_share() -> None:
         return reply({"ok": True})
 
     async with Callee(handle).running() as callee, calling(callee.url, hedge_share=0.01) as client:
-        for _ in range(400):
+        for _ in range(200):
             assert (await client.get("/")).ok
-        assert 401 <= len(callee.got) <= 404
+        assert len(callee.got) <= 202
+        # What was paid, since a hedge may be called off before the callee has heard of it.
+        assert 1 <= client._bound.hedges.spent <= 2
 
 
 def _first_hangs() -> Any:

@@ -27,6 +27,9 @@ ASKING_S: Final = 5.0
 GOODBYE_S: Final = 1.0
 
 
+Command = Literal["ps", "scale", "restart", "reload", "down"]
+
+
 class Row(Struct, frozen=True):
     """One line of ``tenfold ps``."""
 
@@ -38,7 +41,7 @@ class Row(Struct, frozen=True):
 class Request(Struct, frozen=True):
     """``ps``; ``scale`` with ``words`` such as ``web=4``; ``restart``, ``reload`` and ``down``."""
 
-    command: Literal["ps", "scale", "restart", "reload", "down"]
+    command: Command
     words: Sequence[str] = ()
     rolling: bool = True
 
