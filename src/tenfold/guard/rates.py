@@ -15,9 +15,10 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from tenfold._core.text import nearest
+from tenfold._core.written import Written
 from tenfold.errors import DeclarationError
 
 Per = Literal["principal", "address", "api key", "tenant", "operation"]
@@ -120,16 +121,20 @@ class _Parser:
     """Reads one limit from left to right."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._found = list(_TOKEN.finditer(text))
-        self._at = 0
+        self._written = Written(
+            text,
+            _TOKEN,
+            where="limit",
+            error=DeclarationError,
+            remedy='Write it as "20/minute per principal".',
+        )
 
     def windows(self) -> tuple[Window, ...]:
         found = [self._window()]
-        while self._sign(","):
+        while self._written.passes("sign", ","):
             found.append(self._window())
-        if self._at < len(self._found):
-            self._wrong(
+        if not self._written.ended:
+            self._written.wrong(
                 "there is more than a limit here", 'Windows are separated by commas: "100/hour, 10/second".'
             )
         whom: Per = "principal"
@@ -140,84 +145,49 @@ class _Parser:
         return tuple(reversed(made))
 
     def _window(self) -> tuple[int, int, int, Per | None]:
-        start = self._at
+        start = self._written.at
         count = self._number("a limit begins with a number")
-        if not self._sign("/"):
-            self._wrong("a slash must follow the number", 'Write "20/minute".')
-        period_s = self._many() * self._unit()
-        burst = self._number("a number must follow burst") if self._word("burst") else count
-        per = self._whom() if self._word("per") else None
+        if not self._written.passes("sign", "/"):
+            self._written.wrong("a slash must follow the number", 'Write "20/minute".')
+        period_s = (self._number("") if self._written.next("number") else 1) * self._unit()
+        burst = self._number("a number must follow burst") if self._written.passes("word", "burst") else count
+        per = self._whom() if self._written.passes("word", "per") else None
         if period_s > PERIOD_S_MAX or count > RATE_PER_S_MAX * period_s:
-            self._at = start
-            self._wrong(
+            self._written.at = start
+            self._written.wrong(
                 "this window is out of bounds",
                 f"A period is a year at most, a rate {RATE_PER_S_MAX:,} a second.",
             )
         return count, period_s, burst, per
 
-    def _many(self) -> int:
-        token = self._peek()
-        return self._number("") if token is not None and token["number"] else 1
-
     def _unit(self) -> int:
-        token = self._peek()
-        word = token["word"].lower() if token is not None and token["word"] else ""
+        word = self._written.next("word").lower()
         singular = word[:-1] if word.endswith("s") and len(word) > 1 else word
         name = _SHORT.get(singular, singular)
         if name not in _UNITS:
-            self._wrong(
+            self._written.wrong(
                 "a unit of time must stand here", f"Known are {', '.join(_UNITS)}.{nearest(singular, _UNITS)}"
             )
-        self._at += 1
+        self._written.at += 1
         return _UNITS[name]
 
     def _whom(self) -> Per:
-        token = self._peek()
-        word = token["word"].lower() if token is not None and token["word"] else ""
-        if word == "api":
-            self._at += 1
-            self._sign("-")
-            following = self._peek()
-            word = f"api {following['word'].lower()}" if following is not None and following["word"] else word
+        word = self._written.next("word").lower()
+        if self._written.passes("word", "api"):
+            self._written.passes("sign", "-")
+            following = self._written.next("word").lower()
+            word = f"api {following}" if following else word
         if word not in _WHOM:
-            self._wrong(
+            self._written.wrong(
                 "whom the limit counts must follow per",
                 f"Known are {', '.join(_WHOM)}.{nearest(word, _WHOM)}",
             )
-        self._at += 1
+        self._written.at += 1
         return cast("Per", word)
 
     def _number(self, otherwise: str) -> int:
-        token = self._peek()
-        if token is None or not token["number"]:
-            self._wrong(otherwise, 'Write it as "20/minute per principal".')
-        number = int(token["number"].replace("_", ""))
+        number = int(self._written.take("number", otherwise).replace("_", ""))
         if not 1 <= number <= COUNT_MAX:
-            self._wrong("this number is out of bounds", f"It must be from 1 to {COUNT_MAX:,}.")
-        self._at += 1
+            self._written.at -= 1
+            self._written.wrong("this number is out of bounds", f"It must be from 1 to {COUNT_MAX:,}.")
         return number
-
-    def _word(self, word: str) -> bool:
-        token = self._peek()
-        if token is None or (token["word"] or "").lower() != word:
-            return False
-        self._at += 1
-        return True
-
-    def _sign(self, sign: str) -> bool:
-        token = self._peek()
-        if token is None or token["sign"] != sign:
-            return False
-        self._at += 1
-        return True
-
-    def _peek(self) -> re.Match[str] | None:
-        return self._found[self._at] if self._at < len(self._found) else None
-
-    def _wrong(self, what: str, remedy: str) -> NoReturn:
-        token = self._peek()
-        at = len(self._text) if token is None else token.end() - len(token[0].lstrip())
-        met = "the end" if token is None else repr(token[0].strip())
-        raise DeclarationError(
-            f"{what}, at character {at + 1}: {met}.", where=f"limit {self._text!r}", remedy=remedy
-        )

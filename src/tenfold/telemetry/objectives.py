@@ -17,9 +17,10 @@ import functools
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final, NoReturn
+from typing import Final
 
 from tenfold._core.text import nearest
+from tenfold._core.written import Written
 from tenfold.errors import DeclarationError
 
 PERIOD_S: Final = 30 * 86_400
@@ -118,78 +119,55 @@ class _Parser:
     """Reads one objective from left to right."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._found = list(_TOKEN.finditer(text))
-        self._at = 0
+        self._written = Written(text, _TOKEN, where="slo", error=DeclarationError, remedy=_HOW)
 
     def objective(self) -> tuple[Decimal, float | None, int]:
         target = self._target()
-        under_s = self._amount("a duration", _DURATIONS, 0.001, UNDER_S_MAX) if self._word("under") else None
-        period = (
-            self._amount("a period", _PERIODS, PERIOD_S_MIN, PERIOD_S_MAX) if self._word("over") else PERIOD_S
-        )
-        if self._at < len(self._found):
-            self._wrong('"under", "over" or the end must stand here')
+        under_s: float | None = None
+        period = float(PERIOD_S)
+        if self._written.passes("word", "under"):
+            under_s = self._amount("a duration", _DURATIONS, 0.001, UNDER_S_MAX)
+        if self._written.passes("word", "over"):
+            period = self._amount("a period", _PERIODS, PERIOD_S_MIN, PERIOD_S_MAX)
+        if not self._written.ended:
+            self._written.wrong('"under", "over" or the end must stand here')
         return target, under_s, int(period)
 
     def _target(self) -> Decimal:
-        start = self._at
+        start = self._written.at
         percent = self._number("an objective begins with a percentage")
-        token = self._peek()
-        if token is None or token["sign"] != "%":
-            self._wrong("a percent sign must follow the number")
-        self._at += 1
+        if not self._written.passes("sign", "%"):
+            self._written.wrong("a percent sign must follow the number")
         if not 0 < percent < 100:
-            self._at = start
-            self._wrong("this percentage is out of bounds", "It must be above 0 and below 100.")
+            self._written.at = start
+            self._written.wrong("this percentage is out of bounds", "It must be above 0 and below 100.")
         return percent / 100
 
     def _amount(
         self, what: str, units: dict[str, float] | dict[str, int], least: float, most: float
     ) -> float:
-        start = self._at
+        start = self._written.at
         number = float(self._number(f"{what} begins with a number"))
-        token = self._peek()
-        word = token["word"].lower() if token is not None and token["word"] else ""
+        word = self._written.next("word").lower()
         singular = word[:-1] if word.endswith("s") and len(word) > 2 else word
         if singular not in units:
             known = [unit for unit in units if len(unit) > 1]
-            self._wrong(
+            self._written.wrong(
                 f"a unit of {what} must stand here",
                 f"Known are {', '.join(known)}.{nearest(singular, known)}",
             )
-        self._at += 1
+        self._written.at += 1
         amount = round(number * units[singular], 6)
         if not least <= amount <= most:
-            self._at = start
+            self._written.at = start
             shown = _duration if units is _DURATIONS else _period
-            self._wrong(f"{what} is out of bounds", f"It must be from {shown(least)} to {shown(most)}.")
+            self._written.wrong(
+                f"{what} is out of bounds", f"It must be from {shown(least)} to {shown(most)}."
+            )
         return amount
 
     def _number(self, otherwise: str) -> Decimal:
-        token = self._peek()
-        if token is None or not token["number"]:
-            self._wrong(otherwise)
-        self._at += 1
-        return Decimal(token["number"].replace("_", ""))
-
-    def _word(self, word: str) -> bool:
-        token = self._peek()
-        if token is None or (token["word"] or "").lower() != word:
-            return False
-        self._at += 1
-        return True
-
-    def _peek(self) -> re.Match[str] | None:
-        return self._found[self._at] if self._at < len(self._found) else None
-
-    def _wrong(self, what: str, remedy: str = _HOW) -> NoReturn:
-        token = self._peek()
-        found = repr(token[0].strip()) if token is not None else "the end"
-        at = len(self._text.rstrip()) if token is None else token.end() - len(token[0].lstrip())
-        raise DeclarationError(
-            f"{what}, at character {at + 1}: {found}.", where=f"slo {self._text!r}", remedy=remedy
-        )
+        return Decimal(self._written.take("number", otherwise).replace("_", ""))
 
 
 def _duration(seconds: float) -> str:

@@ -15,9 +15,10 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, NoReturn
+from typing import Final, Literal
 
 from tenfold._core.text import nearest
+from tenfold._core.written import Written
 from tenfold.errors import ConfigError
 
 How = Literal["value", "increase", "rate"]
@@ -86,94 +87,63 @@ class _Parser:
     """Reads one condition from left to right."""
 
     def __init__(self, text: str, where: str) -> None:
-        self._text, self._where = text, where
-        self._found = list(_TOKEN.finditer(text))
-        self._at = 0
+        self._written = Written(text, _TOKEN, where=where, error=ConfigError, remedy=_HOW)
 
     def condition(self) -> Condition:
-        word, how = self._word("a metric, increase or rate must stand here"), "value"
+        word = self._written.take("word", "a metric, increase or rate must stand here")
+        how: How = "value"
         over_s = 0
-        if self._next_is("("):
-            if word not in ("increase", "rate"):
-                self._at -= 1
-                self._wrong(
-                    f"{word} is no function that is known",
-                    f"Known are increase and rate.{nearest(word, ['increase', 'rate'])}",
-                )
+        if self._written.next("sign") == "(":
+            how = self._function(word)
             self._sign("(")
-            how = word
-            metric, labels = self._selector(self._word("a metric must stand here"))
+            metric, labels = self._selector(self._written.take("word", "a metric must stand here"))
             over_s = self._window()
             self._sign(")")
         else:
             metric, labels = self._selector(word)
-        token = self._peek()
-        if token is None or token["sign"] not in _SIGNS:
-            self._wrong("a comparison (>, >=, <, <=) must stand here")
-        self._at += 1
-        threshold = self._number("a number must follow the comparison")
-        if self._at < len(self._found):
-            self._wrong("there is more than a condition here")
-        return Condition(metric, labels, how, over_s, token["sign"], threshold)  # type: ignore[arg-type]  # one of How
+        sign = self._written.next("sign")
+        if sign not in _SIGNS:
+            self._written.wrong("a comparison (>, >=, <, <=) must stand here")
+        self._written.at += 1
+        threshold = float(self._written.take("number", "a number must follow the comparison"))
+        if not self._written.ended:
+            self._written.wrong("there is more than a condition here")
+        return Condition(metric, labels, how, over_s, sign, threshold)
+
+    def _function(self, word: str) -> How:
+        if word == "increase":
+            return "increase"
+        if word != "rate":
+            self._written.at -= 1
+            self._written.wrong(
+                f"{word} is no function that is known",
+                f"Known are increase and rate.{nearest(word, ['increase', 'rate'])}",
+            )
+        return "rate"
 
     def _selector(self, metric: str) -> tuple[str, tuple[tuple[str, str], ...]]:
         labels: list[tuple[str, str]] = []
-        if self._next_is("{"):
-            self._sign("{")
-            while not self._next_is("}"):
-                name = self._word("a label must stand here")
+        if self._written.passes("sign", "{"):
+            while not self._written.passes("sign", "}"):
+                name = self._written.take("word", "a label must stand here")
                 self._sign("=")
-                token = self._peek()
-                if token is None or not token["text"]:
-                    self._wrong("a text in double quotes must stand here")
-                self._at += 1
-                labels.append((name, token["text"][1:-1]))
-                if not self._next_is("}"):
+                text = self._written.take("text", "a text in double quotes must stand here")
+                labels.append((name, text[1:-1]))
+                if self._written.next("sign") != "}":
                     self._sign(",")
-            self._sign("}")
         return metric, tuple(labels)
 
     def _window(self) -> int:
         self._sign("[")
-        start = self._at
-        number = self._number("a duration must stand here")
-        unit = self._word("a unit (s, m, h, d) must follow the number")
+        start = self._written.at
+        number = float(self._written.take("number", "a duration must stand here"))
+        unit = self._written.take("word", "a unit (s, m, h, d) must follow the number")
         if unit not in _UNITS or number < 1 or number * _UNITS[unit] > WINDOW_S_MAX or number % 1:
-            self._at = start
-            self._wrong("this is no duration", "Write 30s, 10m, 2h, or 7d at most.")
+            self._written.at = start
+            self._written.wrong("this is no duration", "Write 30s, 10m, 2h, or 7d at most.")
         self._sign("]")
         return int(number) * _UNITS[unit]
 
-    def _word(self, otherwise: str) -> str:
-        token = self._peek()
-        if token is None or not token["word"]:
-            self._wrong(otherwise)
-        self._at += 1
-        return token["word"]
-
-    def _number(self, otherwise: str) -> float:
-        token = self._peek()
-        if token is None or not token["number"]:
-            self._wrong(otherwise)
-        self._at += 1
-        return float(token["number"])
-
     def _sign(self, sign: str) -> None:
-        if not self._next_is(sign):
-            self._wrong(f"{sign!r} must stand here")
-        self._at += 1
-
-    def _next_is(self, sign: str) -> bool:
-        token = self._peek()
-        return token is not None and token["sign"] == sign
-
-    def _peek(self) -> re.Match[str] | None:
-        return self._found[self._at] if self._at < len(self._found) else None
-
-    def _wrong(self, what: str, remedy: str = _HOW) -> NoReturn:
-        token = self._peek()
-        found = repr(token[0].strip()) if token is not None else "the end"
-        at = len(self._text.rstrip()) if token is None else token.end() - len(token[0].lstrip())
-        raise ConfigError(
-            f"{what}, at character {at + 1}: {found}.", where=f"{self._where} {self._text!r}", remedy=remedy
-        )
+        if not self._written.passes("sign", sign):
+            self._written.wrong(f"{sign!r} must stand here")
