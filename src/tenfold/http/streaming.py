@@ -7,6 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from tenfold._core.context import enter as enter_context
+
 if TYPE_CHECKING:
     from tenfold.http.reply import StreamingResponse
     from tenfold.http.request import Request
@@ -24,6 +26,7 @@ async def run_stream(stream: StreamingResponse, request: Request, send: Send) ->
     away. The deadline was that of the head: a stream may last for as long as somebody listens, and each of its statements
     for as long as one without a deadline."""
     request.context.deadline = None
+    enter_context(request.context)  # that of a recorded request's span ended with its head
     try:
         await send({"type": "http.response.start", "status": stream.status, "headers": stream.headers})
         if request.method != "HEAD":

@@ -58,7 +58,7 @@ class Club(NamedTuple):
     def asked(self) -> int:
         """How often the desk has asked the members."""
         value = self.desk.assembly.telemetry.registry.value
-        return int(value(names.CALLS, "members.recognise_caller", "ok"))
+        return int(value(names.CALLS, "members.recognise_caller", "ok", "desk"))
 
 
 @asynccontextmanager
