@@ -2,6 +2,7 @@
 PORT ?= 8000
 OPS_PORT ?= 8001
 DATA_DIR ?= data
+VISITORS ?= 5
 ARGS ?=
 
 BIN := .venv/bin
@@ -15,9 +16,14 @@ help: ## this list
 	  printf '  make %-7s %s\n' "$$name" "$$about"; done
 
 run: export PYTHONPATH := $(CURDIR)/examples
-run: ## the example shop on PORT (8000), operations on OPS_PORT (8001), data in DATA_DIR (data)
+run: ## the example shop on PORT (8000), operations on OPS_PORT (8001), data in DATA_DIR (data); VISITORS=0: no traffic
 	@scripts/bootstrap.sh run
-	@exec $(BIN)/tenfold run shop.app:app --port $(PORT) --ops-port $(OPS_PORT) --data $(abspath $(DATA_DIR)) $(ARGS)
+	@if [ "$(VISITORS)" != 0 ]; then \
+	  echo "  Made-up visitors send $(VISITORS) requests a second, an order among fifty: see them on the operations pages."; \
+	  echo "  Their requests are not in the log below. VISITORS=0 keeps them away."; \
+	  export TENFOLD_LOG_ACCESS=false; \
+	  $(BIN)/python -m shop.visitors --url http://127.0.0.1:$(PORT) --per-s $(VISITORS) & \
+	fi; exec $(BIN)/tenfold run shop.app:app --port $(PORT) --ops-port $(OPS_PORT) --data $(abspath $(DATA_DIR)) $(ARGS)
 
 test: ## style, layers, types, then all tests; ARGS go to pytest
 	@scripts/bootstrap.sh test

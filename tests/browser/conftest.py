@@ -1,14 +1,20 @@
-"""A real Chromium and a real shop for the tests of pages."""
+"""A real Chromium, a real shop, and an app in which everything has happened: one of each for all tests of pages.
+
+They live as long as this folder's tests run (that is what the package is for). Not for the session: Playwright keeps an
+event loop running in this thread, which no other test could stand.
+"""
 
 from __future__ import annotations
 
 import shutil
 import socket
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from support.pages_server import TOKEN, Demo
 from support.shop_server import Shop
 
 QUIET = [
@@ -19,6 +25,7 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+expect.set_options(timeout=15_000)  # of a machine that does much besides
 
 
 def _free_port() -> int:
@@ -28,12 +35,9 @@ def _free_port() -> int:
         return port
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Generator[Browser]:
-    """Debian's Chromium, headless; the pages it shows come from this machine only.
-
-    Not for the session: Playwright keeps an event loop running in this thread, which no other test could stand.
-    """
+    """Debian's Chromium, headless; the pages it shows come from this machine only."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
@@ -43,13 +47,40 @@ def browser() -> Generator[Browser]:
         launched.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Generator[Shop]:
     """The seeded shop in a process of its own."""
     running = Shop(tmp_path_factory.mktemp("shop"), _free_port(), _free_port())
     running.start()
     yield running
     running.kill()
+
+
+@pytest.fixture(scope="package")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Generator[Demo]:
+    """The app of ``support.pages_app`` after some traffic."""
+    made = Demo(tmp_path_factory.mktemp("demo"), _free_port(), _free_port())
+    with made.process:
+        made.traffic()
+        yield made
+
+
+@pytest.fixture(scope="package")
+def cookies(browser: Browser, demo: Demo) -> list[dict[str, str]]:
+    """Of somebody who has signed in as an operator, once for all tests, and waited until there was something to see."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{demo.ops}/")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Sign in").last.click()
+    expect(page.locator("main h1")).to_have_text("demo")
+    for _ in range(200):
+        if demo.failed():
+            break
+        page.wait_for_timeout(100)
+    found = context.cookies()
+    context.close()
+    return found  # type: ignore[return-value]
 
 
 @pytest.fixture
@@ -67,3 +98,16 @@ def page(browser: Browser) -> Generator[Page]:
     yield opened
     context.close()
     assert wrong == []
+
+
+@pytest.fixture
+def operator(page: Page, cookies: list[dict[str, str]]) -> Page:
+    """A fresh page of somebody who may press every button."""
+    page.context.add_cookies(cookies)  # type: ignore[arg-type]
+    return page
+
+
+@pytest.fixture(scope="package")
+def axe() -> str:
+    """The script that finds what people with other senses cannot use."""
+    return (Path(__file__).parent / "axe.min.js").read_text()

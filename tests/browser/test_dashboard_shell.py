@@ -2,107 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import sys
-from collections.abc import Generator
-from pathlib import Path
 
-import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from support.process import Process
+from support.pages_server import READER, Demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
-
-ROOT = Path(__file__).parents[2]
-AXE = (ROOT / "tests/browser/axe.min.js").read_text()
-TOKEN, READER = "0perators-token-of-tests", "re4ders-token-of-tests"
-PATHS = (
-    "/",
-    "/services",
-    "/services/demo",
-    "/operations",
-    "/operations/demo.get_shelf",
-    "/traces",
-    "/traces?show=requests",
-)
-
-
-class Demo:
-    """The running app: its API and its dashboard."""
-
-    def __init__(self, url: str, ops: str) -> None:
-        self.url, self.ops = url, ops
-        self.pages = httpx2.Client(
-            base_url=ops, timeout=20, headers={"accept": "text/html", "authorization": f"Bearer {TOKEN}"}
-        )
-
-    def traffic(self) -> None:
-        """Some that is well, some that fails."""
-        with httpx2.Client(base_url=self.url, timeout=20) as client:
-            for n in range(30):
-                client.get(f"/shelves/A-{n}")
-            client.get("/weights", params={"shelf": "A-1"})
-            client.get("/fail")
-
-    def failed(self) -> bool:
-        """Whether the store has what the traffic was."""
-        return "RuntimeError" in self.pages.get("/").text
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Generator[Demo]:
-    port, ops_port = _free_port(), _free_port()
-    made = Demo(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ops_port}")
-    command = ["run", "support.pages_app:app", "--port", str(port), "--ops-port", str(ops_port)]
-    command += ["--data", str(tmp_path_factory.mktemp("shell"))]
-    process = Process(
-        [sys.executable, "-m", "tenfold", *command],
-        cwd=ROOT / "tests",
-        env={
-            "PYTHONPATH": os.pathsep.join(str(ROOT / each) for each in ("tests", "src")),
-            "TENFOLD_OPS_TOKEN": TOKEN,
-            "TENFOLD_OPS_READ_TOKEN": READER,
-            "TENFOLD_LOG_LEVEL": "info",
-        },
-        ready=f"{made.ops}/health/ready",
-    )
-    with process:
-        process.wait_ready()
-        made.traffic()
-        yield made
-
-
-@pytest.fixture(scope="module")
-def cookies(browser: Browser, demo: Demo) -> list[dict[str, str]]:
-    """Of somebody who has signed in as an operator, once for all tests."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"{demo.ops}/")
-    _sign_in(page, TOKEN)
-    expect(page.locator("main h1")).to_have_text("demo")
-    for _ in range(100):
-        if demo.failed():
-            break
-        page.wait_for_timeout(100)
-    found = context.cookies()
-    context.close()
-    return found  # type: ignore[return-value]
-
-
-@pytest.fixture
-def operator(page: Page, cookies: list[dict[str, str]]) -> Page:
-    page.context.add_cookies(cookies)  # type: ignore[arg-type]
-    return page
 
 
 def _sign_in(page: Page, token: str) -> None:
@@ -125,40 +32,6 @@ def test_the_way_in_leads_to_where_one_wanted_and_out_again(page: Page, demo: De
     expect(page.get_by_role("heading", name="Sign in to demo")).to_be_visible()
     page.goto(f"{demo.ops}/traces")
     expect(page.get_by_role("heading", name="Sign in to demo")).to_be_visible()
-
-
-# ── every page ──
-
-
-@pytest.mark.parametrize("path", [*PATHS, "/sign-in"])
-def test_a_page_is_usable_by_everybody_and_small(operator: Page, demo: Demo, path: str) -> None:
-    """No error in the console (the fixture says so), no serious finding of axe in light and dark, under 300 kB."""
-    answer = operator.goto(demo.ops + path)
-    assert answer is not None
-    assert answer.status == 200
-    loaded = operator.evaluate(
-        r"performance.getEntriesByType('resource').filter(e => /\/static\//.test(e.name))"
-        ".reduce((sum, e) => sum + e.decodedBodySize, 0)"
-    )
-    assert len(answer.body()) + loaded < 300_000
-    operator.evaluate(AXE)
-    for scheme in ("light", "dark"):
-        operator.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        found = operator.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        serious = [
-            (each["id"], each["nodes"][0]["target"], each["nodes"][0]["failureSummary"])
-            for each in found["violations"]
-            if each["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], (path, scheme)
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_a_narrow_screen_scrolls_down_only(operator: Page, demo: Demo, path: str) -> None:
-    operator.set_viewport_size({"width": 390, "height": 800})
-    operator.goto(demo.ops + path)
-    beyond = operator.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert beyond <= 1
 
 
 # ── overview ──

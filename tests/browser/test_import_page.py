@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from shop.demo import ADMIN_PASSWORD
 from support.shop_server import Shop
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 def test_an_import_is_watched_until_its_end_and_its_report_fetched(

@@ -106,7 +106,7 @@ async def count_shelf(shelf: str, token: str = "") -> None:
         raise OSError(f"The scale of {shelf} does not answer, password={CANARIES['exception']}")
 
 
-@demo.job(timeout=120)
+@demo.job(timeout=3600)
 async def recount(shelves: int, job: JobContext) -> None:
     """Runs for as long as the tests look at it."""
     for done in range(shelves):
@@ -140,7 +140,7 @@ async def prepare(mailer: Mailer) -> None:
         for n in range(3):
             await count_shelf.enqueue(tx, shelf=f"broken-{n}", token=CANARIES["argument"])
         await count_shelf.enqueue(tx, shelf="A-1")
-        await recount.enqueue(tx, shelves=400)
+        await recount.enqueue(tx, shelves=4_000)
         await counted.publish(tx, Counted("broken-7", CANARIES["event"]))
     await mailer.send(
         "ann@example.com", "Your <parts> are counted", "All 3,000 of them.",

@@ -46,6 +46,7 @@ class Shop:
             cwd=EXAMPLES,
             env={"PYTHONPATH": PATH, "TENFOLD_LOG_FORMAT": "json", **self._settings},
             ready=f"{self.ops_url}/health/ready",
+            timeout_s=90.0,
         )
         self._process.wait_ready()
 

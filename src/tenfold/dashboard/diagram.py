@@ -17,10 +17,12 @@ from typing import Final, Literal, NamedTuple
 
 from tenfold.dashboard.html import Html, join, tag
 
-WIDTHS: Final = {"first": 118.0, "middle": 184.0, "last": 168.0}
-"""Of boxes, by their lane."""
+WIDTHS: Final = {"first": 118.0, "middle": 168.0, "last": 150.0}
+"""Of boxes, by their lane; of lanes with a box that needs more for its text, more."""
+PADDING: Final = 12.0
+"""Between the edge of a box and its text."""
 BOX_HEIGHT: Final = 66.0
-GAP_X: Final = 138.0
+GAP_X: Final = 122.0
 GAP_Y: Final = 22.0
 BEND: Final = 8.0
 """How much room an arrow takes in a lane that it passes through."""
@@ -31,7 +33,11 @@ PORT: Final = 15.0
 """Between the ends of two arrows on one side of a box."""
 LABEL_HEIGHT: Final = 18.0
 CHAR: Final = 6.4
-"""How wide a character of a label is at most, about."""
+"""How wide a character of a label is at most, about; those of lines and of names in boxes are wider."""
+LINE_CHAR: Final = 6.7
+NAME_CHAR: Final = 8.2
+TEXT_MAX: Final = 32
+"""Characters of a name or of a line in a box; more are cut, and in the tooltip."""
 SWEEPS: Final = 6
 
 Mood = Literal["", "busy", "warn", "bad"]
@@ -247,7 +253,7 @@ def draw(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> Drawing:
     ways = [[a.source, *bend, a.target] for a, bend in zip(arrows, bends, strict=True)]
     lanes = _ordered(lanes, ways)
     at = {each: n for n, lane in enumerate(lanes) for each in lane}
-    widths = [max((WIDTHS[known[e].lane] for e in lane if e in known), default=0.0) for lane in lanes]
+    widths = [max((_width(known[e]) for e in lane if e in known), default=0.0) for lane in lanes]
     starts = [MARGIN + sum(widths[:n]) + GAP_X * n for n in range(len(lanes))]
     heights = _heights(known, ways, at)
     tall = max((sum(heights[e] + GAP_Y for e in lane) - GAP_Y for lane in lanes), default=0.0)
@@ -263,6 +269,12 @@ def draw(boxes: Sequence[Box], arrows: Sequence[Arrow]) -> Drawing:
     edge = max((c.at(t).x for _, line in lines for c in line.curves for t in (0.25, 0.5, 0.75)), default=0.0)
     width = max(starts[-1] + widths[-1], edge) + MARGIN if lanes else 2 * MARGIN
     return Drawing(width, HEAD + 2 * MARGIN + tall, shown, lines, _labels(lines, shown), starts)
+
+
+def _width(box: Box) -> float:
+    """As wide as its text needs."""
+    texts = [len(_cut(box.name)) * NAME_CHAR, *(len(_cut(line)) * LINE_CHAR for line in box.lines)]
+    return max(WIDTHS[box.lane], max(texts) + 2 * PADDING)
 
 
 def _sides(source: str, target: str, at: Mapping[str, int]) -> tuple[int, int]:
@@ -432,25 +444,27 @@ def _arrow(arrow: Arrow, line: Line) -> Html:
 
 def _box(box: Box, place: Place) -> Html:
     top = place.y + (place.height - 16 * (1 + len(box.lines))) / 2 + 12
+    x = f"{place.x + PADDING:.0f}"
     lines = [
-        tag("text", line, class_="said", x=f"{place.x + 12:.0f}", y=f"{top + 16 * (n + 1):.1f}")
+        tag("text", _cut(line), class_="said", x=x, y=f"{top + 16 * (n + 1):.1f}")
         for n, line in enumerate(box.lines)
     ]
     drawn = tag(
         "g",
+        tag("title", "; ".join((box.name, *box.lines))),
         tag(
             "rect", x=f"{place.x:.0f}", y=f"{place.y:.1f}", width=f"{place.width:.0f}", height=f"{place.height:.0f}",
             rx=9,
         ),
-        tag("text", _cut(box.name), class_="name", x=f"{place.x + 12:.0f}", y=f"{top:.1f}"),
+        tag("text", _cut(box.name), class_="name", x=x, y=f"{top:.1f}"),
         lines,
         class_=f"box {box.kind} {box.mood}".rstrip(),
     )  # fmt: skip
     return tag("a", drawn, href=box.href) if box.href else drawn
 
 
-def _cut(name: str, most: int = 23) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"
 
 
 def _label(arrow: Arrow, at: Point) -> Html:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -52,7 +53,9 @@ def size(bytes_: float) -> str:
 
 
 def rate(per_s: float) -> str:
-    """``0.20/s``, ``12.3/s``, ``1,240/s``."""
+    """``0.20/s``, ``12.3/s``, ``1,240/s``; what is rarer than one in ten seconds, by the minute: ``1.8/min``."""
+    if 0 < per_s < 0.1:
+        return f"{per_s * 60:.{1 if per_s * 60 >= 0.1 else 2}f}/min"
     return f"{per_s:,.{2 if per_s < 1 else 1 if per_s < 100 else 0}f}/s" if per_s else "0/s"
 
 
@@ -225,7 +228,15 @@ def meter(share: float, label: str, mood: Mood = "") -> Html:
 # ── charts ────────────────────────────────────────────────────────────────────────────────────────
 
 Unit = Literal["", "s", "/s", "%", "B"]
-MAX_POINTS: Final = 400
+GAP: Final = 3.5
+"""How many steps without a point make a gap in a line."""
+
+
+class Window(NamedTuple):
+    """The time that a chart is of, in seconds since the epoch."""
+
+    since: float
+    until: float
 
 
 class Line(NamedTuple):
@@ -237,21 +248,40 @@ class Line(NamedTuple):
     fill: bool = False
 
 
-def chart(label: str, times: Sequence[float], *lines: Line, unit: Unit = "", height: int = 160) -> Html:
-    """Lines over time, drawn by uPlot; ``label`` and the latest values are what screen readers get. Times in seconds
-    since the epoch, values in base units (seconds, bytes, shares of 1 for ``%``)."""
+def chart(
+    label: str, window: Window, times: Sequence[float], *lines: Line, unit: Unit = "", height: int = 160
+) -> Html:
+    """Lines over the whole of ``window``, drawn by uPlot; ``label`` and the latest values are what screen readers get.
+    Times in seconds since the epoch, values in base units (seconds, bytes, shares of 1 for ``%``). Where nothing was
+    measured for a while, lines have a gap."""
     if not times:
         return empty("Nothing was measured in this time.")
+    rows = list(zip(times, *(line.values for line in lines), strict=True))
+    at, *values = zip(*_with_gaps(rows), strict=True)
     data = {
         "unit": unit,
         "height": height,
+        "window": [round(each, 3) for each in window],
         "lines": [[line.label, line.mood, line.fill] for line in lines],
-        "data": [[round(at, 3) for at in times], *([_short(v) for v in line.values] for line in lines)],
+        "data": [[round(each, 3) for each in at], *([_short(v) for v in each] for each in values)],
     }
     latest = ", ".join(f"{line.label} {_latest(line.values, unit)}" for line in lines)
     return tag(
         "tenfold-chart", role="img", aria_label=f"{label}: {latest}", data=msgspec.json.encode(data).decode()
     )
+
+
+def _with_gaps(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows of times and values with an empty one where more than two are missing: a process that was away leaves a gap,
+    where a line would claim what nobody has measured."""
+    steps = sorted(after[0] - before[0] for before, after in pairwise(rows))
+    usual = steps[len(steps) // 2] if steps else 0.0
+    found = rows[:1]
+    for before, after in pairwise(rows):
+        if after[0] - before[0] > GAP * usual:
+            found.append((before[0] + usual, *(None for _ in before[1:])))
+        found.append(after)
+    return found
 
 
 def _short(value: float | None) -> float | None:

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from tenfold.dashboard.html import Attribute, Child, Html, tag
+from tenfold.dashboard.ui import Window
 from tenfold.errors import InvalidInput
 from tenfold.telemetry.ops_access import Visitor
 
@@ -72,6 +73,11 @@ class View:
     def since(self) -> float:
         """Where the chosen span of time begins, in seconds since the epoch."""
         return self.now - WINDOWS[self.window]
+
+    @property
+    def time(self) -> Window:
+        """The chosen span of time, as charts have it."""
+        return Window(self.since, self.now)
 
     # ── what a page makes ──
 

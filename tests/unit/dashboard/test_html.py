@@ -39,3 +39,4 @@ def test_amounts_have_three_digits_and_a_unit() -> None:
     assert said == ["340 µs", "12.3 ms", "340 ms", "1.25 s", "42.0 s", "3.2 min", "1.5 h", "2.0 d"]
     assert [ui.percent(s) for s in (0, 0.0005, 0.123, 1)] == ["0 %", "0.05 %", "12.3 %", "100 %"]
     assert [ui.rate(r) for r in (0, 0.2, 12.34, 1240)] == ["0/s", "0.20/s", "12.3/s", "1,240/s"]
+    assert [ui.rate(r) for r in (0.0011, 0.03, 0.099)] == ["0.07/min", "1.8/min", "5.9/min"]

@@ -182,7 +182,7 @@ class Alerts(Page):
                 str(objective),
                 ui.meter(
                     max(0.0, share),
-                    ui.percent(share),
+                    ui.percent(share) if share >= 0 else f"spent {1 - share:,.1f} times",
                     "bad" if share <= 0 else "warn" if share < 0.25 else "good",
                 ),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Final
 
 from tenfold.dashboard import shown, ui
@@ -20,6 +21,10 @@ LOW: Final = 0.5
 """Below this hit rate, a busy cache costs more than it spares."""
 READS_MIN: Final = 100
 """Of fewer reads, a rate says nothing."""
+_RESPONSE: Final = re.compile(
+    r"^(?P<operation>[\w.]+) \((?P<segments>.*?),?\)\?b(?P<quote>['\"])(?P<query>.*)(?P=quote)$"
+)
+"""How keys of whole responses are written."""
 
 
 class Cache(Page):
@@ -84,9 +89,12 @@ class Cache(Page):
             (hit + old) / (hit + miss + old) if hit + miss + old else None
             for hit, miss, old in zip(*by_kind, strict=True)
         ]
-        rate = ui.chart("Answered from the cache", times, ui.Line("hit rate", shares, fill=True), unit="%")
+        rate = ui.chart(
+            "Answered from the cache", view.time, times, ui.Line("hit rate", shares, fill=True), unit="%"
+        )
         reads = ui.chart(
             "Reads per second",
+            view.time,
             times,
             ui.Line("hits", by_kind[0], fill=True),
             ui.Line("misses", by_kind[1]),
@@ -96,6 +104,7 @@ class Cache(Page):
         loading = shown.times_of([*loads, *errors])
         loaded = ui.chart(
             "Loads per second",
+            view.time,
             loading,
             ui.Line("loads", shown.per_s(loads, loading), fill=True),
             ui.Line("failed", shown.per_s(errors, loading), "bad"),
@@ -144,7 +153,10 @@ class Cache(Page):
 
     def _hot(self, view: View, cache: CacheOf) -> Html:
         rows = [
-            (ui.code(shown.line(view, hot.key, 160)), ui.meter(hot.share, ui.percent(hot.share), "good"))
+            (
+                ui.code(shown.line(view, _readable(hot.key), 160)),
+                ui.meter(hot.share, ui.percent(hot.share), "good"),
+            )
             for hot in cache.hot.top(KEYS_SHOWN)
         ]
         listed = ui.table(
@@ -164,6 +176,15 @@ class Cache(Page):
         held = len(found)
         await found.clear()
         return f"{name} is empty: {held:,} entries of this process are gone."
+
+
+def _readable(key: str) -> str:
+    """The key of a whole response as a caller would write it; other keys are as their service made them."""
+    found = _RESPONSE.match(key)
+    if found is None:
+        return key
+    segments = f" {found['segments']}" if found["segments"] else ""
+    return f"{found['operation']}{segments}" + (f" ?{found['query']}" if found["query"] else "")
 
 
 def _rate(found: int, reads: int) -> str:

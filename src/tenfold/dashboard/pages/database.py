@@ -100,18 +100,20 @@ class Database(Page):
         )
         times = shown.times_of(run)
         lines = [ui.Line(each.labels.get(names.DATABASE, ""), shown.per_s([each], times)) for each in run[:6]]
-        work = ui.chart("Statements per second", times, *lines, unit="/s")
+        work = ui.chart("Statements per second", view.time, times, *lines, unit="/s")
         times = shown.times_of(timed)
         spent = zip(shown.per_s(took, times), shown.per_s(timed, times), strict=True)
         means = [seconds / statements if statements else None for seconds, statements in spent]
-        mean = ui.chart("Mean time of a statement", times, ui.Line("mean", means, fill=True), unit="s")
+        mean = ui.chart(
+            "Mean time of a statement", view.time, times, ui.Line("mean", means, fill=True), unit="s"
+        )
         times = shown.times_of([*used, *waiting])
         places = [
             ui.Line("open", shown.gauge(used, times), fill=True) if used else None,
             ui.Line("idle", shown.gauge(idle, times)) if idle else None,
             ui.Line("waiting", shown.gauge(waiting, times), "warn"),
         ]
-        drawn = ui.chart("Connections", times, *(line for line in places if line is not None))
+        drawn = ui.chart("Connections", view.time, times, *(line for line in places if line is not None))
         cards = [
             ui.card("Statements", work),
             ui.card("Mean time", mean, aside="of those that were not answered at once"),
@@ -120,7 +122,9 @@ class Database(Page):
         if lag:
             ages = shown.times_of(lag)
             behind = [ui.Line(each.labels.get("replica", ""), shown.gauge([each], ages)) for each in lag]
-            cards.append(ui.card("Replicas behind by", ui.chart("Replica lag", ages, *behind, unit="s")))
+            cards.append(
+                ui.card("Replicas behind by", ui.chart("Replica lag", view.time, ages, *behind, unit="s"))
+            )
         return ui.grid(*cards, columns=3)
 
     @live(every_s=30)

@@ -93,8 +93,8 @@ class Events(Page):
         ]
         age = [ui.Line(each.labels.get(names.TOPIC, ""), shown.gauge([each], ages)) for each in oldest[:6]]
         return ui.grid(
-            ui.card("Not published yet", ui.chart("Events not published yet", times, *waiting)),
-            ui.card("Lag of the relay", ui.chart("Age of the oldest event", ages, *age, unit="s")),
+            ui.card("Not published yet", ui.chart("Events not published yet", view.time, times, *waiting)),
+            ui.card("Lag of the relay", ui.chart("Age of the oldest event", view.time, ages, *age, unit="s")),
         )
 
     @live(every_s=5)

@@ -119,7 +119,7 @@ class Jobs(Page):
         of = {each.labels.get(names.OUTCOME, ""): each for each in handled}
         failed = [of[name] for name in ("retry", "crash", "lost") if name in of]
         runs = ui.chart(
-            "Runs per second", times,
+            "Runs per second", view.time, times,
             ui.Line("done", shown.per_s([of["done"]] if "done" in of else [], times), fill=True),
             ui.Line("failed", shown.per_s(failed, times), "warn"),
             ui.Line("died", shown.per_s([of["dead"]] if "dead" in of else [], times), "bad"),
@@ -128,7 +128,7 @@ class Jobs(Page):
         moments = shown.times_of([*depth, *oldest])
         by_state = {each.labels.get("state", ""): each for each in depth}
         waiting = ui.chart(
-            "Messages that wait", moments,
+            "Messages that wait", view.time, moments,
             *(
                 ui.Line(state, shown.counts([by_state[state]] if state in by_state else [], moments), fill=state == "ready")
                 for state in ("ready", "delayed", "waiting")
@@ -136,7 +136,11 @@ class Jobs(Page):
         )  # fmt: skip
         ages = shown.times_of(oldest)
         age = ui.chart(
-            "Oldest ready message", ages, ui.Line("due for", shown.gauge(oldest, ages), fill=True), unit="s"
+            "Oldest ready message",
+            view.time,
+            ages,
+            ui.Line("due for", shown.gauge(oldest, ages), fill=True),
+            unit="s",
         )
         return ui.grid(
             ui.card("Runs", runs), ui.card("Waiting", waiting), ui.card("Oldest ready", age), columns=3

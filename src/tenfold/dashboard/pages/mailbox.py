@@ -44,8 +44,8 @@ class Mailbox(Page):
         rows = [
             (
                 view.a(entry.subject or "(no subject)", f"/mailbox/{entry.id}"),
-                entry.to,
-                entry.sender,
+                tag("span", entry.to, class_="tight"),
+                tag("span", entry.sender, class_="tight"),
                 ui.size(entry.size_bytes),
                 ui.ago(entry.received_at, view.now),
             )

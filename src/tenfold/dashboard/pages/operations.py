@@ -98,8 +98,10 @@ class OneOperation(Page):
         requests = ui.Line("requests", [p.requests / step for p in points], fill=True)
         errors = ui.Line("errors", [p.errors / step for p in points], "bad")
         return ui.grid(
-            ui.card("Traffic", ui.chart("Requests per second", times, requests, errors, unit="/s")),
-            ui.card("Latency", ui.chart("Latency", times, *latency_lines(points), unit="s")),
+            ui.card(
+                "Traffic", ui.chart("Requests per second", view.time, times, requests, errors, unit="/s")
+            ),
+            ui.card("Latency", ui.chart("Latency", view.time, times, *latency_lines(points), unit="s")),
         )
 
     @live(every_s=5)
@@ -156,10 +158,15 @@ def request_table(view: View, found: list[RequestSummary], with_spans: set[str])
     rows: list[tuple[Child, ...]] = [
         (
             ui.ago(each.at, view.now),
-            join(f"{each.method} ", tag("a", each.path, href=view.link(f"/traces/{each.trace_id}")) if each.trace_id else each.path),
+            join(
+                f"{each.method} ",
+                tag("a", each.path, href=view.link(f"/traces/{each.trace_id}")) if each.trace_id else each.path,
+                " ",
+                ui.badge("spans", title="Its spans were kept") if each.trace_id in with_spans else None,
+            ),
             status(each.status),
             ui.duration(each.seconds),
-            join(each.error or ui.muted("–"), " ", ui.badge("spans") if each.trace_id in with_spans else None),
+            each.error or ui.muted("–"),
             each.tenant or ui.muted("–"),
             each.instance or ui.muted("–"),
         )

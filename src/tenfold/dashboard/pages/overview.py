@@ -69,21 +69,24 @@ class Overview(Page):
         step = step_of(times, view)
         traffic = ui.chart(
             "Requests per second",
+            view.time,
             times,
             ui.Line("requests", [p.requests / step for p in points], fill=True),
             ui.Line("errors", [p.errors / step for p in points], "bad"),
             unit="/s",
         )
-        latency = ui.chart("Latency", times, *latency_lines(points), unit="s")
+        latency = ui.chart("Latency", view.time, times, *latency_lines(points), unit="s")
         busy = admitted[0].points if admitted else []
         places = ui.chart(
             "Requests in progress",
+            view.time,
             [p.at for p in busy],
             ui.Line("in progress", [p.value for p in busy], fill=True),
         )
         late = lag[0].points if lag else []
         loop = ui.chart(
             "Lag of the event loop",
+            view.time,
             [p.at for p in late],
             ui.Line("mean", [p.sum / p.count if p.count else None for p in late], fill=True),
             unit="s",

@@ -84,14 +84,14 @@ class Policies(Page):
         shed = await view.records.series(names.HTTP_SHED, since=view.since, by=(names.PRIORITY,))
         times = shown.times_of([*flying, *limit])
         room = ui.chart(
-            "Requests in progress and their limit", times,
+            "Requests in progress and their limit", view.time, times,
             ui.Line("in progress", shown.gauge(flying, times), fill=True), ui.Line("limit", shown.gauge(limit, times), "warn"),
         )  # fmt: skip
         moments = shown.times_of(shed)
         lines = [ui.Line(each.labels.get(names.PRIORITY, ""), shown.per_s([each], moments)) for each in shed]
         return ui.grid(
             ui.card("In progress", room),
-            ui.card("Shed", ui.chart("Refusals per second", moments, *lines, unit="/s")),
+            ui.card("Shed", ui.chart("Refusals per second", view.time, moments, *lines, unit="/s")),
         )
 
     @live(every_s=2)

@@ -74,12 +74,14 @@
   // ── charts ──
   const UNITS = {
     "s": (v) => v < 0.001 ? `${(v * 1e6).toFixed(0)} µs` : v < 1 ? `${+(v * 1000).toPrecision(3)} ms` : v < 60 ? `${+v.toPrecision(3)} s` : `${+(v / 60).toPrecision(3)} min`,
-    "/s": (v) => `${+v.toPrecision(3)}/s`,
+    "/s": (v) => v && v < 0.1 ? `${+(v * 60).toPrecision(2)}/min` : `${+v.toPrecision(3)}/s`,
     "%": (v) => `${+(v * 100).toPrecision(3)} %`,
     "B": (v) => v < 1e3 ? `${v} B` : v < 1e6 ? `${+(v / 1e3).toPrecision(3)} kB` : v < 1e9 ? `${+(v / 1e6).toPrecision(3)} MB` : `${+(v / 1e9).toPrecision(3)} GB`,
     "": (v) => Math.abs(v) < 1e4 ? `${+v.toPrecision(4)}` : v.toLocaleString(undefined, { maximumFractionDigits: 0 }),
   };
   const COLOURS = ["--accent", "--second", "--third", "--fourth"];
+  // A value without neighbours is no line: it is drawn as a point.
+  const alone = (u, n) => u.data[n].flatMap((v, k, all) => v != null && all[k - 1] == null && all[k + 1] == null ? [k] : []);
   class Chart extends HTMLElement {
     static observedAttributes = ["data"];
     connectedCallback() {
@@ -99,13 +101,13 @@
       const times = [["day", 86400, "{D} {MMM}"], ["hour", 3600, "{HH}:{mm}"], ["minute", 60, "{HH}:{mm}"], ["second", 1, "{HH}:{mm}:{ss}"]];
       const series = said.lines.map(([label, mood, fill], n) => {
         const stroke = css(mood ? `--${mood}` : COLOURS[n % COLOURS.length]);
-        return { label, stroke, width: 1.6, fill: fill ? faint(stroke) : undefined, points: { show: said.data[0].length < 2 }, value: (_u, v) => v == null ? "–" : show(v) };
+        return { label, stroke, width: 1.6, fill: fill ? faint(stroke) : undefined, points: { show: true, size: 5, fill: stroke, filter: alone }, value: (_u, v) => v == null ? "–" : show(v) };
       });
       this.plot = new uPlot({
         width: this.clientWidth || 300, height: said.height,
         cursor: { sync: { key: "time" }, drag: { setScale: false, x: false, y: false }, points: { size: 7 } },
-        scales: { x: said.data[0].length < 2 ? { range: () => [said.data[0][0] - 300, said.data[0][0] + 5] } : {}, y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.12 : 1] } },
-        axes: [{ ...axis, grid: { show: false }, size: 26, space: 70, values: times.map(([, s, f]) => [s, f, null, null, null, null, null, null, 1]) }, { ...axis, size: 58, values: (_u, ticks) => ticks.map(show) }],
+        scales: { x: { range: () => this.said.window }, y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.12 : 1] } },
+        axes: [{ ...axis, grid: { show: false }, size: 30, gap: 8, space: 70, values: times.map(([, s, f]) => [s, f, null, null, null, null, null, null, 1]) }, { ...axis, size: 58, values: (_u, ticks) => ticks.map(show) }],
         legend: { markers: { width: 0, fill: (u, n) => u.series[n].stroke() } },
         series: [{ label: "at", value: (_u, v) => v == null ? "" : clock.format(new Date(v * 1000)) }, ...series],
         hooks: { setCursor: [(u) => { if (u.cursor.idx == null) this.rest(); }] },

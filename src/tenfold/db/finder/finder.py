@@ -192,4 +192,5 @@ class Finder:
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.3g} ms"
+    ms = seconds * 1000
+    return f"{ms:.3g} ms" if ms < 999.5 else f"{ms:,.0f} ms"

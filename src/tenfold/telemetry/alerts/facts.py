@@ -30,7 +30,8 @@ class Facts:
         burning: frozenset[str],
     ) -> None:
         self._records, self._rules = records, rules
-        self._objectives, self._burning = objectives, burning
+        # Many operations have the same one, most often that of their app: it is asked for once.
+        self._objectives, self._burning = tuple({str(each): each for each in objectives}.values()), burning
 
     async def now(self, now: float) -> list[Fact]:
         """Every fact."""

@@ -89,7 +89,8 @@ class World:
         self.kept, self.teller = Kept(self.clock), Told()
 
     def watch(self, instance: str = "web.1") -> Watch:
-        facts = Facts(self.kept, self.rules, [Objective("99.9%")], frozenset(BURNS))  # type: ignore[arg-type]
+        of_two_operations = [Objective("99.9%"), Objective("99.9%")]
+        facts = Facts(self.kept, self.rules, of_two_operations, frozenset(BURNS))  # type: ignore[arg-type]
         return Watch(
             facts, self.targets, self.teller, self.clock,
             folder=self.folder, instance=instance, every_s=15, registry=Registry(),
@@ -255,3 +256,8 @@ def test_mails_have_a_subject_of_one_line_and_say_what_to_do() -> None:
     text = news.mail("shop", ALERT)
     assert "Look." in text
     assert "queue     <mail>" in text
+
+
+def test_the_budget_of_an_operation_is_told_once_however_many_have_its_objective(world: World) -> None:
+    world.kept.slo = {Objective("99.9%").period_s: (1, 4_000)}
+    assert asyncio.run(world.watch().budgets()) == [("orders.place", Objective("99.9%"), pytest.approx(0.75))]
