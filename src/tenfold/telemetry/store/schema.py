@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 VERSION: Final = 2
-"""In ``PRAGMA user_version``. A file of another version is put aside: telemetry is not migrated."""
+"""In ``PRAGMA user_version``. A file of an older version is put aside: telemetry is not migrated."""
 
 TABLES: Final = """
 CREATE TABLE word (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;
