@@ -12,6 +12,7 @@ import fleet_rounds
 import job_rounds
 import lag_rounds
 import overload_rounds
+import page_rounds
 import relay_rounds
 from contenders import FIELDS
 from figures import Rows, Verdict, number
@@ -68,6 +69,13 @@ def show_eventstore(rows: Rows) -> None:
     Console().print(_table("Event store on PostgreSQL", *eventstore_rounds.table(rows)))
 
 
+def show_pages(rows: Rows) -> None:
+    """What a full store takes, and how long its pages take."""
+    console = Console()
+    console.print(_table("A full store of telemetry", *page_rounds.kept(rows)))
+    console.print(_table("Pages of the dashboard over it", *page_rounds.table(rows)))
+
+
 def show_embedded(part: str, found: list[dict[str, Any]]) -> None:
     Console().print(_table(part, *_embedded(found)))
 
@@ -105,6 +113,9 @@ def write(out: Path, to: Path) -> None:
             text.append(_markdown(*eventstore_rounds.table(kept["found"])))
         elif part == "relay":
             text.append(_markdown(*relay_rounds.table(kept["found"])))
+        elif part == "pages":
+            text.append(_markdown(*page_rounds.kept(kept["found"])))
+            text.append(_markdown(*page_rounds.table(kept["found"])))
         elif part == "lag":
             text.append(_markdown(*lag_rounds.table(kept["found"])))
         else:
@@ -269,5 +280,13 @@ of the target.
     "cache": """## Cache: hits in process
 
 Decorated calls a second that find their value, with tags and statistics on, beside the peers' by one client.
+""",
+    "pages": """## Pages of the dashboard over a full store
+
+The store of telemetry is filled with seven days of an app of fifty operations and twenty jobs by its own writer, with one log
+line for ten requests, spans for one in a hundred and all metrics; the queue's archive has the same jobs. Then `tenfold run`
+serves that app on that folder, and every page is asked for at the operations listener, one after the other, over an hour and
+over seven days. CPU is the server's time with all threads. ✓: p95 within 100 ms of the clock; ?: within 100 ms of CPU only, as
+other work was on the machine; ✗: neither.
 """,
 }

@@ -10,6 +10,7 @@
     python bench/run.py eventstore [--rounds 3]               beside the eventsourcing library; a rebuild of a million events
     python bench/run.py lag [--only nats] [--rounds 3]        from publishing to handling, at 500 events a second
     python bench/run.py fleet [--rounds 3]     one to three processes behind NGINX and HAProxy, beside one direct
+    python bench/run.py pages [--rounds 40]    every page of the dashboard over a million requests and 100,000 jobs
     python bench/run.py sqlite | cache
     python bench/run.py report           docs/benchmarks.md from the last results in bench/out
 
@@ -34,6 +35,7 @@ import http_rounds
 import job_rounds
 import lag_rounds
 import overload_rounds
+import page_rounds
 import relay_rounds
 import report
 from contenders import FIELDS
@@ -41,7 +43,7 @@ from servers import Failed
 
 OUT = Path(__file__).parent / "out"
 PARTS = (
-    "http", "postgresql", "cost", "fleet", "overload", "jobs", "relay", "lag", "eventstore", "sqlite", "cache",
+    "http", "postgresql", "cost", "fleet", "overload", "jobs", "relay", "lag", "eventstore", "sqlite", "cache", "pages",
 )  # fmt: skip
 
 
@@ -102,6 +104,11 @@ def _measured(part: str, args: argparse.Namespace) -> Any:
         rows = relay_rounds.measure(only, args.rounds, _progress)
         _progress(1, 1, "")
         report.show_relay(rows)
+        return rows
+    if part == "pages":
+        rows = page_rounds.measure(args.rounds, OUT, _progress)
+        _progress(1, 1, "")
+        report.show_pages(rows)
         return rows
     found = embedded.sqlite(args.rounds) if part == "sqlite" else embedded.cache(environment.SHARED)
     report.show_embedded(part, found)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
+from html import unescape
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -63,6 +65,9 @@ async def told(looks: Looks, output: io.StringIO) -> dict[str, str]:
     traces = {link for text in found.values() for link in _links(text) if link.startswith("/traces/")}
     for path in sorted(traces)[:12]:
         found[path] = (await looks.ask(path)).body.decode()
+    plans = [unescape(link) for text in found.values() for link in re.findall(r'hx-get="([^"]*part=plan[^"]*)"', text)]
+    for path in plans[:12]:
+        found[path] = (await looks.ask(path)).body.decode()
     for path in ("/metrics", "/policies", "/database"):
         found[f"{path} for scripts"] = (
             await acall(app.ops, "GET", path, headers=[(b"host", b"localhost")], client=("127.0.0.1", 5))
@@ -111,6 +116,7 @@ async def test_no_canary_is_in_anything_that_the_app_tells(tmp_path: Path, trial
     assert "The scale of broken-0 does not answer" in found["/jobs?state=dead"]
     assert "Cannot sign in with" in found["/logs?level=warning"]
     assert any(place.startswith("/traces/") for place in found)
+    assert any("part=plan" in place and "Plan" in text for place, text in found.items())
     assert "telemetry.sqlite" in found
     assert leaks(found) == set()
     trials("G31", 120, "dashboard")

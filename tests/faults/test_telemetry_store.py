@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ from tenfold.telemetry import clean
 from tenfold.telemetry.contract import Span
 from tenfold.telemetry.log import configure
 from tenfold.telemetry.render import Line
-from tenfold.telemetry.store import feed
+from tenfold.telemetry.store import feed, schema
 from tenfold.telemetry.store.feed import Feed
 from tenfold.telemetry.store.records import LogFilter, Page, RequestSummary
 
@@ -104,9 +106,9 @@ def test_a_refused_turn_is_tried_less_and_less_often_and_told_once_a_minute(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(shutil, "disk_usage", refuse)
-    for _ in range(240):
+    for _ in range(120):
         kept.turn()
-        kept.pass_s(0.5)
+        kept.pass_s(1)
     gaps = [b - a for a, b in pairwise(tried)]
     assert gaps[:5] == [1, 2, 4, 8, 16]
     assert max(gaps) == 30
@@ -114,7 +116,7 @@ def test_a_refused_turn_is_tried_less_and_less_often_and_told_once_a_minute(
     assert "Permission denied" in caplog.messages[0]
 
 
-@pytest.mark.parametrize("damage", ["garbage", "other version", "torn"])
+@pytest.mark.parametrize("damage", ["garbage", "older version", "torn"])
 def test_a_damaged_file_is_put_aside_and_a_new_one_begun(kept: Kept, tmp_path: Path, damage: str) -> None:
     put(kept, 300)
     kept.close()
@@ -126,7 +128,7 @@ def test_a_damaged_file_is_put_aside_and_a_new_one_begun(kept: Kept, tmp_path: P
         whole[4096:] = b"\xff" * (len(whole) - 4096)
         path.write_bytes(bytes(whole))
     else:
-        kept.writer._file.run("PRAGMA user_version = 999")
+        kept.writer._file.run(f"PRAGMA user_version = {schema.VERSION - 1}")
         kept.writer._file.close()
     again = Kept(tmp_path, ManualClock(NOW + 100))
     put(again, 2)
@@ -136,6 +138,41 @@ def test_a_damaged_file_is_put_aside_and_a_new_one_begun(kept: Kept, tmp_path: P
     assert len(requests_of(again).items) == 2
     assert (tmp_path / "telemetry.sqlite.damaged").exists()
     again.close()
+
+
+def test_a_file_of_a_newer_version_is_left_to_those_who_read_it(kept: Kept, tmp_path: Path) -> None:
+    put(kept, 3)
+    kept.writer._file.run(f"PRAGMA user_version = {schema.VERSION + 1}")
+    older = Kept(tmp_path, instance="older")
+    put(older, 2)
+    assert "made by a newer Tenfold" in older.writer.sentence
+    assert older.feed.dropped["request version"] == 2
+    assert not (tmp_path / "telemetry.sqlite.damaged").exists()
+    assert kept.writer._file.value("SELECT count(*) FROM request") == 3
+    older.close()
+
+
+def test_of_two_who_find_the_same_damage_the_second_uses_what_the_first_began(
+    kept: Kept, tmp_path: Path
+) -> None:
+    other = Kept(tmp_path, ManualClock(NOW + 50), instance="two")
+    put(kept, 1)
+    put(other, 1)
+    kept.writer._file.begin_anew()  # both have the old file open, and the first puts it aside
+    put(kept, 5)
+    other.writer._file.begin_anew()
+    put(other, 2)
+    assert len(requests_of(kept).items) == 7
+    other.close()
+
+
+def test_who_has_the_old_file_open_goes_on_in_the_new_one(kept: Kept, tmp_path: Path) -> None:
+    put(kept, 1)
+    for end in ("", "-wal", "-shm"):
+        (tmp_path / f"telemetry.sqlite{end}").unlink(missing_ok=True)
+    put(kept, 2, operation="shop.first")
+    put(kept, 3, at=NOW + 9)
+    assert [one.operation for one in requests_of(kept).items] == ["shop.get_item"] * 3 + ["shop.first"] * 2
 
 
 def test_readers_follow_to_the_new_file(kept: Kept, tmp_path: Path) -> None:
@@ -364,7 +401,7 @@ def test_attributes_of_a_span_are_bounded(kept: Kept) -> None:
     assert len(str(big.attributes)) < 64 * 4200
 
 
-def test_requests_are_answered_while_the_store_cannot_be_used(tmp_path: Path) -> None:
+def app_of(folder: Path, **settings: Any) -> App:
     shop = Service("shop", auth=public)
 
     @shop.get("/items/{item_id}")
@@ -372,10 +409,18 @@ def test_requests_are_answered_while_the_store_cannot_be_used(tmp_path: Path) ->
         return {"id": item_id}
 
     app = App("shop", [shop])
-    app.configure(
-        environ={}, app__data_dir=str(tmp_path), telemetry__store=True, database__url="sqlite:///app.db"
-    )
-    (tmp_path / "telemetry.sqlite").mkdir()  # no file can be made there
+    given = {"telemetry__store": True, "database__url": "sqlite:///app.db", **settings}
+    app.configure(environ={}, app__data_dir=str(folder), **given)
+    return app
+
+
+@pytest.mark.parametrize("trouble", ["no file can be made", "damaged"])
+def test_requests_are_answered_while_the_store_cannot_be_used(tmp_path: Path, trouble: str) -> None:
+    app, path = app_of(tmp_path), tmp_path / "telemetry.sqlite"
+    if trouble == "damaged":
+        path.write_bytes(b"not a database at all" * 500)
+    else:
+        path.mkdir()
 
     async def main() -> tuple[list[int], str, dict[str, int]]:
         async with serving(app) as client:
@@ -389,5 +434,64 @@ def test_requests_are_answered_while_the_store_cannot_be_used(tmp_path: Path) ->
 
     answers, sentence_, dropped = asyncio.run(main())
     assert answers == [200] * 20
-    assert "cannot be used" in sentence_ or "damaged" in sentence_
+    assert ("was put aside as" if trouble == "damaged" else "cannot be used") in sentence_
     assert sum(count for reason, count in dropped.items() if reason.startswith("request")) == 20
+
+
+def test_requests_are_answered_while_the_collector_is_away(tmp_path: Path) -> None:
+    app = app_of(tmp_path, otlp__url="http://127.0.0.1:9", otlp__metrics=False, trace__ratio=1.0)
+
+    async def main() -> tuple[list[int], dict[tuple[str, str], int]]:
+        async with serving(app) as client:
+            answers = [(await client.get(f"/items/{n}")).status for n in range(20)]
+            exporter = app.assembly.telemetry.otlp
+            assert exporter is not None
+        return answers, dict(exporter.dropped)
+
+    answers, dropped = asyncio.run(main())
+    assert answers == [200] * 20
+    assert dropped["traces", "unreachable"] == 20
+
+
+# ── several processes ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_processes_share_a_file_also_when_one_is_killed(tmp_path: Path) -> None:
+    children = [writing(tmp_path, name) for name in ("one", "two")]
+    try:
+        for child in children:
+            committed(child, 500)
+        children[0].kill()
+        killed = committed(children[0], sys.maxsize)
+        survived = committed(children[1], 2_000)
+        children[1].kill()
+        survived = max(survived, committed(children[1], sys.maxsize))
+    finally:
+        for child in children:
+            child.kill()
+            child.wait(10)
+    kept = Kept(tmp_path, instance="three")
+    put(kept, 1, at=NOW)  # which opens the file, and repairs what a killed writer left
+    file = kept.writer._file
+    assert file.value("PRAGMA integrity_check") == "ok"
+    count = "SELECT count(*) FROM request WHERE instance = (SELECT id FROM instance WHERE name = ?)"
+    assert file.value(count, "one") >= killed
+    assert file.value(count, "two") >= survived
+    assert {one.name for one in kept.ask(lambda records: records.instances(since=0))} == {"one", "two", "three"}
+    assert kept.ask(lambda r: r.status()).rows["requests"] == file.value("SELECT count(*) FROM request")
+    kept.close()
+
+
+def writing(folder: Path, name: str) -> subprocess.Popen[str]:
+    """A process that writes, and says after each turn how much it has committed."""
+    command = [sys.executable, "-m", "support.telemetry_child", str(folder), name]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+def committed(child: subprocess.Popen[str], least: int) -> int:
+    """What it has said, when that is ``least`` or it has ended."""
+    assert child.stdout is not None
+    said = 0
+    while said < least and (line := child.stdout.readline()):
+        said = int(line)
+    return said

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
 
 from support.telemetry_store import NOW
+from tenfold.telemetry.store.file import StoreFile
 from tenfold.telemetry.store.reader import Records
 from tenfold.telemetry.store.records import JobFilter, LogFilter, RequestFilter, TraceFilter
 
@@ -40,3 +44,36 @@ QUESTIONS: dict[str, tuple[Question, int]] = {
     "instances": (lambda r: r.instances(since=NOW), 5_000),
     "state": (lambda r: r.status(), 5_000),
 }
+
+GROWING = ("request", "job", "trace", "trace_spans", "log", "point")
+"""Tables whose size depends on how much is kept."""
+
+
+def walks(file: StoreFile, sql: str, args: Sequence[Any]) -> list[str]:
+    """Steps of a statement's plan that go through all of a growing table, as SQLite's planner tells them. In the order of
+    an index, with a limit inside, is no such walk; by MATCH neither."""
+    rows = file._open().execute(f"EXPLAIN QUERY PLAN {sql}", args).fetchall()
+    steps = [str(row[-1]).split() for row in rows]
+    return [" ".join(step) for step in steps if step[0] == "SCAN" and step[1] in GROWING and "INDEX" not in step]
+
+
+class Heard:
+    """The statements that readers sent to the store, from when it is made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.statements: dict[str, Sequence[Any]] = {}
+        """With the values of one run."""
+        value = StoreFile.value
+
+        def heard(file: StoreFile, sql: str, *args: Any) -> Any:
+            if not file._writes:
+                self.statements.setdefault(sql, args)
+            return value(file, sql, *args)
+
+        monkeypatch.setattr(StoreFile, "value", heard)
+
+    def walks(self, file: StoreFile) -> dict[str, list[str]]:
+        """Those that go through all of what is kept, with the steps that do."""
+        asked = {sql: args for sql, args in self.statements.items() if not sql.startswith("PRAGMA")}
+        found = {sql: walks(file, sql, args) for sql, args in asked.items()}
+        return {sql: steps for sql, steps in found.items() if steps}

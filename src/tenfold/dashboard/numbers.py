@@ -10,6 +10,7 @@ from tenfold.dashboard import ui
 from tenfold.dashboard.html import Child, join, tag
 from tenfold.dashboard.view import WINDOWS, View, segment
 from tenfold.telemetry import names
+from tenfold.telemetry.store.points import ALL
 from tenfold.telemetry.store.records import LatencyPoint, OperationSummary
 from tenfold.telemetry.store.rollup import quantile
 
@@ -42,9 +43,13 @@ def operation_row(view: View, each: OperationSummary) -> tuple[Child, ...]:
 async def whole_of(view: View, since: float, operation: str = "") -> OperationSummary:
     """All operations, or one, as one: percentiles are those of all requests since then, not means of percentiles."""
     labels = {names.OPERATION: operation} if operation else None
+    # Of all together, the store keeps the sums.
+    requests_of, seconds_of = (
+        (names.HTTP_REQUESTS, names.HTTP_DURATION) if operation else (f"{ALL}_total", ALL)
+    )
     counted, timed = await asyncio.gather(
-        view.records.series(names.HTTP_REQUESTS, labels, since=since, by=(names.STATUS,)),
-        view.records.series(names.HTTP_DURATION, labels, since=since, by=()),
+        view.records.series(requests_of, labels, since=since, by=(names.STATUS,)),
+        view.records.series(seconds_of, labels, since=since, by=()),
     )
     by_class = {one.labels.get(names.STATUS, ""): sum(p.value for p in one.points) for one in counted}
     points = timed[0].points if timed else []

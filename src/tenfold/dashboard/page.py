@@ -29,6 +29,7 @@ queue="mail")`` makes the button.
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
@@ -70,6 +71,13 @@ def live(*, every_s: float = 2.0) -> Callable[[F], F]:
         return method
 
     return mark
+
+
+def asked(method: F) -> F:
+    """A part that is fetched when a visitor presses its button: ``view.ask(self.plan, "Show the plan", span=…)``. It
+    changes nothing, or it were an action."""
+    method.__live__ = Live(math.inf)  # type: ignore[attr-defined]
+    return method
 
 
 def action(

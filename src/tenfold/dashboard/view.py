@@ -110,6 +110,15 @@ class View:
             hx_swap="morph:innerHTML",
         )
 
+    def ask(self, part: Part, label: str, **query: str) -> Html:
+        """The button of a part that is marked with :func:`~tenfold.dashboard.page.asked`; the part takes its place."""
+        name: str = part.__name__
+        button = tag(
+            "button", label, type="button", hx_get=self.here(part=name, **query), hx_target="closest .asked",
+            hx_swap="innerHTML",
+        )  # fmt: skip
+        return tag("div", button, class_="asked", aria_live="polite")
+
     def button(self, act: Act, label: str = "", **fields: str | int) -> Html:
         """The button of an action (a method marked with :func:`~tenfold.dashboard.page.action`) with what it is sent.
         Visitors who only read see it switched off."""

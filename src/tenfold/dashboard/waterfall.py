@@ -100,6 +100,12 @@ def totals(found: Sequence[Row]) -> Mapping[str, tuple[int, float]]:
     return dict(sorted(sums.items(), key=lambda item: -item[1][1]))
 
 
+def slowest(found: Sequence[Row], attribute: str, most: int) -> list[Row]:
+    """Those that took longest of the rows whose spans have this attribute."""
+    having = [row for row in found if row.span.attributes.get(attribute)]
+    return sorted(having, key=lambda row: row.span.started - row.span.ended)[:most]
+
+
 def bar(row: Row) -> Html:
     """The span as a bar on the time of the trace."""
     width = max(LEAST, row.length * WIDTH)

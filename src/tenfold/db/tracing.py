@@ -53,8 +53,12 @@ async def timed(running: Awaitable[T], plan: Plan, args: Args) -> T:
 
 def ended(active: Active, plan: Plan, seconds: float, error: str = "") -> None:
     """A statement has run."""
-    sql = plan.sql if len(plan.sql) <= SQL_MAX else f"{plan.sql[:SQL_MAX]}…"
-    active.ended(names.SPAN_DB_STATEMENT, "client", seconds, error, **{"db.query.text": sql})
+    active.ended(names.SPAN_DB_STATEMENT, "client", seconds, error, **{names.SQL: sql_of(plan)})
+
+
+def sql_of(plan: Plan) -> str:
+    """The statement as its span has it."""
+    return plan.sql if len(plan.sql) <= SQL_MAX else f"{plan.sql[:SQL_MAX]}…"
 
 
 async def committed(active: Active, committing: Awaitable[T]) -> T:

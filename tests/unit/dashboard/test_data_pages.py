@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import io
 import logging
+import re
 import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -19,6 +21,7 @@ from tenfold import App, Mailer, Service, public
 from tenfold._core.clock import SystemClock
 from tenfold._core.sections import LogSettings
 from tenfold.cache.hot import HotKeys
+from tenfold.errors import NotFound
 from tenfold.telemetry import log
 
 pytestmark = pytest.mark.anyio
@@ -146,6 +149,31 @@ async def test_the_planner_is_asked_once_a_minute_or_when_somebody_wants_it(worl
     await looks.read("/database", part="findings")
     assert asked == 2
     del finder.report
+
+
+async def test_a_statement_of_a_trace_is_planned_when_somebody_asks_without_its_values(tmp_path: Path) -> None:
+    it = World()
+    async with looking(it.app, tmp_path, telemetry__store=True) as looks:
+        assert (await acall(it.app, "GET", "/books?author=wren-canary-7")).status == 200
+        async with it.db.tx() as tx:
+            await tx.execute(sa.insert(books), [{"id": n, "author": "a"} for n in range(3)])
+        store = it.app.assembly.telemetry.store
+        assert store is not None
+        await asyncio.to_thread(store.writer.turn)
+        (kept,) = (await store.records.traces()).items
+        page = await looks.page(f"/traces/{kept.trace_id}")
+        links = re.findall(r'hx-get="([^"]*part=plan[^"]*)"', page)
+        shown = " ".join([await looks.read(html.unescape(link)) for link in links])
+        assert "SCAN books" in shown
+        assert "It reads the whole of books." in shown
+        assert "wren-canary-7" not in page + shown
+        nobody = await looks.ask(f"/traces/{kept.trace_id}", part="plan", span="0" * 16)
+        assert nobody.status == 404
+        assert await it.db.read().scalar(sa.select(sa.func.count()).select_from(books)) == 3
+        finder = it.app.assembly.databases.finder
+        assert finder is not None
+        with pytest.raises(NotFound, match="has not run the statement"):
+            await finder.steps("DELETE FROM books", str)
 
 
 async def test_scripts_still_get_findings_and_policies_as_json(world: Both) -> None:

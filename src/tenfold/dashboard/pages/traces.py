@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from tenfold.dashboard import failure, ui, waterfall
 from tenfold.dashboard.html import Child, Html, join, tag
-from tenfold.dashboard.page import Page, live
+from tenfold.dashboard.page import Page, asked, live
 from tenfold.dashboard.pages.operations import request_table, status
 from tenfold.dashboard.view import View, segment
 from tenfold.errors import NotFound
+from tenfold.telemetry import names
 from tenfold.telemetry.store.records import (
     JobSummary,
     LogEvent,
@@ -19,7 +21,12 @@ from tenfold.telemetry.store.records import (
     TraceSummary,
 )
 
+if TYPE_CHECKING:
+    from tenfold.db.finder.plans import Step
+
 PER_PAGE: Final = 50
+PLANS_MAX: Final = 20
+"""Statements of one trace that the planner can be asked about: the slowest."""
 WHY: Final = {"failed": "bad", "slow": "warn", "first": "", "sampled": ""}
 _SLOWER: Final = (
     ("", "Any time"),
@@ -106,9 +113,29 @@ class OneTrace(Page):
             )
         found = waterfall.rows([kept.span for kept in detail.spans])
         return join(
-            _summary(view, detail, found), _failed(view, detail), _waterfall(view, detail, found), _logs(view, detail),
+            _summary(view, detail, found), _failed(view, detail), self._waterfall(view, detail, found), _logs(view, detail),
             _jobs(view, detail),
         )  # fmt: skip
+
+    def _waterfall(self, view: View, detail: TraceDetail, found: list[waterfall.Row]) -> Html:
+        if view.assembly.databases.finder is None:
+            return _waterfall(view, detail, found, {})
+        plans = {
+            row.span.span_id: view.ask(self.plan, "Show its plan", span=row.span.span_id)
+            for row in waterfall.slowest(found, names.SQL, PLANS_MAX)
+        }
+        return _waterfall(view, detail, found, plans)
+
+    @asked
+    async def plan(self, view: View) -> Html:
+        """How the database would carry out a statement of this trace now. The visitor names a span, and so can have
+        planned only what the app has run."""
+        finder, detail = view.assembly.databases.finder, await view.records.trace(view.params["id"])
+        spans = [kept.span for kept in detail.spans] if detail is not None else []
+        wanted = next((span for span in spans if span.span_id == view.query.get("span")), None)
+        if finder is None or wanted is None:
+            raise NotFound("The span of this statement is no longer kept, or statements are not watched.")
+        return _plan(view, await finder.steps(str(wanted.attributes.get(names.SQL, "")), view.assembly.telemetry.redactor.text))
 
 
 # ── the list ──────────────────────────────────────────────────────────────────────────────────────
@@ -235,7 +262,20 @@ def _failed(view: View, detail: TraceDetail) -> Html | None:
     return ui.card("Failed", said, tag("p", where), tag("pre", tag("mark", frame.code or "(no source)"), aria_label="Failing line", role="region", tabindex=0), opened)  # fmt: skip
 
 
-def _waterfall(view: View, detail: TraceDetail, found: list[waterfall.Row]) -> Html:
+def _plan(view: View, steps: Sequence[Step]) -> Html:
+    scanned = sorted({step.scans for step in steps if step.scans})
+    said = f"It reads the whole of {', '.join(scanned)}." if scanned else "It reads no table whole."
+    text = "\n".join(f"{'  ' * step.depth}{step.text}" for step in steps) or "Nothing to look up."
+    return join(
+        ui.pre(view.assembly.telemetry.redactor.text(text), "Plan"),
+        tag("p", ui.badge("scan", "warn") if scanned else None, " ", said, " ", ui.muted("Planned now, with the values of another run; it was not run.")),
+    )  # fmt: skip
+
+
+def _waterfall(
+    view: View, detail: TraceDetail, found: list[waterfall.Row], plans: Mapping[str, Html]
+) -> Html:
+    """``plans``: what asks for the plan of a statement, by span."""
     if not found:
         sentence = "Its spans were not kept: it was neither slow nor failed, nor in the share that is kept whatever happens."
         return ui.card("Waterfall", ui.empty(sentence))
@@ -244,7 +284,10 @@ def _waterfall(view: View, detail: TraceDetail, found: list[waterfall.Row]) -> H
         tag("span", tag("i", class_=f"key {kind}"), f"{LABELS.get(kind, kind)} {ui.duration(seconds)}")
         for kind, (_, seconds) in shares.items()
     ]
-    rows = [tag("li", _span(view, row), class_=f"deep-{min(row.depth, 12)}") for row in found]
+    rows = [
+        tag("li", _span(view, row, plans.get(row.span.span_id)), class_=f"deep-{min(row.depth, 12)}")
+        for row in found
+    ]
     more = len(detail.spans) - len(found)
     rest = tag("p", f"{more:,} more spans are not shown.", class_="muted") if more > 0 else None
     return ui.card(
@@ -252,7 +295,7 @@ def _waterfall(view: View, detail: TraceDetail, found: list[waterfall.Row]) -> H
     )
 
 
-def _span(view: View, row: waterfall.Row) -> Html:
+def _span(view: View, row: waterfall.Row, plan: Html | None) -> Html:
     span = row.span
     said = view.assembly.telemetry.redactor.text(row.said)
     known = waterfall.details(span)
@@ -272,6 +315,7 @@ def _span(view: View, row: waterfall.Row) -> Html:
     inner = [
         ui.note(span.error, "bad") if span.error else None,
         ui.pre(said, "Statement" if row.kind == "sql" else "About") if said else None,
+        plan,
         ui.pairs(*facts),
     ]
     return tag("details", head, tag("div", inner, class_="inner"), class_="bad" if span.error else None)

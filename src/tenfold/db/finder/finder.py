@@ -8,14 +8,17 @@ from tenfold.db.finder.findings import Finding, Report, Statement, worst_first
 from tenfold.db.finder.planner import Planner
 from tenfold.db.finder.shape import Index, wanted
 from tenfold.db.finder.statements import REPEATS, Sighting, Watcher
+from tenfold.db.tracing import sql_of
+from tenfold.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import sqlalchemy as sa
 
     from tenfold.db.contract import DatabaseBackend
     from tenfold.db.database import Database
+    from tenfold.db.finder.plans import Step
     from tenfold.db.plan import Plan
 
 UNUSED_BYTES_MIN = 1_048_576
@@ -82,6 +85,20 @@ class Finder:
             sql=" ".join(plan.sql.split()), runs=plan.count, total_s=plan.total_s, max_s=plan.max_s,
             writes=plan.writes, operation=sighting.operation, where=sighting.where, most_in_one=sighting.most,
         )  # fmt: skip
+
+    async def steps(self, text: str, kept: Callable[[str], str]) -> list[Step]:
+        """How the database would carry out the statement that a span has as ``text``; ``kept`` is what becomes of a
+        statement on its way into a span that is kept. Only statements that this process has run are asked about, with
+        the values of one of their runs, and none is run. Raises NotFound, DatabaseError."""
+        plans = [plan for plan in self._backend.plans.known() if plan in self._watcher.seen]
+        found = next((plan for plan in plans if sql_of(plan) == text), None)
+        found = found or next((plan for plan in plans if kept(sql_of(plan)) == text), None)
+        if found is None:
+            raise NotFound(
+                "This process has not run the statement since its start, so it has no values to plan it with. Ask on the "
+                "instance that ran it, or after it has run here."
+            )
+        return await self._planner.steps(found, self._watcher.seen[found].args)
 
     async def report(self) -> Report:
         """Everything found so far, the most expensive first. Asks the planner, which costs a few statements."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from tenfold.db.finder.plans import explain_sql, scans
+from tenfold.db.finder.plans import explain_sql, scans, steps
 from tenfold.db.plan import Plan
 from tenfold.errors import DatabaseError
 
 if TYPE_CHECKING:
     from tenfold.db.contract import Args, Channel, DatabaseBackend, TxChannel
-    from tenfold.db.finder.plans import Scan
+    from tenfold.db.finder.plans import Scan, Step
     from tenfold.db.finder.shape import Index
 
 ROWS_MIN = 1000
@@ -40,6 +40,13 @@ class Planner:
             return [scan for scan in found if await self._has_rows(scan.table, ROWS_MIN)]
         except DatabaseError:
             return []
+
+    async def steps(self, plan: Plan, args: Args) -> list[Step]:
+        """How the statement would be carried out now. It is not run. Raises DatabaseError."""
+        rows = await self._backend.reader().fetch(
+            self._textual(explain_sql(self._dialect, plan.sql)), args, 0
+        )
+        return steps(self._dialect, rows)
 
     async def _explain(self, channel: Channel, plan: Plan, args: Args) -> list[Scan]:
         rows = await channel.fetch(self._textual(explain_sql(self._dialect, plan.sql)), args, 0)

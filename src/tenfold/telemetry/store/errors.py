@@ -85,7 +85,7 @@ def trace(file: StoreFile, trace_id: str) -> TraceDetail | None:
     """See :meth:`~tenfold.telemetry.store.reader.Records.trace`."""
     rows = file.rows(
         "SELECT why AS c0, body AS c1, (SELECT name FROM instance WHERE instance.id = instance) AS c2 FROM trace "
-        "INDEXED BY trace_trace WHERE trace = unhex(?) ORDER BY id LIMIT ?",
+        "INDEXED BY trace_trace CROSS JOIN trace_spans USING (id) WHERE trace = unhex(?) ORDER BY id LIMIT ?",
         trace_id, OF_ONE_MAX, columns=3,
     )  # fmt: skip
     spans = [

@@ -6,7 +6,8 @@ in as one JSON text that SQLite takes apart (``json_each``), and an answer comes
 that time SQLite works in parallel to the loop.
 
 The file is in WAL mode with ``synchronous=NORMAL``: a power cut may cost the last seconds, never the file. A file
-that is damaged, or of another version, is put aside and a new one begun.
+that is damaged, or of an older version, is put aside and a new one begun. One of a newer version is left alone: while
+instances are replaced, it is the others'.
 """
 
 from __future__ import annotations
@@ -96,9 +97,12 @@ class StoreFile:
         return int(pages) * int(page) + wal
 
     def begin_anew(self) -> Path:
-        """Put the file aside and make another one; answers where the old one lies."""
+        """Put the file aside and make another one; answers where the old one lies. Where another instance has done it
+        already, its new one is the one to use."""
+        opened, aside = self._inode, Path(f"{self.path}{ASIDE}")
         self.close()
-        aside = Path(f"{self.path}{ASIDE}")
+        if opened and opened != self._present():
+            return aside
         for end in ("", "-wal", "-shm"):
             one = Path(f"{self.path}{end}")
             if one.exists():
@@ -118,10 +122,13 @@ class StoreFile:
         except apsw.Error:
             self.close()  # which rolls back
 
-    def renew(self) -> None:
-        """For readers: notice that the file was put aside, and open the new one."""
-        if self._db is not None and self._inode != self._present():
-            self.close()
+    def renew(self) -> bool:
+        """Notice that the file was put aside, or removed, by somebody else: the next use opens the new one. Answers
+        whether it was."""
+        if self._db is None or self._inode == self._present():
+            return False
+        self.close()
+        return True
 
     def _present(self) -> int:
         try:
@@ -131,6 +138,7 @@ class StoreFile:
 
     def _open(self) -> apsw.Connection:
         if self._db is None:
+            self._inode = self._present()  # also of one that turns out to be damaged
             self._db = self._connected()
             self._inode = self._present()
         return self._db
@@ -183,9 +191,15 @@ def _prepare(db: apsw.Connection) -> None:
         if version == 0 and not db.execute("SELECT count(*) FROM sqlite_schema").get:
             db.execute(schema.TABLES)
             db.execute(f"PRAGMA user_version = {schema.VERSION}")
+        elif version > schema.VERSION:
+            raise StoreTrouble(  # noqa: TRY301
+                "version",
+                f"{db.filename} is of version {version}, made by a newer Tenfold than this one, which reads "
+                f"{schema.VERSION}. If no newer one runs any more, remove it.",
+            )
         elif version != schema.VERSION:
             raise Damaged(  # noqa: TRY301
-                "version", f"it is of version {version}, and this code reads {schema.VERSION}."
+                "version", f"{db.filename} is of version {version}, and this code reads {schema.VERSION}."
             )
     except BaseException:
         db.execute("ROLLBACK")

@@ -21,6 +21,8 @@ STATEMENTS_MAX: Final = 20
 """In one turn."""
 POINTS_READ_MAX: Final = 200_000
 KINDS: Final = ("request", "job", "trace", "log")
+_BESIDE: Final = {"log": "log_text", "trace": "trace_spans"}
+"""What has a row for each of theirs, with the same id."""
 
 _FREED = (
     "UPDATE kept SET bytes = max(0, bytes - bytes * ? / max(1, rows)), rows = max(0, rows - ?) WHERE kind = ?"
@@ -109,8 +111,8 @@ class Housekeeping:
 
     def _remove(self, kind: str, which: str, *args: int) -> int:
         with self._file.transaction():
-            if kind == "log":
-                self._file.run(f"DELETE FROM log_text WHERE rowid IN ({which})", *args)  # noqa: S608
+            if kind in _BESIDE:
+                self._file.run(f"DELETE FROM {_BESIDE[kind]} WHERE rowid IN ({which})", *args)  # noqa: S608
             self._file.run(f"DELETE FROM {kind} WHERE id IN ({which})", *args)  # noqa: S608
             removed = self._file.changed()
             if removed:

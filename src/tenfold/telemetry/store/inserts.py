@@ -43,8 +43,11 @@ FROM json_each(?)
 """
 _TRACES = """
 INSERT OR IGNORE INTO trace
-SELECT value->>0, unhex(value->>1), value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9
+SELECT value->>0, unhex(value->>1), value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8
 FROM json_each(?) WHERE unhex(value->>1) IS NOT NULL
+"""
+_SPANS = """
+INSERT OR IGNORE INTO trace_spans SELECT value->>0, value->>9 FROM json_each(?) WHERE unhex(value->>1) IS NOT NULL
 """
 _LOGS = """
 INSERT OR IGNORE INTO log
@@ -164,7 +167,8 @@ class Inserts:
 
     def traces(self, kept: Sequence[tuple[Recording, Why]], instance: int) -> None:
         rows = [self._trace(recording, why, instance) for recording, why in kept]
-        self._insert("trace", _TRACES, rows)
+        if self._insert("trace", _TRACES, rows):
+            self._file.run(_SPANS, _json(rows))
 
     def _trace(self, recording: Recording, why: Why, instance: int) -> list[Any]:
         root = recording.spans[-1]

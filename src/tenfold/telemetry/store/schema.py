@@ -1,16 +1,17 @@
 """The tables of the store.
 
 Rows come in batches, each kind by one statement that takes the whole batch as JSON (see :mod:`.file` for why). What
-repeats in every row (names of operations, handlers, instances) is kept once in ``word``. A trace is one row: its spans
-are read together or not at all.
+repeats in every row (names of operations, handlers, instances) is kept once in ``word``. The spans of a trace are one
+row: they are read together or not at all. They have a table of their own, so that looking through traces does not read
+them.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 1
-"""In ``PRAGMA user_version``. A file of another version is put aside: telemetry is not migrated."""
+VERSION: Final = 2
+"""In ``PRAGMA user_version``. A file of an older version is put aside: telemetry is not migrated."""
 
 TABLES: Final = """
 CREATE TABLE word (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;
@@ -43,8 +44,9 @@ CREATE INDEX job_failed ON job (id) WHERE outcome IN ('retry', 'dead', 'crash', 
 
 CREATE TABLE trace (
     id INTEGER PRIMARY KEY, trace BLOB NOT NULL, operation INTEGER NOT NULL, kind TEXT NOT NULL, us INTEGER NOT NULL,
-    spans INTEGER NOT NULL, why TEXT NOT NULL, error TEXT, instance INTEGER NOT NULL, body TEXT NOT NULL
+    spans INTEGER NOT NULL, why TEXT NOT NULL, error TEXT, instance INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE trace_spans (id INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE INDEX trace_trace ON trace (trace);
 CREATE INDEX trace_operation ON trace (operation);
 CREATE INDEX trace_why ON trace (why);

@@ -109,6 +109,8 @@ class Writer:
             return
         try:
             self._check_room()
+            if self._file.renew():
+                self._inserts.known.forget()
             if batch:
                 self._write(batch)
             if now - self._kept_house_at >= HOUSEKEEPING_S:
@@ -188,6 +190,7 @@ class Writer:
             log.warning("%s It is tried again.", self.sentence)
 
     def _begin_anew(self, trouble: Damaged) -> None:
+        self._inserts.known.forget()
         try:
             aside = self._file.begin_anew()
         except OSError as error:

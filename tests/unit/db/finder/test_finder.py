@@ -85,6 +85,7 @@ class Running:
     """The app with the finder on, and what it reports."""
 
     def __init__(self, app: App) -> None:
+        self.app = app
         self.client, self.ops = Client(app), Client(app.ops)
 
     async def of_kind(self, kind: str) -> list[Finding]:
@@ -136,6 +137,22 @@ async def test_a_scan_is_named_with_the_index_that_the_planner_would_use(url: st
         assert found.verified is True
         assert "would use it" in found.remedy
         assert found.operation == "finder.orders"
+
+
+async def test_a_statement_is_planned_with_its_own_values_and_not_run(url: str, tmp_path: Path) -> None:
+    async with running(url, tmp_path) as t:
+        (await t.client.post("/fill")).expect(204)
+        (await t.client.get("/orders", query={"customer": 4711})).expect(200)
+        finder = t.app.assembly.databases.finder
+        assert finder is not None
+        found = {each.sql: each for each in finder._watcher.seen}
+        (read,) = (sql for sql in found if "finder_order" in sql and sql.startswith("SELECT"))
+        (write,) = (sql for sql in found if sql.startswith("INSERT INTO finder_order"))
+        planned = await finder.steps(read, str)
+        assert [step.scans for step in planned if step.scans] == ["finder_order"]
+        assert "4711" not in str(planned)
+        await finder.steps(write, str)
+        assert await db.read().scalar(sa.select(sa.func.count()).select_from(order)) == 5000
 
 
 async def test_the_trial_of_an_index_leaves_nothing_behind(postgres_url: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.telemetry_questions import QUESTIONS, Question
+from support.telemetry_questions import QUESTIONS, Heard, Question, walks
 from support.telemetry_store import Kept, filled
 from tenfold.telemetry.store import pages
 from tenfold.telemetry.store.file import StoreFile
@@ -71,3 +71,19 @@ def test_a_question_that_walks_everything_would_be_found_out(
     """The broken variant: the sought id is compared with every row's."""
     walked = steps_of(kept, lambda r: r.requests(RequestFilter(path="/nowhere")), monkeypatch)
     assert walked > 10 * QUESTIONS["one by its id"][1]
+
+
+def test_no_question_walks_through_what_is_kept_as_the_planner_says(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard(monkeypatch)
+    for question, _ in QUESTIONS.values():
+        kept.ask(question)
+    assert len(heard.statements) > len(QUESTIONS)
+    assert heard.walks(kept.writer._file) == {}
+
+
+def test_a_statement_without_an_index_is_named_by_the_planner(kept: Kept) -> None:
+    """The broken variant of that check."""
+    assert walks(kept.writer._file, "SELECT count(*) FROM request WHERE tenant = ?", ("t1",)) == ["SCAN request"]
+    assert walks(kept.writer._file, "SELECT id FROM trace_spans WHERE body = ?", ("",)) == ["SCAN trace_spans"]
