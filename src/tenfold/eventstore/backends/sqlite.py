@@ -83,8 +83,9 @@ _FOLLOW = """
 SELECT id, category, stream, version, type, data, metadata, at FROM tenfold_event
 WHERE id > :after AND id <= :until {where} ORDER BY id LIMIT :limit
 """
-_FOLLOW_ALL = sa.text(_FOLLOW.format(where=""))
-_FOLLOW_SOME = sa.text(_FOLLOW.format(where="AND category IN (SELECT c.value FROM json_each(:categories) c)"))
+FOLLOW_ALL = sa.text(_FOLLOW.format(where=""))
+# The plus keeps SQLite from the index by category: it would read and sort all that is left of one for every batch.
+FOLLOW_SOME = sa.text(_FOLLOW.format(where="AND +category IN (SELECT c.value FROM json_each(:categories) c)"))
 
 _encode = msgspec.json.Encoder().encode
 
@@ -138,10 +139,10 @@ class Backend(EventStoreBackend):
     ) -> list[EventRow]:
         if categories:
             rows = await reader.all(
-                _FOLLOW_SOME, tuple, categories=_list(list(categories)), after=after, until=until, limit=limit
+                FOLLOW_SOME, tuple, categories=_list(list(categories)), after=after, until=until, limit=limit
             )
         else:
-            rows = await reader.all(_FOLLOW_ALL, tuple, after=after, until=until, limit=limit)
+            rows = await reader.all(FOLLOW_ALL, tuple, after=after, until=until, limit=limit)
         return [EventRow._make(row) for row in rows]
 
     async def hold(self, tx: Tx, categories: Collection[str]) -> None:
