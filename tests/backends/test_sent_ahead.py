@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from support.ledger import Balance, Ledger, Pay
 from support.queues import effects, rig
 from tenfold.db import Tx
 from tenfold.db.backends import _postgresql_line as line
@@ -134,6 +135,23 @@ async def test_an_event_with_a_key_is_published_in_one_round_trip(
             counts.append(sent["writes"])
         assert min(counts) == 1
         assert len(await events.unsent(100)) == ROUNDS
+
+
+async def test_a_command_on_a_state_in_memory_is_a_round_trip_and_the_commit(
+    postgres_url: str, tmp_path: Path, sent: Counter[str]
+) -> None:
+    ledger = Ledger()
+    async with rig(tmp_path, database=postgres_url) as r:
+        ledger.account.bind(r.clock, (), None)
+        ledger.account.database = r.db
+        counts: list[int] = []
+        for _ in range(ROUNDS):
+            sent.clear()
+            async with r.db.tx() as tx:
+                after = await ledger.account.handle(tx, "a", Pay(1))
+            counts.append(sent["writes"])
+        assert after.state == Balance(ROUNDS, ROUNDS)
+        assert min(counts) == 2
 
 
 async def test_what_fails_ahead_undoes_the_transaction(postgres_url: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tenfold.conformance._eventstore_case import (
 )
 from tenfold.conformance.kit import together
 from tenfold.db.contract import Capabilities
-from tenfold.eventstore.contract import Bounds, NewEvent, SnapshotRow, Stamp, Want, Write
+from tenfold.eventstore.contract import Bounds, Last, NewEvent, SnapshotRow, Stamp, Want, Write
 from tenfold.eventstore.tables import TYPE_MAX_CHARS
 
 
@@ -53,6 +53,18 @@ class AppendClaims(EventStoreCase):
         assert await one.append(write("a", *numbered("no", count), expected=expected)) == {}
         assert await one.data("a") == ["1", "2"]
         assert await one.append(write("a", *numbered("3", count), expected=2)) == {"a": 2 + count}
+
+    @pytest.mark.parametrize("count", [1, 2])
+    async def test_only_the_known_event_is_appended_to(self, one: Process, count: int) -> None:
+        """Who says which event the expected one is, and is wrong, is refused, alone and beside others."""
+        at = NOW + 0.1
+        await one.append(write("a", "1"), write("b", "1"), stamp=Stamp(at, None))
+        for wrong in (Last("2", at), Last("1", at + 1)):
+            refused = write("a", *numbered("no", count), expected=1)._replace(last=wrong)
+            assert await one.append(refused) == {}
+        right = write("b", *numbered("yes", count), expected=1)._replace(last=Last("1", at))
+        assert await one.append(refused, right) == {"b": 1 + count}
+        assert await one.append(refused._replace(last=Last("1", at))) == {"a": 1 + count}
 
     async def test_a_stream_that_must_not_exist_is_begun_once(self, one: Process) -> None:
         """Expected version 0 means: there is no such stream yet."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -65,20 +66,34 @@ def attributes_of(
     ``published_at`` is in seconds since the epoch, ``context`` the JSON text that a message row carries, and
     ``schema_url`` an absolute URL below which the schema is found (empty: no ``dataschema``).
     """
-    service = topic.partition(".")[0]
-    found = {
-        "specversion": SPEC_VERSION,
-        "id": event_id,
-        "source": f"/{quote(app)}/{quote(service)}",
-        "type": type_of(topic, version),
-        "subject": key or "",
+    given = {"id": event_id, "subject": key or "", **_extensions(context)}
+    if priority is not None:
+        given["priority"] = str(int(priority))
+    return {
+        **_alike(app, topic, version, schema_url),
         "time": _time(published_at),
-        "datacontenttype": JSON,
-        "dataschema": f"{schema_url.rstrip('/')}/{quote(topic)}/{version}" if schema_url else "",
-        "priority": "" if priority is None else str(int(priority)),
-        **_extensions(context),
+        **_allowed(given),
     }
-    return {name: value for name, value in found.items() if value and not _REFUSED.search(value)}
+
+
+@lru_cache(maxsize=1_000)
+def _alike(app: str, topic: str, version: int, schema_url: str) -> Mapping[str, str]:
+    """The attributes that all events of a topic and version share."""
+    service = topic.partition(".")[0]
+    return _allowed(
+        {
+            "specversion": SPEC_VERSION,
+            "source": f"/{quote(app)}/{quote(service)}",
+            "type": type_of(topic, version),
+            "datacontenttype": JSON,
+            "dataschema": f"{schema_url.rstrip('/')}/{quote(topic)}/{version}" if schema_url else "",
+        }
+    )
+
+
+def _allowed(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Those that have a value which may be sent."""
+    return {name: value for name, value in attributes.items() if value and not _REFUSED.search(value)}
 
 
 def type_of(topic: str, version: int) -> str:
@@ -93,7 +108,9 @@ def _time(moment: float) -> str:
 
 def _extensions(context: str | None) -> dict[str, str]:
     """The extension attributes of a sender's context."""
-    wire: dict[str, Any] = msgspec.json.decode(context) if context else {}
+    if not context:
+        return {}
+    wire: dict[str, Any] = msgspec.json.decode(context)
     found = {
         "tracestate": wire.get("tracestate", ""),
         "requestid": wire.get("request_id", ""),

@@ -10,7 +10,8 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from tenfold._core.resolve import backend_class
 from tenfold.db.database import Tx
@@ -23,7 +24,7 @@ from tenfold.errors import (
     VersionConflict,
     WrongArguments,
 )
-from tenfold.eventstore.contract import END, Bounds, NewEvent, SnapshotRow, Stamp, Want
+from tenfold.eventstore.contract import END, Bounds, Last, NewEvent, SnapshotRow, Stamp, Want
 from tenfold.eventstore.journal import Appended, Applied, Batch, Journal, is_touched, routes_of
 from tenfold.eventstore.loading import PAGE, Folded, Loader
 from tenfold.eventstore.metadata import metadata_of_now
@@ -156,8 +157,9 @@ class Aggregate(Generic[S, C]):
     ) -> Loaded[S]:
         """Decide ``command`` on the newest state and append the events that it leads to.
 
-        When somebody else has appended meanwhile, the state is loaded and the command decided again, in the same
-        transaction. Raises what ``decide`` raises; :class:`~tenfold.errors.VersionConflict` when others were faster 20
+        A state that this process has in memory is decided on without reading: the append, one statement, finds out
+        whether it is the newest. When somebody else has appended meanwhile, the state is loaded and the command decided
+        again, in the same transaction. Raises what ``decide`` raises; :class:`~tenfold.errors.VersionConflict` when others were faster 20
         times; :class:`~tenfold.errors.SerializationFailure` in a serializable transaction that collided
         (``Database.transact`` runs it again).
         """
@@ -180,22 +182,27 @@ class Aggregate(Generic[S, C]):
         recorded: list[Recorded[Any]] = []
         left = dict(commands)
         appended = Appended([], {}, {})
+        decided = self._decided_from_memory(tx, decide, left)
         for _ in range(ATTEMPTS):
-            found = await self._newest(tx, left)
-            made = {stream: _events(decide(at.state, left[stream])) for stream, at in found.items()}
-            batches = [
-                Batch(stream, found[stream].version, events) for stream, events in made.items() if events
-            ]
-            appended = await self._append(tx, batches, metadata)
+            from_memory = decided is not None
+            if decided is None:
+                decided = _Decided.of(decide, await self._newest(tx, left), left)
+            appended = await self._append(tx, decided.batches(), metadata)
             recorded += appended.recorded
-            fresh = {s: self._evolved(at, s, made[s]) for s, at in found.items() if s not in appended.refused}
+            fresh = {
+                stream: self._evolved(at, stream, decided.events[stream])
+                for stream, at in decided.states.items()
+                if stream not in appended.refused
+            }
             await self._remember(tx, fresh, appended)
             done.update(fresh)
             if not appended.refused:
                 await self._react(tx, recorded)
                 return {stream: done[stream] for stream in commands}
             left = {stream: left[stream] for stream in appended.refused}
-            await self._check_movable(tx, appended.refused)
+            decided = None
+            if not from_memory:
+                await self._check_movable(tx, appended.refused)
         raise await self._conflict(tx, *next(iter(appended.refused.items())))
 
     async def append(
@@ -277,6 +284,29 @@ class Aggregate(Generic[S, C]):
                 self._states.put(stream, known)
         return folded
 
+    def _decided_from_memory(
+        self, tx: Tx, decide: Decide[S, C], commands: Mapping[str, C]
+    ) -> _Decided[S] | None:
+        """What the commands lead to where the states in memory are the newest: the append finds out whether they are,
+        and nothing needs to be read before. None where it would not: a command that leads to nothing, or raises, has
+        to be decided on what is there."""
+        self._backend()  # forgets the states of another database
+        known = {stream: self._states.get(stream) for stream in commands}
+        if not isinstance(tx, Tx):  # pyright: ignore[reportUnnecessaryIsInstance] - said when it is appended
+            return None
+        folded: dict[str, Folded[S]] = {}
+        lasts: dict[str, Last] = {}
+        for stream, at in known.items():
+            if at is None or is_touched(tx, self.name, stream):
+                return None
+            folded[stream] = Folded(at.state, at.version)
+            lasts[stream] = Last(at.data, at.at)
+        try:
+            decided = _Decided.of(decide, folded, commands, lasts)
+        except Exception:
+            return None  # of a state that may be old
+        return decided if all(decided.events.values()) else None
+
     async def _append(self, tx: Tx, batches: Sequence[Batch], metadata: Mapping[str, Any] | None) -> Appended:
         if not isinstance(tx, Tx):  # pyright: ignore[reportUnnecessaryIsInstance] - users hand in the database
             raise WrongArguments(
@@ -334,6 +364,36 @@ class Aggregate(Generic[S, C]):
     async def _conflict(self, tx: Tx, stream: str, expected: int) -> VersionConflict:
         versions = await self._backend().versions(tx, self.name, [stream])
         return VersionConflict(self.name, stream, expected, versions.get(stream, 0))
+
+
+class _Decided(NamedTuple, Generic[S]):
+    """What commands lead to, by stream."""
+
+    states: Mapping[str, Folded[S]]
+    """Those that it was decided on."""
+    events: Mapping[str, Sequence[Any]]
+    lasts: Mapping[str, Last]
+    """The events that the states from memory were made up to."""
+
+    @classmethod
+    def of(
+        cls,
+        decide: Decide[S, C],
+        states: Mapping[str, Folded[S]],
+        commands: Mapping[str, C],
+        lasts: Mapping[str, Last] = MappingProxyType({}),
+    ) -> _Decided[S]:
+        """Raises what ``decide`` raises."""
+        made = {stream: _events(decide(at.state, commands[stream])) for stream, at in states.items()}
+        return cls(states, made, lasts)
+
+    def batches(self) -> list[Batch]:
+        """What is to be appended."""
+        return [
+            Batch(stream, self.states[stream].version, events, self.lasts.get(stream))
+            for stream, events in self.events.items()
+            if events
+        ]
 
 
 def _events(decided: Any) -> Sequence[Any]:

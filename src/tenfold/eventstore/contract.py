@@ -38,12 +38,21 @@ class NewEvent(NamedTuple):
     data: str
 
 
+class Last(NamedTuple):
+    """By what the newest event of a stream is known again."""
+
+    data: str
+    at: float
+
+
 class Write(NamedTuple):
     """Events for one stream, which has ``expected`` events so far (or :data:`ANY_VERSION`)."""
 
     stream: str
     expected: int
     events: Sequence[NewEvent]
+    last: Last | None = None
+    """What the event ``expected`` is, for who has not read it now: where it is another one, so is the version."""
 
 
 class Stamp(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from tenfold.db.database import Tx
 from tenfold.errors import DeclarationError
-from tenfold.eventstore.contract import NewEvent, Stamp, Write
+from tenfold.eventstore.contract import Last, NewEvent, Stamp, Write
 from tenfold.eventstore.record import Recorded
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Batch(NamedTuple):
     stream: str
     expected: int
     events: Sequence[Any]
+    last: Last | None = None
+    """As :attr:`Write.last <tenfold.eventstore.contract.Write.last>`."""
 
 
 class Appended(NamedTuple):
@@ -56,7 +58,7 @@ class Journal:
         """Encode and append; the streams that have another version than the expected one stay as they are."""
         done = Appended([], {}, {})
         for part in _parts(batches, store.append_max):
-            rows = [Write(b.stream, b.expected, [self._types.encode(e) for e in b.events]) for b in part]
+            rows = [Write(b.stream, b.expected, [self._types.encode(e) for e in b.events], b.last) for b in part]
             newest = await store.append(tx, self._category, rows, stamp, gated=gated)
             for batch, row in zip(part, rows, strict=True):
                 if batch.stream in newest:
@@ -82,16 +84,16 @@ class Journal:
         gated: bool,
     ) -> None:
         """More than one statement takes: piece after piece, each expecting what the one before has made."""
-        expected = batch.expected
+        expected, last = batch.expected, batch.last
         for start in range(0, len(batch.events), store.append_max):
-            piece = Batch(batch.stream, expected, batch.events[start : start + store.append_max])
+            piece = Batch(batch.stream, expected, batch.events[start : start + store.append_max], last)
             part = await self.append(store, tx, [piece], stamp, gated=gated)
             if part.refused:
                 done.refused[batch.stream] = batch.expected
                 return
             done.recorded.extend(part.recorded)
             done.last.update(part.last)
-            expected = part.recorded[-1].version
+            expected, last = part.recorded[-1].version, None
 
     def _recorded(self, batch: Batch, row: Write, newest: int, stamp: Stamp) -> Iterator[Recorded[Any]]:
         first = newest - len(batch.events) + 1

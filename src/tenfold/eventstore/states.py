@@ -1,8 +1,8 @@
 """States of aggregates in memory: what was loaded once is only brought up to date.
 
 Events never change, so a state is as good tomorrow, with the events since then. An entry says which event it was made
-up to. That event is read again with those that follow it: when it is not there any more (a restored backup, tests that
-undo what they did), the entry is dropped.
+up to. That event is read again with those that follow it, or compared by the statement that appends after it: when it is
+not there any more (a restored backup, tests that undo what they did), the entry is dropped.
 """
 
 from __future__ import annotations

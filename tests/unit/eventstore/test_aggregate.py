@@ -21,6 +21,7 @@ from tenfold.errors import (
     WrongArguments,
 )
 from tenfold.eventstore import ANY, NONE, Event
+from tenfold.eventstore.record import Loaded
 from tenfold.eventstore.tables import event as event_table
 from tenfold.eventstore.tables import snapshot as snapshot_table
 from tenfold.testing import TestApp
@@ -63,6 +64,52 @@ async def test_many_are_handled_in_as_many_statements_as_one(ledger: Ledger, sta
         done = await ledger.account.handle_many(tx, {account: Pay(1) for account in accounts})
     assert [loaded.version for loaded in done.values()] == [1] * 20
     assert len(statements) == 2, "one reads, one appends"
+
+
+async def statements_of(ledger: Ledger, command: Pay | Draw) -> tuple[int, Any]:
+    """How many a command of account ``a`` takes, and what it led to."""
+    ran: list[Any] = []
+
+    def counted(statement: Any, params: Any) -> Any:
+        ran.append(statement)
+        return PlanCache.bind(ledger.db.backend.plans, statement, params)
+
+    async with ledger.db.tx() as tx:
+        tx._bind = counted
+        done = await ledger.account.handle(tx, "a", command)
+    return len(ran), done
+
+
+async def test_a_state_in_memory_is_decided_on_without_reading(ledger: Ledger, started: TestApp) -> None:
+    await ledger.pay("a", 5)
+    assert await statements_of(ledger, Draw(2)) == (1, Loaded("a", 2, Balance(3, 2), (Drawn(2),)))
+
+
+async def test_what_others_have_appended_is_seen_by_the_append(ledger: Ledger, started: TestApp) -> None:
+    """The state in memory is an older one: it is read, and decided anew."""
+    await ledger.pay("a", 5)
+    old = ledger.account._states.get("a")
+    assert old is not None
+    for command, after in ((Pay(2), Balance(107, 3)), (Draw(50), Balance(57, 4))):
+        if isinstance(command, Pay):
+            await ledger.pay("a", 100)
+        ledger.account._states.drop("a")
+        ledger.account._states.put("a", old)
+        ran, done = await statements_of(ledger, command)
+        assert done.state == after
+        assert ran == (3 if isinstance(command, Pay) else 2), "of 5, 50 cannot be drawn: nothing is tried"
+
+
+async def test_a_stream_that_was_another_one_is_not_appended_to(ledger: Ledger, started: TestApp) -> None:
+    """As after a backup was restored: the version is the same, the last event is not."""
+    await ledger.pay("a", 5)
+    async with ledger.db.tx() as tx:
+        await tx.execute(sa.update(event_table).values(data='{"version":1,"data":{"amount":1}}'))
+    async with ledger.db.tx() as tx:
+        assert (await ledger.account.handle(tx, "a", Pay(1))).state == Balance(2, 2)
+    async with ledger.db.tx() as tx:
+        with pytest.raises(Overdrawn, match="2 are left"):
+            await ledger.account.handle(tx, "a", Draw(6))
 
 
 async def test_what_is_rolled_back_is_not_remembered(ledger: Ledger, started: TestApp) -> None:

@@ -12,6 +12,7 @@ from tenfold import Tx
 from tenfold.assembly.eventstores import store_of
 from tenfold.errors import CheckViolation, ConfigError, LeaseTaken, StatementError
 from tenfold.eventstore import Recorded, progress
+from tenfold.eventstore.backends.sqlite import FOLLOW_ALL, FOLLOW_SOME
 from tenfold.eventstore.rebuild import Rebuild
 from tenfold.eventstore.shadow import Shadows
 from tenfold.testing import TestApp
@@ -205,3 +206,16 @@ async def test_what_has_no_tables_cannot_be_rebuilt() -> None:
     async with TestApp(ledger.app()) as t:
         with pytest.raises(ConfigError, match=r"bank.follow: it has no tables"):
             await rebuild_of(ledger, t).run()
+
+
+@pytest.mark.parametrize("of", [FOLLOW_ALL, FOLLOW_SOME])
+async def test_a_batch_is_read_by_position_however_much_else_there_is(of: sa.TextClause) -> None:
+    """Who follows some categories reads no index by category, which would be sorted as a whole for every batch."""
+    ledger = Ledger()
+    async with TestApp(ledger.app()):
+        explain = sa.text(f"EXPLAIN QUERY PLAN {of.text}")
+        given = {"categories": '["bank.account"]'} if of is FOLLOW_SOME else {}
+        plan = await ledger.db.read().all(explain, tuple, after=1, until=9, limit=5, **given)
+        steps = [str(step[-1]) for step in plan]
+        assert steps[0] == "SEARCH tenfold_event USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
+        assert not any("ORDER BY" in step for step in steps)

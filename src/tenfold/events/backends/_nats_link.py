@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,12 +16,17 @@ import nats.js.errors
 
 from tenfold.errors import BrokerUnavailable
 from tenfold.events.backends._address import Address
+from tenfold.events.backends._nats_names import message as encoded
 
 log = logging.getLogger("tenfold.events")
 
 PING_S = 5
 """A server that is silent for two of these has gone."""
 CLOSE_S = 1.0
+PIECE = 100
+"""Messages that are written at once."""
+Message = tuple[str, bytes, Mapping[str, str]]
+"""Subject, body, headers."""
 
 
 class NatsLink:
@@ -32,7 +37,7 @@ class NatsLink:
         self._address, self._timeout_s = address, timeout_s
         self.client: Any = None
         self.broken = asyncio.Event()
-        self._answers: dict[int, asyncio.Future[bytes]] = {}
+        self._answers: dict[int, tuple[Answers, int]] = {}
         self._numbers = itertools.count(1)
         self._inbox = ""
 
@@ -81,21 +86,25 @@ class NatsLink:
             except (nats.errors.Error, OSError, TimeoutError):
                 log.debug("the connection to NATS did not close cleanly", exc_info=True)
 
-    async def send(self, subject: str, body: bytes, headers: Mapping[str, str]) -> asyncio.Future[bytes]:
-        """Publish without waiting; the future has the server's answer, or BrokerUnavailable."""
-        number = next(self._numbers)
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
-        try:
-            await self.client.publish(subject, body, reply=f"{self._inbox}.{number}", headers=dict(headers))
-        except BaseException:
-            self._answers.pop(number, None)
-            raise
-        return answer
-
-    def forget(self) -> None:
-        """Nobody waits for the answers that have not come."""
-        self._answers.clear()
+    async def send(self, messages: Sequence[Message]) -> Answers:
+        """Publish without waiting for the answers. They leave in pieces, so that the server begins with the first while
+        the last are put together. Raises MaxPayloadError for what the server would end the connection for."""
+        answers = Answers(len(messages))
+        for start in range(0, len(messages), PIECE):
+            piece: list[bytes] = []
+            for at, (subject, body, headers) in enumerate(messages[start : start + PIECE], start):
+                number = next(self._numbers)
+                self._answers[number] = answers, at
+                piece.append(encoded(subject, f"{self._inbox}.{number}", headers, body))
+            if len(max(piece, key=len)) > self.client.max_payload:
+                raise nats.errors.MaxPayloadError
+            # Its publish() encodes every message header by header, and looks for somebody to write after each.
+            await self.client._send_command(b"".join(piece))
+            await self.client._flush_pending()
+            await asyncio.sleep(0)
+        if not self.up:
+            self._closing()  # the last pieces went nowhere
+        return answers
 
     def unavailable(self, what: str) -> BrokerUnavailable:
         """A sentence that says which server."""
@@ -122,11 +131,12 @@ class NatsLink:
             raise self.unavailable(f"cannot be reached: {error}") from error
 
     async def _answered(self, message: Any) -> None:
-        answer = self._answers.pop(int(message.subject.rpartition(".")[2]), None)
-        if answer is not None and not answer.done():
+        waits = self._answers.pop(int(message.subject.rpartition(".")[2]), None)
+        if waits is not None:
             # No stream has the subject: the server says so by an empty message with a status.
             status = (message.headers or {}).get("Status")
-            answer.set_result(b'{"error":{"description":"no stream takes it"}}' if status else message.data)
+            answers, at = waits
+            answers.add(at, b'{"error":{"description":"no stream takes it"}}' if status else message.data)
 
     async def _noted(self, error: Exception) -> None:
         log.debug("NATS: %s", error)
@@ -137,10 +147,38 @@ class NatsLink:
     def _closing(self) -> None:
         self.broken.set()
         answers, self._answers = self._answers, {}
-        for answer in answers.values():
-            if not answer.done():
-                answer.set_exception(self.unavailable("closed the connection"))
-                answer.exception()
+        for waits, _ in answers.values():
+            waits.end(self.unavailable("closed the connection"))
+
+
+class Answers:
+    """What the server says to messages that were sent together."""
+
+    def __init__(self, count: int) -> None:
+        self.found: list[bytes | None] = [None] * count
+        """By position; None where it has not answered."""
+        self.error: BrokerUnavailable | None = None
+        """Why no more will come."""
+        self._left = count
+        self._done = asyncio.Event()
+        if not count:
+            self._done.set()
+
+    def add(self, at: int, answer: bytes) -> None:
+        """The answer to the message ``at``."""
+        self.found[at] = answer
+        self._left -= 1
+        if not self._left:
+            self._done.set()
+
+    def end(self, error: BrokerUnavailable) -> None:
+        """No more will come."""
+        self.error = error
+        self._done.set()
+
+    async def wait(self) -> None:
+        """Until all have come, or no more will."""
+        await self._done.wait()
 
 
 class _Error(msgspec.Struct):

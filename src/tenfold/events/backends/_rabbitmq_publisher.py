@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tenfold.events.contract import Outgoing
 
 KEY_HEADER = "partitionkey"
+PIECE = 100
+"""Events that are written at once."""
 
 
 class Publisher:
@@ -38,11 +40,10 @@ class Publisher:
         """What failed, by position. ``fed`` are the topics that somebody subscribes to for sure."""
         refused = refuse_large(events, self._size_max_bytes)
         batch = self._batch = _Batch(events, refused)
-        for n in batch.heads():
-            self._send(batch, n, fed)
         batch.next = lambda n: self._send(batch, n, fed)
         try:
             async with asyncio.timeout(self._timeout_s):
+                await self._send_heads(batch, fed)
                 await batch.done.wait()
         except TimeoutError:
             link = self.channel.link
@@ -52,6 +53,15 @@ class Publisher:
         finally:
             self._batch = None
         return batch.failures(self.why)
+
+    async def _send_heads(self, batch: _Batch, fed: Collection[str]) -> None:
+        """In pieces, so that the server begins with the first while the last are put together."""
+        for at, n in enumerate(batch.heads(), 1):
+            if self.why:
+                return
+            self._send(batch, n, fed)
+            if not at % PIECE:
+                await asyncio.sleep(0)
 
     def _send(self, batch: _Batch, n: int, fed: Collection[str]) -> None:
         event = batch.events[n]

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import msgspec
 import nats.js.errors
@@ -27,8 +26,8 @@ import nats.js.errors
 from tenfold.errors import BrokerUnavailable, PublishFailed
 from tenfold.events.backends._address import Address
 from tenfold.events.backends._nats_consumer import NatsConsumer
-from tenfold.events.backends._nats_link import NatsLink, decode_ack
-from tenfold.events.backends._nats_names import ID, Names, key_header
+from tenfold.events.backends._nats_link import Message, NatsLink, decode_ack
+from tenfold.events.backends._nats_names import Names, id_header, key_header
 from tenfold.events.backends._waves import waves
 from tenfold.events.bindings import NATS
 from tenfold.events.contract import Broker, Capabilities, Consumer, Counts, Feed, Outgoing
@@ -142,27 +141,34 @@ class Backend(Broker):
         self, link: NatsLink, events: Sequence[Outgoing], positions: Sequence[int], confirmed: set[int]
     ) -> dict[int, str]:
         """Publish at once what has no order; answers what the server refused."""
-        answers: list[asyncio.Future[bytes]] = []
-        for n in positions:
-            event = events[n]
-            headers = NATS.headers(event.attributes) | key_header(event.key)
-            headers[ID] = quote(event.event_id)
-            answers.append(await link.send(self._names.subject(event.topic), event.body, headers))
-        if answers:
-            await asyncio.wait(answers)
+        answers = await link.send([self._message(events[n]) for n in positions])
         refused: dict[int, str] = {}
-        for n, answer in zip(positions, answers, strict=True):
-            try:
-                ack = decode_ack(answer.result())
-            except msgspec.DecodeError as error:
-                raise link.unavailable(f"answers what is not JetStream's: {error}") from None
-            if ack.error is None:
-                confirmed.add(n)
-            else:
-                refused[n] = (
-                    f"NATS did not take event {events[n].event_id} of {events[n].topic}: {ack.error.description}"
-                )
+        try:
+            await answers.wait()
+        finally:  # what has come before a break counts
+            for n, answer in zip(positions, answers.found, strict=True):
+                if answer is None:
+                    continue
+                if why := self._refusal(link, answer):
+                    refused[n] = f"NATS did not take event {events[n].event_id} of {events[n].topic}: {why}"
+                else:
+                    confirmed.add(n)
+        if answers.error is not None:
+            raise answers.error
         return refused
+
+    def _message(self, event: Outgoing) -> Message:
+        headers = {**NATS.headers(event.attributes), **key_header(event.key), **id_header(event.event_id)}
+        return self._names.subject(event.topic), event.body, headers
+
+    @staticmethod
+    def _refusal(link: NatsLink, answer: bytes) -> str:
+        """Why the server did not take it; empty when it did."""
+        try:
+            ack = decode_ack(answer)
+        except msgspec.DecodeError as error:
+            raise link.unavailable(f"answers what is not JetStream's: {error}") from None
+        return "" if ack.error is None else ack.error.description or "it does not say why"
 
     async def _open(self) -> NatsLink:
         async with self._connecting:

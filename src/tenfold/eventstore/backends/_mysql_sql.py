@@ -12,6 +12,9 @@ import sqlalchemy as sa
 
 _VERSION = """coalesce((SELECT max(e.version) FROM tenfold_event e FORCE INDEX (tenfold_event_version)
   WHERE e.category = :category AND e.stream = {stream}), 0)"""
+# What the writer takes for the last event is the last one: a restored backup may have another at the same version.
+_KNOWN = """({last} IS NULL OR EXISTS (SELECT 1 FROM tenfold_event k FORCE INDEX (tenfold_event_version)
+  WHERE k.category = :category AND k.stream = {stream} AND k.version = h.version AND k.data = {last} AND k.at = {at}))"""
 _COLUMNS = "category, stream, version, type, data, metadata, at"
 
 # IGNORE skips an event whose version is taken; the columns' lengths were checked before. It also keeps MariaDB from
@@ -20,15 +23,16 @@ _APPEND_ONE = f"""
 INSERT IGNORE INTO tenfold_event ({_COLUMNS})
 SELECT :category, :stream, h.version + 1, :type, :data, :metadata, :at
 FROM (SELECT {_VERSION.format(stream=":stream")} AS version) h
-WHERE :expected IN (-1, h.version)
+WHERE :expected IN (-1, h.version) AND {_KNOWN.format(stream=":stream", last=":last", at=":last_at")}
 """
 _FIRST = f"""
 INSERT IGNORE INTO tenfold_event ({_COLUMNS})
 SELECT :category, h.stream, h.version + 1, h.type, h.data, :metadata, :at
 FROM (SELECT w.*, {_VERSION.format(stream="w.stream")} AS version
       FROM JSON_TABLE(:firsts, '$[*]' COLUMNS (nr FOR ORDINALITY, stream VARCHAR(255) PATH '$[0]',
-        expected BIGINT PATH '$[1]', type VARCHAR(128) PATH '$[2]', data LONGTEXT PATH '$[3]')) w) h
-WHERE h.expected IN (-1, h.version)
+        expected BIGINT PATH '$[1]', type VARCHAR(128) PATH '$[2]', data LONGTEXT PATH '$[3]',
+        last LONGTEXT PATH '$[4][0]', last_at DOUBLE PATH '$[4][1]')) w) h
+WHERE h.expected IN (-1, h.version) AND {_KNOWN.format(stream="h.stream", last="h.last", at="h.last_at")}
 ORDER BY h.nr
 """
 APPEND_FIRSTS = sa.text(_FIRST + "RETURNING stream, version")

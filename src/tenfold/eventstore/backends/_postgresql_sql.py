@@ -19,6 +19,10 @@ FROM tenfold_event_id_seq
 _VERSION = """coalesce((SELECT max(e.version) FROM tenfold_event e
   WHERE e.category = CAST(:category AS text) AND e.stream = {stream}), 0)"""
 
+# What the writer takes for the last event is the last one: a restored backup may have another at the same version.
+_KNOWN = """({last} IS NULL OR EXISTS (SELECT FROM tenfold_event k WHERE k.category = CAST(:category AS text)
+  AND k.stream = {stream} AND k.version = head.version AND k.data = {last} AND k.at = {at}))"""
+
 APPEND_ONE = sa.text(f"""
 WITH mark AS MATERIALIZED ({_MARKED}), head AS MATERIALIZED (
   SELECT {_VERSION.format(stream="CAST(:stream AS text)")} AS version
@@ -27,6 +31,7 @@ INSERT INTO tenfold_event (category, stream, version, type, data, metadata, at)
 SELECT CAST(:category AS text), CAST(:stream AS text), head.version + 1, CAST(:type AS text), CAST(:data AS text),
        CAST(:metadata AS text), CAST(:at AS float8)
 FROM mark, head WHERE mark.held = 2 AND CAST(:expected AS bigint) IN (-1, head.version)
+  AND {_KNOWN.format(stream="CAST(:stream AS text)", last="CAST(:last AS text)", at="CAST(:last_at AS float8)")}
 ON CONFLICT (category, stream, version) DO NOTHING
 RETURNING stream, version
 """)
@@ -34,13 +39,15 @@ RETURNING stream, version
 # The first event of each stream decides: who has got it in is the only one who can have the next versions.
 APPEND = sa.text(f"""
 WITH mark AS MATERIALIZED ({_MARKED}), head AS MATERIALIZED (
-  SELECT w.stream, w.expected, {_VERSION.format(stream="w.stream")} AS version
-  FROM unnest(CAST(:streams AS text[]), CAST(:expecteds AS bigint[])) AS w(stream, expected)
+  SELECT w.stream, w.expected, w.last, w.last_at, {_VERSION.format(stream="w.stream")} AS version
+  FROM unnest(CAST(:streams AS text[]), CAST(:expecteds AS bigint[]), CAST(:lasts AS text[]),
+    CAST(:lasts_at AS float8[])) AS w(stream, expected, last, last_at)
 ), given AS MATERIALIZED (
   SELECT e.nr, e.stream, e.n, head.version + e.n AS version, e.type, e.data
   FROM mark CROSS JOIN unnest(CAST(:of_streams AS text[]), CAST(:numbers AS bigint[]), CAST(:types AS text[]),
     CAST(:data AS text[])) WITH ORDINALITY AS e(stream, n, type, data, nr) JOIN head ON head.stream = e.stream
   WHERE mark.held = 2 AND head.expected IN (-1, head.version)
+    AND {_KNOWN.format(stream="head.stream", last="head.last", at="head.last_at")}
 ), first AS (
   INSERT INTO tenfold_event (category, stream, version, type, data, metadata, at)
   SELECT CAST(:category AS text), stream, version, type, data, CAST(:metadata AS text), CAST(:at AS float8)

@@ -67,7 +67,7 @@ class Backend(EventStoreBackend):
     async def _firsts(self, tx: Tx, writes: Sequence[Write], common: dict[str, Any]) -> dict[str, int]:
         """The first event of each stream decides: who has got it in is the only one who can have the next."""
         if len(writes) > 1 and _has_returning(tx):
-            firsts = _list([(w.stream, w.expected, *w.events[0]) for w in writes])
+            firsts = _list([(w.stream, w.expected, *w.events[0], w.last) for w in writes])
             rows = await tx.all(sql.APPEND_FIRSTS, tuple, firsts=firsts, **common)
             return dict(rows)
         first: dict[str, int] = {}
@@ -78,6 +78,8 @@ class Backend(EventStoreBackend):
                 "expected": write.expected,
                 "type": type_,
                 "data": data,
+                "last": write.last and write.last.data,
+                "last_at": write.last and write.last.at,
                 **common,
             }
             if _has_returning(tx):

@@ -45,10 +45,11 @@ class Backend(EventStoreBackend):
             "category": category, "metadata": stamp.metadata, "at": stamp.at, "gate": _gate(category),
         }  # fmt: skip
         if len(writes) == 1 and len(writes[0].events) == 1:
-            stream, expected, [(type_, data)] = writes[0]
+            stream, expected, [(type_, data)], last = writes[0]
             rows = await tx.all(
-                sql.APPEND_ONE, tuple, stream=stream, expected=expected, type=type_, data=data, **common
-            )
+                sql.APPEND_ONE, tuple, stream=stream, expected=expected, type=type_, data=data,
+                last=last and last.data, last_at=last and last.at, **common,
+            )  # fmt: skip
         else:
             rows = await tx.all(sql.APPEND, tuple, **_columns(writes), **common)
         return dict(rows)
@@ -114,6 +115,8 @@ def _columns(writes: Sequence[Write]) -> dict[str, list[Any]]:
     return {
         "streams": [w.stream for w in writes],
         "expecteds": [w.expected for w in writes],
+        "lasts": [w.last and w.last.data for w in writes],
+        "lasts_at": [w.last and w.last.at for w in writes],
         "of_streams": streams,
         "numbers": numbers,
         "types": types,
