@@ -60,7 +60,7 @@ CONTENDERS = [
 # On PostgreSQL, with 8 connections each.
 PG = {
     "TENFOLD_DATABASE_URL": "{dsn}", "TENFOLD_DATABASE_POOL_MAX": "8", "TENFOLD_CACHE_URL": "{redis}/5",
-    "TENFOLD_LOG_ACCESS": "false",
+    "TENFOLD_LOG_ACCESS": "false", "TENFOLD_WORKER_ENABLED": "false",
 }  # fmt: skip
 _READS = frozenset({"db", "queries", "fortunes"})
 _ORM = frozenset({"db_orm", "fortunes_orm"})

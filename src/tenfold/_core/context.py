@@ -56,6 +56,8 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
     """Whoever asked for this work asks again by itself when it fails: calls out of it are not tried again here, too."""
     service: str = ""
     operation: str = ""
+    in_line: int = 0
+    """How often this work has stood in line for a connection of a database."""
     state: dict[str, Any] | None = None
     """Framework parts keep what lives as long as this work here (open transactions, for one)."""
 
@@ -69,10 +71,19 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
 
     def to_wire(self) -> dict[str, Any]:
         """What travels in a message row: everything but the deadline, which a queue does not inherit."""
-        wire: dict[str, Any] = {}
-        for key in ("request_id", "trace_id", "span_id", "tracestate", "tenant", "causal"):
-            if value := getattr(self, key):
-                wire[key] = value
+        wire: dict[str, Any] = {}  # member by member, since every message asks for it
+        if self.request_id:
+            wire["request_id"] = self.request_id
+        if self.trace_id:
+            wire["trace_id"] = self.trace_id
+        if self.span_id:
+            wire["span_id"] = self.span_id
+        if self.tracestate:
+            wire["tracestate"] = self.tracestate
+        if self.tenant:
+            wire["tenant"] = self.tenant
+        if self.causal:
+            wire["causal"] = self.causal
         if self.sampled:
             wire["sampled"] = True
         return wire

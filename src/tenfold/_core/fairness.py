@@ -145,6 +145,13 @@ class FairLine(Generic[T]):
     def pop(self, *, newest: bool = False) -> T:
         """Whose turn it is. ``newest``: of the share that is next, the one who came last. Raises IndexError."""
         heap = self._heap
+        if len(heap) == 1 and heap[0][2].items:  # one share by itself: its place in the heap is mended when it matters
+            queue = heap[0][2]
+            item = queue.items.pop() if newest else queue.items.popleft()
+            self._now = queue.tag
+            queue.tag += self._turn(queue.share)
+            self._less()
+            return item
         while heap:
             tag, _, queue = heap[0]
             if queue.tag > tag:  # it was charged since

@@ -174,8 +174,13 @@ class Job(Generic[P, R]):
         bound = self._bound("enqueue")
         queue = queue_of(target, bound.queues.of)
         message = self._message(queue, bound, bound.signature.encode(args, kwargs))
-        tickets = await self._put(target, queue, [message])
-        return self._handle(queue, tickets[0])
+        if isinstance(target, Tx):
+            ticket = queue.put(target, message)
+        else:
+            async with target.tx() as tx:
+                ticket = queue.put(tx, message)
+        decode = bound.result.decode if bound.result is not None else None
+        return JobHandle(self.name, queue, ticket, decode)
 
     async def enqueue_many(
         self, target: Tx | Database, arguments: Iterable[Mapping[str, Any]], /
@@ -189,7 +194,11 @@ class Job(Generic[P, R]):
             messages = alike(self._message(queue, bound, payloads[0]), payloads)
         else:
             messages = [self._message(queue, bound, payload) for payload in payloads]
-        tickets = await self._put(target, queue, messages)
+        if isinstance(target, Tx):
+            tickets = queue.put_all(target, messages)
+        else:
+            async with target.tx() as tx:
+                tickets = queue.put_all(tx, messages)
         decode = bound.result.decode if bound.result is not None else None
         return [JobHandle(self.name, queue, ticket, decode) for ticket in tickets]
 
@@ -259,12 +268,6 @@ class Job(Generic[P, R]):
                 "its service has no database.", where=self.name, remedy="Name it: job.handle(id, database)."
             )
         return bound.queues.of(database)
-
-    async def _put(self, target: Tx | Database, queue: Queue, messages: list[NewMessage]) -> list[Ticket]:
-        if isinstance(target, Tx):
-            return queue.put_all(target, messages)
-        async with target.tx() as tx:
-            return queue.put_all(tx, messages)
 
     def _message(self, queue: Queue, bound: _Bound, payload: str) -> NewMessage:
         options = self._options

@@ -78,23 +78,29 @@ class Signature:
         hints = hints_of(fn)
         self.names = tuple(parameters)
         self._kinds_positional = tuple(n for n, p in parameters.items() if p.kind is not p.KEYWORD_ONLY)
+        in_order = len(self._kinds_positional) == len(parameters)
         self._struct = msgspec.defstruct(
             "Arguments",
             [_field(name, hints.get(name, Any), parameter) for name, parameter in parameters.items()],
-            kw_only=True,
+            kw_only=not in_order,
             forbid_unknown_fields=True,
         )
         self._codec = Codec(self._struct, where)
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """JSON text of a call; raises :class:`WrongArguments` unless the handler could be called so."""
-        if args:
-            kwargs = self._by_name(args, kwargs)
         try:
-            arguments = self._struct(**kwargs)
+            arguments = self._struct(*args, **kwargs)
+        except TypeError:
+            arguments = self._made_by_name(self._by_name(args, kwargs))
+        return self._codec.encode(arguments)
+
+    def _made_by_name(self, kwargs: dict[str, Any]) -> Any:
+        """As said by name, so that errors are about names too."""
+        try:
+            return self._struct(**kwargs)
         except TypeError as error:
             raise WrongArguments(f"{self.where}: {_sentence(error)}; {self._help()}.") from None
-        return self._codec.encode(arguments)
 
     def decode(self, text: str) -> dict[str, Any]:
         """Keyword arguments for the handler; raises :class:`WrongArguments` when its signature changed."""

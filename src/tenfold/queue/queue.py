@@ -174,21 +174,30 @@ class Queue:
 
     def put(self, tx: Tx, message: NewMessage) -> Ticket:
         """Insert ``message`` if and only if ``tx`` commits."""
-        return self.put_all(tx, (message,))[0]
+        buffer = self._buffer(tx)
+        if self.watcher is not None:
+            self.watcher.enqueued(tx, message)
+        ticket = Ticket()
+        buffer.append((message, ticket))
+        return ticket
 
-    def put_all(self, tx: Tx, messages: list[NewMessage] | tuple[NewMessage, ...]) -> list[Ticket]:
+    def put_all(self, tx: Tx, messages: list[NewMessage]) -> list[Ticket]:
         """Like :meth:`put` for many."""
-        buffer: list[tuple[NewMessage, Ticket]] | None = tx.state.get(_BUFFER)
-        if buffer is None:
-            buffer = tx.state[_BUFFER] = []
-            tx.before_commit(self.flush, may_be_last=True)
-            tx.on_commit(self.wake)
+        buffer = self._buffer(tx)
         if self.watcher is not None:
             for message in messages:
                 self.watcher.enqueued(tx, message)
         tickets = [Ticket() for _ in messages]
         buffer.extend(zip(messages, tickets, strict=True))
         return tickets
+
+    def _buffer(self, tx: Tx) -> list[tuple[NewMessage, Ticket]]:
+        buffer: list[tuple[NewMessage, Ticket]] | None = tx.state.get(_BUFFER)
+        if buffer is None:
+            buffer = tx.state[_BUFFER] = []
+            tx.before_commit(self.flush, may_be_last=True)
+            tx.on_commit(self.wake)
+        return buffer
 
     async def make_ready(self, tx: Tx, ids: Collection[int]) -> int:
         """Have these delayed messages run as soon as ``tx`` commits, by one statement; answers how many were

@@ -9,6 +9,9 @@
   stand behind them.
 * A connection that somebody left in doubt is destroyed, never handed on. The others come back as they are: the
   statements of this package leave no state in the session, so nothing has to be reset.
+* Work that makes one statement after the other, each by itself, keeps its connection in between for up to
+  :data:`TURN_S`, as a transaction would, where only such as it stand in line: a turn of a few statements for one place
+  in line, which costs as much as a small statement. Who is more urgent, or another tenant, goes before the next one.
 * The connection used last is used next, so that those which a quieter time does not need grow idle and are closed.
 """
 
@@ -22,7 +25,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
-from tenfold._core.context import current
+from tenfold._core.context import Context, current
 from tenfold._core.fairness import WeightOf
 from tenfold.db.backends._time import Time
 from tenfold.db.backends._turns import Place, Turns, share
@@ -36,6 +39,8 @@ RESERVE = 2
 """Connections beside a pool's own for what the framework does: a heartbeat goes on while a look hangs."""
 AGE_S = 3600.0
 """An older connection is replaced when it comes back: balancers, passwords and servers change."""
+TURN_S = 0.005
+"""So long, and for the statement that is under way then, work that was in line keeps the connection that it got."""
 _SWEEP_S = 30.0
 _DRAIN_S = 10.0
 
@@ -52,6 +57,10 @@ class Link(ABC):
     opened_at: float = 0.0
     idle_since: float = 0.0
     generation: int = 0
+    turn_until: float = 0.0
+    """Until when it may be kept by the work that it was handed to, on the clock of its pool."""
+    kept_for: Context | None = None
+    """The work that has just given it back, and may ask again at once."""
 
     @property
     @abstractmethod
@@ -96,6 +105,9 @@ class Pool(Generic[L]):
         self._waiting: Turns[L] = Turns(weight_of)
         self._refuser: asyncio.TimerHandle | None = None
         """Set to when the patience of who waits ends first: one timer for all, instead of one for each."""
+        self._refuse_at = float("inf")
+        self.kept: list[L] = []
+        """Given back, and handed on in the loop's next round unless the same work asks again before."""
         self._places = 0
         """Connections that exist, are being opened or are being closed."""
         self._generation = 0
@@ -128,6 +140,18 @@ class Pool(Generic[L]):
             self._forget(link)
         return None
 
+    def take_again(self, context: Context) -> L | None:
+        """The connection that this work has given back in this very round of the loop, if it may have it once more."""
+        for link in self.kept:
+            if link.kept_for is context:
+                self.kept.remove(link)
+                link.kept_for = None
+                if not link.closed and link.generation == self._generation:
+                    return link
+                self._pass_on(link, self._time.clock.monotonic())
+                break
+        return None
+
     async def take(self) -> L:
         """A connection. Raises DatabaseUnavailable when none comes free in time or the server cannot be reached."""
         return self.take_now() or await self.take_later()
@@ -139,9 +163,12 @@ class Pool(Generic[L]):
         if self._places < self.size and not self._waiting.size:
             self._places += 1
             return await self._open()
-        if self._reserve is not None and current().own:
-            return await self._take_spare(self._reserve) or await self._take_in_turn()
-        return await self._take_in_turn()
+        context = current()
+        if context.own and self._reserve is not None:
+            link = await self._take_spare(self._reserve)
+            if link is not None:
+                return link
+        return await self._take_in_turn(context)
 
     async def _take_spare(self, reserve: Pool[L]) -> L | None:
         """One of the reserve; None where the server has no room for it."""
@@ -152,17 +179,19 @@ class Pool(Generic[L]):
         except DatabaseUnavailable:
             return None
 
-    async def _take_in_turn(self) -> L:
+    async def _take_in_turn(self, context: Context) -> L:
         """Wait for a connection. This is the way of most statements of a busy process, so it makes a future and
         nothing else."""
         self._waited += 1
+        context.in_line += 1
         loop = asyncio.get_running_loop()
         patience_s = self._time.patience_s(self._wait_s)
         waiter: asyncio.Future[L | None] = loop.create_future()
-        place = Place(int(current().priority), share(), waiter, loop.time() + patience_s, patience_s)
+        until = loop.time() + patience_s
+        place = Place(context.priority, share(context), waiter, until, patience_s)
         self._waiting.push(place)
-        if self._refuser is None or place.until < self._refuser.when():
-            self._refuse_by(place.until)
+        if until < self._refuse_at:
+            self._refuse_by(until)
         try:
             link = await waiter
         except asyncio.CancelledError:
@@ -176,11 +205,12 @@ class Pool(Generic[L]):
     def _refuse_by(self, when: float) -> None:
         if self._refuser is not None:
             self._refuser.cancel()
+        self._refuse_at = when
         self._refuser = asyncio.get_running_loop().call_at(when, self._refuse_late)
 
     def _refuse_late(self) -> None:
         """Tell those whose patience has ended that none came free for them."""
-        self._refuser = None
+        self._refuser, self._refuse_at = None, float("inf")
         now = asyncio.get_running_loop().time()
         late = [place for place in self._waiting if place.until <= now]
         for place in late:
@@ -191,23 +221,21 @@ class Pool(Generic[L]):
         if self._waiting.size:
             self._refuse_by(min(place.until for place in self._waiting))
 
-    def give(self, link: L) -> None:
-        """Take a connection back: for who is next, or to be idle; it is dropped when in doubt or old."""
+    def give(self, link: L, by: Context | None = None) -> None:
+        """Take a connection back: for who is next, or to be idle; it is dropped when in doubt or old. ``by`` is named
+        by who may ask for another one at once, with :meth:`take_again`."""
         if link.spare and self._reserve is not None:
             self._reserve.give(link)
             return
         self._uses += 1
         now = self._time.clock.monotonic()
-        if link.doubtful or link.stained or self._is_old(link, now) or self._closed or link.closed:
-            self.drop(link)
+        if by is not None and by.in_line > 1 and now < link.turn_until and self._may_keep(link, by):
+            link.kept_for = by
+            self.kept.append(link)
+            if len(self.kept) == 1:
+                asyncio.get_running_loop().call_soon(self._hand_on_kept)
             return
-        if self._serve(link):
-            return
-        self._taken.discard(link)
-        link.idle_since = now
-        self._idle.append(link)
-        if self._sweeper is None:
-            self._sweep_later()
+        self._pass_on(link, now)
 
     def drop(self, link: L) -> None:
         """Destroy a connection; its place is free as soon as the server has been told."""
@@ -274,6 +302,35 @@ class Pool(Generic[L]):
             await asyncio.wait(self._ending)
 
     # ── inside ──
+
+    def _may_keep(self, link: L, context: Context) -> bool:
+        return (
+            self._waiting.size > 0
+            and not link.doubtful
+            and not link.stained
+            and not self._waiting.any_before(context.priority, share(context))
+        )
+
+    def _hand_on_kept(self) -> None:
+        """Those who gave them back did something else."""
+        kept, self.kept = self.kept, []
+        now = self._time.clock.monotonic()
+        for link in kept:
+            link.kept_for = None
+            self._pass_on(link, now)
+
+    def _pass_on(self, link: L, now: float) -> None:
+        if link.doubtful or link.stained or self._is_old(link, now) or self._closed or link.closed:
+            self.drop(link)
+            return
+        link.turn_until = now + TURN_S
+        if self._serve(link):
+            return
+        self._taken.discard(link)
+        link.idle_since = now
+        self._idle.append(link)
+        if self._sweeper is None:
+            self._sweep_later()
 
     def _serve(self, given: L | None) -> bool:
         """Give a connection, or the right to open one, to who is next; False when nobody waits."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple
 
 from tenfold.db.backends._pool import Link
+from tenfold.db.backends._waiting import Outlasting
 from tenfold.db.contract import Args, Rows
 from tenfold.db.plan import Plan
 from tenfold.errors import DatabaseError
@@ -44,6 +45,8 @@ class PgLink(Link):
 
     connection: Any
     """The driver's."""
+    outlasting: type[Outlasting[Any]] = Outlasting
+    """How what ends a transaction is awaited: through cancellations."""
 
     @abstractmethod
     def fetch(

@@ -23,6 +23,7 @@ from tenfold.db.backends._postgresql_errors import Report
 from tenfold.db.backends._postgresql_line import Line, LineLoop, bound, statements
 from tenfold.db.backends._postgresql_url import Address
 from tenfold.db.backends._session_state import leaves_state
+from tenfold.db.backends._waiting import Through
 from tenfold.db.contract import Args, Rows
 from tenfold.db.plan import Plan
 from tenfold.errors import (
@@ -46,6 +47,8 @@ _PYTHON_TYPES = {"numeric": decimal.Decimal}
 
 class AsyncpgLink(PgLink):
     """See the module."""
+
+    outlasting = Through  # asyncpg's own timer ends a statement, and no cancellation
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
@@ -72,8 +75,7 @@ class AsyncpgLink(PgLink):
         state = self._prepared.get(plan)
         if state is None:
             state, prefix, timeout_s = await self._prepare(plan, timeout_s, prefix)
-        rows: Rows
-        rows, _, _ = await self._execute(state, args, limit, timeout_s, prefix)
+        rows: Rows = (await self._execute(state, args, limit, timeout_s, prefix))[0]
         return rows
 
     async def fetch_last(

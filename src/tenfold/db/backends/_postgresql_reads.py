@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from tenfold._core.context import current
 from tenfold.db.backends._postgresql_work import Work
 from tenfold.db.backends._time import too_late
 from tenfold.db.contract import Args, Channel, Rows
@@ -47,13 +48,14 @@ class Auto(Channel):
         if plan.textual and self._manner.pooled:  # nothing else keeps the statement from writing
             async with self._reading() as work:
                 return await work.fetch(plan, args, limit)
-        link = self._pool.take_now()
+        pool, context = self._pool, current()
+        link = (pool.take_again(context) if pool.kept else None) or pool.take_now()
         again = link is not None
         if link is None:
-            link = await self._pool.take_later()
+            link = await pool.take_later()
         timeout_s = self._time.statement_s()
         if timeout_s <= 0:
-            self._pool.give(link)
+            pool.give(link)
             raise too_late(plan)
         try:
             rows = await link.fetch(plan, args, limit, timeout_s)
@@ -63,7 +65,7 @@ class Auto(Channel):
             if not again or not isinstance(translated, DatabaseUnavailable | SerializationFailure):
                 raise translated from error
         else:
-            self._pool.give(link)
+            pool.give(link, context)
             return rows
         return await self._once(plan, args, limit)
 

@@ -7,7 +7,7 @@ that follows them, and COMMIT with the last where that is known: one round trip 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from tenfold.db.backends._postgresql_driver import Ahead
 from tenfold.db.backends._postgresql_errors import broken
 from tenfold.db.backends._postgresql_positions import COMMIT_TELLING, told
 from tenfold.db.backends._postgresql_work import COMMITTED, DONE, END_S, NEW, OPEN, Work
-from tenfold.db.backends._waiting import settled
 from tenfold.db.contract import Args, Rows, TxChannel
 from tenfold.db.decode import Column
 from tenfold.db.plan import Plan
@@ -71,26 +70,29 @@ class PgTx(Work, TxChannel):
             self._pending.append(Ahead(plan, args))
         return True  # elsewhere the next statement says why nothing more can be done
 
-    async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
-        if not self._last:
-            return await super().fetch(plan, args, limit)
-        return await self._fetch_last(plan, args, limit)
+    def fetch(self, plan: Plan, args: Args, limit: int) -> Coroutine[Any, Any, Rows]:
+        return self._fetch_last(plan, args, limit) if self._last else super().fetch(plan, args, limit)
 
     async def _fetch_last(self, plan: Plan, args: Args, limit: int) -> Rows:
         """It is the commit too, so its outcome is waited for through cancellations."""
-        async with self._lock:
-            link, timeout_s = await self._ready(plan)
+        await self._lock.acquire()
+        try:
+            link = self._link or await self._take()
+            timeout_s = self._ready(plan)
             prefix, self._pending = self._pending, []
             if failpoints.on:
                 failpoints.visit("db.commit.before")
-            sending = asyncio.ensure_future(link.fetch_last(plan, args, limit, timeout_s, prefix))
-            self._cancelled = await settled(sending)
+            ending = link.outlasting(link.fetch_last(plan, args, limit, timeout_s, prefix))
             try:
-                rows, tag = sending.result()
+                rows, tag = await ending
             except Exception as error:
                 translated = self._failed(error, plan)
                 assert isinstance(translated, DatabaseError)
                 raise (_unknown(translated) if link.doubtful else translated) from error
+            finally:
+                self._cancelled = ending.cancelled
+        finally:
+            self._lock.release()
         if tag != "COMMIT":
             raise self._unusable()
         self._state = COMMITTED
@@ -102,13 +104,17 @@ class PgTx(Work, TxChannel):
         return await super().rollback() or self._cancelled
 
     async def run(self, plan: Plan, args: Args) -> int:
-        async with self._lock:
-            link, timeout_s = await self._ready(plan)
+        await self._lock.acquire()
+        try:
+            link = self._link or await self._take()
+            timeout_s = self._ready(plan)
             prefix, self._pending = self._pending, []
             try:
                 return await link.run(plan, args, timeout_s, prefix)
             except BaseException as error:
                 raise self._failed(error, plan) from error
+        finally:
+            self._lock.release()
 
     async def run_many(self, plan: Plan, many: Sequence[Args]) -> int:
         counted = counting(plan)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from tenfold._core.failpoints import failpoints
 from tenfold.db.backends._time import too_late
-from tenfold.db.backends._waiting import settled
 from tenfold.db.contract import Args, Channel, Rows
 from tenfold.db.plan import Plan, refuse_writes
 from tenfold.errors import (
@@ -69,13 +68,17 @@ class Work(Channel):
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
         if self._read_only:
             refuse_writes(plan)
-        async with self._lock:
-            link, timeout_s = await self._ready(plan)
+        await self._lock.acquire()
+        try:
+            link = self._link or await self._take()
+            timeout_s = self._ready(plan)
             prefix, self._pending = self._pending, []
             try:
                 return await link.fetch(plan, args, limit, timeout_s, prefix)
             except BaseException as error:
                 raise self._failed(error, plan) from error
+        finally:
+            self._lock.release()
 
     async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
         if self._read_only:
@@ -100,21 +103,26 @@ class Work(Channel):
     async def _do(self, plan: Plan | None, act: Callable[..., Awaitable[Any]]) -> Any:
         """``act(link, timeout_s, prefix)``, alone."""
         async with self._lock:
-            link, timeout_s = await self._ready(plan)
+            link = self._link or await self._take()
+            timeout_s = self._ready(plan)
             prefix, self._pending = self._pending, []
             try:
                 return await act(link, timeout_s, prefix)
             except BaseException as error:
                 raise self._failed(error, plan) from error
 
-    async def _ready(self, plan: Plan | None) -> tuple[PgLink, float]:
-        """The connection, taken if this is the first statement, and the seconds that there are."""
-        if self._state == NEW:
-            self._link = self._pool.take_now() or await self._pool.take_later()
-            self._state = OPEN
-        elif self._state != OPEN:
+    async def _take(self) -> PgLink:
+        """The connection, for the first statement."""
+        if self._state != NEW:
             raise self._unusable()
-        assert self._link is not None
+        link = self._link = self._pool.take_now() or await self._pool.take_later()
+        self._state = OPEN
+        return link
+
+    def _ready(self, plan: Plan | None) -> float:
+        """The seconds that there are for a statement, right before it."""
+        if self._state != OPEN:
+            raise self._unusable()
         if plan is not None and plan.textual and _CONTROL.match(plan.sql):
             raise TransactionMisuse(
                 "the statement begins or ends a transaction by itself. The `async with db.tx()` block does that; use "
@@ -124,7 +132,7 @@ class Work(Channel):
         if timeout_s <= 0:
             self._state, self._error = FAILED, StatementTimeout("the deadline had passed.")
             raise too_late(plan) if plan is not None else self._error
-        return self._link, timeout_s
+        return timeout_s
 
     # ── failures ──
 
@@ -166,13 +174,12 @@ class Work(Channel):
         """Send what ends the transaction, and wait for it through cancellations; True when there was one."""
         assert self._link is not None
         link = self._link
-        ending = asyncio.ensure_future(self._send_end(link, sql))
-        cancelled = await settled(ending)
+        ending = link.outlasting(self._send_end(link, sql))
         try:
-            ending.result()
+            await ending
         finally:
             self._let_go()
-        return cancelled
+        return ending.cancelled
 
     async def _send_end(self, link: PgLink, sql: str) -> None:
         if failpoints.on and sql != "ROLLBACK":

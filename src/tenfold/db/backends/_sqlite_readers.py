@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import apsw
 
-from tenfold._core.context import peek
+from tenfold._core.context import current, peek
 from tenfold._core.fairness import FairLine, WeightOf
 from tenfold.db.backends._sqlite_errors import translate
 from tenfold.db.backends._sqlite_link import Counters, Link, note_inline
@@ -74,7 +74,7 @@ class Readers:
         """Until one is free for this task."""
         self.counters.waits += 1
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        whose = share()
+        whose = share(current())
         self._waiting.push(whose, turn)
         try:
             async with asyncio.timeout(self.time.lock_s()):

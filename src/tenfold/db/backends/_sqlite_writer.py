@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
 
+from tenfold._core.context import current
 from tenfold._core.failpoints import FailpointError, failpoints
 from tenfold._core.fairness import FairLine, WeightOf
 from tenfold.db.backends._sqlite_errors import deferred_foreign_keys, translate
@@ -285,7 +286,7 @@ class Writer:
         """Until it is this task's turn. Raises DatabaseUnavailable after the lock time-out."""
         loop = asyncio.get_running_loop()
         # The loop's own time: a manual clock that stands still would leave a deadlock to wait for ever.
-        waiter = Waiter(share(), loop.create_future(), loop.time() + self.time.lock_s())
+        waiter = Waiter(share(current()), loop.create_future(), loop.time() + self.time.lock_s())
         turn = waiter.turn
         self._waiters.push(waiter.share, waiter)
         self._set_alarm()

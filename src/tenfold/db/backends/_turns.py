@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Generic, NamedTuple, TypeVar
 
-from tenfold._core.context import Priority, current
+from tenfold._core.context import Context, Priority
 from tenfold._core.fairness import FairLine, WeightOf
 
 OWN = "\0own"
@@ -53,12 +53,19 @@ class Turns(Generic[L]):
                 return line.pop()
         raise IndexError("nobody waits")
 
+    def any_before(self, priority: int, share: str) -> bool:
+        """Whether somebody waits who goes before more work of this priority and share: more urgent, or another share."""
+        for line in self._lines[:priority]:
+            if line.size:
+                return True
+        line = self._lines[priority]
+        return line.size > line.waiting(share)
+
     def discard(self, place: Place[L]) -> None:
         """Leave without a turn; nothing for who stands there no more."""
         self.size -= self._lines[place.priority].discard(place.share, place)
 
 
-def share() -> str:
-    """Whose work is in hand, as far as turns are concerned: its tenant's, the framework's own, or nobody's ("")."""
-    context = current()
+def share(context: Context) -> str:
+    """Whose work it is, as far as turns are concerned: its tenant's, the framework's own, or nobody's ("")."""
     return OWN if context.own else context.tenant or ""

@@ -67,15 +67,19 @@ class Backend(SqlQueue):
         if not self.one_statement(rows):
             return await self._insert_with_keys(tx, rows)
         if len(rows) == 1:
+            row = rows[0]
             id_ = await tx.scalar(
-                sql.INSERT_ONE, **_fields(rows[0], _ALIKE, "payload", "run_at", "created_at")
-            )
+                sql.INSERT_ONE, kind=row.kind, handler=row.handler, payload=row.payload, context=row.context,
+                queue=row.queue, lane=row.lane, priority=row.priority, run_at=row.run_at, created_at=row.created_at,
+                event_id=row.event_id, state=row.state, share=row.share,
+            )  # fmt: skip
             return [Stored(id_, existed=False)]
         if _alike(rows):
             columns = {
                 name: [getattr(row, name) for row in rows] for name in ("payload", "run_at", "created_at")
             }
-            ids = await tx.all(sql.INSERT_ALIKE, tuple, **_fields(rows[0], _ALIKE), **columns)
+            first = {name: getattr(rows[0], name) for name in _ALIKE}
+            ids = await tx.all(sql.INSERT_ALIKE, tuple, **first, **columns)
         else:
             ids = await tx.all(sql.INSERT, tuple, **_columns(_INSERTED, rows))
         return [Stored(id_, existed=False) for id_ in sorted(row[0] for row in ids)]
@@ -190,10 +194,6 @@ def _cannot_see() -> TransactionMisuse:
         "a message with an order key is taken off in a serializable transaction, which may not see who waits "
         "behind it. Use `db.tx()`, without isolation=…, or pass no transaction."
     )
-
-
-def _fields(row: NewMessage, names: Sequence[str], *more: str) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in (*names, *more)}
 
 
 def _columns(names: Sequence[str], rows: Sequence[NewMessage]) -> dict[str, list[Any]]:
