@@ -89,7 +89,9 @@ def rotate(
             continue
         if now:
             key = issuing.rotate(folder, service, at, spread_s=NOW_SPREAD_S, overlap_s=NOW_OVERLAP_S)
-            said = f"the former ones are worthless in {NOW_SPREAD_S + NOW_OVERLAP_S:g} s, where this folder is"
+            said = (
+                f"the former ones are worthless in {NOW_SPREAD_S + NOW_OVERLAP_S:g} s, where this folder is"
+            )
         else:
             key = issuing.rotate(folder, service, at)
             said = (
