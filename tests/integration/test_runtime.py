@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sqlite3
 import sys
@@ -70,7 +71,7 @@ class Server:
         self.process = Process(
             [sys.executable, "-m", "tenfold", "run", "served:app", *ports, *words],
             cwd=folder,
-            env={"PYTHONPATH": str(folder), **env},
+            env={"PYTHONPATH": _path(folder), **env},
         )
 
     def touch(self, name: str) -> None:
@@ -113,6 +114,10 @@ class Server:
                 return
             waiting.wait(0.01)
         raise AssertionError(f"port {self.port} still accepts connections: {self.process.output}")
+
+
+def _path(folder: Path) -> str:
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
 
 
 def free_port() -> int:
@@ -180,6 +185,44 @@ def test_a_second_signal_leaves_at_once(serve: Callable[..., Server]) -> None:
     running.process.send(SIGTERM)
     assert running.process.wait(5) == 128 + SIGTERM
     assert "second signal: leaving at once" in running.process.output
+
+
+HANGING = {
+    "awaits": "await asyncio.sleep(3600)",
+    "blocks": "time.sleep(3600)",
+    "has a thread": "await asyncio.to_thread(time.sleep, 3600)",
+}
+HANGS = """
+import asyncio, time
+from tenfold import App, Service
+
+hanging = Service("hanging")
+
+@hanging.on_start
+async def hang() -> None:
+    print("starting", flush=True)
+    {how}
+
+app = App("hanging", [hanging])
+"""
+
+
+@pytest.mark.parametrize("how", HANGING)
+def test_a_start_that_hangs_ends_with_a_signal_and_says_where(how: str, tmp_path: Path) -> None:
+    (tmp_path / "hung.py").write_text(HANGS.format(how=HANGING[how]))
+    run = [sys.executable, "-m", "tenfold", "run", "hung:app", "--port", "0", "--ops-port", "0"]
+    env = {"PYTHONPATH": _path(tmp_path), "TENFOLD_APP_STOP_TIMEOUT_S": "1"}
+    with Process(run, ready="starting", cwd=tmp_path, env=env, timeout_s=60) as process:
+        process.send(SIGTERM)
+        status = process.wait(60)
+        said = process.output
+    assert "told to end before it was ready: the start is called off" in said
+    assert "Traceback" not in said
+    if how == "blocks":
+        assert (status, "hung.py: leaving at once" in said) == (128 + SIGTERM, True)
+    else:
+        assert status == (0 if how == "awaits" else 128 + SIGTERM)
+        assert "hooks of hanging had not started" in said
 
 
 @servers

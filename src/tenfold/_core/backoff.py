@@ -37,6 +37,8 @@ def retry_after_s(value: str, now: float) -> float:
     ``now`` is wall-clock time in seconds since the epoch: the header may name a date.
     """
     text = value.strip()
+    if not text:
+        return 0.0
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:

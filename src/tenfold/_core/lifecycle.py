@@ -32,7 +32,9 @@ class Lifecycle:
         """Start ``part`` and remember it for :meth:`stop`."""
         try:
             await part.start()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                log.warning("%s had not started when the start was called off", name)
             await self.stop()
             raise
         self._started.append((name, part))

@@ -70,7 +70,7 @@ def rotate(
     *services: Services,
     now: Annotated[
         bool,
-        Parameter(negative=(), help="Trust the former keys no longer, at once: somebody else may have them."),
+        Parameter(negative=(), help="Trust the former keys for seconds only: somebody else may have them."),
     ] = False,
     tls: Tls = False,
     host: Hosts = None,
@@ -78,7 +78,7 @@ def rotate(
 ) -> int:
     """Make new keys. Running processes take them over by themselves, and refuse nothing meanwhile."""
     from tenfold.security.identity import issuing
-    from tenfold.security.identity.keys import LOOK_S, OVERLAP_S, SPREAD_S
+    from tenfold.security.identity.keys import NOW_OVERLAP_S, NOW_SPREAD_S, OVERLAP_S, SPREAD_S
 
     app, at = _app(where), time.time()
     folder = _folder(app)
@@ -88,8 +88,10 @@ def rotate(
             console.say(f"{service}{certificate.replace(';', ':', 1)}.")
             continue
         if now:
-            key = issuing.rotate(folder, service, at, spread_s=0, overlap_s=0)
-            said = f"the former ones are worthless within {LOOK_S:g} s, where this folder is"
+            key = issuing.rotate(folder, service, at, spread_s=NOW_SPREAD_S, overlap_s=NOW_OVERLAP_S)
+            said = (
+                f"the former ones are worthless in {NOW_SPREAD_S + NOW_OVERLAP_S:g} s, where this folder is"
+            )
         else:
             key = issuing.rotate(folder, service, at)
             said = (

@@ -56,6 +56,10 @@ class Incoming(ABC):
     def pieces(self) -> AsyncGenerator[bytes]:
         """The body as it is on the wire, once. Raises :class:`Unanswered`."""
 
+    def whole(self) -> bytes | None:
+        """The body, where all of it has come already; then nothing is left for :meth:`pieces`. None: ask those."""
+        return None
+
     @abstractmethod
     async def close(self) -> None:
         """Give the connection back, or close it when the body was not read to its end. Again is harmless."""

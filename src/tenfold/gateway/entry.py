@@ -20,7 +20,7 @@ from tenfold.errors import ConfigError, DeclarationError, MethodNotAllowed, Prob
 from tenfold.gateway import keeping
 from tenfold.gateway.canary import chosen, weights
 from tenfold.gateway.headers import Way, back, onward
-from tenfold.gateway.passing import Passed, read_whole
+from tenfold.gateway.passing import Passed, passed, read_whole
 from tenfold.gateway.sockets import GONE, answer_handshake, pump
 from tenfold.guard.overrides import Adjustable
 from tenfold.guard.rates import as_limit
@@ -28,6 +28,7 @@ from tenfold.http.asgi import raw_path_of, send_answer
 from tenfold.http.compiler import Endpoint, compile_operation
 from tenfold.http.edge import dressed
 from tenfold.http.limiting import address_of
+from tenfold.http.mounts import Direct
 from tenfold.http.operation import METHODS, Operation, Policies
 from tenfold.http.policies import OVERRIDE, Shared, checked, effective
 from tenfold.http.reply import Response
@@ -47,6 +48,8 @@ SERVICE = "gateway"
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 _KEPT = "/%:@!$&'()*+,;=~-._?[]"
 """What stays as it is in a path or a query; all else is percent-encoded."""
+_HOST, _RAW = "gateway.host", "gateway.raw_path"
+"""In a request's state: the host as the client wrote it, and the path as it came, fit to be sent on."""
 _READ_ON_S, _READ_ON_BYTES = 1.0, 1_048_576
 _CHANGED = ("limit", "timeout_s", "priority", "concurrency")
 """What of a route's operation may be changed while it runs, besides its canaries."""
@@ -97,6 +100,17 @@ class Gateway:
 
     # ── entry ──
 
+    def direct(self, method: str, path: str, by_name: Mapping[bytes, bytes]) -> Direct | None:
+        """See :class:`~tenfold.http.mounts.Answering`. What is refused here, and preflights, go the ordinary way."""
+        if method == "OPTIONS":
+            return None
+        host = by_name.get(b"host", b"").decode("latin-1")
+        try:
+            route = self.routes.find(host, path)
+        except Problem:
+            return None
+        return Direct(self._endpoint(route, method), {_HOST: host, _RAW: quote(path, safe=_KEPT)})
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
@@ -115,12 +129,7 @@ class Gateway:
             body = b"" if scope["method"] == "HEAD" else answer[2]
             await send_answer((answer[0], answer[1], body, None), send)
             return
-        try:
-            await run_stream(answer[3], request, send)
-        except (
-            Unanswered
-        ) as error:  # the server cuts the connection, so that the client sees that it is no end
-            log.warning("an answer to %s %s broke off: %s", request.method, request.path, error)
+        await run_stream(answer[3], request, send)
 
     async def _preflight(self, scope: Scope, send: Send) -> bool:
         """Where the gateway says what other origins may do, it answers for all services."""
@@ -162,7 +171,7 @@ class Gateway:
                 f"{method} is not passed on.", headers={"Allow": ", ".join(sorted(METHODS))}
             )
         endpoint = self._endpoint(route, method)
-        state = {"gateway.host": host}
+        state = {_HOST: host, _RAW: quote(raw_path_of(dict(scope)), safe=_KEPT)}
         request = Request(
             method, scope["path"], (), scope["query_string"], scope["headers"], headers, receive, scope,
             state=state, body_max_bytes=endpoint.body_max_bytes, memory=http.memory,
@@ -215,18 +224,21 @@ class Gateway:
     # ── on its way ──
 
     async def _forward(self, route: Route, upstream: Upstream, request: Request) -> Response:
-        now = self._running().app.clock.monotonic
+        running = self._running()
+        now = running.app.clock.monotonic
         key = self._key(route, upstream, request)
-        store = self._running().http.wiring.response_cache
+        edge, store = running.http.wiring.edge, running.http.wiring.response_cache
         assert store is not None
         if key and keeping.may_look(request) and (kept := store.lookup(key)) is not None:
             return keeping.shown(kept, request, now())
         opened = await upstream.send(request, _target(route, request), self._headers(route, request))
-        edge = self._running().http.wiring.edge
         headers = back(opened.incoming.headers, cors=edge is not None and edge.cors is not None)
         life_s = keeping.lifetime_s(opened.incoming.status, headers) if key else 0.0
-        length = keeping.length_of(headers)
-        if not life_s or length is None or length > self._body_max_bytes:
+        length = keeping.length_of(headers) if life_s else None
+        if length is None or length > self._body_max_bytes:
+            if request.method != "HEAD" and (body := opened.incoming.whole()) is not None:
+                await opened.close()
+                return passed(opened, headers, body)
             return Passed(opened, headers)
         try:
             body = await read_whole(opened)
@@ -240,7 +252,7 @@ class Gateway:
             return ""
         authenticator = self._running().http.wiring.authenticator
         others = () if authenticator is None else authenticator.other_credentials
-        return keeping.key_of(route.name, upstream.service, request.state["gateway.host"], request, others)
+        return keeping.key_of(route.name, upstream.service, request.state[_HOST], request, others)
 
     async def _connect(self, route: Route, upstream: Upstream, request: Request) -> Response:
         request.state["gateway.socket"] = await upstream.connect(
@@ -252,7 +264,7 @@ class Gateway:
         client = request.client
         scheme = {"ws": "http", "wss": "https"}.get(request.scheme, request.scheme)
         prefix = route.path if route.options.strip else ""
-        way = Way("" if client is None else client[0], scheme, request.state["gateway.host"], prefix)
+        way = Way("" if client is None else client[0], scheme, request.state[_HOST], prefix)
         return onward(request.raw_headers, way, request.context.request_id)
 
 
@@ -273,7 +285,7 @@ async def _read_on(request: Request) -> None:
 
 def _target(route: Route, request: Request) -> str:
     """Path and query as the service is asked for them."""
-    path = route.inner(quote(raw_path_of(dict(request.scope)), safe=_KEPT), request.path)
+    path = route.inner(request.state[_RAW], request.path)
     return f"{path}?{quote(request.query_string, safe=_KEPT)}" if request.query_string else path
 
 

@@ -8,6 +8,7 @@ beside them: who calls is the service's to find out.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
@@ -38,6 +39,8 @@ _OF_ANSWERS: Final = frozenset({b"date", b"server"})
 """The gateway's own server writes them."""
 VIA: Final = "1.1 tenfold"
 REQUEST_ID_MAX: Final = 128
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,%d}" % REQUEST_ID_MAX)
+_NONE: Final[frozenset[bytes]] = frozenset()
 
 
 class Way(Struct, frozen=True):
@@ -90,12 +93,14 @@ def back(given: Iterable[tuple[str, str]], *, cors: bool) -> list[Pair]:
 def named(given: Iterable[Pair]) -> frozenset[bytes]:
     """The headers that ``Connection`` names: they are for the neighbour, too."""
     lists = [value for name, value in given if name == b"connection"]
+    if not lists:
+        return _NONE
     return frozenset(part.strip().lower() for value in lists for part in value.split(b","))
 
 
 def joined(given: Iterable[Pair], name: bytes) -> str:
     """All values of a header that is a list."""
-    return ", ".join(value.decode("latin-1") for known, value in given if known == name)
+    return b", ".join([value for known, value in given if known == name]).decode("latin-1")
 
 
 def _way(way: Way) -> dict[str, str]:
@@ -120,6 +125,5 @@ def _node(client: str) -> str:
 
 def _request_id(given: Iterable[Pair]) -> str:
     """The caller's own, where it is fit for a log."""
-    said = next((value for name, value in given if name == b"x-request-id"), b"")
-    fit = 0 < len(said) <= REQUEST_ID_MAX and all(33 <= byte <= 126 for byte in said)
-    return said.decode("ascii") if fit else ""
+    said = [value for name, value in given if name == b"x-request-id"]
+    return said[0].decode("ascii") if said and _REQUEST_ID.fullmatch(said[0]) else ""

@@ -94,11 +94,11 @@ class Routes:
 
         Raises BadRequest for a path that a service might read as another one, and NotFound.
         """
-        if "\\" in path or any(part in (".", "..") for part in path.split("/")):
+        if "\\" in path or ("/." in path and any(part in (".", "..") for part in path.split("/"))):
             raise BadRequest(
                 "The path has the segments '.' or '..', or a backslash; write the path that is meant."
             )
-        host, seen = hostname(host), _SLASHES.sub("/", path)
+        host, seen = hostname(host), _SLASHES.sub("/", path) if "//" in path else path
         if seen != INSIDE and not seen.startswith(INSIDE + "/"):
             for route in self.ordered:
                 if route.takes(host, seen):

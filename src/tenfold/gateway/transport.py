@@ -50,6 +50,9 @@ class _Answer(Incoming):
         while self._connection is not None and (piece := await self._connection.piece()):
             yield piece
 
+    def whole(self) -> bytes | None:
+        return None if self._connection is None else self._connection.whole()
+
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -157,6 +160,15 @@ class _Connection(PooledConnection):
         if self._paused and self._ahead < AHEAD_MAX_BYTES // 2:
             self._resume()
         return piece
+
+    def whole(self) -> bytes | None:
+        """The rest of the body, where all of it is here."""
+        if not self._complete:
+            return None
+        found = b"".join(self._pieces)
+        self._pieces.clear()
+        self._ahead = 0
+        return found
 
     def leave(self) -> None:
         """Nobody reads on."""

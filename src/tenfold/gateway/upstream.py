@@ -216,6 +216,10 @@ class Upstream:
             raise DependencyUnavailable(
                 f"no instance of {self.service} is known.", dependency=self.service, reason="place"
             )
+        best = bases[0] if len(bases) == 1 else self._best(bases, but)
+        return Place(best.scheme, best.host, best.port, best.target.rstrip("/") + target)
+
+    def _best(self, bases: list[Place], but: Collection[str]) -> Place:
         state, now = self.state, self.state.clock.monotonic()
 
         def busy(authority: str) -> float:
@@ -223,8 +227,7 @@ class Upstream:
             return math.inf if opened else state.places.by_host[authority]
 
         known = {base.authority: base for base in bases}
-        best = known[self._chooser.choose(list(known), now, busy, but)]
-        return replace(best, target=best.target.rstrip("/") + target)
+        return known[self._chooser.choose(list(known), now, busy, but)]
 
     async def _placed(self, target: str, but: Collection[str] = ()) -> Place:
         """The same, and a Problem where nothing is known."""

@@ -11,6 +11,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
@@ -40,14 +41,18 @@ class Place(Struct, frozen=True):
     @property
     def authority(self) -> str:
         """Host and port as a URL and the header ``Host`` have them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        usual = {"https": 443, "http": 80}[self.scheme]
-        return host if self.port == usual else f"{host}:{self.port}"
+        return _authority(self.scheme, self.host, self.port)
 
     @property
     def url(self) -> str:
         """The URL, in one form only."""
         return f"{self.scheme}://{self.authority}{self.target}"
+
+
+@lru_cache(maxsize=4096)
+def _authority(scheme: str, host: str, port: int) -> str:
+    host = f"[{host}]" if ":" in host else host
+    return host if port == {"https": 443, "http": 80}[scheme] else f"{host}:{port}"
 
 
 def place_of(url: str, *, plain_http: bool, allowed: Iterable[Network]) -> Place:

@@ -50,7 +50,7 @@ def reply_headers(settings: Settings) -> Headers:
 def add_missing(headers: Headers, defaults: Iterable[Pair]) -> None:
     """Append those of ``defaults`` whose name is not among ``headers`` yet."""
     present = {name for name, _ in headers}
-    headers.extend(pair for pair in defaults if pair[0] not in present)
+    headers.extend([pair for pair in defaults if pair[0] not in present])
 
 
 class Cors:

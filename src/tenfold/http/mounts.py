@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, NamedTuple, runtime_checkable
+from typing import Protocol as TypingProtocol
 
 from starlette.exceptions import HTTPException
 
@@ -16,6 +17,7 @@ from tenfold.http.request import Request
 from tenfold.security.policy import as_policy
 
 if TYPE_CHECKING:
+    from tenfold.http.compiler import Endpoint
     from tenfold.security.authenticator import Authenticator
 
 Scope = MutableMapping[str, Any]
@@ -30,6 +32,22 @@ class Mount(NamedTuple):
     path: str
     app: ASGIApp
     auth: Any
+
+
+class Direct(NamedTuple):
+    """What answers a request without ASGI, and what its state begins with."""
+
+    endpoint: Endpoint
+    state: dict[str, Any]
+
+
+@runtime_checkable
+class Answering(TypingProtocol):
+    """A mounted application that answers by endpoints: a server that knows them need not go through ASGI."""
+
+    def direct(self, method: str, path: str, by_name: Mapping[bytes, bytes]) -> Direct | None:
+        """What answers; None for what has to go the ordinary way. ``path`` is ASCII, and was sent as it is."""
+        ...
 
 
 class Mounts:
@@ -67,6 +85,18 @@ class Mounts:
         for mount in self._mounts:
             if path == mount.path or path.startswith(mount.path + "/"):
                 return mount
+        return None
+
+    @property
+    def answering(self) -> Answering | None:
+        """The application that everybody may reach and that answers all paths, where it is the only one."""
+        if (
+            len(self._mounts) == 1
+            and not self._mounts[0].path
+            and as_policy(self._mounts[0].auth).anonymous_ok
+        ):
+            app = self._mounts[0].app
+            return app if isinstance(app, Answering) else None
         return None
 
     async def start(self) -> None:

@@ -21,9 +21,14 @@ TURN = 16
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
+class CutOff(Exception):
+    """The rest of a body will not come. Its end is not sent, and the server closes the connection, so that nobody takes what
+    came for all."""
+
+
 async def run_stream(stream: StreamingResponse, request: Request, send: Send) -> None:
     """Send the head and the chunks of a prepared stream, close it. Ends early, without error, when the client goes
-    away. The deadline was that of the head: a stream may last for as long as somebody listens, and each of its statements
+    away, and when a chunk raises :class:`CutOff`. The deadline was that of the head: a stream may last for as long as somebody listens, and each of its statements
     for as long as one without a deadline."""
     request.context.deadline = None
     enter_context(request.context)  # that of a recorded request's span ended with its head
@@ -33,6 +38,8 @@ async def run_stream(stream: StreamingResponse, request: Request, send: Send) ->
             await _send_chunks(stream, request, send)
         if request.ended != "disconnect":
             await send({"type": "http.response.body", "body": b""})
+    except CutOff:
+        return
     finally:
         await stream.close()
 

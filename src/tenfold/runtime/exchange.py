@@ -106,6 +106,8 @@ class Exchange(RequestResponseCycle):
             answer = await self._endpoint.call(self.request)
             if answer[3] is not None:
                 await run_stream(answer[3], self.request, cast("Send", self.send))
+                if not self.response_complete and not self.disconnected:
+                    self.transport.close()
             else:
                 if self._protocol.flow.write_paused:
                     await self._protocol.flow.drain()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 HANDSHAKE_LINE_MAX_BYTES = 8_000
 """A little less than the WebSocket library reads of a line."""
+NO_STATE: dict[str, Any] = {}
+"""Of requests that begin with none."""
 _VERSIONS = frozenset({"1.1", "1.0"})
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 
@@ -43,6 +45,13 @@ def protocol_of(app: App, connections: Connections) -> type[Protocol]:
     return type("AppProtocol", (Protocol,), {"served": app, "watched": connections, "head_max": head_max})
 
 
+def _renames_host(by_name: dict[bytes, bytes]) -> bool:
+    """Whether a trusted proxy would say another host than the request does."""
+    if b"forwarded" in by_name:
+        return True
+    return b"x-forwarded-host" in by_name and by_name[b"x-forwarded-host"] != by_name.get(b"host")
+
+
 class Entry:
     """What every connection needs of a started app, looked up once."""
 
@@ -52,6 +61,7 @@ class Entry:
         self.header_max = http.settings.header_max_bytes
         self.headers_max = http.settings.headers_max
         self.trust = http.trust
+        self.answering = http.mounts.answering
         self.memory = http.memory
         self.door = (
             None
@@ -137,10 +147,15 @@ class Protocol(BoundedProtocol):
             routed = entry.static[path], ()
         else:
             routed = entry.route(path, b"") if len(path) <= URI_MAX_BYTES else None
-        if routed is None or _METHODS[method] not in routed[0]:
+        name, state = _METHODS[method], NO_STATE
+        if routed is None and entry.answering is not None and not (entry.trust and _renames_host(by_name)):
+            found = entry.answering.direct(name, path, by_name)
+            if found is not None:
+                routed, state = ({name: found.endpoint}, ()), found.state
+        if routed is None or name not in routed[0]:
             self._ordinary_way()
         else:
-            self._direct(entry, _METHODS[method], path, routed, query, by_name)
+            self._direct(entry, name, path, routed, query, by_name, state)
 
     def _direct(
         self,
@@ -150,6 +165,7 @@ class Protocol(BoundedProtocol):
         routed: Routed,
         query: bytes,
         by_name: dict[bytes, bytes],
+        state: dict[str, Any],
     ) -> None:
         """The short way: to the endpoint that answers."""
         endpoint, segments, headers = routed[0][method], routed[1], self.headers
@@ -177,6 +193,7 @@ class Protocol(BoundedProtocol):
             method, path, segments, query, headers, by_name, exchange.receive,
             self.peer if entry.trust is None else entry.trust({**self.peer, "headers": headers}),
             body_max_bytes=endpoint.body_max_bytes, names=endpoint.names, memory=entry.memory, standing=standing,
+            state=state or {},
         )  # fmt: skip
         if turn:
             self.answering = exchange

@@ -29,7 +29,7 @@ def rendered(answer: Answer, method: str, dated: Headers, *, keep_alive: bool) -
     else:
         block = lines(headers)
     parts = [STATUS_LINE[status], lines(dated), block]
-    if status not in _NO_LENGTH and not any(name == b"content-length" for name, _ in headers):
+    if status not in _NO_LENGTH and b"content-length" not in [name for name, _ in headers]:
         parts.append(b"content-length: %d\r\n" % len(body))
     if not keep_alive and not closes(headers):
         parts.append(b"connection: close\r\n")
@@ -41,7 +41,7 @@ def rendered(answer: Answer, method: str, dated: Headers, *, keep_alive: bool) -
 
 def closes(headers: Headers) -> bool:
     """Whether an answer ends its connection."""
-    return any(name == b"connection" and b"close" in _tokens(value) for name, value in headers)
+    return b"close" in [token for name, value in headers if name == b"connection" for token in _tokens(value)]
 
 
 def _tokens(value: bytes) -> list[bytes]:

@@ -2,15 +2,14 @@
 
 The order matters (GUARANTEES, trap 13). Start: sockets, app (databases, caches, migrations), worker, listeners,
 and only then readiness. Stop, on SIGTERM or SIGINT: unready, refuse new connections, answer what is in flight,
-hand unfinished jobs back, close the databases. A second signal ends the process at once.
+hand unfinished jobs back, close the databases. A start that is under way is called off
+(:mod:`tenfold.runtime.signals`). A second signal ends the process at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tenfold.runtime import listeners
 from tenfold.runtime.listeners import GranianListener, Listener, UvicornListener
 from tenfold.runtime.reload import Sources, replace_process
+from tenfold.runtime.signals import Signals
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -65,28 +65,33 @@ def run(
 
 
 async def _main(app: App, roles: Roles, started: Callable[[Addresses], None], reload: Sources | None) -> str:
-    stop = asyncio.Event()
-    _install_signals(stop)
-    async with _Process(app, roles) as addresses:
+    signals, process = Signals(app.settings.app.stop_timeout_s), _Process(app, roles)
+    addresses = await signals.unless_told(process.start())
+    if addresses is None:
+        return ""
+    try:
         started(addresses)
-        watcher = asyncio.create_task(_watch(reload, stop)) if reload else None
-        await stop.wait()
+        watcher = asyncio.create_task(_watch(reload, signals.told)) if reload else None
+        await signals.told.wait()
         app.draining = True
         changed = watcher.result() if watcher is not None and watcher.done() else ""
         if watcher is not None:
             watcher.cancel()
+    finally:
+        await process.stop()
     return changed
 
 
 class _Process:
-    """The app with its listeners: entered when ready, left when drained."""
+    """The app with its listeners."""
 
     def __init__(self, app: App, roles: Roles) -> None:
         self._app, self._roles = app, roles
         self._public: list[Listener] = []
         self._ops: Listener | None = None
 
-    async def __aenter__(self) -> Addresses:
+    async def start(self) -> Addresses:
+        """Returns when it is ready."""
         app = self._app
         async with AsyncExitStack() as undo:
             addresses = self._bind(undo)
@@ -112,7 +117,8 @@ class _Process:
         self._public.append(SERVERS[settings.http.server](self._app, sock, drain_s=drain_s))
         return Addresses(public, ops)
 
-    async def __aexit__(self, *_: object) -> None:
+    async def stop(self) -> None:
+        """Returns when it is drained."""
         # The worker hands its messages back while requests in flight are answered; health keeps answering.
         ends = [self._app.stop_worker(), *(listener.stop() for listener in self._public)]
         for error in await asyncio.gather(*ends, return_exceptions=True):
@@ -127,19 +133,6 @@ def _new_loop_run(main: Coroutine[Any, Any, str]) -> str:
     import uvloop
 
     return uvloop.run(main)
-
-
-def _install_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-
-    def asked(number: int) -> None:
-        if stop.is_set():
-            _say("second signal: leaving at once\n")
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked, number)
 
 
 async def _watch(sources: Sources, stop: asyncio.Event) -> str:

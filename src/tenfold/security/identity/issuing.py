@@ -55,15 +55,20 @@ def rotate(
 ) -> Jwk:
     """A new key, which signs ``spread_s`` seconds from now; the ones before are trusted ``overlap_s`` longer.
 
-    With neither, the old ones are worthless at once: for a key that somebody has got hold of. Keys whose end has come
-    are removed.
+    Everybody knows the new key before anybody signs with it, and the old ones end once nothing that they have signed is on
+    its way: no call is refused meanwhile. For a key that somebody has got hold of, see ``NOW_SPREAD_S`` and
+    ``NOW_OVERLAP_S``. Keys whose end has come are removed, and those that would sign after the new one.
     """
     with _alone(folder):
         key = _add(folder, service, new_key(now, spread_s=spread_s))
         ends_at = key.signs_from + overlap_s
         kept = [_ending(old, key.kid, ends_at) for old in _published(folder, service)]
         _publish(folder, service, [old for old in kept if not 0 < old.expires_at <= now])
-        trusted = {old.kid for old in kept if not 0 < old.expires_at <= now}
+        trusted = {
+            old.kid
+            for old in kept
+            if not 0 < old.expires_at <= now and (old.kid == key.kid or old.signs_from < key.signs_from)
+        }
         for path in (folder / service).glob("*.jwk"):
             if path.stem not in trusted:
                 path.unlink()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +32,9 @@ LOOK_S = 2.0
 MISS_S = 0.2
 SPREAD_S = 5.0
 """How long the public folder is given to reach everybody who verifies, before a new key signs."""
+NOW_SPREAD_S, NOW_OVERLAP_S = LOOK_S, 2.0
+"""The same where the old key is to be worthless as soon as can be without a refused call: everybody has looked at the folder
+by then, and what was signed before has arrived."""
 OVERLAP_S = 900.0
 """How long a key is still trusted after another one has taken over: hosts that get the files late sign with it."""
 
@@ -73,6 +77,8 @@ class SigningKey(msgspec.Struct, frozen=True):
 
     kid: str
     key: OKPKey
+    until: float = math.inf
+    """When another one takes over that is there already."""
 
     def __repr__(self) -> str:
         return f"SigningKey({self.kid})"
@@ -105,7 +111,7 @@ class Keys:
 
     def signing(self) -> SigningKey:
         """The key to sign with now. Raises ConfigError where the service has none."""
-        self._look(LOOK_S)
+        self.look()
         now = self._clock.now()
         ready = [key for key in self._own if key.signs_from <= now]
         # A clock that is behind must not silence the service: the first key signs before its time.
@@ -116,11 +122,12 @@ class Keys:
                 where=str(self._own_folder or "identity"),
                 remedy=f"Make one by: tenfold identity issue {self._service}".rstrip(),
             )
-        return SigningKey(chosen.kid, key_of(chosen))
+        until = min((key.signs_from for key in self._own if key.signs_from > now), default=math.inf)
+        return SigningKey(chosen.kid, key_of(chosen), until)
 
     def public(self, kid: str) -> PublicKey | None:
         """The key of that id, while it is trusted; None for any other."""
-        self._look(LOOK_S)
+        self.look()
         found = self._public.get(kid)
         if found is None:  # it may have been made just now
             self._look(MISS_S)
@@ -128,6 +135,10 @@ class Keys:
         if found is not None and found.expires_at and found.expires_at <= self._clock.now():
             return None
         return found
+
+    def look(self) -> None:
+        """Heed changed files, every ``LOOK_S`` at most. Whoever goes on using what a key has made asks for this."""
+        self._look(LOOK_S)
 
     def _look(self, every_s: float) -> None:
         now = self._clock.monotonic()

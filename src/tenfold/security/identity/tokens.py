@@ -97,13 +97,14 @@ class ServiceTokens:
         private key.
         """
         wanted = self._full(audience)
+        self.keys.look()  # or the token of a key that nobody trusts any more would be sent for the rest of its time
         kept = self._kept.get(wanted)
         now = self._now()
         if kept is not None and now < kept.until and kept.changes == self.keys.changes:
             return kept.token
         signing = self.keys.signing()
         token = self._signed(wanted, signing, now)
-        self._kept[wanted] = _Kept(token, now + self._ttl_s / 2, self.keys.changes)
+        self._kept[wanted] = _Kept(token, min(now + self._ttl_s / 2, signing.until), self.keys.changes)
         return token
 
     def verify(self, token: str, audience: ServiceName | str = "") -> ServiceName:

@@ -15,7 +15,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tenfold._core.clock import ManualClock
 from tenfold.errors import InvalidToken
 from tenfold.security.identity import issuing
-from tenfold.security.identity.keys import OVERLAP_S, SPREAD_S, Jwk, Keys, private_keys
+from tenfold.security.identity.keys import (
+    NOW_OVERLAP_S,
+    NOW_SPREAD_S,
+    OVERLAP_S,
+    SPREAD_S,
+    Jwk,
+    Keys,
+    private_keys,
+)
 from tenfold.security.identity.names import ServiceName, parse, service_name
 from tenfold.security.identity.tokens import LEEWAY_S, TTL_MAX_S, TTL_S, TYPE, ServiceTokens
 
@@ -225,12 +233,14 @@ async def test_a_token_is_sent_again_until_half_its_life_is_over(fleet: Fleet) -
     assert fleet.tokens["catalog"].verify(second) == name("orders")
 
 
-async def test_rotation_under_use_refuses_nothing(fleet: Fleet) -> None:
+@pytest.mark.parametrize(("spread_s", "overlap_s"), [(SPREAD_S, OVERLAP_S), (NOW_SPREAD_S, NOW_OVERLAP_S)])
+async def test_rotation_under_use_refuses_nothing(fleet: Fleet, spread_s: float, overlap_s: float) -> None:
     """Ten rotations: processes that look at different times, one of which sends and one receives, twice a second."""
     orders, catalog = fleet.tokens["orders"], fleet.tokens["catalog"]
     for second in range(10 * 30):
         if second % 30 == 7:
-            issuing.rotate(fleet.folder, "orders", fleet.clock.now())
+            now = fleet.clock.now()
+            issuing.rotate(fleet.folder, "orders", now, spread_s=spread_s, overlap_s=overlap_s)
         assert catalog.verify(orders.issue("catalog")) == name("orders")
         if second % 30 == 20:  # starts in between
             orders = fleet.process("orders")
@@ -253,12 +263,29 @@ async def test_a_new_key_signs_once_everybody_has_it_and_the_old_one_ends(fleet:
         catalog.verify(fleet.token(key=unb64(old.d), header={"kid": old.kid}))
 
 
-async def test_a_stolen_key_is_worth_nothing_two_seconds_after_it_was_replaced_at_once(fleet: Fleet) -> None:
+async def test_a_key_that_was_to_sign_later_never_does_once_another_one_takes_its_place(fleet: Fleet) -> None:
+    orders = fleet.tokens["orders"]
+    later = issuing.rotate(fleet.folder, "orders", fleet.clock.now())
+    now = fleet.clock.now()
+    newest = issuing.rotate(fleet.folder, "orders", now, spread_s=NOW_SPREAD_S, overlap_s=NOW_OVERLAP_S)
+    signed = set()
+    for _ in range(8):
+        await fleet.clock.advance(1)
+        signed.add(kid(orders.issue("catalog")))
+    assert newest.kid in signed
+    assert later.kid not in signed
+
+
+async def test_a_stolen_key_is_worth_nothing_seconds_after_it_was_replaced(fleet: Fleet) -> None:
     stolen = fleet.key("orders")
     before = fleet.token()
     assert fleet.tokens["catalog"].verify(before) == name("orders")
-    issuing.rotate(fleet.folder, "orders", fleet.clock.now(), spread_s=0, overlap_s=0)
-    await fleet.clock.advance(2)
+    sent = fleet.tokens["orders"].issue("catalog")
+    now = fleet.clock.now()
+    issuing.rotate(fleet.folder, "orders", now, spread_s=NOW_SPREAD_S, overlap_s=NOW_OVERLAP_S)
+    await fleet.clock.advance(NOW_SPREAD_S)
+    assert fleet.tokens["catalog"].verify(sent) == name("orders"), "it may be on its way"
+    await fleet.clock.advance(NOW_OVERLAP_S)
     for token in (before, fleet.token(key=unb64(stolen.d), header={"kid": stolen.kid})):
         with pytest.raises(InvalidToken) as refused:
             fleet.tokens["catalog"].verify(token)
