@@ -65,6 +65,8 @@ class Build:
     code: Code = field(default_factory=Code)
     arguments: dict[str, str] = field(default_factory=dict)
     """Expression of every argument of the handler, filled by the steps."""
+    headers: list[str] = field(default_factory=list)
+    """Expressions of headers that earlier steps add to the answer that the encode step makes."""
 
     def in_(self, *places: str) -> list[Param]:
         return [p for p in self.params if p.place in places]

@@ -33,19 +33,16 @@ def write(build: Build) -> None:
     """The step: turns ``result`` into ``answer``."""
     code, operation = build.code, build.operation
     status = _checked(success_status(operation), operation.where)
-    result = return_type(operation)
     if model := operation.policies.response_model:
         code.use(to_model=converter(model))
         code.line("if not isinstance(result, (Reply, Response)): result = to_model(result)")
         code.use(Reply=Reply, Response=Response)
-    if _plain(result) and status not in BODILESS:
+    if is_plain(operation):
         code.use(encode_json=encode_json, PLAIN_TYPE=PLAIN_TYPE)
         edge = build.wiring.edge
-        fixed = ", *EDGE" if edge is not None and edge.headers else ""
-        code.line(
-            "body = encode_json(result)",
-            f"answer = ({status}, [PLAIN_TYPE, (b'content-length', b'%d' % len(body)){fixed}], body, None)",
-        )
+        fixed = ["*EDGE"] if edge is not None and edge.headers else []
+        headers = ", ".join(["PLAIN_TYPE", "(b'content-length', b'%d' % len(body))", *build.headers, *fixed])
+        code.line("body = encode_json(result)", f"answer = ({status}, [{headers}], body, None)")
     else:
         code.use(answer_of_result=answer_of_result, prepared=prepared)
         code.line(
@@ -76,7 +73,12 @@ def return_type(operation: Operation[..., Any]) -> Any:
     return hints_of(operation.fn).get("return", Any)
 
 
-def _plain(result: Any) -> bool:
+def is_plain(operation: Operation[..., Any]) -> bool:
+    """Whether the encode step writes the answer as it is, without a look at the result."""
+    return _promises_value(return_type(operation)) and success_status(operation) not in BODILESS
+
+
+def _promises_value(result: Any) -> bool:
     """Whether the annotation promises a value to be encoded, so that no look at the result is needed."""
     if result is Any:
         return False

@@ -15,7 +15,7 @@ from tenfold.errors import DeclarationError
 from tenfold.guard.gcra import Cell, Taken, wait_us
 from tenfold.guard.limiter import refusal
 from tenfold.guard.rates import Away, Limit, Window, as_limit
-from tenfold.http.encoding import with_headers
+from tenfold.http.encoding import is_plain, with_headers
 from tenfold.http.operation import UNSET
 
 if TYPE_CHECKING:
@@ -66,17 +66,26 @@ def write(build: Build) -> None:
         raise DeclarationError("it has limit=, but the app counts no requests.", where=operation.where)
     rules = Rules(operation.name, declared)
     code.use(
-        limit_now=limiter.take_now, limit_later=limiter.decide, limit_refused=rules.refused, **rules.uses
-    )
+        limiter=limiter, limits=limiter.store, limit_later=limiter.decide,
+        limit_refused=rules.refused, **rules.uses,
+    )  # fmt: skip
     code.line(
         *rules.subjects,
         f"limit_cells = ({rules.cell_texts})",
-        "limit_taken = limit_now(limit_cells)",
+        "limit_taken = limits.take_now(limit_cells)",  # RateLimiter.take_now, written out
         f"if limit_taken is None: limit_taken = await limit_later(limit_cells, {rules.away!r})",
+        "elif limit_taken.admitted: limiter.admitted += 1",
+        "else: limiter.refused += 1",
         "if not limit_taken.admitted: raise limit_refused(limit_cells, limit_taken)",
     )
-    code.use(LIMIT_POLICY=(b"ratelimit-policy", rules.policy), with_headers=with_headers)
-    code.after(f"answer = with_headers(answer, LIMIT_POLICY, (b'ratelimit', {rules.left_text}))")
+    code.use(LIMIT_POLICY=(b"ratelimit-policy", rules.policy))
+    added = ["LIMIT_POLICY", f"(b'ratelimit', {rules.left_text})"]
+    policies = operation.policies
+    if is_plain(operation) and policies.cache is None and not (policies.idempotent or policies.etag):
+        build.headers += added
+    else:  # the answer may be one that was made before, for others
+        code.use(with_headers=with_headers)
+        code.after(f"answer = with_headers(answer, {', '.join(added)})")
 
 
 class Rules:

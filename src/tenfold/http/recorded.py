@@ -1,4 +1,4 @@
-"""What a request failed of, for its span and its record, when the recovery has made an answer of it."""
+"""What is told of a request when it is over: its span, what it failed of, how much was sent."""
 
 from __future__ import annotations
 
@@ -32,3 +32,10 @@ def end_span(span: AbstractContextManager[Any], made: Span, request: Request, an
     if status >= 500:
         made.error = (state or {}).get(FAILURE, f"answered {status}")
     span.__exit__(None, None, None)
+
+
+def announced(request: Request, answer: Answer) -> int:
+    """The length of a stream that is known before it is sent; 0 for others, and where no body follows."""
+    if request.method == "HEAD":
+        return 0
+    return next((int(value) for name, value in answer[1] if name == b"content-length"), 0)

@@ -14,11 +14,12 @@ from tenfold._core.context import enter as enter_context
 from tenfold.http import limiting
 from tenfold.http.access import Authentication, admitted, optional, policy_of
 from tenfold.http.deadline import RAW_HEADER, TICK_S, Caller, too_late
-from tenfold.http.recorded import end_span
+from tenfold.http.recorded import announced, end_span
 from tenfold.http.recover import ABORTED, Recovery
 from tenfold.http.request import Request
 from tenfold.security.policy import authenticated
 from tenfold.security.principal import Principal
+from tenfold.telemetry.access import Access
 from tenfold.telemetry.metrics import SECONDS
 from tenfold.telemetry.trace import RATIO_BITS, low_bits
 
@@ -85,7 +86,8 @@ def measure(build: Build) -> None:
     code.use(stats=stats, ABORTED=ABORTED)
     code.line("stats.in_flight += 1", "answer = ABORTED")
     after = [
-        "seconds = monotonic() - started",
+        "ended = monotonic()",
+        "seconds = ended - started",
         # OperationStats.record, written out.
         "stats.in_flight -= 1",
         "stats.statuses[answer[0] // 100] += 1",
@@ -105,8 +107,13 @@ def measure(build: Build) -> None:
             "if fair or answer[0] >= 500 or seconds > stats.slow_s: keep(request, answer, seconds, fair)",
         ]
     if telemetry.access is not None:
-        code.use(access=telemetry.access)
-        after.append(f"access(request, {operation.name!r}, answer, seconds)")
+        code.use(log_access=telemetry.access, Access=Access, announced=announced)
+        after += [
+            "sent = len(answer[2]) if answer[3] is None else announced(request, answer)",
+            "client = request.scope['client'] if 'client' in request.scope else None",
+            f"log_access(Access(request.method, request.path, answer[0], seconds, sent, {operation.name!r}, "
+            "context.request_id, context.trace_id, client[0] if client else '', ended))",
+        ]
     code.open("try:", "finally:", *(" " + line for line in after), "return answer")
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tenfold.http.reply import Answer
     from tenfold.http.request import Request
     from tenfold.http.threads import HandlerThreads
+    from tenfold.telemetry.access import Access
     from tenfold.telemetry.objectives import Objective
     from tenfold.telemetry.recording import Allowance, Recorder
 
@@ -127,8 +128,8 @@ class Telemetry(Protocol):
         ...
 
     @property
-    def access(self) -> Callable[[Request, str, Answer, float], None] | None:
-        """Called with request, operation, answer and seconds after every request."""
+    def access(self) -> Callable[[Access], None] | None:
+        """Takes every finished request."""
         ...
 
     def stats(self, operation: str, method: str, route: str) -> Stats: ...

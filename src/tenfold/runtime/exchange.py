@@ -137,7 +137,8 @@ class Exchange(RequestResponseCycle):
         ):
             known = dated is entry.dated and status in entry.heads
             head = entry.heads[status] if known else entry.head(status, dated)
-            added = lines(headers[2 : 2 + len(headers) - entry.plain_count])
+            more = len(headers) - entry.plain_count
+            added = lines(headers[2 : 2 + more]) if more else b""
             protocol.transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), added, body))
         else:
             if closes(headers):

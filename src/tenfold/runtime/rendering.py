@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from tenfold.http.reply import Answer, Headers
 
 _NO_LENGTH = frozenset({204, 304})
+_JOIN = b": ".join
 
 
 def lines(headers: Headers) -> bytes:
     """Headers as they are sent. Their characters were checked where they were made (:mod:`tenfold.http.reply`)."""
-    return b"".join([b"%b: %b\r\n" % header for header in headers])
+    return b"\r\n".join([*map(_JOIN, headers), b""])
 
 
 def rendered(answer: Answer, method: str, dated: Headers, *, keep_alive: bool) -> bytes:

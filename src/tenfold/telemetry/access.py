@@ -1,11 +1,16 @@
-"""The access log: one line per request, written by a thread so that a slow disk never slows a request."""
+"""The access log: one line per request, written by a thread so that a slow disk never slows a request.
+
+A request leaves an :class:`Access`, a constructor and one call; all else happens in the thread, for many lines at a
+time. So a line is written a tenth of a second after its request, and a process that is killed (SIGKILL, the machine)
+takes the lines of that time with it. One that ends in order, by SIGTERM too, writes them all.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -15,8 +20,8 @@ from tenfold.telemetry.redact import Redactor
 from tenfold.telemetry.render import Line, json_text, utc
 
 BATCH: Final = 500
-"""Lines joined into one write."""
-GATHER_S: Final = 0.02
+"""Lines joined into one write; between two of these, others get to run."""
+GATHER_S: Final = 0.1
 """How long the writer waits for more lines after the first one. A wake-up and a write for each would cost a request
 more CPU than the line."""
 
@@ -24,7 +29,8 @@ more CPU than the line."""
 class Access(msgspec.Struct, frozen=True, gc=False):
     """One finished request. The query string is left out: it carries what people should not log.
 
-    A Struct because its constructor is C: there is one for every request.
+    A Struct because its constructor is C: there is one for every request. Not known to the garbage collector, which
+    would otherwise look through those that wait.
     """
 
     method: str
@@ -36,6 +42,16 @@ class Access(msgspec.Struct, frozen=True, gc=False):
     request_id: str = ""
     trace_id: str = ""
     client: str = ""
+    ended_s: float = 0.0
+    """On the monotonic clock, which the request has looked at anyway; the writer knows what time of day that was."""
+
+
+class Renderer(Protocol):
+    """Makes the lines of requests."""
+
+    def __call__(self, entries: Sequence[Access], epoch_s: float, /) -> str:
+        """All of them, each with its newline. ``epoch_s``: the time of day when the monotonic clock was 0."""
+        ...
 
 
 class AccessLog:
@@ -47,15 +63,15 @@ class AccessLog:
     def __init__(
         self,
         write: Callable[[str], None],
-        render: Callable[[float, Access], str],
+        render: Renderer,
         clock: Clock,
         *,
         queue_max: int = 20_000,
     ) -> None:
         self.dropped = 0
         """Lines that were not written because the writer fell behind."""
-        self._write, self._render, self._now = write, render, clock.now
-        self._queue: deque[tuple[float, Access]] = deque()
+        self._write, self._render, self._clock = write, render, clock
+        self._queue: deque[Access] = deque()
         self._queue_max = queue_max
         self._wake = threading.Event()
         self._asleep = False
@@ -65,11 +81,12 @@ class AccessLog:
         self._thread.start()
 
     def record(self, access: Access) -> None:
-        """Queue one line; costs three calls and never blocks."""
-        if self._closed or len(self._queue) >= self._queue_max:
+        """Queue one line; costs two calls and never blocks."""
+        queue = self._queue
+        if self._closed or len(queue) >= self._queue_max:
             self.dropped += 1
             return
-        self._queue.append((self._now(), access))
+        queue.append(access)
         if self._asleep:
             self._asleep = False
             self._wake.set()
@@ -96,19 +113,21 @@ class AccessLog:
             self._over.wait(GATHER_S)
 
     def _write_batch(self) -> None:
-        lines: list[str] = []
-        while self._queue and len(lines) < BATCH:
-            lines.append(self._render(*self._queue.popleft()))
-        self._write("".join(lines))
+        queue = self._queue
+        entries = [queue.popleft() for _ in range(min(len(queue), BATCH))]
+        self._write(self._render(entries, self._clock.now() - self._clock.monotonic()))
 
 
 class TextAccess:
-    """The line of a request for people."""
+    """The lines of requests for people."""
 
     def __init__(self, render: Callable[[Line], str], redactor: Redactor) -> None:
         self._render, self._redact = render, redactor.text
 
-    def __call__(self, when: float, access: Access) -> str:
+    def __call__(self, entries: Sequence[Access], epoch_s: float) -> str:
+        return "".join([self._line(access.ended_s + epoch_s, access) for access in entries])
+
+    def _line(self, when: float, access: Access) -> str:
         fields: dict[str, object] = {
             "method": access.method,
             "path": self._redact(access.path),
@@ -124,52 +143,71 @@ class TextAccess:
 
 
 class JsonAccess:
-    """The same as JSON: what :func:`tenfold.telemetry.render.json_line` makes of it, for a quarter of the cost where paths
-    repeat, four fifths where none does. What repeats from request to request is made once."""
+    """The same as JSON: what :func:`tenfold.telemetry.render.json_line` makes of it, for a seventh of the cost where paths
+    repeat. What repeats from request to request is made once, and digits come from tables: to format a float takes as
+    long as half a line."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._learned = redactor.learned
-        self._heads: dict[tuple[str, str], str] = {}
-        self._tails: dict[tuple[str, str], str] = {}
-        self._second, self._time = 0, utc(0)
+        self._heads = Texts(_head)
+        self._methods = Texts[str](lambda method: f'{json_text(method)},"path":')
+        self._paths = Texts[str](lambda path: json_text(redactor.text(path)))
+        self._operations = Texts[str](lambda name: f',"operation":{json_text(name)}' if name else "")
+        self._clients = Texts[str](lambda client: f',"client":{json_text(client)}}}\n' if client else "}\n")
 
-    def __call__(self, when: float, access: Access) -> str:
-        second = int(when)
-        if second != self._second:
-            self._second, self._time = second, utc(second)
+    def __call__(self, entries: Sequence[Access], epoch_s: float) -> str:
         if self._learned != self._redactor.learned:  # another secret, which may be in a path
             self._learned = self._redactor.learned
-            self._heads.clear()
-        request, whose = (access.method, access.path), (access.operation, access.client)
-        ids = f',"request_id":"{access.request_id}"' if access.request_id else ""
-        if access.trace_id:
-            ids = f'{ids},"trace_id":"{access.trace_id}"'
-        status = access.status
-        return (
-            f'{{"time":"{self._time}.{int((when - second) * 1000):03d}Z","level":"{"info" if status < 500 else "error"}"'
-            f'{self._heads.get(request) or self._head(request)}{status},"ms":{access.duration_s * 1000:.2f}'
-            f',"bytes":{access.sent_bytes}{ids}{self._tails.get(whose) or self._tail(whose)}\n'
-        )
+            self._paths.clear()
+        heads, methods, paths = self._heads, self._methods, self._paths
+        operations, clients = self._operations, self._clients
+        lines: list[str] = []
+        second, time = 0, f'{{"time":"{utc(0)}.'
+        for each in entries:
+            when, status = each.ended_s + epoch_s, each.status
+            if not 0 <= when - second < 1:
+                second = int(when)
+                time = f'{{"time":"{utc(second)}.'
+            hundredths = int(each.duration_s * 100_000 + 0.5)
+            number, trace_id = each.request_id, each.trace_id
+            both = number and trace_id
+            ids = f',"request_id":"{number}","trace_id":"{trace_id}"' if both else _ids(number, trace_id)
+            lines.append(
+                f"{time}{THREE_DIGITS[int((when - second) * 1000)]}{heads[status]}{methods[each.method]}"
+                f'{paths[each.path]},"status":{status},"ms":{hundredths // 100}.{TWO_DIGITS[hundredths % 100]}'
+                f',"bytes":{each.sent_bytes}{operations[each.operation]}{ids}{clients[each.client]}'
+            )
+        return "".join(lines)
 
-    def _head(self, request: tuple[str, str]) -> str:
-        if len(self._heads) >= KNOWN_MAX:
-            self._heads.clear()
-        method, path = request
-        head = self._heads[request] = (
-            f',"event":"{names.LOG_REQUEST}","logger":"{_LOGGER}","method":{json_text(method)}'
-            f',"path":{json_text(self._redactor.text(path))},"status":'
-        )
-        return head
 
-    def _tail(self, whose: tuple[str, str]) -> str:
-        if len(self._tails) >= KNOWN_MAX:
-            self._tails.clear()
-        pairs = zip(("operation", "client"), whose, strict=True)
-        tail = self._tails[whose] = (
-            "".join(f',"{name}":{json_text(text)}' for name, text in pairs if text) + "}"
-        )
-        return tail
+K = TypeVar("K")
+
+
+class Texts(dict[K, str]):
+    """What was made of things that come again and again: to look up one that is known is no call."""
+
+    def __init__(self, make: Callable[[K], str]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: K) -> str:
+        if len(self) >= KNOWN_MAX:
+            self.clear()
+        made = self[key] = self._make(key)
+        return made
+
+
+def _ids(request_id: str, trace_id: str) -> str:
+    """Of a request that lacks one of them."""
+    return "".join(
+        f',"{name}":"{text}"' for name, text in (("request_id", request_id), ("trace_id", trace_id)) if text
+    )
+
+
+def _head(status: int) -> str:
+    level = "info" if status < 500 else "error"
+    return f'Z","level":"{level}","event":"{names.LOG_REQUEST}","logger":"{_LOGGER}","method":'
 
 
 _LOGGER: Final = "tenfold.access"
@@ -177,3 +215,5 @@ _OURS: Final = ("operation", "request_id", "trace_id", "client")
 """Of our making, or judged: nothing secret."""
 KNOWN_MAX: Final = 4_096
 """Texts of each kind that are kept."""
+TWO_DIGITS: Final = [f"{n:02d}" for n in range(100)]
+THREE_DIGITS: Final = [f"{n:03d}" for n in range(1000)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tenfold._core import secrets
 from tenfold._core.clock import Clock
@@ -197,37 +197,12 @@ class HttpHooks:
         """``keeper`` makes, for an operation, method and route, what keeps its requests one by one."""
         self.tracer: Tracer | None = tracer
         self._table = table
-        self._record = record
         self._keeper = keeper
-        self.access: Callable[[Any, str, Any, float], None] | None = self._log if record else None
+        self.access = record
+        """Takes every finished request."""
 
     def stats(self, operation: str, method: str, route: str) -> OperationStats:
         stats = self._table.stats(operation, method, route)
         if stats.keeping is None and self._keeper is not None:
             stats.keeping = self._keeper(operation, method, route)
         return stats
-
-    def _log(self, request: Any, operation: str, answer: Any, seconds: float) -> None:
-        """``answer`` is ``(status, headers, body, stream)``; of a stream, what its head announces is logged."""
-        assert self._record is not None
-        context, client = request.context, request.scope.get("client")
-        self._record(
-            Access(
-                request.method,
-                request.path,
-                answer[0],
-                seconds,
-                len(answer[2]) if answer[3] is None else _announced(request.method, answer[1]),
-                operation,
-                context.request_id,
-                context.trace_id,
-                client[0] if client else "",
-            )
-        )
-
-
-def _announced(method: str, headers: Iterable[tuple[bytes, bytes]]) -> int:
-    """The length of a stream that is known before it is sent; 0 for others, and where no body follows."""
-    if method == "HEAD":
-        return 0
-    return next((int(value) for name, value in headers if name == b"content-length"), 0)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from tenfold._core.clock import ManualClock
@@ -226,9 +227,9 @@ def test_a_secret_that_is_learned_later_is_masked_in_paths_that_were_seen_before
     redactor = Redactor()
     render = JsonAccess(redactor)
     access = Access("GET", "/find/hunter2-of-ours", 200, 0.0, 0)
-    assert "hunter2-of-ours" in render(0.0, access)
+    assert "hunter2-of-ours" in render([access], 0.0)
     redactor.learn("hunter2-of-ours")
-    assert "hunter2" not in render(0.0, access)
+    assert "hunter2" not in render([access], 0.0)
 
 
 @pytest.mark.parametrize(
@@ -237,12 +238,21 @@ def test_a_secret_that_is_learned_later_is_masked_in_paths_that_were_seen_before
         Access("GET", "/items/1", 200, 0.0012, 10, "catalog.get", "a1-2", "0" * 31 + "1", "127.0.0.1"),
         Access("POST", '/a "b"\n\\ü\u2028\udc80', 503, 12.3456, 0, "kö.x", "a1-2", "", "::1"),
         Access("GET", "/", 404, 0.0, 0),
+        Access("GET", "/", 200, 0.00999999, 0, "x", "", "0" * 31 + "1"),
     ],
 )
 def test_the_short_way_to_json_writes_what_the_long_way_does(access: Access) -> None:
     short, long = JsonAccess(Redactor()), TextAccess(json_line, Redactor())
-    for when in (0.0, 1_800_000_000.9996):
-        for _ in range(2):
-            line = short(when, access)
-            assert line.count("\n") == 1
-            assert json.loads(line) == json.loads(long(when, access))
+    whens = (0.0, 1_800_000_000.9996, 1_800_000_001.0, 3.5)
+    entries = [msgspec.structs.replace(access, ended_s=when) for when in whens]
+    for epoch_s in (0.0, 86_400.25):
+        lines = short(entries, epoch_s).splitlines()
+        assert [json.loads(line) for line in lines] == [json.loads(long([each], epoch_s)) for each in entries]
+
+
+def test_a_line_tells_when_its_request_ended_not_when_it_was_written() -> None:
+    clock, written = ManualClock(1_800_000_000.0), list[str]()
+    log = AccessLog(written.append, JsonAccess(Redactor()), clock)
+    log.record(Access("GET", "/", 200, 0.0, 0, ended_s=clock.monotonic() - 60.5))
+    log.close()
+    assert json.loads("".join(written))["time"] == "2027-01-15T07:58:59.500Z"
