@@ -173,7 +173,11 @@ def _recording(n: int, at: float, seconds: float, operation: str, error: str) ->
     spans = [root]
     for each in range(8):
         below = Span(
-            name="db.statement", trace_id=trace_id, span_id=f"{each:016x}", parent_id="a" * 16, started=at + each / 2000
+            name="db.statement",
+            trace_id=trace_id,
+            span_id=f"{each:016x}",
+            parent_id="a" * 16,
+            started=at + each / 2000,
         )
         below.set("db.query.text", "SELECT count(*) FROM orders_things WHERE orders_things.owner = ?")
         below.ended = below.started + 0.0004
@@ -344,9 +348,7 @@ def table(rows: Rows) -> tuple[list[str], list[list[str]]]:
     ):
         took, cpu = [r["ms"] for r in found], [r["cpu_ms"] for r in found]
         # By its own time where the machine was busy: what others took of the processor is not the page's.
-        mark = (
-            "✓" if share(took, 0.95) <= PAGE_MAX_MS else "?" if share(cpu, 0.95) <= PAGE_MAX_MS else "✗"
-        )
+        mark = "✓" if share(took, 0.95) <= PAGE_MAX_MS else "?" if share(cpu, 0.95) <= PAGE_MAX_MS else "✗"
         lines.append(
             [
                 mark, page, window, f"{share(took, 0.5):.1f}", f"{share(took, 0.95):.1f}", f"{share(cpu, 0.5):.1f}",

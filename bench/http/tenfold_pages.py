@@ -42,7 +42,7 @@ def service_of(name: str) -> Service:
         service.get(f"/{name}/{number}/{{owner}}")(read)
 
     def job(number: int) -> None:
-        async def work(id: int, tx: Tx) -> None: ...
+        async def work(number: int, tx: Tx) -> None: ...
 
         work.__name__ = f"job{number}"
         service.job()(work)

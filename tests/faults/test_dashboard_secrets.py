@@ -65,7 +65,11 @@ async def told(looks: Looks, output: io.StringIO) -> dict[str, str]:
     traces = {link for text in found.values() for link in _links(text) if link.startswith("/traces/")}
     for path in sorted(traces)[:12]:
         found[path] = (await looks.ask(path)).body.decode()
-    plans = [unescape(link) for text in found.values() for link in re.findall(r'hx-get="([^"]*part=plan[^"]*)"', text)]
+    plans = [
+        unescape(link)
+        for text in found.values()
+        for link in re.findall(r'hx-get="([^"]*part=plan[^"]*)"', text)
+    ]
     for path in plans[:12]:
         found[path] = (await looks.ask(path)).body.decode()
     for path in ("/metrics", "/policies", "/database"):

@@ -477,7 +477,11 @@ def test_processes_share_a_file_also_when_one_is_killed(tmp_path: Path) -> None:
     count = "SELECT count(*) FROM request WHERE instance = (SELECT id FROM instance WHERE name = ?)"
     assert file.value(count, "one") >= killed
     assert file.value(count, "two") >= survived
-    assert {one.name for one in kept.ask(lambda records: records.instances(since=0))} == {"one", "two", "three"}
+    assert {one.name for one in kept.ask(lambda records: records.instances(since=0))} == {
+        "one",
+        "two",
+        "three",
+    }
     assert kept.ask(lambda r: r.status()).rows["requests"] == file.value("SELECT count(*) FROM request")
     kept.close()
 
@@ -485,7 +489,12 @@ def test_processes_share_a_file_also_when_one_is_killed(tmp_path: Path) -> None:
 def writing(folder: Path, name: str) -> subprocess.Popen[str]:
     """A process that writes, and says after each turn how much it has committed."""
     command = [sys.executable, "-m", "support.telemetry_child", str(folder), name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
 
 
 def committed(child: subprocess.Popen[str], least: int) -> int:

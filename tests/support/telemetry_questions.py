@@ -54,7 +54,9 @@ def walks(file: StoreFile, sql: str, args: Sequence[Any]) -> list[str]:
     an index, with a limit inside, is no such walk; by MATCH neither."""
     rows = file._open().execute(f"EXPLAIN QUERY PLAN {sql}", args).fetchall()
     steps = [str(row[-1]).split() for row in rows]
-    return [" ".join(step) for step in steps if step[0] == "SCAN" and step[1] in GROWING and "INDEX" not in step]
+    return [
+        " ".join(step) for step in steps if step[0] == "SCAN" and step[1] in GROWING and "INDEX" not in step
+    ]
 
 
 class Heard:

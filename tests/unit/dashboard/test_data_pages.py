@@ -151,7 +151,9 @@ async def test_the_planner_is_asked_once_a_minute_or_when_somebody_wants_it(worl
     del finder.report
 
 
-async def test_a_statement_of_a_trace_is_planned_when_somebody_asks_without_its_values(tmp_path: Path) -> None:
+async def test_a_statement_of_a_trace_is_planned_when_somebody_asks_without_its_values(
+    tmp_path: Path,
+) -> None:
     it = World()
     async with looking(it.app, tmp_path, telemetry__store=True) as looks:
         assert (await acall(it.app, "GET", "/books?author=wren-canary-7")).status == 200

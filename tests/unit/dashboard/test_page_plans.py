@@ -31,7 +31,9 @@ async def test_no_page_walks_through_what_is_kept(tmp_path: Path, monkeypatch: p
     async with looking(App("shop", [shop]), tmp_path, telemetry__store=True) as looks:
         store = looks.app.assembly.telemetry.store
         assert store is not None
-        store.feed.request(request(looks.app.clock.now(), operation="shop.read", trace_id=f"{7:032x}"), fair=True)
+        store.feed.request(
+            request(looks.app.clock.now(), operation="shop.read", trace_id=f"{7:032x}"), fair=True
+        )
         store.writer.turn()
         for path in (*(page.path for page in pages() if "{" not in page.path), *FILTERS):
             for window in ("15m", "7d"):

@@ -135,7 +135,12 @@ class OneTrace(Page):
         wanted = next((span for span in spans if span.span_id == view.query.get("span")), None)
         if finder is None or wanted is None:
             raise NotFound("The span of this statement is no longer kept, or statements are not watched.")
-        return _plan(view, await finder.steps(str(wanted.attributes.get(names.SQL, "")), view.assembly.telemetry.redactor.text))
+        return _plan(
+            view,
+            await finder.steps(
+                str(wanted.attributes.get(names.SQL, "")), view.assembly.telemetry.redactor.text
+            ),
+        )
 
 
 # ── the list ──────────────────────────────────────────────────────────────────────────────────────

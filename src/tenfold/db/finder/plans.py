@@ -98,7 +98,15 @@ def _mysql(node: Any) -> Iterator[Scan]:
 # ── whole plans ───────────────────────────────────────────────────────────────────────────────────
 
 _VALUE = re.compile(r"'(?:[^']|'')*'|(?<![\w.$])-?\d[\d.]*(?:[eE][+-]?\d+)?\b")
-_POSTGRESQL_CONDITIONS = ("Index Cond", "Recheck Cond", "Hash Cond", "Merge Cond", "Join Filter", "Filter", "Sort Key")
+_POSTGRESQL_CONDITIONS = (
+    "Index Cond",
+    "Recheck Cond",
+    "Hash Cond",
+    "Merge Cond",
+    "Join Filter",
+    "Filter",
+    "Sort Key",
+)
 _MYSQL_READS = {
     "ALL": "Read all of", "index": "Read the whole index of", "range": "Read a range of", "ref": "Look up in",
     "eq_ref": "Look up one row of", "const": "Look up one row of", "ref_or_null": "Look up in",
@@ -115,9 +123,7 @@ def _sqlite_steps(rows: Iterable[tuple[Any, ...]]) -> Iterator[Step]:
     for number, parent, _, text in rows:
         depths[number] = depth = depths.get(parent, -1) + 1
         found = _SQLITE.match(str(text))
-        yield Step(
-            depth, str(text), found[1] if found and found[1] not in ("CONSTANT", "SUBQUERY") else ""
-        )
+        yield Step(depth, str(text), found[1] if found and found[1] not in ("CONSTANT", "SUBQUERY") else "")
 
 
 def _postgresql_steps(node: Any, depth: int) -> Iterator[Step]:

@@ -33,7 +33,10 @@ def test_a_plan_of_postgresql_keeps_its_shape_and_loses_its_values() -> None:
     assert join == Step(0, "Hash Join; Hash Cond: (o.customer_id = c.id); about 1,200 rows, cost 310")
     assert (scan.depth, scan.scans) == (1, "orders")
     assert "(note = ?::text) AND (placed > ?) AND (x1 = ANY (?::integer[]))" in scan.text
-    assert index.text == "Index Scan on customers using customers_pkey; Index Cond: (id = ?); about 1 rows, cost 8"
+    assert (
+        index.text
+        == "Index Scan on customers using customers_pkey; Index Cond: (id = ?); about 1 rows, cost 8"
+    )
 
 
 def test_plans_of_mysql_and_mariadb_name_tables_how_they_are_read_and_what_is_sorted() -> None:
@@ -50,4 +53,9 @@ def test_a_plan_of_sqlite_is_a_tree_by_its_numbers() -> None:
         (2, 0, 0, "CO-ROUTINE both"), (4, 2, 0, "SCAN a"), (9, 0, 0, "SCAN b USING COVERING INDEX b_x"),
         (12, 0, 0, "SEARCH a USING INDEX a_o (o=?)"),
     ]  # fmt: skip
-    assert [(step.depth, step.scans) for step in steps("sqlite", rows)] == [(0, ""), (1, "a"), (0, ""), (0, "")]
+    assert [(step.depth, step.scans) for step in steps("sqlite", rows)] == [
+        (0, ""),
+        (1, "a"),
+        (0, ""),
+        (0, ""),
+    ]

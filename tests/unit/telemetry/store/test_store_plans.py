@@ -85,5 +85,9 @@ def test_no_question_walks_through_what_is_kept_as_the_planner_says(
 
 def test_a_statement_without_an_index_is_named_by_the_planner(kept: Kept) -> None:
     """The broken variant of that check."""
-    assert walks(kept.writer._file, "SELECT count(*) FROM request WHERE tenant = ?", ("t1",)) == ["SCAN request"]
-    assert walks(kept.writer._file, "SELECT id FROM trace_spans WHERE body = ?", ("",)) == ["SCAN trace_spans"]
+    assert walks(kept.writer._file, "SELECT count(*) FROM request WHERE tenant = ?", ("t1",)) == [
+        "SCAN request"
+    ]
+    assert walks(kept.writer._file, "SELECT id FROM trace_spans WHERE body = ?", ("",)) == [
+        "SCAN trace_spans"
+    ]
