@@ -4,6 +4,8 @@ OPS_PORT ?= 8001
 DATA_DIR ?= data
 VISITORS ?= 5
 ARGS ?=
+# Tests at a time, for two cores: a third of what a test takes, it waits.
+WORKERS ?= 3
 
 BIN := .venv/bin
 
@@ -25,10 +27,10 @@ run: ## the example shop on PORT (8000), operations on OPS_PORT (8001), data in 
 	  $(BIN)/python -m shop.visitors --url http://127.0.0.1:$(PORT) --per-s $(VISITORS) & \
 	fi; exec $(BIN)/tenfold run shop.app:app --port $(PORT) --ops-port $(OPS_PORT) --data $(abspath $(DATA_DIR)) $(ARGS)
 
-test: ## style, layers, types, then all tests; ARGS go to pytest
+test: ## style, layers, types, then all tests, WORKERS (3) at a time; ARGS go to pytest
 	@scripts/bootstrap.sh test
 	@$(BIN)/python scripts/check.py
-	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: ## ruff and the import layers
 	@scripts/bootstrap.sh test

@@ -3,7 +3,8 @@
 On two cores that others use, one of thousands of tests fails now and then because something took too long. Such a test is
 tried again when all others are over: three times, alone. If it passes each time the run does not fail; the summary names
 it, so that it gets mended. Never excused are a test of a guarantee (one with the ``trials`` fixture): what fails there
-once in a thousand times is what those tests are for; more than three failures; whatever fails again.
+once in a thousand times is what those tests are for; one that took its process with it; more than three failures; whatever
+fails again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,13 @@ class Unsteady:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self.failed[report.nodeid] = ("of a guarantee", True) not in map(tuple, report.user_properties)
+            died = report.when not in (
+                "setup",
+                "call",
+                "teardown",
+            )  # with its process: xdist tells it in its place
+            of_a_guarantee = ("of a guarantee", True) in map(tuple, report.user_properties)
+            self.failed[report.nodeid] = not died and not of_a_guarantee
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

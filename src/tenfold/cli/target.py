@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from tenfold._core import settings
+from tenfold._core.loading import import_program
 from tenfold._core.text import nearest
 from tenfold.cli import console
 from tenfold.errors import ConfigError, TenfoldError
@@ -86,7 +86,7 @@ def _only_one() -> str:
 
 def _import(module: str) -> Any:
     try:
-        return importlib.import_module(module)
+        return import_program(module)
     except ModuleNotFoundError as error:
         if error.name and f"{module}.".startswith(f"{error.name}."):
             raise ConfigError(

@@ -6,7 +6,6 @@ What the job prints goes to the standard error of the worker; the answers have a
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from tenfold._core.clock import SystemClock
+from tenfold._core.loading import import_program
 from tenfold._core.text import keepable
 from tenfold.errors import JobCancelled, RetryLater
 from tenfold.jobs.cpu import Answer, Call
@@ -79,7 +79,7 @@ def _serve(call: Call, teller: _Teller) -> Answer:
 
 
 def _function(call: Call) -> Callable[..., Any]:
-    found: Any = importlib.import_module(call.module)
+    found: Any = import_program(call.module)
     for part in call.qualname.split("."):
         found = getattr(found, part)
     # the decorator has put a Job in the function's place

@@ -63,6 +63,7 @@ def test_what_passes_alone_afterwards_is_named_and_forgiven(tmp_path: Path, opti
         ("def test_once(trials): assert 0\n", ("-n", "2")),
         ("".join(f"def test_once_{n}(): assert 0\n" for n in range(4)), ()),
         ("import nothing_of_that_name\n", ()),
+        ("import os\ndef test_once(trials): os._exit(1)\n", ("-n", "1")),
     ],
 )
 def test_what_fails_again_or_is_of_a_guarantee_or_one_of_many_is_not(
