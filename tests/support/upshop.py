@@ -62,7 +62,9 @@ class UpShop:
         (folder / "tenfold.toml").write_text(
             f'[up]\napp = "shop.app:app"\nweb = {web}\ndrain_s = 0.2\nready_timeout_s = {start_s:g}\n'
             f'[balancer]\nkind = "{kind}"\nport = {self.port}\ndrain_s = 0.5\nslow_start_s = 1\n'
-            # Machines that run tests are busy: who is slow is not to be refused here.
+            # Machines that run tests are busy: who is slow is not to be refused here, and no download to be cut off
+            # because it takes longer than the 15 s that an instance has to end in.
+            f"stop_timeout_s = 60\n[app]\nstop_timeout_s = 60\n"
             f"[http]\nconcurrency = 200\n[log]\naccess = {str(not works).lower()}\n"
             "[auth]\naccess_ttl_s = 86400\n"  # longer than any of these tests
             f"[worker]\nenabled = {str(works).lower()}\n{at}{more}"
