@@ -196,12 +196,8 @@ def net(tmp_path: Path) -> Iterator[Net]:
                 stopped.result(10)
 
 
-def test_hosts_that_are_cut_off_are_told_of_in_time_and_come_back_with_nothing_written_twice(
-    net: Net,
-) -> None:
-    well = net.until_well("well")
-
-    # Between the gateway and orders, while one is on its way: it is done, and nobody hears of it.
+def unheard(net: Net) -> None:
+    """Cut the gateway off from orders while an order is on its way: it is done, and nobody hears of it."""
     waits = net.begin("POST", "/orders/waits", **KEY)
     net.orders.host.run(net.orders.shop.begun.wait())
     net.hosts.cut("orders", "gateway")
@@ -209,6 +205,32 @@ def test_hosts_that_are_cut_off_are_told_of_in_time_and_come_back_with_nothing_w
     ((status, said, took_s),) = waits.result(10)
     assert (status, "The service orders did not answer in time." in said) == (504, True)
     assert took_s < LATE_S
+
+
+def each_once(net: Net) -> tuple[list[str], list[str]]:
+    """What orders and stock have written, none of it twice."""
+    placed, taken = net.orders.rows(net.orders.shop.placed), net.stock.rows(net.stock.shop.taken)
+    assert (placed, taken) == (sorted(set(placed)), sorted(set(taken))), "written twice"
+    return placed, taken
+
+
+def test_an_order_that_is_sent_again_without_its_key_is_found_to_be_written_twice(net: Net) -> None:
+    """The broken variant: a client that heard nothing asks as if for the first time."""
+    net.until_well("well")
+    unheard(net)
+    net.hosts.heal("orders", "gateway")
+    net.until_well("healed")
+    assert net.place("waits")[:2] == (200, '"waits"')
+    with pytest.raises(AssertionError, match="written twice"):
+        each_once(net)
+
+
+def test_hosts_that_are_cut_off_are_told_of_in_time_and_come_back_with_nothing_written_twice(
+    net: Net,
+) -> None:
+    well = net.until_well("well")
+
+    unheard(net)
     for status, said, took_s in net.ask("GET", *[PING] * 12):
         assert status in (503, 504), said
         assert took_s < LATE_S
@@ -227,7 +249,6 @@ def test_hosts_that_are_cut_off_are_told_of_in_time_and_come_back_with_nothing_w
     net.hosts.heal("stock", "orders")
     together = net.until_well("together")
 
-    placed, taken = net.orders.rows(net.orders.shop.placed), net.stock.rows(net.stock.shop.taken)
-    assert (placed, taken) == (sorted(set(placed)), sorted(set(taken)))
+    placed, taken = each_once(net)
     assert {well, "waits", healed, together} <= set(placed) <= set(taken)
     assert not {first, second} & set(taken)

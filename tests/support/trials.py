@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,18 @@ def trials(request: pytest.FixtureRequest) -> Trials:
         request.node.user_properties.append(("trials", [guarantee, n, where.partition("://")[0]]))
 
     return count
+
+
+@pytest.fixture
+def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say something while the test runs: who waits for an hour is to see that it goes on, and what was found so far."""
+    capture: Any = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{request.node.name}: {line}", flush=True)
+
+    return say
 
 
 def lines(properties: Iterable[Sequence[object]]) -> list[str]:

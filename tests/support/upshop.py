@@ -54,20 +54,23 @@ class UpShop:
         works: bool = False,
         broken: str = "",
         more: str = "",
+        start_s: float = 90,
     ) -> None:
         program(kind)
         self.folder, self.kind, self.port = folder, kind, free_port()
         at = f'[database]\nurl = "{database}"\npool_max = {pool_max}\n' if database else ""
         (folder / "tenfold.toml").write_text(
-            f'[up]\napp = "shop.app:app"\nweb = {web}\ndrain_s = 0.2\n'
+            f'[up]\napp = "shop.app:app"\nweb = {web}\ndrain_s = 0.2\nready_timeout_s = {start_s:g}\n'
             f'[balancer]\nkind = "{kind}"\nport = {self.port}\ndrain_s = 0.5\nslow_start_s = 1\n'
-            # Machines that run tests are busy: who is slow is not to be refused here.
+            # Machines that run tests are busy: who is slow is not to be refused here, and no download to be cut off
+            # because it takes longer than the 15 s that an instance has to end in.
+            f"stop_timeout_s = 60\n[app]\nstop_timeout_s = 60\n"
             f"[http]\nconcurrency = 200\n[log]\naccess = {str(not works).lower()}\n"
             "[auth]\naccess_ttl_s = 86400\n"  # longer than any of these tests
             f"[worker]\nenabled = {str(works).lower()}\n{at}{more}"
         )
         self.state = State(folder / "data")
-        self._broken = broken
+        self._broken, self._start_s = broken, start_s
         self.process = self.up()
 
     def up(self) -> Process:
@@ -75,7 +78,9 @@ class UpShop:
         path = os.pathsep.join([str(EXAMPLES), str(TESTS), os.environ.get("PYTHONPATH", "")])
         words = ["support.broken_up", self._broken] if self._broken else ["tenfold", "up"]
         command = [sys.executable, "-m", *words]
-        return Process(command, ready="is up at", cwd=self.folder, env={"PYTHONPATH": path}, timeout_s=90)
+        return Process(
+            command, ready="is up at", cwd=self.folder, env={"PYTHONPATH": path}, timeout_s=self._start_s
+        )
 
     def __enter__(self) -> Self:
         self.process.__enter__()
@@ -164,6 +169,14 @@ class Traffic:
 
     def failed(self) -> list[Sent]:
         return [each for each in self.sent if not each.good]
+
+    def tally(self) -> str:
+        """Requests by kind, and those that failed by kind and status, with what the first of them said."""
+        bad = Counter((each.kind, each.status) for each in self.failed())
+        failed = ", ".join(f"{kind} {status} × {count}" for (kind, status), count in sorted(bad.items()))
+        sent = ", ".join(f"{kind} {count:,}" for kind, count in sorted(self.kinds().items()))
+        told = "".join(f"\n    {e.took_s:.1f} s, try {e.tries}: {e.said}" for e in self.failed()[:5])
+        return f"{len(self.sent):,} requests ({sent}); failed: {failed or 'none'}{told}"
 
     def orders(self) -> int:
         """Different orders that were acknowledged."""

@@ -139,6 +139,29 @@ async def test_a_killed_instance_fails_no_get_and_doubles_no_post(
     trials("G19", load.answers.total(), f"one of two instances killed behind {balancer.name}")
 
 
+async def test_nginx_has_changed_only_once_all_its_workers_have_heard_of_it(folder: Path, port: int) -> None:
+    """A worker that did not get the processor for a while goes on with the former configuration for so long."""
+    program("nginx")
+    nginx, heard = Nginx(), asyncio.Event()
+    async with Instance("a") as first, Instance("b") as second:
+        try:
+            await nginx.apply(plan_for(port, first.port, options=FAST), folder)
+            workers = psutil.Process(nginx.running(folder)).children()
+
+            def go_on() -> None:
+                for worker in workers:
+                    worker.resume()
+                heard.set()
+
+            for worker in workers:
+                worker.suspend()
+            asyncio.get_running_loop().call_later(FAST.drain_s + 1.5, go_on)
+            await nginx.apply(plan_for(port, second.port, options=FAST), folder)
+            assert heard.is_set()
+        finally:
+            await nginx.stop()
+
+
 class ReloadedItsOwnWay(Nginx):
     """The broken variant: NGINX's reload (SIGHUP) closes idle connections, in front of requests or not."""
 

@@ -3,6 +3,7 @@ certificate changed while requests go through."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import subprocess
@@ -18,9 +19,11 @@ import pytest
 
 from support.process import Process
 from support.servers import free_port, program
+from support.shop_server import EXAMPLES
+from support.upshop import Traffic, UpShop
 from tenfold.runtime.up.state import State
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.anyio]
 
 APP = """
 from tenfold import App, Service, public
@@ -139,8 +142,8 @@ def test_services_behind_a_gateway_and_a_balancer_change_keys_and_certificates_w
             before = [fleet.shown_by_the_balancer(), fleet.shown_by("orders")]
             pids = {i.name: i.pid for i in State(tmp_path / "data").load().instances.values()}
             with Asking(fleet) as statuses:
-                for _ in range(2):
-                    assert fleet.tenfold("identity", "rotate", "--tls").returncode == 0
+                for now in ((), ("--now",)):
+                    assert fleet.tenfold("identity", "rotate", "--tls", *now).returncode == 0
                 until = time.monotonic() + 60
                 while {fleet.shown_by_the_balancer(), fleet.shown_by("orders")} & set(before):
                     assert time.monotonic() < until, process.output
@@ -152,3 +155,37 @@ def test_services_behind_a_gateway_and_a_balancer_change_keys_and_certificates_w
             assert {i.name: i.pid for i in State(tmp_path / "data").load().instances.values()} == pids
         finally:
             process.stop(60)  # with all that it started, which a killed one leaves running
+
+
+SHOP = """
+[identity]
+tls = true
+[up.services]
+accounts = 1
+catalog = 1
+inventory = 1
+orders = 1
+notifications = 1
+reports = 1
+uploads = 1
+"""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
+async def test_the_shop_in_seven_processes_changes_all_keys_and_certificates_under_traffic(
+    tmp_path: Path, kind: str
+) -> None:
+    rotate = ["identity", "rotate", "--now", "--tls", "--app", "shop.app:app"]
+    path = os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")])
+    with UpShop(tmp_path, kind, web=0, more=SHOP, start_s=240) as shop:
+        async with Traffic(shop.port, rate=10) as traffic:
+            await traffic.answered(30)
+            command = [sys.executable, "-m", "tenfold", *rotate]
+            changed = await asyncio.create_subprocess_exec(
+                *command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}
+            )
+            assert await changed.wait() == 0
+            await traffic.answered(300)
+        assert traffic.failed() == [], shop.process.output
+        assert traffic.kept()["orders"] == traffic.orders() > 0

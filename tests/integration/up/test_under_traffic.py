@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,13 @@ from support.upshop import SKUS, STOCK, Traffic, UpShop
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 
-async def restarted(shop: UpShop, traffic: Traffic, times: int, between: int) -> None:
+def silent(_: str) -> None:
+    """For those that are soon over."""
+
+
+async def restarted(
+    shop: UpShop, traffic: Traffic, times: int, between: int, say: Callable[[str], None] = silent
+) -> None:
     """All instances are replaced so many times, each as ``tenfold restart`` does it."""
     for round_ in range(1, times + 1):
         before = {instance.pid for instance in await shop.all_ready(1)}
@@ -26,15 +33,24 @@ async def restarted(shop: UpShop, traffic: Traffic, times: int, between: int) ->
         assert not said.failed, said.sentence
         assert not before & {instance.pid for instance in await asyncio.to_thread(shop.ready)}
         await traffic.answered(round_ * between)
+        say(f"restart {round_} of {times}; {traffic.tally()}")
 
 
-async def killed(shop: UpShop, traffic: Traffic, times: int, between: int, rng: random.Random) -> None:
+async def killed(
+    shop: UpShop,
+    traffic: Traffic,
+    times: int,
+    between: int,
+    rng: random.Random,
+    say: Callable[[str], None] = silent,
+) -> None:
     """An instance dies so many times; the other one has to be there, or nobody could answer."""
     for round_ in range(1, times + 1):
         victim = rng.choice(await shop.all_ready(2))
         await asyncio.sleep(rng.random() * 0.3)
         os.kill(victim.pid, signal.SIGKILL)
         await traffic.answered(round_ * between)
+        say(f"kill {round_} of {times}; {traffic.tally()}")
     await shop.all_ready(2)
 
 
@@ -105,10 +121,13 @@ ROUNDS, REQUESTS = max(2, soak(20)), soak(100_000)
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
-async def test_twenty_rolling_restarts(kind: str, tmp_path: Path, postgres_url: str, trials: Trials) -> None:
+async def test_twenty_rolling_restarts(
+    kind: str, tmp_path: Path, postgres_url: str, trials: Trials, progress: Callable[[str], None]
+) -> None:
     with UpShop(tmp_path, kind, database=postgres_url, works=True) as shop:
         async with Traffic(shop.port, rate=RATE, works=True) as traffic:
-            await restarted(shop, traffic, ROUNDS, REQUESTS // ROUNDS)
+            await restarted(shop, traffic, ROUNDS, REQUESTS // ROUNDS, progress)
+        progress(f"{ROUNDS} rolling restarts behind {kind}: {traffic.tally()}")
         judge_restarts(traffic)
     assert traffic.kinds()["stream"]
     trials("G18", len(traffic.sent), f"the shop under tenfold up behind {kind}")
@@ -117,10 +136,13 @@ async def test_twenty_rolling_restarts(kind: str, tmp_path: Path, postgres_url: 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
-async def test_twenty_kills(kind: str, tmp_path: Path, postgres_url: str, trials: Trials) -> None:
+async def test_twenty_kills(
+    kind: str, tmp_path: Path, postgres_url: str, trials: Trials, progress: Callable[[str], None]
+) -> None:
     with UpShop(tmp_path, kind, database=postgres_url, works=True) as shop:
         async with Traffic(shop.port, rate=RATE, persistent=True, works=True) as traffic:
-            await killed(shop, traffic, ROUNDS, REQUESTS // ROUNDS, random.Random(19))
+            await killed(shop, traffic, ROUNDS, REQUESTS // ROUNDS, random.Random(19), progress)
+        progress(f"{ROUNDS} kills behind {kind}: {traffic.tally()}")
         judge_kills(traffic)
     trials("G19", len(traffic.sent), f"the shop under tenfold up behind {kind}")
 

@@ -122,3 +122,5 @@ class CompanionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     postgresql: bool = False
     redis: bool = False
     rabbitmq: bool = False
+    compose: str = ""
+    """A file of Docker Compose whose services run while the fleet does: "compose.yaml". Where they are, their settings say."""

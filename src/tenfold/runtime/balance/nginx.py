@@ -26,8 +26,10 @@ from tenfold.runtime.balance.model import Plan
 from tenfold.runtime.balance.nginx_config import GENERATION, PID, config
 
 CONFIG, OLD_PID = "nginx.conf", "nginx.pid.oldbin"
-HEARD_S = 1.0
-"""Time for a signal to be heard by all workers."""
+LAST_S = 1.0
+"""Time for the last requests of a process that accepts nothing any more."""
+WORKER, LEAVING = "worker process", "is shutting down"
+"""What the workers of NGINX call themselves, and those that accept nothing any more."""
 
 
 class Nginx(Balancer):
@@ -80,8 +82,9 @@ class Nginx(Balancer):
         _flag(folder, generation).touch()
         await self._clock.sleep(self._drain_s)
         programs.tell(old, signal.SIGQUIT)
-        # It accepts nothing any more once it has heard that. Its end shows that it has; streams may keep it from ending.
-        await programs.until(lambda: not self._lives(old), HEARD_S, self._clock)
+        await self._until_heard(old)
+        # What it has accepted before, it still answers by its former configuration; only streams take longer than this.
+        await programs.until(lambda: not self._lives(old), LAST_S, self._clock)
 
     async def stop(self) -> None:
         if self.folder is None:
@@ -105,6 +108,13 @@ class Nginx(Balancer):
     def _lives(self, pid: int) -> bool:
         return self.folder is not None and programs.process_of(pid, self.folder) is not None
 
+    async def _until_heard(self, pid: int) -> None:
+        """Wait until no worker of this master accepts anything: one on a busy machine takes its time to hear that it is to end,
+        and would go on sending requests to instances that have left."""
+        heard = await programs.until(lambda: not _accepts(pid), programs.ANSWER_S, self._clock)
+        if not heard and self.folder is not None:
+            raise self._failed("goes on accepting by its former configuration", self.folder)
+
     async def _end_former(self, folder: Path) -> None:
         """NGINX takes no second change while the master of the first one lives, which waits for its workers' last streams.
 
@@ -114,6 +124,7 @@ class Nginx(Balancer):
         if not former:
             return
         programs.tell(former, signal.SIGQUIT)  # it was not, if a change was broken off in the middle
+        await self._until_heard(former)
         if not await programs.until(lambda: not self._former(folder), 0.5, self._clock):
             programs.tell(former, signal.SIGKILL)
             await programs.until(lambda: not self._lives(former), programs.ANSWER_S, self._clock)
@@ -125,6 +136,12 @@ class Nginx(Balancer):
             user, group = pwd.getpwuid(0).pw_name, grp.getgrgid(os.getegid()).gr_name
             command += ["-g", f"user {user} {group};"]
         return command
+
+
+def _accepts(pid: int) -> bool:
+    """Whether a worker of this master takes connections."""
+    titles = programs.titles_of_children(pid)
+    return any(WORKER in title and LEAVING not in title for title in titles)
 
 
 def _prepare(folder: Path) -> None:

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -105,6 +106,18 @@ def process_of(pid: int, folder: Path) -> psutil.Process | None:
     except psutil.Error:
         return None
     return process
+
+
+def titles_of_children(pid: int) -> list[str]:
+    """What the processes that ``pid`` has started call themselves; nothing when it has ended."""
+    import psutil
+
+    found: list[str] = []
+    with suppress(psutil.Error):
+        for child in psutil.Process(pid).children():
+            with suppress(psutil.Error):  # it has ended meanwhile
+                found.append(" ".join(child.cmdline()))
+    return found
 
 
 def tell(pid: int, what: signal.Signals) -> None:

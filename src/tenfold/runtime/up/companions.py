@@ -1,4 +1,5 @@
-"""Servers for development that ``tenfold up`` starts along, from the programs that this machine has.
+"""Servers for development that ``tenfold up`` starts along, from the programs that this machine has (those in containers:
+:mod:`tenfold.runtime.up.compose`).
 
 Each has a folder below ``<data>/companions`` and keeps its port and its data; loopback interface only, with a password of
 its own where the server has any. One that an earlier supervisor left running is taken over. Instances find them by
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -25,6 +26,7 @@ import msgspec
 from tenfold._core.sections import Settings
 from tenfold._core.settings import variable
 from tenfold.errors import ConfigError, TenfoldError
+from tenfold.runtime.up.compose import Compose
 from tenfold.runtime.up.instance import Instance
 from tenfold.runtime.up.launch import HOST, free, free_port
 from tenfold.runtime.up.process import Process
@@ -140,8 +142,8 @@ class Companion(ABC):
             raise ConfigError(
                 f"{program} is not installed.",
                 where=f"companions.{self.name}",
-                remedy=f"Run: apt install {self.package}; or run the server with Docker Compose, and set "
-                f"{' and '.join(self.urls)} instead.",
+                remedy=f"Run: apt install {self.package}; or run the server in a container (companions.compose), "
+                f"and set {' and '.join(self.urls)} instead.",
             )
         return path
 
@@ -315,29 +317,37 @@ class Companions:
         wanted = [kind for kind in KINDS if getattr(settings.companions, kind.name)]
         for kind in wanted:
             _refuse_both(kind, settings)
-        self._all = [kind(data_dir) for kind in wanted]
+        self._own = [kind(data_dir) for kind in wanted]
+        compose = settings.companions.compose
+        self._all: list[Companion | Compose] = [*([Compose(compose)] if compose else []), *self._own]
 
     @property
     def env(self) -> dict[str, str]:
         """Variables by which instances find them. Known once they were started: a port may have been taken."""
-        return {variable(path): each.url() for each in self._all for path in each.urls}
+        return {variable(path): each.url() for each in self._own for path in each.urls}
 
     def start(self) -> None:
         """Start all of them; when one fails, those before it end. Blocks."""
-        begun: list[Companion] = []
+        begun: list[Companion | Compose] = []
         try:
             for each in self._all:
                 begun.append(each)
                 self._say(each.start())
         except BaseException:
-            for each in reversed(begun):
-                each.stop()
+            self._end(begun)
             raise
 
     def stop(self) -> None:
         """End all of them, the last one first. Blocks."""
-        for each in reversed(self._all):
-            each.stop()
+        self._end(self._all)
+
+    def _end(self, those: Sequence[Companion | Compose]) -> None:
+        """One that does not end in order keeps no other from ending."""
+        for each in reversed(those):
+            try:
+                each.stop()
+            except TenfoldError as error:
+                self._say(str(error))
 
 
 def _refuse_both(kind: type[Companion], settings: Settings) -> None:

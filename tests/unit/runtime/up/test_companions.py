@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tenfold._core import settings as loading
-from tenfold.errors import ConfigError
+from tenfold.errors import ConfigError, TenfoldError
 from tenfold.runtime.up import companions, systemd
 from tenfold.runtime.up.companions import Companions, Redis
 from tenfold.runtime.up.reading import rules_of
@@ -24,7 +24,7 @@ def test_a_program_that_is_missing_is_said_with_its_package(
     monkeypatch.setattr(Redis, "program", "no-such-server")
     found = loading.load(environ={}, overrides={"companions.redis": True}).settings
     with pytest.raises(
-        ConfigError, match=r"companions\.redis.*apt install redis-server.*Compose.*cache\.url"
+        ConfigError, match=r"companions\.redis.*apt install redis-server.*compose.*cache\.url"
     ):
         Companions(found, tmp_path, print)
 
@@ -40,6 +40,44 @@ def test_none_is_started_that_nobody_asked_for(tmp_path: Path) -> None:
     there.start()
     assert there.env == {}
     assert not (tmp_path / companions.FOLDER).exists()
+
+
+def docker(folder: Path, monkeypatch: pytest.MonkeyPatch, status: int = 0) -> Path:
+    """One that notes what it is told; the note."""
+    told, program = folder / "told", folder / "docker"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {told}\necho no room >&2\nexit {status}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return told
+
+
+def test_a_file_of_compose_is_up_while_the_fleet_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, file = docker(tmp_path, monkeypatch), tmp_path / "compose.yaml"
+    file.touch()
+    found = loading.load(environ={}, overrides={"companions.compose": str(file)}).settings
+    said: list[str] = []
+    there = Companions(found, tmp_path, said.append)
+    there.start()
+    assert (there.env, said) == ({}, [f"What {file} lists runs in containers."])
+    there.stop()
+    command = f"compose --file {file}"
+    assert told.read_text().splitlines() == [f"{command} up --detach --wait", f"{command} stop"]
+
+
+def test_compose_that_cannot_is_said_with_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "compose.yaml"
+    found = loading.load(environ={}, overrides={"companions.compose": str(file)}).settings
+    with pytest.raises(ConfigError, match=r"companions\.compose.*there is no file"):
+        Companions(found, tmp_path, print)
+    file.touch()
+    docker(tmp_path, monkeypatch, status=1)
+    with pytest.raises(TenfoldError, match=r"docker compose up of .* failed: no room"):
+        Companions(found, tmp_path, print).start()
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="docker is not installed"):
+        Companions(found, tmp_path, print)
 
 
 def test_redis_is_started_found_taken_over_and_ended(tmp_path: Path) -> None:
