@@ -58,7 +58,9 @@ class Journal:
         """Encode and append; the streams that have another version than the expected one stay as they are."""
         done = Appended([], {}, {})
         for part in _parts(batches, store.append_max):
-            rows = [Write(b.stream, b.expected, [self._types.encode(e) for e in b.events], b.last) for b in part]
+            rows = [
+                Write(b.stream, b.expected, [self._types.encode(e) for e in b.events], b.last) for b in part
+            ]
             newest = await store.append(tx, self._category, rows, stamp, gated=gated)
             for batch, row in zip(part, rows, strict=True):
                 if batch.stream in newest:
