@@ -145,8 +145,8 @@ class FairLine(Generic[T]):
     def pop(self, *, newest: bool = False) -> T:
         """Whose turn it is. ``newest``: of the share that is next, the one who came last. Raises IndexError."""
         heap = self._heap
-        if len(heap) == 1 and heap[0][2].items:  # one share by itself: its place in the heap is mended when it matters
-            queue = heap[0][2]
+        if len(heap) == 1 and heap[0][2].items:
+            queue = heap[0][2]  # one share by itself: its tag in the heap is put right when another one comes
             item = queue.items.pop() if newest else queue.items.popleft()
             self._now = queue.tag
             queue.tag += self._turn(queue.share)

@@ -11,7 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from support.orders_db import Order, add_order, opened, order_by_id, orders
+from support.queues import effects, rig
 from tenfold.db import Database, Tx
+from tenfold.jobs import Job
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +156,32 @@ async def test_a_last_statement_takes_the_commit_along(wired: tuple[Database, Wi
         async with db.tx() as tx:
             await tx.one(add_order, Order, customer="f")
             tx.before_commit(last, may_be_last=True)
+
+
+async def test_an_order_with_its_job_is_two_round_trips_and_one_call_for_workers(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call is told by itself, for many transactions at once, and nobody waits for it."""
+    job = Job[[int], None]("s", ship)
+    port = int(postgres_url.rpartition(":")[2].partition("/")[0])
+    wire = Wire(port)
+    server = await wire.start()
+    url = postgres_url.replace(f":{port}/", f":{wire.port}/")
+    async with rig(tmp_path, database=postgres_url):
+        pass  # its tables: they are made by a thread that waits, as the proxy could not
+    async with rig(tmp_path, job, database=url, make=False) as r:
+        told: list[str] = []
+        monkeypatch.setattr(r.db.backend._wire, "give", told.append)
+        for trips in (None, 2):
+            before = wire.trips
+            async with r.db.tx() as tx:
+                id_ = await tx.scalar(sa.insert(effects).returning(effects.c.id), what="order")
+                handle = await job.enqueue(tx, id_)
+            assert trips is None or wire.trips - before == trips
+            assert told.pop() == "queue"
+            assert not told
+            assert (await handle.status()).state == "ready"
+    server.close()
+
+
+async def ship(order_id: int) -> None: ...

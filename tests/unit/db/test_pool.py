@@ -11,7 +11,7 @@ import pytest
 from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, Priority, owned, use
 from tenfold._core.fairness import Weights
-from tenfold.db.backends._pool import AGE_S, IDLE_S, RESERVE, Link, Pool
+from tenfold.db.backends._pool import AGE_S, IDLE_S, RESERVE, TURN_S, Link, Pool
 from tenfold.db.backends._time import Time
 from tenfold.db.backends._turns import Turns
 from tenfold.errors import DatabaseUnavailable, PoolExhausted, StatementTimeout
@@ -386,3 +386,102 @@ async def test_a_deadline_that_passes_while_connecting_is_the_deadlines_fault(
         with use(Context(deadline=deadline)), pytest.raises(error) as raised:
             await server.pool.take()
         assert raised.type is error
+
+
+async def _turns(server: Server, statements: int, others: int) -> list[str]:
+    """In which order the only connection serves work that makes ``statements``, each by itself, and so many ``others`` in
+    line that make one each."""
+    served = list[str]()
+    held = await server.pool.take()
+
+    async def once(name: str, context: Context) -> None:
+        link = server.pool.take_again(context) or server.pool.take_now() or await server.pool.take_later()
+        served.append(name)
+        await asyncio.sleep(0)
+        server.pool.give(link, context)
+
+    async def work(name: str, context: Context, times: int) -> None:
+        with use(context):
+            for _ in range(times):
+                await once(name, context)
+
+    tasks = [asyncio.create_task(work("many", Context(), statements))]
+    for number in range(others):
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(work(f"other {number}", Context(), 1)))
+    await asyncio.sleep(0)
+    server.pool.give(held)
+    await asyncio.gather(*tasks)
+    return served
+
+
+async def test_work_of_many_statements_keeps_its_connection_after_it_has_stood_in_line_twice() -> None:
+    served = await _turns(Server(1), 5, others=6)
+    assert served[:2] == ["many", "other 0"]
+    at = served.index("many", 1)
+    assert served[at : at + 4] == ["many"] * 4
+
+
+async def test_it_keeps_it_no_longer_than_its_turn() -> None:
+    server = Server(1)
+    mine = Context(in_line=2)
+    link = await server.pool.take()
+    link.turn_until = server.clock.monotonic() + TURN_S
+    waiting = asyncio.create_task(server.pool.take())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        server.pool.give(link, mine)
+        assert server.pool.take_again(mine) is link
+    await server.clock.advance(TURN_S)
+    server.pool.give(link, mine)
+    assert server.pool.take_again(mine) is None
+    assert await waiting is link
+
+
+async def test_the_more_urgent_and_other_tenants_go_before_its_next_statement() -> None:
+    for other in (Context(priority=Priority.CRITICAL), Context(tenant="quiet")):
+        server = Server(1)
+        first, second = Context(in_line=2), other
+        link = await server.pool.take()
+        link.turn_until = server.clock.monotonic() + TURN_S
+        with use(second):
+            waiting = asyncio.create_task(server.pool.take())
+            await asyncio.sleep(0)
+        server.pool.give(link, first)
+        assert server.pool.take_again(first) is None
+        assert await waiting is link
+
+
+async def test_what_is_kept_is_handed_on_in_the_next_round_and_to_nobody_else_before() -> None:
+    server = Server(1)
+    mine = Context(in_line=2)
+    link = await server.pool.take()
+    link.turn_until = server.clock.monotonic() + TURN_S
+    waiting = asyncio.create_task(server.pool.take())
+    await asyncio.sleep(0)
+    server.pool.give(link, mine)
+    assert server.pool.take_again(Context()) is None
+    assert server.pool.take_now() is None
+    assert await waiting is link
+    assert server.pool.take_again(mine) is None
+    server.pool.give(link)
+    assert server.pool.stats()["uses_total"] == 2
+    assert server.pool.take_now() is link
+
+
+async def test_what_died_or_is_outdated_is_not_kept_for_another_statement() -> None:
+    for ended in (True, False):
+        server = Server(1)
+        mine = Context(in_line=2)
+        link = await server.pool.take()
+        link.turn_until = server.clock.monotonic() + TURN_S
+        waiting = asyncio.create_task(server.pool.take())
+        await asyncio.sleep(0)
+        server.pool.give(link, mine)
+        if ended:
+            link.ended = "lost"
+        else:
+            server.pool.flush()
+        assert server.pool.take_again(mine) is None
+        assert await waiting is not link
+        assert server.links[0].closed

@@ -68,7 +68,9 @@ class Limit:
         """When the statement has to have ended, and for when the timer is set, on the loop's clock."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def call_later(self, delay_s: float, callback: Callable[..., object], *args: Any) -> Limit | asyncio.TimerHandle:
+    def call_later(
+        self, delay_s: float, callback: Callable[..., object], *args: Any
+    ) -> Limit | asyncio.TimerHandle:
         """As the loop's. Who asks for a second call while one is to come gets a timer."""
         if self._call is not None:
             return self._loop.call_later(delay_s, callback, *args)

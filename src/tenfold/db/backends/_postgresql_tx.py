@@ -83,6 +83,7 @@ class PgTx(Work, TxChannel):
             if failpoints.on:
                 failpoints.visit("db.commit.before")
             ending = link.outlasting(link.fetch_last(plan, args, limit, timeout_s, prefix))
+            rows: Rows
             try:
                 rows, tag = await ending
             except Exception as error:

@@ -63,7 +63,9 @@ class _Unbroken:
     __slots__ = ("_asyncio_future_blocking", "_future", "_through")
 
     def __init__(self, future: Any, through: Through[Any]) -> None:
-        future._asyncio_future_blocking = False  # that it was awaited, and not yielded, is said by this one from now on
+        future._asyncio_future_blocking = (
+            False  # that it was awaited, and not yielded, is said by this one from now on
+        )
         self._asyncio_future_blocking = True
         self._future = future
         self._through = through
