@@ -1,6 +1,6 @@
 """The pictures of docs/guides/observability.md: what a newcomer sees, kept small.
 
-``TENFOLD_PICTURES=1 pytest tests/browser/test_pictures.py`` writes them anew. Without it the same is looked at, so that
+``WRITE_PICTURES=1 pytest tests/browser/test_pictures.py`` writes them anew. Without it the same is looked at, so that
 what the guide shows is what there is, and thrown away.
 """
 
@@ -30,7 +30,7 @@ LARGEST = 80_000
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where pictures go."""
-    return PICTURES if os.environ.get("TENFOLD_PICTURES") else tmp_path
+    return PICTURES if os.environ.get("WRITE_PICTURES") else tmp_path
 
 
 @pytest.fixture(scope="module")
