@@ -1,6 +1,6 @@
 """The pictures of docs/guides/observability.md: what a newcomer sees, kept small.
 
-``TENFOLD_PICTURES=1 pytest tests/browser/test_pictures.py`` writes them anew. Without it the same is looked at, so that
+``WRITE_PICTURES=1 pytest tests/browser/test_pictures.py`` writes them anew. Without it the same is looked at, so that
 what the guide shows is what there is, and thrown away.
 """
 
@@ -30,7 +30,7 @@ LARGEST = 80_000
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where pictures go."""
-    return PICTURES if os.environ.get("TENFOLD_PICTURES") else tmp_path
+    return PICTURES if os.environ.get("WRITE_PICTURES") else tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_the_live_picture_of_a_shop_with_visitors(page: Page, visited: Shop, fol
     busy = page.get_by_role("region", name="Busiest operations")
     expect(busy.get_by_role("link", name="orders.place_order")).to_be_visible(timeout=60_000)
     expect(page.locator("tenfold-chart canvas").first).to_be_visible()
-    take(page, folder, "overview", busy)
+    take(page, folder, "overview", page.locator("#part-errors"))
     page.goto(f"{visited.ops_url}/services")
     picture = page.get_by_role("region", name="Architecture of shop")
     expect(picture.locator(".edge.busy.call").first).to_be_visible()
@@ -76,7 +76,6 @@ def test_the_trace_of_an_order(page: Page, visited: Shop, folder: Path) -> None:
     page.locator("#part-listed").get_by_role("link", name="orders.place_order").first.click(timeout=60_000)
     waterfall = page.locator(".waterfall")
     expect(waterfall).to_contain_text("inventory.hold")
-    page.emulate_media(color_scheme="dark")
     take(page, folder, "trace", waterfall)
 
 
@@ -85,11 +84,11 @@ def test_an_error_and_its_line(operator: Page, demo: Demo, folder: Path) -> None
     operator.get_by_role("region", name="Errors").get_by_role("link", name="RuntimeError").first.click()
     failing = operator.get_by_role("region", name="Failing line")
     expect(failing).to_be_visible()
-    take(operator, folder, "error", operator.get_by_role("region", name="Traceback"))
+    take(operator, folder, "error", failing)  # what is below has the path of a machine
 
 
 def test_findings_about_the_database(operator: Page, demo: Demo, folder: Path) -> None:
     operator.goto(f"{demo.ops}/database")
     findings = operator.locator("#part-findings")
     expect(findings).to_contain_text("CREATE INDEX")
-    take(operator, folder, "database", findings)
+    take(operator, folder, "database", findings.get_by_text("the planner would use it").first)

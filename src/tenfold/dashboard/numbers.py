@@ -10,6 +10,7 @@ from tenfold.dashboard import ui
 from tenfold.dashboard.html import Child, join, tag
 from tenfold.dashboard.view import WINDOWS, View, segment
 from tenfold.telemetry import names
+from tenfold.telemetry.store import rollup
 from tenfold.telemetry.store.points import ALL
 from tenfold.telemetry.store.records import LatencyPoint, OperationSummary
 from tenfold.telemetry.store.rollup import quantile
@@ -75,6 +76,6 @@ def latency_lines(points: list[LatencyPoint]) -> tuple[ui.Line, ...]:
 
 
 def step_of(times: list[float], view: View) -> float:
-    """How many seconds a point stands for."""
+    """How many seconds a point stands for; a single one tells nothing of that, the store's steps do."""
     between = [b - a for a, b in pairwise(times)]
-    return min(between) if between else WINDOWS[view.window]
+    return min(between) if between else float(rollup.step_of(view.since, view.now))

@@ -74,7 +74,7 @@
   // ── charts ──
   const UNITS = {
     "s": (v) => v < 0.001 ? `${(v * 1e6).toFixed(0)} µs` : v < 1 ? `${+(v * 1000).toPrecision(3)} ms` : v < 60 ? `${+v.toPrecision(3)} s` : `${+(v / 60).toPrecision(3)} min`,
-    "/s": (v) => v && v < 0.1 ? `${+(v * 60).toPrecision(2)}/min` : `${+v.toPrecision(3)}/s`,
+    "/s": (v, most = v) => most && most < 0.1 ? `${+(v * 60).toPrecision(2)}/min` : `${+v.toPrecision(3)}/s`,
     "%": (v) => `${+(v * 100).toPrecision(3)} %`,
     "B": (v) => v < 1e3 ? `${v} B` : v < 1e6 ? `${+(v / 1e3).toPrecision(3)} kB` : v < 1e9 ? `${+(v / 1e6).toPrecision(3)} MB` : `${+(v / 1e9).toPrecision(3)} GB`,
     "": (v) => Math.abs(v) < 1e4 ? `${+v.toPrecision(4)}` : v.toLocaleString(undefined, { maximumFractionDigits: 0 }),
@@ -107,7 +107,7 @@
         width: this.clientWidth || 300, height: said.height,
         cursor: { sync: { key: "time" }, drag: { setScale: false, x: false, y: false }, points: { size: 7 } },
         scales: { x: { range: () => this.said.window }, y: { range: (_u, _low, high) => [0, high > 0 ? high * 1.12 : 1] } },
-        axes: [{ ...axis, grid: { show: false }, size: 30, gap: 8, space: 70, values: times.map(([, s, f]) => [s, f, null, null, null, null, null, null, 1]) }, { ...axis, size: 58, values: (_u, ticks) => ticks.map(show) }],
+        axes: [{ ...axis, grid: { show: false }, size: 30, gap: 8, space: 70, values: times.map(([, s, f]) => [s, f, null, null, null, null, null, null, 1]) }, { ...axis, size: 58, values: (_u, ticks) => ticks.map((v) => show(v, ticks.at(-1))) }],
         legend: { markers: { width: 0, fill: (u, n) => u.series[n].stroke() } },
         series: [{ label: "at", value: (_u, v) => v == null ? "" : clock.format(new Date(v * 1000)) }, ...series],
         hooks: { setCursor: [(u) => { if (u.cursor.idx == null) this.rest(); }] },
