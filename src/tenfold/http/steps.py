@@ -110,7 +110,7 @@ def measure(build: Build) -> None:
         code.use(log_access=telemetry.access, Access=Access, announced=announced)
         after += [
             "sent = len(answer[2]) if answer[3] is None else announced(request, answer)",
-            "client = request.scope['client'] if 'client' in request.scope else None",
+            "client = request.scope.get('client')",
             f"log_access(Access(request.method, request.path, answer[0], seconds, sent, {operation.name!r}, "
             "context.request_id, context.trace_id, client[0] if client else '', ended))",
         ]
