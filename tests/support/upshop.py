@@ -197,7 +197,9 @@ class Traffic:
     def _prepare(self) -> None:
         with httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60) as client:
             form = {"email": ADMIN, "password": ADMIN_PASSWORD}
-            token = client.post("/accounts/login", json=form).json()["access_token"]
+            entered = client.post("/accounts/login", json=form)
+            assert entered.status_code == 200, entered.text
+            token = entered.json()["access_token"]
             self._headers = headers = {"authorization": f"Bearer {token}"}
             products = [{"sku": sku, "name": sku, "category": "Traffic", "price": 100} for sku in SKUS]
             assert client.put("/products", json=products, headers=headers).status_code == 200

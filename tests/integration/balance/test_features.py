@@ -63,6 +63,17 @@ async def test_the_app_learns_who_asks_and_nobody_can_pretend(
     assert asked.headers["x-forwarded-host"] == asked.headers["host"] == "shop.example"
 
 
+async def test_where_no_pool_has_the_rest_of_the_paths_the_others_are_served(
+    balancer: Balancer, folder: Path, port: int
+) -> None:
+    async with Instance("a") as instance:
+        await balancer.apply(plan_for(port, instance.port, paths=("/orders",)), folder)
+        client = Client(port)
+        statuses = [(await client.ask("GET", path))[0] for path in ("/orders", "/orders/7", "/other", "/")]
+        client.close()
+    assert statuses == [200, 200, 404, 404]
+
+
 async def test_an_idempotent_request_is_tried_elsewhere(balancer: Balancer, folder: Path, port: int) -> None:
     async with Instance("a") as breaks, Instance("b") as answers:
         breaks.breaks_off = True

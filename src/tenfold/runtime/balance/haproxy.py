@@ -48,6 +48,8 @@ CHECKS = (
 )
 """A second's look at each instance; one that refuses a connection is left out at once, until it is found ready."""
 COOKIE = "tenfold_instance"
+NOWHERE = "_nowhere"
+"""The backend of paths that no pool answers."""
 INNER = "tls/inner"
 """Begins the names of the files by which it is one of the services."""
 
@@ -228,6 +230,9 @@ def _config(plan: Plan) -> Iterator[str]:
         parts.append(_cache(plan.options))
     parts += [_frontend(listener, plan) for listener in plan.listeners]
     parts += [_backend(pool, plan) for pool in plan.pools]
+    if not any(path == "/" for path, _ in plan.routes()):
+        # A refusal in the frontend would come before any backend is chosen.
+        parts.append(iter((f"backend {NOWHERE}", "http-request deny deny_status 404")))
     for head, *lines in parts:
         yield ""
         yield head
@@ -316,7 +321,7 @@ def _frontend(listener: Listener, plan: Plan) -> Iterator[str]:
             rest = pool.name
         else:
             yield f"use_backend {pool.name} if {{ path {path} }} || {{ path_beg {path}/ }}"
-    yield f"default_backend {rest}" if rest else "http-request deny deny_status 404"
+    yield f"default_backend {rest or NOWHERE}"
 
 
 def _tls(listener: Listener) -> str:
