@@ -41,7 +41,8 @@ async def test_an_event_is_one_row_and_a_batch_two_statements(
 
         def noted(statement: Any, params: Any) -> Any:
             plan, args = bind(statement, params)
-            ran.append(plan.sql)
+            if "tenfold_outbox" in plan.sql:  # others of the app look at their tables now and then
+                ran.append(plan.sql)
             return plan, args
 
         monkeypatch.setattr(it.db.backend.plans, "bind", noted)
