@@ -84,6 +84,7 @@ def test_dead_jobs_are_run_again_together_and_one_is_discarded(operator: Page, d
     messages.get_by_role("link", name="demo.count_shelf").click()
     press(operator, "Discard", confirm=True)
     said(operator, "is removed")
+    expect(operator.get_by_role("note")).to_contain_text("is gone")
 
 
 def test_a_running_job_is_asked_to_stop(operator: Page, demo: Demo) -> None:
@@ -121,7 +122,7 @@ def test_an_event_in_quarantine_is_read_replayed_and_discarded(operator: Page, d
 
 
 def test_what_was_published_is_published_again(operator: Page, demo: Demo) -> None:
-    look(operator, demo, "/events").get_by_label("Topic").select_option("demo.counted")
+    look(operator, demo, "/events").locator("select[name=topic]").select_option("demo.counted")
     press(operator, "Publish again", confirm=True)
     said(operator, "will be published again")
 

@@ -44,7 +44,13 @@ class Job(Jobs):
         given = view.params["id"]
         if not given.isdecimal():
             raise NotFound(f"There is no message {given}.")
-        info = await admin_of(view).show(int(given))
+        try:
+            info = await admin_of(view).show(int(given))
+        except NotFound:
+            if "part" not in view.query:
+                raise
+            # Somebody looks at it while it goes: that is news, and no mistake of theirs.
+            return ui.note(f"Message {given} is gone: it was discarded, or had been kept for long enough.")
         flow, runs = await asyncio.gather(
             steps(queue_of(view).database.read(consistency="strong"), info.id),
             view.records.jobs(JobFilter(job_id=str(info.id)), limit=RUNS_SHOWN),
