@@ -52,5 +52,15 @@ def test_importing_tenfold_loads_no_library_of_others() -> None:
 
 def test_an_app_does_without_the_heavy_libraries_until_it_needs_them() -> None:
     loaded = _modules_after("from tenfold import App, Service, Tx, Accounts; App('x', [Service('a')])")
-    heavy = {"alembic", "matplotlib", "argon2", "croniter", "pydantic", "cyclopts", "uvicorn", "granian"}
+    heavy = {
+        "alembic",
+        "matplotlib",
+        "argon2",
+        "croniter",
+        "pydantic",
+        "cyclopts",
+        "uvicorn",
+        "granian",
+        "cryptography",
+    }
     assert heavy & {name.partition(".")[0] for name in loaded} == set()

@@ -12,11 +12,11 @@ from tenfold._core.sections import IdentitySettings
 from tenfold.errors import CallRefused, ConfigError, InvalidToken
 from tenfold.security.identity.keys import PUBLIC, Keys
 from tenfold.security.identity.names import ServiceName, service_name
-from tenfold.security.identity.tls import Material, client_context, server_context
 from tenfold.security.identity.tokens import ServiceTokens
 
 if TYPE_CHECKING:
     from tenfold.security.identity.edges import Edges
+    from tenfold.security.identity.tls import Material
 
 
 class Identity:
@@ -60,6 +60,9 @@ class Identity:
             self._try_out(tokens)
             self._tokens[service] = tokens
         for name in self._shown:
+            # X.509 is a twentieth of the time of a start, and most processes show no certificate.
+            from tenfold.security.identity.tls import Material
+
             self._material = Material(self._folder, name, self._clock)
 
     def _try_out(self, tokens: ServiceTokens) -> None:
@@ -110,11 +113,17 @@ class Identity:
         material = self._material
         if material is None:
             return None
+        from tenfold.security.identity.tls import client_context
+
         return client_context(material, service_name(material.name.domain, callee))
 
     def server_context(self) -> ssl.SSLContext | None:
         """What to take connections of services with; None where ``[identity] tls`` is off."""
-        return None if self._material is None else server_context(self._material)
+        if self._material is None:
+            return None
+        from tenfold.security.identity.tls import server_context
+
+        return server_context(self._material)
 
     def numbers(self) -> Mapping[str, float]:
         """For metrics: seconds until the certificate expires, and how often files were read again."""
