@@ -26,7 +26,13 @@ class Recording(Client):
 @pytest.mark.parametrize("key", [None, "", "k1", "a key: of\r\nany kind, ü"])
 async def test_a_message_is_what_the_library_would_send(key: str | None) -> None:
     attributes = attributes_of(
-        app="shop", topic="orders.placed", version=2, event_id="e ü", key=key, published_at=1.7e9, context=None
+        app="shop",
+        topic="orders.placed",
+        version=2,
+        event_id="e ü",
+        key=key,
+        published_at=1.7e9,
+        context=None,
     )
     headers = {**NATS.headers(attributes), **key_header(key), **id_header("e ü")}
     client = Recording()
