@@ -7,7 +7,7 @@ that follows them, and COMMIT with the last where that is known: one round trip 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +70,10 @@ class PgTx(Work, TxChannel):
             self._pending.append(Ahead(plan, args))
         return True  # elsewhere the next statement says why nothing more can be done
 
-    def fetch(self, plan: Plan, args: Args, limit: int) -> Coroutine[Any, Any, Rows]:
-        return self._fetch_last(plan, args, limit) if self._last else super().fetch(plan, args, limit)
+    async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        if not self._last:
+            return await super().fetch(plan, args, limit)
+        return await self._fetch_last(plan, args, limit)
 
     async def _fetch_last(self, plan: Plan, args: Args, limit: int) -> Rows:
         """It is the commit too, so its outcome is waited for through cancellations."""
