@@ -59,11 +59,12 @@ def test_the_operations_index_leads_to_the_mailbox(page: Page, shop: Shop) -> No
 
 
 def test_a_receipt_can_be_read_in_the_mailbox(page: Page, shop: Shop) -> None:
+    with shop.admin() as admin:
+        admin.put("/products", json=[{"sku": "READ", "name": "Read", "category": "Tests", "price": 1}])
+        admin.post("/deliveries", json={"note": "to be read", "items": [{"sku": "READ", "quantity": 1}]})
     with shop.customer() as client:
-        sku = client.get("/products").json()["items"][0]["sku"]
-        placed = client.post(
-            "/orders", json={"lines": [{"sku": sku, "quantity": 1}]}, headers={"idempotency-key": "browser-1"}
-        )
+        order = {"lines": [{"sku": "READ", "quantity": 1}]}
+        placed = client.post("/orders", json=order, headers={"idempotency-key": "browser-1"})
         assert placed.status_code == 201, placed.text
     page.goto(f"{shop.ops_url}/mailbox")
     mail = page.get_by_role("link", name="order")
