@@ -2,7 +2,8 @@
 
 Alerts on objectives follow the multi-window, multi-burn-rate method of the Site Reliability Workbook (ch. 5): a page where
 2 % of the period's budget is gone in an hour or 5 % in six, a ticket where 10 % is gone in one day or in three, and each
-only while a window of a twelfth of that still burns as fast, so that an alert ends soon after its cause.
+only while a window of a twelfth of that still burns as fast, so that an alert ends soon after its cause. A few bad requests
+are none yet, whatever their share.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tenfold.observe.text import yaml
 from tenfold.telemetry import names
 from tenfold.telemetry.alerts.conditions import written
 from tenfold.telemetry.alerts.rules import BUILT_IN, Rule
-from tenfold.telemetry.objectives import Burn, Objective, burns_of
+from tenfold.telemetry.objectives import BAD_MIN, Burn, Objective, burns_of
 
 BY: Final = f"job, {names.OPERATION}, {names.OBJECTIVE}"
 _LABEL: Final = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
@@ -113,7 +114,8 @@ def _both(objective: Objective, burn: Burn, job: str) -> str:
     bound = f"{burn.rate(objective):g} * {objective.budget:g}"
     only = f'{{job="{job}",{names.OBJECTIVE}="{objective}"}}'
     long, short = (f"{ratio(window)}{only} > {bound}" for window in (burn.long_s, burn.short_s))
-    return f"({long}\n  and {short})"
+    bad = f"sum by ({BY}) (increase({names.SLO_BAD}{only}[{written(burn.long_s)}]))"
+    return f"({long}\n  and {short}\n  and {bad} > {BAD_MIN - 0.5:g})"
 
 
 def _down(job: str) -> dict[str, Any]:

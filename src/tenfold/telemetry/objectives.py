@@ -94,6 +94,10 @@ BURNS: Final = (
 )
 """Windows and shares of the Site Reliability Workbook, table 5-8: burn rates 14.4, 6, 3 and 1 of 30 days."""
 
+BAD_MIN: Final = 5
+"""Bad requests in the long window before anybody is told: with little traffic one alone is a large share (ibid., "Low-traffic
+services and error budget alerting")."""
+
 
 def burns_of(objective: Objective) -> tuple[Burn, ...]:
     """Those whose long window fits into the objective's period."""

@@ -89,10 +89,11 @@ def test_a_real_prometheus_takes_what_two_instances_say_and_what_rules_make_of_i
     prometheus.until('sum(up{job="watched"})', 2)
     prometheus.until('sum(scrape_samples_scraped{job="watched"} > bool 0)', 2)
     for instance in fleet:
-        assert [instance.get(f"/orders/{number}") for number in (1, 2, 13, 13)] == [200, 200, 500, 500]
+        statuses = [instance.get(f"/orders/{number}") for number in (1, 2, 3, 13, 13, 13)]
+        assert statuses == [200, 200, 200, 500, 500, 500]
     of = f'{{job="watched",operation="orders.show",objective="{SLO}"}}'
-    assert len(prometheus.until(f"tenfold_slo_requests_total{of}", 4)) == 2
-    assert len(prometheus.until(f"tenfold_slo_bad_requests_total{of}", 2)) == 2
+    assert len(prometheus.until(f"tenfold_slo_requests_total{of}", 6)) == 2
+    assert len(prometheus.until(f"tenfold_slo_bad_requests_total{of}", 3)) == 2
     # Half of all requests are bad, by both instances together: the page's rule sees it.
     prometheus.until(f"{ratio(300)}{of}", 0.5)
     prometheus.until('sum(ALERTS{alertname="TenfoldBudgetBurnsFast",alertstate="firing"})', 1)

@@ -4,11 +4,11 @@ together where a counter's growth is."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from tenfold.telemetry import names
 from tenfold.telemetry.alerts.rules import Fact, Labels, Rule, Severity
-from tenfold.telemetry.objectives import Burn, Objective, burns_of
+from tenfold.telemetry.objectives import BAD_MIN, Burn, Objective, burns_of
 from tenfold.telemetry.store.reader import Records
 from tenfold.telemetry.store.records import Series
 
@@ -47,10 +47,10 @@ class Facts:
         is spent. Of a period longer than telemetry is kept, what is known of it counts."""
         found: list[tuple[str, Objective, float]] = []
         for objective in self._objectives:
-            for labels, share in (await self._shares(now - objective.period_s)).items():
+            for labels, requests in (await self._requests(now - objective.period_s)).items():
                 known = dict(labels)
                 if known.get(names.OBJECTIVE) == str(objective):
-                    found.append((known[names.OPERATION], objective, 1 - share / objective.budget))
+                    found.append((known[names.OPERATION], objective, 1 - requests.share / objective.budget))
         return sorted(found, key=lambda each: each[2])
 
     async def _of(self, rule: Rule, now: float) -> list[Fact]:
@@ -77,36 +77,48 @@ class Facts:
         by_text = {str(each): each for each in self._objectives}
         burns = {burn for each in self._objectives for burn in burns_of(each)}
         windows = {window for burn in burns for window in (burn.long_s, burn.short_s)}
-        shares = {window: await self._shares(now - window) for window in windows}
+        requests = {window: await self._requests(now - window) for window in windows}
         facts: dict[tuple[str, Labels], Fact] = {}
-        for labels in {labels for share in shares.values() for labels in share}:
+        for labels in {labels for within in requests.values() for labels in within}:
             objective = by_text.get(dict(labels).get(names.OBJECTIVE, ""))
             for burn in burns_of(objective) if objective else ():
                 assert objective is not None
                 rule = BURNING[burn.severity]
-                if rule.name in self._burning and _burns(shares, labels, burn, objective):
-                    fact = Fact(rule, labels, shares[burn.long_s][labels] * 100)
+                if rule.name in self._burning and _burns(requests, labels, burn, objective):
+                    fact = Fact(rule, labels, requests[burn.long_s][labels].share * 100)
                     facts.setdefault((rule.name, labels), fact)
         return list(facts.values())
 
-    async def _shares(self, since: float) -> dict[Labels, float]:
-        """By operation and objective: which share of the requests was bad."""
+    async def _requests(self, since: float) -> dict[Labels, Requests]:
+        """By operation and objective: how many there were, and how many of them were bad."""
         bad = await self._records.series(names.SLO_BAD, since=since, by=_BY)
         all_ = await self._records.series(names.SLO_REQUESTS, since=since, by=_BY)
         spoilt = {_labels(series.labels): growth(series) for series in bad}
         return {
-            labels: spoilt.get(labels, 0.0) / total
+            labels: Requests(spoilt.get(labels, 0.0), total)
             for series in all_
             if (total := growth(series)) > 0
             for labels in (_labels(series.labels),)
         }
 
 
+class Requests(NamedTuple):
+    """Of one operation, within a window."""
+
+    bad: float = 0.0
+    all: float = 1.0
+
+    @property
+    def share(self) -> float:
+        return self.bad / self.all
+
+
 def _burns(
-    shares: Mapping[int, Mapping[Labels, float]], labels: Labels, burn: Burn, objective: Objective
+    requests: Mapping[int, Mapping[Labels, Requests]], labels: Labels, burn: Burn, objective: Objective
 ) -> bool:
+    long, short = (requests[window].get(labels, Requests()) for window in (burn.long_s, burn.short_s))
     bound = burn.rate(objective) * objective.budget
-    return all(shares[window].get(labels, 0.0) > bound for window in (burn.long_s, burn.short_s))
+    return long.bad >= BAD_MIN and long.share > bound and short.share > bound
 
 
 def _rule(severity: Severity, name: str, how: str) -> Rule:

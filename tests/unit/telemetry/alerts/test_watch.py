@@ -124,9 +124,10 @@ def test_a_gauge_is_looked_at_for_each_instance_and_a_counter_for_all_together(w
 @pytest.mark.parametrize(
     ("shares", "rules"),
     [
-        ({300: (2, 100), 3_600: (2, 100)}, ["BudgetBurnsFast"]),
-        ({300: (0, 100), 3_600: (2, 100)}, []),
-        ({7_200: (4, 1000), 86_400: (4, 1000)}, ["BudgetBurnsSlowly"]),
+        ({300: (2, 100), 3_600: (6, 300)}, ["BudgetBurnsFast"]),
+        ({300: (2, 100), 3_600: (4, 200)}, []),
+        ({300: (0, 100), 3_600: (6, 300)}, []),
+        ({7_200: (8, 2000), 86_400: (8, 2000)}, ["BudgetBurnsSlowly"]),
         ({300: (0, 0), 3_600: (0, 0)}, []),
     ],
 )
