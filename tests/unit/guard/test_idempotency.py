@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold._core.clock import ManualClock
-from tenfold._core.context import Context, use
+from tenfold._core.context import Context, enter, use
 from tenfold.conformance.kit import until
 from tenfold.errors import BadRequest, IdempotencyMismatch, InternalError, RequestInProgress
 from tenfold.guard.idempotency import REPLY_MAX_BYTES, Claim, IdempotencyGuard
@@ -285,6 +285,7 @@ async def test_of_200_concurrent_duplicates_one_runs(guard: IdempotencyGuard) ->
 
     async def request() -> str:
         nonlocal runs
+        enter(Context())  # each has its own, or the others would be part of the first one's transaction
         try:
             outcome = await guard.begin("k", "orders.place", "f")
         except RequestInProgress:

@@ -32,6 +32,7 @@ from tenfold.http.request import Request
 from tenfold.security.authenticator import Authenticator
 from tenfold.security.policy import authenticated, public, roles
 from tenfold.security.principal import Principal
+from tenfold.telemetry.access import Access
 from tenfold.telemetry.contract import SpanExporter
 from tenfold.telemetry.operations import OperationStats
 from tenfold.telemetry.trace import Tracer
@@ -108,8 +109,8 @@ class Traced:
     def stats(self, operation: str, method: str, route: str) -> OperationStats:
         return self.made
 
-    def access(self, request: Request, operation: str, answer: Any, seconds: float) -> None:
-        self.lines.append((operation, answer[0]))
+    def access(self, served: Access) -> None:
+        self.lines.append((served.operation, served.status))
 
 
 class MemoryExporter(SpanExporter):
