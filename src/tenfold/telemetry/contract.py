@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -23,7 +23,7 @@ class Span(msgspec.Struct, kw_only=True):
     started: float
     ended: float = 0.0
     error: str = ""
-    """What went wrong, redacted; empty when all went well."""
+    """What went wrong; empty when all went well."""
     attributes: dict[str, Any] = {}
 
     def set(self, key: str, value: Any) -> None:
@@ -39,6 +39,9 @@ class SpanExporter(ABC):
     ``export`` is cancelled after five seconds. Errors: any exception; the tracer logs it once a minute.
     Called from one task at a time, never on the way of a request; attributes are redacted already.
     """
+
+    discards: ClassVar[bool] = False
+    """Whether nothing comes of what is exported: it is not prepared for it then."""
 
     @classmethod
     @abstractmethod

@@ -70,8 +70,7 @@ class Tracer:
         recorder: Recorder | None = None,
     ) -> None:
         self.recorder = recorder
-        self.recent: deque[Span] = deque(maxlen=settings.ring)
-        """The last finished spans, oldest first."""
+        self._recent: deque[Span] = deque(maxlen=settings.ring)
         self.dropped = 0
         """Spans that the exporter was too slow or unable to take."""
         self._exporter, self._clock = exporter, clock
@@ -96,6 +95,11 @@ class Tracer:
     def samples(self) -> bool:
         """Whether a trace that starts here may be recorded."""
         return self.threshold > 0
+
+    @property
+    def recent(self) -> list[Span]:
+        """The last finished spans that were sampled, oldest first."""
+        return [self._redacted(span) for span in self._recent]
 
     def begin(self, traceparent: str | None = None) -> Trace:
         """Join the caller's trace, or start one and decide whether it is sampled."""
@@ -187,10 +191,8 @@ class Tracer:
             self._finish(span)
 
     def _finish(self, span: Span) -> None:
-        span.attributes = self._clean.attributes(span.attributes)
-        span.error = self._clean.text(span.error, TEXT_MAX_CHARS)
-        self.recent.append(span)
-        if self._task is None:
+        self._recent.append(span)
+        if self._task is None or self._exporter.discards:
             return
         if len(self._queue) >= QUEUE_MAX:
             self.dropped += 1
@@ -214,12 +216,21 @@ class Tracer:
 
     async def _flush(self) -> None:
         while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
+            waiting = min(BATCH_MAX, len(self._queue))
+            batch = [self._redacted(self._queue.popleft()) for _ in range(waiting)]
             try:
                 async with asyncio.timeout(EXPORT_TIMEOUT_S):
                     await self._exporter.export(batch)
             except Exception as error:  # whatever an exporter does wrong costs spans, not requests
                 self._lost(len(batch), error)
+
+    def _redacted(self, span: Span) -> Span:
+        """What leaves the tracer. Not done while the request waits: it takes longer than all else about a span."""
+        return msgspec.structs.replace(
+            span,
+            attributes=self._clean.attributes(span.attributes),
+            error=self._clean.text(span.error, TEXT_MAX_CHARS),
+        )
 
     def _lost(self, count: int, error: Exception) -> None:
         self.dropped += count

@@ -10,6 +10,8 @@ from tenfold.telemetry.contract import Span, SpanExporter
 
 
 class Backend(SpanExporter):
+    discards = True
+
     @classmethod
     def from_url(cls, url: str, clock: Clock) -> Self:
         return cls()
