@@ -1,6 +1,6 @@
 """The pictures of docs/guides/observability.md: what a newcomer sees, kept small.
 
-``WRITE_PICTURES=1 pytest tests/browser/test_pictures.py`` writes them anew. Without it the same is looked at, so that
+``WRITE_PICTURES=1 pytest -m soak tests/browser/test_pictures.py`` writes them anew. Without it the same is looked at, so that
 what the guide shows is what there is, and thrown away.
 """
 
@@ -20,7 +20,7 @@ from support.pages_server import ROOT, Demo
 from support.process import Process
 from support.shop_server import EXAMPLES, PATH, Shop
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.soak, pytest.mark.xdist_group("browser")]
 
 PICTURES = ROOT / "docs/guides/pictures"
 LARGEST = 80_000
@@ -50,7 +50,7 @@ def take(page: Page, folder: Path, name: str, until: Locator | None = None) -> N
     page.set_viewport_size({"width": 1300, "height": 900})
     page.evaluate("document.fonts.ready")
     box = until.bounding_box() if until is not None else None
-    height = 900 if box is None else min(1500, box["y"] + box["height"] + 28)
+    height = 900 if box is None else min(1100, box["y"] + box["height"] + 28)
     page.set_viewport_size({"width": 1300, "height": int(height)})
     whole = Image.open(BytesIO(page.screenshot(timeout=60_000, animations="disabled")))
     path = folder / f"{name}.webp"

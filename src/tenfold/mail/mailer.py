@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tenfold._core.clock import Clock
 from tenfold._core.context import current
 from tenfold._core.resolve import backend_class
+from tenfold._core.text import plural
 from tenfold.errors import ConfigError, MailUnavailable, NotBound
 from tenfold.mail.address import Address, parse_address
 from tenfold.mail.contract import Envelope
@@ -104,7 +105,7 @@ class Mailer:
         with span(names.SPAN_MAIL, "client", recipients=len(mail.recipients)):
             await backend.deliver(Envelope(message_id, mail.sender.address, mail.recipients, data), timeout_s)
         # Neither subject nor address: what is in them is nobody's business here.
-        log.info("mail %s went to %d recipients", message_id, len(mail.recipients))
+        log.info("mail %s went to %s", message_id, plural(len(mail.recipients), "recipient"))
         return message_id
 
     def _bound(self) -> tuple[MailBackend, Clock]:

@@ -331,5 +331,5 @@ def test_a_wrong_address_sends_nothing(tmp_path: Path) -> None:
 def test_the_log_has_neither_addresses_nor_content(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         asyncio.run(bound(tmp_path).send("canary@example.net", "canary", "canary", key="k"))
-    assert "went to 1 recipients" in caplog.text
+    assert "went to 1 recipient" in caplog.text
     assert "canary" not in caplog.text
