@@ -22,7 +22,7 @@ run: ## the example shop on PORT (8000), operations on OPS_PORT (8001), data in 
 	@scripts/bootstrap.sh run
 	@if [ "$(VISITORS)" != 0 ]; then \
 	  echo "  Made-up visitors send $(VISITORS) requests a second, an order among fifty: see them on the operations pages."; \
-	  echo "  Their requests are not in the log below. VISITORS=0 keeps them away."; \
+	  echo "  Meanwhile no request is in the log below. VISITORS=0 keeps them away."; \
 	  export TENFOLD_LOG_ACCESS=false; \
 	  $(BIN)/python -m shop.visitors --url http://127.0.0.1:$(PORT) --per-s $(VISITORS) & \
 	fi; exec $(BIN)/tenfold run shop.app:app --port $(PORT) --ops-port $(OPS_PORT) --data $(abspath $(DATA_DIR)) $(ARGS)

@@ -55,7 +55,7 @@ async def redelivered(folder: Path, database: str, mode: str, n: int, kills: int
         await fleet.kill_at_random(random.Random(4), kills, pause_s=1.0)
         assert await until(lambda: finished(r), 60.0 + n / 50)
         again.cancel()
-        assert len([1 for deaths in (await deaths_by_message(r)).values() if deaths]) >= n // REDELIVERED // 4
+        assert len([1 for deaths in (await deaths_by_message(r)).values() if deaths]) >= n // REDELIVERED // 2
         async with r.db.tx() as tx:
             assert await tx.execute(_publish_again) > 0
         assert await until(lambda: finished(r), 60.0 + n / 50)

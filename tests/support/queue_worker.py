@@ -135,7 +135,7 @@ async def innocent(n: int, tx: Tx) -> None:
 
 async def bump(n: int, tx: Tx) -> None:
     """Those that are to be handed out again while they run take longer in their first run."""
-    await asyncio.sleep(0.4 if n % REDELIVERED == 0 and current_job().attempt == 1 else 0.005)
+    await asyncio.sleep(0.8 if n % REDELIVERED == 0 and current_job().attempt == 1 else 0.005)
     await tx.execute(count, which=n)
 
 

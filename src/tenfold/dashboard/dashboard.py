@@ -61,6 +61,11 @@ class Dashboard:
         self._router = Router(self.pages)
         self._signing = signing.Signing(app)
 
+    @property
+    def paths(self) -> list[str]:
+        """Of the pages that this app has, those without a parameter."""
+        return [page.path for page in self.pages if "{" not in page.path and page.present()]
+
     def open(self, scope: Scope) -> bool:
         """Whether this is for everybody: static files, which hold nothing of the app, and the sign-in."""
         path = _path(scope)

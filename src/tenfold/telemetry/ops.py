@@ -6,7 +6,7 @@ interface unless a token is set. It answers GET and HEAD only; registered pages 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -47,6 +47,11 @@ class Page:
 
 class Front(Protocol):
     """What is asked before the registered pages: the dashboard."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Of its pages, those that can be named without knowing more."""
+        ...
 
     def open(self, scope: Scope) -> bool:
         """Whether this is for everybody, as what a sign-in needs is."""
@@ -155,7 +160,8 @@ class OpsApp:
         elif own is not None:
             await self._get(own, scope, send)
         else:
-            sentence = f"There is no page {path}. Known are: {', '.join(self._known())}\n"
+            known = dict.fromkeys([*self._known(), *(self.front.paths if self.front else ())])
+            sentence = f"There is no page {path}. Known are: {', '.join(known)}\n"
             await _reply(scope, send, 404, _TEXT, sentence.encode())
 
     async def _get(self, own: Callable[[Scope, Send], Awaitable[None]], scope: Scope, send: Send) -> None:

@@ -442,14 +442,13 @@ async def test_hedges_are_no_more_than_their_share() -> None:
         nonlocal number
         number += 1
         if number % 33 == 32:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)  # so long that a hedge comes before its answer on a busy machine too
         return reply({"ok": True})
 
     async with Callee(handle).running() as callee, calling(callee.url, hedge_share=0.01) as client:
         for _ in range(200):
             assert (await client.get("/")).ok
-        assert len(callee.got) <= 202
-        # What was paid, since a hedge may be called off before the callee has heard of it.
+        assert 201 <= len(callee.got) <= 202
         assert 1 <= client._bound.hedges.spent <= 2
 
 

@@ -83,7 +83,7 @@ def pause_s(said: str) -> float:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("rate", "before_s"),
-    [(50.0, 1.0), pytest.param(200.0, 60.0, marks=pytest.mark.soak)],
+    [(100.0, 1.0), pytest.param(200.0, 60.0, marks=pytest.mark.soak)],
     ids=["quick", "soak"],
 )
 def test_a_shop_under_traffic_moves_to_postgresql(

@@ -178,7 +178,7 @@ async def test_the_shop_in_seven_processes_changes_all_keys_and_certificates_und
 ) -> None:
     rotate = ["identity", "rotate", "--now", "--tls", "--app", "shop.app:app"]
     path = os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")])
-    with UpShop(tmp_path, kind, web=0, more=SHOP, start_s=240) as shop:
+    with UpShop(tmp_path, kind, web=0, more=SHOP, start_s=80) as shop:
         async with Traffic(shop.port, rate=10) as traffic:
             await traffic.answered(30)
             command = [sys.executable, "-m", "tenfold", *rotate]
