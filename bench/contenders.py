@@ -186,6 +186,8 @@ COST_TARGETS = [Target(measure, PLAIN, 0.8) for measure in sorted(_COSTS)]
 class Field:
     """Who is measured at what, together."""
 
+    title: str
+    about: str
     contenders: list[Contender]
     measures: dict[str, Measure]
     targets: list[Target]
@@ -193,7 +195,43 @@ class Field:
 
 
 FIELDS = {
-    "http": Field(CONTENDERS, MEASURES, TARGETS),
-    "postgresql": Field(PG_CONTENDERS, PG_MEASURES, PG_TARGETS),
-    "cost": Field(COST_CONTENDERS, COST_MEASURES, COST_TARGETS, tuple(c.name for c in COST_CONTENDERS[1:])),
+    "http": Field(
+        "HTTP",
+        """One server process pinned to CPU 0, wrk with one thread and 32 keep-alive connections on CPU 1. All servers are
+up during the whole run and get their load one after another, in short bursts; a round is one burst for each, and
+every ratio is formed within a round. The table has the median of the rounds, their middle half, the lowest and
+highest. ✓ and ✗ are given where the middle half lies on one side of the target; "?" means undecided. Two of ours
+are judged, named beforehand: what `tenfold run` serves, and the entry for Granian; of a peer on two servers, its faster one. The CPU
+ratio compares requests per second of CPU time that the server used (user and system, with its children): other
+work on the machine disturbs it less. uvloop everywhere; uvicorn with httptools; access logs off, but in the row
+that says otherwise. Tenfold runs with its defaults: metrics, deadlines, security headers, request ids, limits.
+"raw RSGI limit" is a hand-written dispatch on Granian with msgspec, without any of these. The peers' programs use
+each one's own documentation as their model.
+""",
+        CONTENDERS,
+        MEASURES,
+        TARGETS,
+    ),
+    "postgresql": Field(
+        "HTTP with PostgreSQL and Redis",
+        """The same method; every server has 8 connections to one PostgreSQL (`fsync=off`: the disk is nobody's merit), which shares
+both CPUs with everything else, so the CPU ratio says more than requests a second. `orders` writes a row and a job in
+one transaction; `db_orm` and `fortunes_orm` go through SQLAlchemy's ORM on both sides; `product_redis` is a cached read
+with Redis as the second tier. A name behind the contender is the endpoint of theirs that does the same work.
+""",
+        PG_CONTENDERS,
+        PG_MEASURES,
+        PG_TARGETS,
+    ),
+    "cost": Field(
+        "What everything on costs",
+        """By the method of HTTP above: a typed GET and a read of one row from PostgreSQL. "as it comes" is `tenfold run` without
+access log and traces; "everything on" has rate limits, a bearer token that is verified, the access log and 1 % of traces
+besides, with the counts of the limits in memory or in Redis. Admission, deadlines and metrics are on in all of them.
+""",
+        COST_CONTENDERS,
+        COST_MEASURES,
+        COST_TARGETS,
+        tuple(c.name for c in COST_CONTENDERS[1:]),
+    ),
 }

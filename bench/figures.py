@@ -10,6 +10,8 @@ from typing import Any
 from contenders import JUDGED, Target
 
 Rows = list[dict[str, Any]]
+Table = tuple[list[str], list[list[str]]]
+"""Its head and its lines."""
 
 
 def values(rows: Rows, who: str, what: str, key: str) -> dict[int, float]:
@@ -82,3 +84,29 @@ def number(x: float | None) -> str:
     if x is None:
         return "–"
     return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
+
+
+def verdict_table(found: Iterable[Verdict]) -> Table:
+    head = [
+        "", "endpoint", "against", "ours", "target", "ratio", "middle half", "all rounds", "CPU ratio", "N",
+    ]  # fmt: skip
+    return head, [_verdict_cells(each) for each in found]
+
+
+def _verdict_cells(v: Verdict) -> list[str]:
+    return [
+        v.mark, v.target.measure, f"{v.base} {v.target.beside}".strip(), v.ours, f"{v.target.at_least:g}", f"{v.ratio:.2f}",
+        f"{v.quartiles[0]:.2f} … {v.quartiles[1]:.2f}", f"{v.low:.2f} … {v.high:.2f}", f"{v.cpu_ratio:.2f}", str(v.rounds),
+    ]  # fmt: skip
+
+
+def median_table(rows: Rows) -> Table:
+    what = list(dict.fromkeys(r["what"] for r in rows))
+    lines = []
+    for who in dict.fromkeys(r["who"] for r in rows):
+        cells = [who]
+        for m in what:
+            rps, cpu = (middle(rows, who, m, key) for key in ("rps", "cpu_us"))
+            cells.append("–" if rps is None else f"{number(rps)} ({number(cpu)})")
+        lines.append(cells)
+    return ["", *what], lines

@@ -27,6 +27,18 @@ from servers import CONNECTIONS, Failed, answers, free_port, parsed
 
 from tenfold.runtime.balance import Listener, Options, Plan, Pool, Upstream, balancer_of
 
+TITLE = "Processes behind a balancer"
+ABOUT = """One, two and three `tenfold run` behind NGINX and behind HAProxy, with the configurations that `tenfold up` writes, beside one
+process that is asked directly; nothing is pinned, and wrk (one thread, 32 keep-alive connections) shares the machine's cores
+with all of them. `items` is a typed GET, the cheapest thing an app does; the others take so much CPU time of the app besides.
+CPU µs are user and system time per request. One process alone has a core of its own, and the load the other one. Behind a
+balancer all share both: requests a second are then the cores over the sum of the three columns, so what an app gains by a
+second process is bounded by what the balancer and the load cost beside a request of its own: 1.6 times as much from two cores
+takes an app whose requests cost four times as much as these do together (2 / (app + rest) = 1.6 / app). From there on more
+processes add nothing.
+In brackets the smallest and the largest of the rounds.
+"""
+
 HERE = Path(__file__).parent
 COUNTS = (1, 2, 3)
 KINDS = ("nginx", "haproxy")

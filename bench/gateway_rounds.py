@@ -1,7 +1,7 @@
 """What a gateway costs beside what stands behind it: a typed GET asked directly, and the same one through a gateway.
 
 CPU time of each process, by the system's count, so that other load on the machine changes little. A round takes each way once,
-so that both meet the same machine. Run: ``python bench/gateway_rounds.py [ROUNDS]``.
+so that both meet the same machine.
 """
 
 from __future__ import annotations
@@ -10,42 +10,38 @@ import asyncio
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
-from servers import free_port
+from figures import Rows, Table
+from servers import Failed, free_port
 
+TITLE = "What a gateway costs"
+ABOUT = """A typed GET, asked directly and through `tenfold run --role gateway`, over 8 kept connections: CPU time of each process by the
+system's count. A round takes both ways.
+"""
+
+Progress = Callable[[int, int, str], None]
 HERE = Path(__file__).parent
 REQUESTS, WARM, AT_ONCE = 2_000, 304, 8
 PATH = "/items/42?q=abc"
+QUIET = '[log]\naccess = false\nlevel = "warning"\n[worker]\nenabled = false\n[http]\nconcurrency = 200\n'
 
 
 class Served:
     """``tenfold run`` as a child."""
 
-    def __init__(self, stack: ExitStack, *words: str) -> None:
+    def __init__(self, stack: ExitStack, config: str, *words: str) -> None:
         self.port = free_port()
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        Path(folder, "tenfold.toml").write_text(
-            "[log]\naccess = false\n[worker]\nenabled = false\n[http]\nconcurrency = 200\n"
-        )
-        config, words = (words[0], words[1:]) if words[0].startswith("[") else ("", words)
-        with Path(folder, "tenfold.toml").open("a") as file:
-            file.write(config)
+        Path(folder, "tenfold.toml").write_text(QUIET + config)
         command = [
-            sys.executable,
-            "-m",
-            "tenfold",
-            "run",
-            "tenfold_app:app",
-            "--port",
-            str(self.port),
-            "--ops-port",
-            "0",
-        ]
+            sys.executable, "-m", "tenfold", "run", "tenfold_app:app", "--port", str(self.port), "--ops-port", "0",
+        ]  # fmt: skip
         child = subprocess.Popen(
             [*command, "--no-reload", "--data", folder, "--config", str(Path(folder, "tenfold.toml")), *words],
             cwd=HERE / "http", stdout=subprocess.DEVNULL,
@@ -82,39 +78,42 @@ async def ready(port: int) -> None:
             return await load(port, AT_ONCE)
         except (OSError, asyncio.IncompleteReadError):
             await asyncio.sleep(0.1)
-    raise SystemExit(f"nobody answers at port {port}.")
+    raise Failed(f"nobody answers at port {port}.")
 
 
-async def measure(rounds: int) -> None:
+def measure(rounds: int, progress: Progress) -> Rows:
+    """One row per round: CPU µs per request of what stands behind, asked directly, and of the gateway before it."""
+    return asyncio.run(_measured(rounds, progress))
+
+
+async def _measured(rounds: int, progress: Progress) -> Rows:
+    rows: Rows = []
     with ExitStack() as stack:
-        service = Served(stack, "--server", "uvicorn")
-        gateway = Served(
-            stack,
+        service = Served(stack, "", "--server", "uvicorn")
+        routes = (
             f'[gateway.services.bench]\nurl = "http://127.0.0.1:{service.port}"\n'
-            '[gateway.routes.all]\npath = "/"\nservice = "bench"\n',
-            "--role", "gateway",
-        )  # fmt: skip
+            '[gateway.routes.all]\npath = "/"\nservice = "bench"\n'
+        )
+        gateway = Served(stack, routes, "--role", "gateway")
         for each in (service, gateway):
             await ready(each.port)
             await load(each.port, WARM)
-        found: list[tuple[float, float]] = []
-        for _ in range(rounds):
-            before = service.cpu_s()
-            await load(service.port, REQUESTS)
-            direct = service.cpu_s() - before
-            before = gateway.cpu_s()
-            await load(gateway.port, REQUESTS)
-            through = gateway.cpu_s() - before
-            found.append((direct, through))
-            print(
-                f"direct {direct * 1e6 / REQUESTS:6.0f} µs, gateway {through * 1e6 / REQUESTS:6.0f} µs, {through / direct:5.1f} times",
-                flush=True,
-            )
-        print(
-            f"N = {rounds} x {REQUESTS}; the gateway takes {median(b / a for a, b in found):.1f} times the CPU of the direct GET"
-        )
+        for number in range(rounds):
+            progress(number, rounds, "direct, and through the gateway")
+            row: dict[str, Any] = {"round": number}
+            for name, each in (("direct_us", service), ("gateway_us", gateway)):
+                before = each.cpu_s()
+                await load(each.port, REQUESTS)
+                row[name] = (each.cpu_s() - before) * 1e6 / REQUESTS
+            rows.append(row)
+    return rows
 
 
-if __name__ == "__main__":
-    begun = time.monotonic()
-    asyncio.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 5))
+def table(rows: Rows) -> Table:
+    """CPU of both, and their quotient within rounds."""
+    quotients = sorted(row["gateway_us"] / row["direct_us"] for row in rows)
+    cells = [
+        "typed GET", *(f"{median(row[name] for row in rows):.0f}" for name in ("direct_us", "gateway_us")),
+        f"{median(quotients):.1f} ({quotients[0]:.1f} … {quotients[-1]:.1f})", f"{len(rows)} × {REQUESTS}",
+    ]  # fmt: skip
+    return ["", "direct, CPU µs", "gateway, CPU µs", "gateway : direct", "N"], [cells]

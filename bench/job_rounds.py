@@ -25,6 +25,15 @@ import environment
 import psutil
 from servers import LOAD_CPU, SERVER_CPU, Failed
 
+TITLE = "Queues"
+ABOUT = """One worker process on CPU 0, the client on CPU 1, PostgreSQL (fsync off) and Redis where they like; the rounds are
+interleaved. A job appends 16 bytes to a file. Enqueued one by one: one transaction each, one after another, from one
+task; in bulk: 1,000 per call. Drained: 20,000 jobs that wait, from the first start to the last. Start: at 200 jobs a
+second, from the call that enqueues to the first line of the job, in another process. Peers as their documentation
+suggests for short jobs, each on a store of its kind; ✓ and ✗ where every round lies on one side of the best peer on
+PostgreSQL.
+"""
+
 OURS = Path(__file__).parent / "jobs"
 RATE, LATENCY_S = 200, 5
 ONE_CAP_S, BULK = 5, 20_000

@@ -22,6 +22,14 @@ import environment
 from contenders import GRANIAN, PG, RUN_PG, UVICORN, Contender, ours
 from servers import LOAD_CPU, Failed, Server
 
+TITLE = "Overload"
+ABOUT = """`/work` reads one row and computes for 5 ms. The peak is what wrk gets with 8 connections; then requests leave as a
+Poisson process, whether or not earlier ones were answered, to a fresh server for each load. The first 3 s are not
+counted. A request is served in time when 200 comes within 500 ms of its intended time. "well after": seconds after 7 s
+at 10 times the peak until 99 % of every half second at half the peak are served in time. Tenfold runs with its
+defaults; the peers also with the limits that their servers offer.
+"""
+
 HERE = Path(__file__).parent
 FACTORS = (0.5, 1, 2, 5, 10)
 GOALS = {2: 0.95, 5: 0.9, 10: 0.85}

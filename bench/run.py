@@ -10,6 +10,8 @@
     python bench/run.py eventstore [--rounds 3]               beside the eventsourcing library; a rebuild of a million events
     python bench/run.py lag [--only nats] [--rounds 3]        from publishing to handling, at 500 events a second
     python bench/run.py fleet [--rounds 3]     one to three processes behind NGINX and HAProxy, beside one direct
+    python bench/run.py telemetry [--rounds 60] [--only log,traces,store]   what watching costs
+    python bench/run.py gateway [--rounds 5]   CPU of a gateway beside the direct request
     python bench/run.py pages [--rounds 40]    every page of the dashboard over a million requests and 100,000 jobs
     python bench/run.py sqlite | cache
     python bench/run.py report           docs/benchmarks.md from the last results in bench/out
@@ -27,33 +29,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-import embedded
 import environment
-import eventstore_rounds
-import fleet_rounds
-import http_rounds
-import job_rounds
-import lag_rounds
-import overload_rounds
-import page_rounds
-import relay_rounds
 import report
 from contenders import FIELDS
+from figures import Rows
+from parts import PARTS, Ask, Part
 from servers import Failed
 
 OUT = Path(__file__).parent / "out"
-PARTS = (
-    "http", "postgresql", "cost", "fleet", "overload", "jobs", "relay", "lag", "eventstore", "sqlite", "cache", "pages",
-)  # fmt: skip
 
 
 def main() -> int:
     args = _arguments()
     OUT.mkdir(exist_ok=True)
     try:
-        for part in PARTS:
-            if args.part in (part, "all"):
-                _save(part, _measured(part, args), vars(args))
+        for name, part in PARTS.items():
+            if args.part in (name, "all"):
+                _save(name, _measured(part, args), vars(args))
     except Failed as error:
         print(error, file=sys.stderr)
         return 1
@@ -62,60 +54,20 @@ def main() -> int:
     return 0
 
 
-def _measured(part: str, args: argparse.Namespace) -> Any:
-    if part in FIELDS:
-        field = FIELDS[part]
-        measures = args.measures.split(",") if args.measures else list(field.measures)
-        only = [name for name in args.only.split(",") if name]
-        rows = http_rounds.measure(field, only, measures, args.rounds, args.seconds, OUT, _progress)
-        _progress(1, 1, "")
-        report.show_http(part, rows)
-        return rows
-    if part == "overload":
-        only = [name for name in args.only.split(",") if name]
-        rows = overload_rounds.measure(only, args.rounds, OUT, _progress)
-        _progress(1, 1, "")
-        report.show_overload(rows)
-        return rows
-    if part == "fleet":
-        rows = fleet_rounds.measure(args.rounds, OUT, _progress)
-        _progress(1, 1, "")
-        report.show_fleet(rows)
-        return rows
-    if part == "jobs":
-        only = [name for name in args.only.split(",") if name]
-        rows = job_rounds.measure(only, args.rounds, _progress)
-        _progress(1, 1, "")
-        report.show_jobs(rows)
-        return rows
-    if part == "eventstore":
-        rows = eventstore_rounds.measure(args.rounds, _progress)
-        _progress(1, 1, "")
-        report.show_eventstore(rows)
-        return rows
-    if part == "lag":
-        only = [name for name in args.only.split(",") if name]
-        rows = lag_rounds.measure(only, args.rounds, _progress)
-        _progress(1, 1, "")
-        report.show_lag(rows)
-        return rows
-    if part == "relay":
-        only = [name for name in args.only.split(",") if name]
-        rows = relay_rounds.measure(only, args.rounds, _progress)
-        _progress(1, 1, "")
-        report.show_relay(rows)
-        return rows
-    if part == "pages":
-        rows = page_rounds.measure(args.rounds, OUT, _progress)
-        _progress(1, 1, "")
-        report.show_pages(rows)
-        return rows
-    found = embedded.sqlite(args.rounds) if part == "sqlite" else embedded.cache(environment.SHARED)
-    report.show_embedded(part, found)
-    return found
+def _measured(part: Part, args: argparse.Namespace) -> Rows:
+    rows = part.measure(
+        Ask(_listed(args.only), _listed(args.measures), args.rounds, args.seconds, OUT), _progress
+    )
+    _progress(1, 1, "")
+    report.show(part, rows)
+    return rows
 
 
-def _save(part: str, found: Any, args: dict[str, Any]) -> None:
+def _listed(text: str) -> list[str]:
+    return [each for each in text.split(",") if each]
+
+
+def _save(part: str, found: Rows, args: dict[str, Any]) -> None:
     kept = {
         "at": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "machine": environment.machine(),
@@ -140,9 +92,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("part", nargs="?", default="all", choices=["all", *PARTS, "report"])
     parser.add_argument("--only", default="", help="contenders whose name contains one of these")
-    parser.add_argument(
-        "--measures", default="", help=", ".join(m for field in FIELDS.values() for m in field.measures)
-    )
+    measures = ", ".join(m for field in FIELDS.values() for m in field.measures)
+    parser.add_argument("--measures", default="", help=measures)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each burst of load")
     return parser.parse_args()

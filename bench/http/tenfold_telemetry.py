@@ -1,4 +1,4 @@
-"""The typed GET and the one-row read on the embedded database, for what telemetry costs (see telemetry_cost.py)."""
+"""The typed GET and the one-row read on the embedded database, for what telemetry costs (see telemetry_rounds.py)."""
 
 from __future__ import annotations
 

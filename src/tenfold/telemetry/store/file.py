@@ -191,17 +191,21 @@ def _prepare(db: apsw.Connection) -> None:
         if version == 0 and not db.execute("SELECT count(*) FROM sqlite_schema").get:
             db.execute(schema.TABLES)
             db.execute(f"PRAGMA user_version = {schema.VERSION}")
-        elif version > schema.VERSION:
-            raise StoreTrouble(  # noqa: TRY301
-                "version",
-                f"{db.filename} is of version {version}, made by a newer Tenfold than this one, which reads "
-                f"{schema.VERSION}. If no newer one runs any more, remove it.",
-            )
-        elif version != schema.VERSION:
-            raise Damaged(  # noqa: TRY301
-                "version", f"{db.filename} is of version {version}, and this code reads {schema.VERSION}."
-            )
+        else:
+            _refuse_other(db.filename, version)
     except BaseException:
         db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
+
+
+def _refuse_other(path: str, version: int) -> None:
+    """Raises for a file whose tables are not those of this code. A newer one is left alone: it belongs to somebody."""
+    if version > schema.VERSION:
+        raise StoreTrouble(
+            "version",
+            f"{path} is of version {version}, made by a newer Tenfold than this one, which reads "
+            f"{schema.VERSION}. If no newer one runs any more, remove it.",
+        )
+    if version != schema.VERSION:
+        raise Damaged("version", f"{path} is of version {version}, and this code reads {schema.VERSION}.")

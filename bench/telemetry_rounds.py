@@ -1,7 +1,5 @@
 """What telemetry costs: all of it, beside none but metrics, which are always on.
 
-    python bench/telemetry_cost.py [--rounds 60] [--requests 500] [--parts log,traces,store]
-
 Two apps in one process take turns, on and off, off and on, called without a server; the median of the differences in CPU
 time per request, with all threads (the access log's is in it), and what the store's writer and the readings of the metrics
 take in a second, tell what telemetry adds. That is set against what a request costs `tenfold run` without telemetry, its
@@ -14,7 +12,6 @@ sampled, the store, and with it traces recorded to be kept if slow or failed.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import shlex
@@ -22,11 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median
+from statistics import quantiles
 from typing import Any
+
+from figures import Rows, Table
+from servers import Failed, free_port
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "http"))
@@ -38,6 +38,16 @@ from tenfold.telemetry import log  # noqa: E402
 from tenfold.telemetry.store import store as store_part  # noqa: E402
 from tenfold.telemetry.store import writer  # noqa: E402
 
+TITLE = "What telemetry costs"
+ABOUT = """Two apps in one process take turns, on and off, off and on, called without a server: CPU time per request, with all threads, and
+what the store's writer and the readings of the metrics take in a second. That is set against what a request costs
+`tenfold run` without telemetry, its server included, in the same run: "adds" is the share of throughput that telemetry
+takes from a process that is busy. On is: access log as JSON, 1 % of traces sampled, the store, and with it traces recorded to
+be kept if slow or failed. Metrics are on in both. ✓ and ✗ where the middle half of the rounds lies on one side.
+"""
+
+Progress = Callable[[int, int, str], None]
+ROUNDS, REQUESTS = 60, 500
 OFF = {"TENFOLD_LOG_ACCESS": "false", "TENFOLD_TELEMETRY_STORE": "false", "TENFOLD_TRACE_RATIO": "0"}
 PARTS = {
     "log": {"TENFOLD_LOG_FORMAT": "json", "TENFOLD_LOG_ACCESS": "true"},
@@ -50,9 +60,11 @@ CONNECTIONS = 8
 HEADERS = [(b"host", b"localhost"), (b"user-agent", b"bench"), (b"accept", b"*/*")]
 
 
-def on_of(parts: str) -> dict[str, str]:
+def on_of(parts: list[str]) -> dict[str, str]:
     env = dict(OFF)
-    for part in parts.split(","):
+    for part in parts:
+        if part not in PARTS:
+            raise Failed(f"There is no part {part} of telemetry; there are {', '.join(PARTS)}.")
         env |= PARTS[part]
     return env
 
@@ -161,13 +173,13 @@ def serving(port: int, env: dict[str, str], folder: Path) -> Iterator[Server]:
 async def ready(server: Server) -> None:
     for _ in range(600):
         if server.process.poll() is not None:
-            raise SystemExit(f"the server ended with {server.process.returncode}")
+            raise Failed(f"the server ended with {server.process.returncode}")
         try:
             await load(server.port, "/items/1", CONNECTIONS)
             return
         except OSError:
             await asyncio.sleep(0.1)
-    raise SystemExit("the server did not get ready")
+    raise Failed("the server did not get ready")
 
 
 async def load(port: int, path: str, requests: int) -> None:
@@ -194,48 +206,61 @@ async def served(server: Server, path: str, requests: int) -> float:
     return (server.cpu_s() - before) / requests * 1e6
 
 
-async def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--requests", type=int, default=500)
-    parser.add_argument("--port", type=int, default=8971)
-    parser.add_argument(
-        "--parts", default=",".join(PARTS), help="of log, traces, store; by default all are on"
-    )
-    args = parser.parse_args()
+# ── rounds ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def measure(only: list[str], rounds: int, progress: Progress) -> Rows:
+    """One row per round and measure; ``only``: of log, traces and store, by default all of them."""
+    return asyncio.run(_measured(on_of(only or list(PARTS)), max(rounds, ROUNDS), progress))
+
+
+async def _measured(on: dict[str, str], rounds: int, progress: Progress) -> Rows:
     # Their time is passed by hand.
     writer.TURN_S = store_part.TICK_S = 1e6  # type: ignore[misc]
-    worst = 0
+    rows: Rows = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         out = stack.enter_context(open(os.devnull, "w"))  # noqa: ASYNC230
-        server = stack.enter_context(serving(args.port, OFF, folder))
+        server = stack.enter_context(serving(free_port(), OFF, folder))
         await ready(server)
-        sides = [Side(env, folder / name, out) for name, env in (("off", OFF), ("on", on_of(args.parts)))]
+        sides = [Side(env, folder / name, out) for name, env in (("off", OFF), ("on", on))]
         for side in sides:
             await side.app.start()
-        for name, (path, query, most) in MEASURES.items():
-            whole = await served(server, f"{path}?{query.decode()}", 4000)
-            await settle(sides[1], path, query, whole / 1e6)
-            offs, differences = [], []
-            for number in range(args.rounds):
-                took = [0.0, 0.0]
-                for which in (0, 1) if number % 2 else (1, 0):
-                    took[which] = await chunk(sides[which], path, query, args.requests, whole / 1e6)
-                offs.append(took[0])
-                differences.append(took[1] - took[0])
-            beside = sides[1].beside_s / max(sides[1].passed_s, 1e-9)
-            adds = median(differences) + beside * whole
-            worst |= adds / whole > most
-            print(
-                f"{name:13s} served {whole:6.1f} µs; without a server {median(offs):5.1f} µs; telemetry adds "
-                f"{median(differences):4.1f} µs and {beside:.2%} beside: {adds / whole:+.1%} (at most {most:.0%})"
-                f"  N = {args.rounds} × {args.requests}"
-            )
+        for what in MEASURES:
+            rows += await _alternating(what, server, sides, rounds, progress)
         for side in sides:
             await side.app.stop()
-    return worst
+    return rows
 
 
-if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+async def _alternating(what: str, server: Server, sides: list[Side], rounds: int, progress: Progress) -> Rows:
+    path, query, _ = MEASURES[what]
+    whole = await served(server, f"{path}?{query.decode()}", 4000)
+    await settle(sides[1], path, query, whole / 1e6)
+    rows: Rows = []
+    for number in range(rounds):
+        progress(number, rounds, what)
+        took = [0.0, 0.0]
+        for which in (0, 1) if number % 2 else (1, 0):
+            took[which] = await chunk(sides[which], path, query, REQUESTS, whole / 1e6)
+        rows.append({"round": number, "what": what, "served_us": whole, "off_us": took[0], "on_us": took[1]})
+    beside = sides[1].beside_s / max(sides[1].passed_s, 1e-9)
+    return [{**row, "beside": beside} for row in rows]
+
+
+def table(rows: Rows) -> Table:
+    """What is added to a request, and what share of throughput that is."""
+    head = ["", "", "at most", "adds", "middle half", "µs of a request", "beside it", "N"]
+    found = [(what, [row for row in rows if row["what"] == what]) for what in MEASURES]
+    return head, [_cells(what, some) for what, some in found if some]
+
+
+def _cells(what: str, rows: Rows) -> list[str]:
+    most = MEASURES[what][2]
+    whole, beside = rows[0]["served_us"], rows[0]["beside"]
+    lower, middle, upper = quantiles([r["on_us"] - r["off_us"] for r in rows], n=4, method="inclusive")
+    adds, low, high = (each / whole + beside for each in (middle, lower, upper))
+    return [
+        "✓" if high <= most else "✗" if low > most else "?", what, f"{most:.0%}", f"{adds:.1%}", f"{low:.1%} … {high:.1%}",
+        f"{middle:.1f} of {whole:.1f}", f"{beside:.1%}", f"{len(rows)} × {REQUESTS}",
+    ]  # fmt: skip
