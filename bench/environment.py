@@ -25,14 +25,18 @@ VERSIONS = (
 
 
 def peers_bin() -> Path:
-    """The programs of the peers' virtual environment, made on the first call. Takes a minute then."""
-    python = PEERS / "bin" / "python"
+    """The programs of the peers' virtual environment."""
+    return peers(PEERS, SHARED / "requirements.txt").parent
+
+
+def peers(folder: Path, requirements: Path) -> Path:
+    """The Python of a virtual environment with these, made on the first call. Takes a minute then."""
+    python = folder / "bin" / "python"
     if not python.exists():
-        print(f"making {PEERS.name} from {SHARED / 'requirements.txt'} …", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
-        requirements = str(SHARED / "requirements.txt")
+        print(f"making {folder.name} from {requirements} …", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
-    return PEERS / "bin"
+    return python
 
 
 @contextlib.contextmanager

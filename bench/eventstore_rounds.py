@@ -45,7 +45,7 @@ def measure(rounds: int, progress: Any) -> list[dict[str, Any]]:
     """One row per round with what was measured of ours and of the peer, then one per rebuild."""
     from support.servers import Postgres, running
 
-    peers = _peers()
+    peers = environment.peers(PEERS, HERE / "requirements.txt")
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         postgres = stack.enter_context(running(Postgres()))
@@ -117,13 +117,3 @@ def _peer(url: str) -> dict[str, str]:
         "POSTGRES_HOST": at.host or "", "POSTGRES_PORT": str(at.port or 5432),
         "POSTGRES_POOL_SIZE": "16", "POSTGRES_USER": at.username or "", "POSTGRES_PASSWORD": at.password or "-",
     }  # fmt: skip
-
-
-def _peers() -> Path:
-    """Python of the peer's environment, made on the first call."""
-    python = PEERS / "bin" / "python"
-    if not python.exists():
-        print(f"making {PEERS.name} …", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True)
-    return python

@@ -1,50 +1,56 @@
-"""Steps of flows per second beside DBOS, on one PostgreSQL, in turn: ``python bench/flow_rounds.py DSN [ROUNDS [FLOWS]]``.
-
-DSN is a database of nobody else's; BENCH_PYTHON the interpreter that has DBOS (default .venv-bench). Prints each round and the
-ratio of the medians.
-"""
+"""Steps of flows beside DBOS, on one PostgreSQL, each run in a process of its own."""
 
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
+from urllib.parse import urlsplit
 
+import environment
+from figures import Rows, Table, number
+from servers import Failed
+
+TITLE = "Flows"
+ABOUT = """A flow of ten steps, each checkpointed, 200 flows at once; steps a second of one process beside DBOS on the same PostgreSQL (fsync
+off), in turns. In brackets the smallest and the largest of the rounds.
+"""
+
+Progress = Callable[[int, int, str], None]
 HERE = Path(__file__).parent
-PEERS = os.environ.get("BENCH_PYTHON", str(HERE.parent / ".venv-bench" / "bin" / "python"))
-CONTENDERS = {"tenfold": (sys.executable, "tenfold_flows.py"), "dbos": (PEERS, "dbos_flows.py")}
+FLOWS = 200
+SCRIPTS = {"Tenfold": "tenfold_flows.py", "DBOS": "dbos_flows.py"}
 
 
-def measure(name: str, dsn: str, flows: int) -> float:
-    """Steps per second of one run in a process of its own."""
-    python, script = CONTENDERS[name]
+def measure(rounds: int, progress: Progress) -> Rows:
+    """One row per round: steps a second of each."""
+    rows: Rows = []
+    with environment.postgres() as dsn:
+        for name in SCRIPTS:
+            _run(name, dsn, 5)  # makes its tables
+        for turn in range(rounds):
+            progress(turn, rounds, "Tenfold, then DBOS")
+            rows.append({"round": turn, **{name: _run(name, dsn, FLOWS) for name in SCRIPTS}})
+    return rows
+
+
+def _run(name: str, dsn: str, flows: int) -> float:
+    python = sys.executable if name == "Tenfold" else str(environment.peers_bin() / "python")
     done = subprocess.run(
-        [python, script, dsn, str(flows)],
-        cwd=HERE / "flows",
-        env={**os.environ, "PYTHONPATH": str(HERE.parent / "src")} if name == "tenfold" else None,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+        [python, SCRIPTS[name], dsn, str(flows)], cwd=HERE / "flows", env=dict(os.environ),
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
     if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+        raise Failed(f"{name} at {urlsplit(dsn).hostname} failed: {done.stderr[-800:]}")
     return float(done.stdout.split()[-1])
 
 
-def main(dsn: str, rounds: int = 3, flows: int = 200) -> None:
-    found: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    for name in CONTENDERS:
-        measure(name, dsn, 5)  # makes its tables
-    for _ in range(rounds):
-        for name in CONTENDERS:
-            found[name].append(measure(name, dsn, flows))
-            print(f"{name:<8} {found[name][-1]:10.0f} steps/s", flush=True)
-    ratio = statistics.median(found["tenfold"]) / statistics.median(found["dbos"])
-    print(f"ratio {ratio:.1f} (median of {rounds} rounds, {flows} flows of ten steps)")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+def table(rows: Rows) -> Table:
+    """Medians, and the quotient within rounds."""
+    quotients = sorted(row["Tenfold"] / row["DBOS"] for row in rows)
+    middles = [number(median(row[name] for row in rows)) for name in SCRIPTS]
+    spread = f"{median(quotients):.1f} ({quotients[0]:.1f} … {quotients[-1]:.1f})"
+    return ["", *SCRIPTS, "ratio", "N"], [["steps a second", *middles, spread, str(len(rows))]]

@@ -10,10 +10,12 @@ import embedded
 import environment
 import eventstore_rounds
 import fleet_rounds
+import flow_rounds
 import gateway_rounds
 import http_rounds
 import job_rounds
 import lag_rounds
+import limit_rounds
 import overload_rounds
 import page_rounds
 import relay_rounds
@@ -93,6 +95,11 @@ PARTS = {
         lambda ask, progress: relay_rounds.measure(ask.only, ask.rounds, progress),
         lambda rows: [("", relay_rounds.table(rows))],
     ),
+    "limits": Part(
+        limit_rounds.TITLE, limit_rounds.ABOUT,
+        lambda ask, progress: limit_rounds.measure(ask.rounds, progress),
+        lambda rows: [("", limit_rounds.table(rows))],
+    ),
     "overload": Part(
         overload_rounds.TITLE, overload_rounds.ABOUT,
         lambda ask, progress: overload_rounds.measure(ask.only, ask.rounds, ask.out, progress),
@@ -112,6 +119,11 @@ PARTS = {
         eventstore_rounds.TITLE, eventstore_rounds.ABOUT,
         lambda ask, progress: eventstore_rounds.measure(ask.rounds, progress),
         lambda rows: [("", eventstore_rounds.table(rows))],
+    ),
+    "flows": Part(
+        flow_rounds.TITLE, flow_rounds.ABOUT,
+        lambda ask, progress: flow_rounds.measure(ask.rounds, progress),
+        lambda rows: [("", flow_rounds.table(rows))],
     ),
     "sqlite": Part(
         "SQLite: transactions and jobs", embedded.SQLITE,

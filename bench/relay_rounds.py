@@ -50,7 +50,7 @@ def measure(only: list[str], rounds: int, progress: Any) -> list[dict[str, Any]]
     brokers = [
         name for name in ("rabbitmq", "kafka", "nats") if not only or any(part in name for part in only)
     ]
-    peers = _peers()
+    peers = environment.peers(PEERS, HERE / "requirements.txt")
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         field = Field(stack)
@@ -175,13 +175,3 @@ async def _kafka_topic(url: str) -> None:
         await admin.create_topics([NewTopic("bench-direct", 12, 1)])
     finally:
         await admin.close()
-
-
-def _peers() -> Path:
-    """Python of the peers' environment, made on the first call."""
-    python = PEERS / "bin" / "python"
-    if not python.exists():
-        print(f"making {PEERS.name} …", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True)
-    return python

@@ -12,6 +12,7 @@
     python bench/run.py fleet [--rounds 3]     one to three processes behind NGINX and HAProxy, beside one direct
     python bench/run.py telemetry [--rounds 60] [--only log,traces,store]   what watching costs
     python bench/run.py gateway [--rounds 5]   CPU of a gateway beside the direct request
+    python bench/run.py limits | flows         a check of a rate limit; steps of flows beside DBOS
     python bench/run.py pages [--rounds 40]    every page of the dashboard over a million requests and 100,000 jobs
     python bench/run.py sqlite | cache
     python bench/run.py report           docs/benchmarks.md from the last results in bench/out
