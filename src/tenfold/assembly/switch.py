@@ -190,6 +190,7 @@ class Switch:
             for twin in twins:
                 twin.bind(made)
             await migrations.prepare(twins, "check")
+            await warm(twins, self._settings.pool_max)
         except BaseException:
             await made.stop()
             raise
@@ -265,3 +266,18 @@ class Switch:
     async def _end_watch(self) -> None:
         watcher, self._watcher = self._watcher, None
         await end_tasks(watcher)
+
+
+async def warm(databases: Sequence[Database], connections: int) -> None:
+    """Open the connections, and let each look at every table: a server learns them anew on each connection, and all that
+    has waited comes at once when the hold ends."""
+
+    async def look() -> None:
+        for database in databases:
+            async with database.read(consistency="strong") as reader:
+                for table in database.metadata.tables.values():
+                    await reader.all(sa.select(sa.literal(1)).select_from(table).limit(0), int)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(connections):
+            group.create_task(look())

@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from support.orders_db import Order, add_order, count_orders, opened, order_by_id, orders
 from tenfold import errors
+from tenfold.assembly.switch import warm
 from tenfold.db import Database
 
 pytestmark = pytest.mark.anyio
@@ -213,3 +214,9 @@ async def test_what_ends_with_the_transaction_costs_no_connection(db: Database) 
         await tx.execute(sa.text("SELECT pg_advisory_xact_lock(4711)"))
         await tx.execute(sa.text("SELECT set_config('synchronous_commit', 'off', true)"))
     assert db.stats()["connections_dropped_total"] == 0
+
+
+async def test_a_database_that_an_app_moves_to_has_all_its_connections_open_before(db: Database) -> None:
+    assert db.stats()["connections_opened_total"] == 1
+    await warm([db], 2)
+    assert db.stats()["connections_opened_total"] == 2

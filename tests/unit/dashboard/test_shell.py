@@ -111,6 +111,11 @@ async def test_what_is_not_there_is_said_with_the_nearest_name(tmp_path: Path) -
         for path in ("/operations/shop.bok", "/services/shp", "/traces/0123"):
             assert (await looks.ask(path)).status == 404
         assert "Did you mean" in (await looks.ask("/operations/shop.bok")).body.decode()
+        # Beyond the dashboard, all that there is at the operations listener is named, its pages too.
+        known = (await looks.ask("/nowhere")).body.decode()
+        assert "There is no page /nowhere." in known
+        assert "/traces" in known
+        assert "/metrics" in known
 
 
 async def test_a_page_that_fails_says_so_and_is_in_the_log(
