@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from support.guards import backend_of, effects, make_tables
@@ -91,6 +92,7 @@ def test_killed_at_any_time_on_postgresql(postgres_url: str) -> None:
     one_effect_each(postgres_url)
 
 
+@pytest.mark.soak
 def test_killed_at_any_time_on_mariadb(mariadb_url: str) -> None:
     one_effect_each(mariadb_url)
 
