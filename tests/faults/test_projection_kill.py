@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from support.forked import TESTS
 from support.orphans import die_with_parent
 from support.projection_worker import NAME, Paid, account, app, configure, db, effect
-from support.queue_fire import TESTS, until
+from support.queue_fire import until
 from support.trials import Trials, soak
 from tenfold._core.failpoints import KNOWN
 from tenfold.assembly.eventstores import store_of
