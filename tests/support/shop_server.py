@@ -43,8 +43,11 @@ class Shop:
         """Returns when the shop is ready. Raises ProcessFailed with its output when it does not get there."""
         port, ops_port = map(str, self._ports)
         command = ["run", "shop.app:app", "--port", port, "--ops-port", ops_port, "--data", str(self.data)]
+        # How many pictures are drawn is asked when the shop is imported.
+        here = not self.pictures
         self._process = Process(
-            [sys.executable, "-m", "tenfold", *command],
+            command if here else [sys.executable, "-m", "tenfold", *command],
+            forked="shop.app" if here else "",
             cwd=EXAMPLES,
             env={
                 "PYTHONPATH": PATH,
