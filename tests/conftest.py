@@ -19,6 +19,9 @@ pytest_plugins = ["support.servers", "support.brokers", "support.trials", "suppo
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# To draw the pictures of a new shop takes as long as its start, and tests start dozens.
+os.environ["SHOP_PICTURES"] = "0"
+
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 

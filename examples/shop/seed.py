@@ -4,6 +4,7 @@ and two accounts. Each sows its own, so that it does wherever it runs."""
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import islice, product
@@ -24,7 +25,7 @@ from tenfold import Clock, Database, Leases, Settings, Tx, injected
 __all__ = ["uploads"]  # the service, complete once this module is imported: what the app needs
 
 PRODUCTS = 200
-PICTURES = 24
+PICTURES = int(os.environ.get("SHOP_PICTURES", "24"))
 STOCK_EACH = 100
 
 COLOURS = ("Blue", "Red", "Green", "Ivory", "Black", "Rose", "Amber")
@@ -95,7 +96,8 @@ async def sow_pictures(settings: Settings, leases: Leases) -> None:
     async def sow(tx: Tx) -> None:
         await draw_pictures.enqueue(tx)
 
-    await _once(settings, leases, pictures.db, pictures.picture_table, sow)
+    if PICTURES:
+        await _once(settings, leases, pictures.db, pictures.picture_table, sow)
 
 
 async def _once(

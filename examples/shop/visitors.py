@@ -42,7 +42,7 @@ class Visit(NamedTuple):
 
 def visits(skus: list[str], dice: random.Random) -> Iterator[Visit]:
     """What visitors ask for, without end; the same dice throw the same."""
-    pictured = [each.sku for each in products()[:PICTURES]]
+    pictured = [each.sku for each in products()[: max(PICTURES, 1)]]
     kinds: dict[Callable[[], Visit], int] = {
         lambda: Visit("GET", "/products", {"page": dice.randint(1, 8)}): 22,
         lambda: Visit("GET", f"/products/{dice.choice(skus)}"): 30,

@@ -52,7 +52,9 @@ class TestRedis(IdempotencyConformance):
 class TestBrokenSqlite(ConvictingIdempotency, TestSqlite): ...
 
 
+@pytest.mark.soak
 class TestBrokenPostgresql(ConvictingIdempotency, TestPostgresql): ...
 
 
+@pytest.mark.soak
 class TestBrokenRedis(ConvictingIdempotency, TestRedis): ...

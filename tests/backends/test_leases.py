@@ -52,7 +52,9 @@ class TestRedis(LeasesConformance):
 class TestBrokenSqlite(ConvictingLeases, TestSqlite): ...
 
 
+@pytest.mark.soak
 class TestBrokenPostgresql(ConvictingLeases, TestPostgresql): ...
 
 
+@pytest.mark.soak
 class TestBrokenRedis(ConvictingLeases, TestRedis): ...

@@ -52,7 +52,9 @@ class TestRedis(LimitsConformance):
 class TestBrokenSqlite(ConvictingLimits, TestSqlite): ...
 
 
+@pytest.mark.soak
 class TestBrokenPostgresql(ConvictingLimits, TestPostgresql): ...
 
 
+@pytest.mark.soak
 class TestBrokenRedis(ConvictingLimits, TestRedis): ...

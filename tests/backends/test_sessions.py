@@ -52,7 +52,9 @@ class TestRedis(SessionsConformance):
 class TestBrokenSqlite(ConvictingSessions, TestSqlite): ...
 
 
+@pytest.mark.soak
 class TestBrokenPostgresql(ConvictingSessions, TestPostgresql): ...
 
 
+@pytest.mark.soak
 class TestBrokenRedis(ConvictingSessions, TestRedis): ...

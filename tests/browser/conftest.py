@@ -51,6 +51,7 @@ def browser() -> Generator[Browser]:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Generator[Shop]:
     """The seeded shop in a process of its own."""
     running = Shop(tmp_path_factory.mktemp("shop"), _free_port(), _free_port())
+    running.pictures = 1  # which made-up visitors ask for
     running.start()
     yield running
     running.kill()

@@ -26,6 +26,12 @@ def broken_on(request: pytest.FixtureRequest) -> str:
     return url_of(request)
 
 
+@pytest.fixture(params=["postgresql", pytest.param("mariadb", marks=pytest.mark.soak)])
+def quick_server(request: pytest.FixtureRequest) -> str:
+    """An empty database on a server; those on MariaDB in the long settings."""
+    return url_of(request)
+
+
 @pytest.fixture(params=["sqlite", "postgresql", pytest.param("mariadb", marks=pytest.mark.soak)])
 def quick_database(request: pytest.FixtureRequest) -> str:
     """An empty database; those on MariaDB in the long settings."""

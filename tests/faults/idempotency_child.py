@@ -1,6 +1,6 @@
 """Handles keyed operations on one SQLite file until it is done or killed; run by test_idempotency_kill.py.
 
-    python idempotency_child.py FILE FIRST COUNT [--broken]
+    Forked("faults.idempotency_child", FILE, FIRST, COUNT, "right" | "broken")
 
 Every key from ``key-0`` on is asked for, those of earlier runs again. A line of JSON goes out per reply, after
 ``finish`` returned: it is what the client has seen.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import sys
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -85,6 +84,6 @@ async def main(file: Path, first: int, count: int, broken: bool) -> None:
     await backend.stop()
 
 
-if __name__ == "__main__":
+def child(file: str, first: str, count: str, build: str) -> None:
     faulthandler.dump_traceback_later(40, exit=True)  # a hang is a failure with a traceback
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), "--broken" in sys.argv))
+    asyncio.run(main(Path(file), int(first), int(count), build == "broken"))

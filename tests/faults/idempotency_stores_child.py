@@ -1,6 +1,6 @@
 """Handles keyed operations until it is done or killed; run by test_idempotency_stores_kill.py.
 
-    python idempotency_stores_child.py DATABASE KEYS FIRST COUNT
+    Forked("faults.idempotency_stores_child", DATABASE, KEYS, FIRST, COUNT)
 
 KEYS is the URL of the store of keys, or "-" for the database. A line of JSON goes out per reply, after ``finish``
 returned: it is what the client has seen.
@@ -9,7 +9,6 @@ returned: it is what the client has seen.
 from __future__ import annotations
 
 import asyncio
-import sys
 from contextlib import AsyncExitStack
 
 import sqlalchemy as sa
@@ -20,9 +19,6 @@ from tenfold._core.clock import SystemClock
 from tenfold.db.database import Database
 from tenfold.guard.backends import _redis_idempotency
 from tenfold.guard.idempotency import IdempotencyGuard
-
-_redis_idempotency.COMMIT_S = 1.0
-"""So long, and not half a minute, the key of a process that dies at its commit stays taken: others wait for it here."""
 
 ADD = sa.insert(effects)
 COUNT = sa.select(sa.func.count()).select_from(effects).where(effects.c.key == sa.bindparam("of"))
@@ -60,5 +56,7 @@ async def work(db: Database, guard: IdempotencyGuard, numbers: range) -> None:
         await request(db, guard, f"key-{n}")
 
 
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+def child(database: str, keys: str, first: str, count: str) -> None:
+    # So long, and not half a minute, the key of a process that dies at its commit stays taken: others wait for it here.
+    _redis_idempotency.COMMIT_S = 1.0
+    asyncio.run(main(database, keys, int(first), int(count)))

@@ -1,6 +1,6 @@
 """A process that commits transfers and says on its standard output which were acknowledged.
 
-    python tests/faults/sqlite_child.py FOLDER NAME [sound|early|torn|unsynced] [URL]
+    Forked("faults.sqlite_child", FOLDER, NAME, "sound" | "early" | "torn" | "unsynced", URL)
 
 Each transfer writes two rows that belong together, in several tasks at once. The other modes are broken on purpose, so
 that the checker can be seen to notice: ``early`` acknowledges before COMMIT, ``torn`` commits half, ``unsynced`` does
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -102,14 +101,13 @@ def do_not_sync(db: Database) -> None:
     db.backend._writer.link.do("PRAGMA synchronous=OFF")
 
 
-async def main() -> None:
-    folder, name, mode = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    db = await open_database(folder, sys.argv[4] if len(sys.argv) > 4 else "sqlite:///bank.db")
+async def main(folder: Path, name: str, mode: str, url: str) -> None:
+    db = await open_database(folder, url)
     if mode == "unsynced":
         do_not_sync(db)
     os.write(1, b"ready\n")
     await run(db, name, mode)
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+def child(folder: str, name: str, mode: str, url: str = "sqlite:///bank.db") -> None:
+    asyncio.run(main(Path(folder), name, mode, url))

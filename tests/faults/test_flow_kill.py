@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,8 +10,8 @@ from typing import Any
 import pytest
 
 from support.flow_worker import children, expected, flows
-from support.orphans import die_with_parent
-from support.queue_fire import TESTS, finished, until
+from support.forked import Forked
+from support.queue_fire import finished, until
 from support.queues import Rig, rig
 from support.trials import Trials, soak
 from tenfold._core.clock import SystemClock
@@ -33,15 +30,10 @@ class Worker:
 
     def __init__(self, folder: Path, database: str, mode: str, point: str = "") -> None:
         name, _, visit = point.partition("@")
-        environment = {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
-        if point:
-            environment |= {"TENFOLD_APP_ENV": "test", "TENFOLD_FAILPOINTS": f"{name}=kill@{visit}"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "support.flow_worker", str(folder), database, mode, str(LEASE_S)],
-            cwd=TESTS,
-            env={**os.environ, **environment},
-            preexec_fn=die_with_parent,
-        )
+        self.process = Forked(
+            "support.flow_worker", str(folder), database, mode, str(LEASE_S),
+            failpoints=f"{name}=kill@{visit}" if point else "",
+        )  # fmt: skip
 
     def ended(self) -> bool:
         return self.process.poll() is not None

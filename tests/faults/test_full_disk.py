@@ -122,6 +122,7 @@ def test_a_full_disk_refuses_writes_serves_reads_and_ends_by_itself(
         trials("G23", asyncio.run(outage(tmp_path, url, mine.folder / "ballast")), kind)
 
 
+@pytest.mark.soak
 def test_mariadb_refuses_and_has_what_it_took_although_it_may_stop(tmp_path: Path, trials: Trials) -> None:
     """MariaDB ends itself when it cannot undo a statement for want of room (10.11: `Out of disk space in rollback`), so
     reads do not go on for sure. Whoever keeps the server running starts it again, and nothing is lost."""

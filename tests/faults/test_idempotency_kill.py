@@ -8,15 +8,13 @@ the file holds. The same checker must convict a build that stores the reply afte
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import apsw
 
-CHILD = Path(__file__).with_name("idempotency_child.py")
+from support.forked import Forked
+
 POINTS = ("db.begin.after", "db.commit.before", "db.commit.after", "db.acknowledge.before")
 COUNT = 8
 
@@ -25,19 +23,12 @@ Replies = list[tuple[str, str]]
 
 def run(file: Path, first: int, *, failpoint: str = "", broken: bool = False) -> tuple[int, Replies]:
     """One child: its exit status, and the replies that went out before it ended."""
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(CHILD.parents[1]),
-        "TENFOLD_APP_ENV": "test",
-        "TENFOLD_FAILPOINTS": failpoint,
-    }
-    command = [sys.executable, str(CHILD), str(file), str(first), str(COUNT)]
-    done = subprocess.run(
-        [*command, *(["--broken"] if broken else [])],
-        env=env, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode, [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    build = "broken" if broken else "right"
+    child = Forked("faults.idempotency_child", str(file), str(first), str(COUNT), build, failpoints=failpoint)
+    replies = [tuple(json.loads(line)) for line in child.stdout.read().splitlines()]
+    status = child.wait()
+    assert status in (0, -signal.SIGKILL), child.errors()
+    return status, replies
 
 
 def violations(file: Path, replies: Replies, keys: set[str]) -> list[str]:

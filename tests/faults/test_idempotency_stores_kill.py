@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
+from support.forked import Forked
 from support.guards import backend_of, effects, make_tables
-from support.orphans import die_with_parent
 
-CHILD = Path(__file__).with_name("idempotency_stores_child.py")
 COUNT, KILLS = 100, 3
 
 Replies = list[tuple[str, str]]
@@ -33,20 +30,14 @@ def run(
     failpoint: str = "",
 ) -> tuple[int, Replies]:
     """One child: its exit status, and the replies that went out before it ended."""
-    env = {
-        **os.environ, "PYTHONPATH": str(CHILD.parents[1]), "TENFOLD_APP_ENV": "test", "TENFOLD_FAILPOINTS": failpoint
-    }  # fmt: skip
-    command = [sys.executable, str(CHILD), database, keys, str(first), str(count)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=die_with_parent
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        timer = threading.Timer(60 if kill_after_s is None else kill_after_s, child.kill)
-        timer.start()
-        lines = child.stdout.readlines()
-        status = child.wait()
-        timer.cancel()
+    words = (database, keys, str(first), str(count))
+    child = Forked("faults.idempotency_stores_child", *words, failpoints=failpoint)
+    assert child.stdout.readline() == "ready\n", child.errors()
+    timer = threading.Timer(60 if kill_after_s is None else kill_after_s, child.kill)
+    timer.start()
+    lines = child.stdout.readlines()
+    status = child.wait()
+    timer.cancel()
     return status, [tuple(json.loads(line)) for line in lines if line.endswith("\n")]
 
 
@@ -91,6 +82,7 @@ def test_killed_at_any_time_on_postgresql(postgres_url: str) -> None:
     one_effect_each(postgres_url)
 
 
+@pytest.mark.soak
 def test_killed_at_any_time_on_mariadb(mariadb_url: str) -> None:
     one_effect_each(mariadb_url)
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from support.forked import TESTS
 from support.orphans import die_with_parent
 from support.projection_worker import NAME, Paid, account, app, configure, db, effect
-from support.queue_fire import TESTS, until
+from support.queue_fire import until
 from support.trials import Trials, soak
 from tenfold._core.failpoints import KNOWN
 from tenfold.assembly.eventstores import store_of
@@ -153,12 +154,12 @@ async def test_a_projection_killed_at_every_point_has_each_effect_once(
 
 
 async def test_a_rebuild_killed_at_every_point_goes_on_while_the_old_rows_serve_and_events_come(
-    tmp_path: Path, quick_database: str, trials: Trials
+    tmp_path: Path, typical_database: str, trials: Trials
 ) -> None:
     assert {kill.partition("@")[0] for kill in REBUILD_KILLS} == {
         p for p in KNOWN if p.startswith("rebuild.")
     }
-    async with scene(tmp_path, quick_database) as s:
+    async with scene(tmp_path, typical_database) as s:
         runs = await s.start()
         await s.append(20)
         assert await until(s.caught_up)
@@ -174,14 +175,14 @@ async def test_a_rebuild_killed_at_every_point_goes_on_while_the_old_rows_serve_
         assert await s.judge() == NOTHING
         assert await s.pids() - {runs}, "the rows are those of a rebuild"
         assert await s.rebuild_position() is None
-        trials("G1", s.appended * 2, quick_database)
+        trials("G1", s.appended * 2, typical_database)
 
 
 async def test_of_several_processes_one_runs_a_projection_until_it_dies(
-    tmp_path: Path, quick_database: str
+    tmp_path: Path, typical_database: str
 ) -> None:
     """And hints wake it: where they come from other processes, it looks by itself once a minute only."""
-    async with scene(tmp_path, quick_database) as s:
+    async with scene(tmp_path, typical_database) as s:
         for pid in {await s.start(), await s.start()}:
             assert lives(pid)
         await s.append()

@@ -59,11 +59,11 @@ async def noop() -> None: ...
 
 
 async def test_a_fleet_never_starts_more_than_a_queues_rate(
-    tmp_path: Path, server_database: str, trials: Trials
+    tmp_path: Path, quick_server: str, trials: Trials
 ) -> None:
-    started, allowed, _ = await started_within(tmp_path, server_database, 1.5, instances=4)
+    started, allowed, _ = await started_within(tmp_path, quick_server, 1.5, instances=4)
     assert 20 < started <= allowed
-    trials("G13", started, server_database)
+    trials("G13", started, quick_server)
 
 
 @pytest.mark.soak

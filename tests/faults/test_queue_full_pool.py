@@ -55,9 +55,9 @@ async def ended(r: Rig) -> bool:
 
 
 async def test_leases_are_prolonged_while_jobs_hold_every_connection(
-    tmp_path: Path, server_database: str
+    tmp_path: Path, quick_server: str
 ) -> None:
-    assert await attempts(tmp_path, server_database) == ["slow 1", "slow 1"]
+    assert await attempts(tmp_path, quick_server) == ["slow 1", "slow 1"]
 
 
 async def test_without_connections_in_reserve_they_are_lost(

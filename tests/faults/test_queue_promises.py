@@ -87,10 +87,10 @@ async def deliver_again(r: Rig) -> None:
 
 
 async def test_effects_happen_once_however_often_a_message_is_delivered(
-    tmp_path: Path, database: str, trials: Trials
+    tmp_path: Path, quick_database: str, trials: Trials
 ) -> None:
-    assert await redelivered(tmp_path, database, "right", 40, kills=1) == {1}
-    trials("G4", 80, database)
+    assert await redelivered(tmp_path, quick_database, "right", 40, kills=1) == {1}
+    trials("G4", 80, quick_database)
 
 
 @pytest.mark.soak
@@ -183,9 +183,9 @@ async def test_the_checker_finds_jobs_of_transactions_that_were_undone(
 
 
 async def test_the_checker_finds_a_build_that_skips_what_commits_late(
-    tmp_path: Path, server_database: str
+    tmp_path: Path, quick_server: str
 ) -> None:
-    assert (await committed(tmp_path, server_database, "cursor", 60))["missing"] > 0
+    assert (await committed(tmp_path, quick_server, "cursor", 60))["missing"] > 0
 
 
 # ── G7: order per key ──
@@ -239,8 +239,6 @@ async def test_many_messages_of_a_key_take_effect_in_order(
     trials("G7", n, database)
 
 
-async def test_the_checker_finds_workers_that_do_not_hold_the_key(
-    tmp_path: Path, server_database: str
-) -> None:
-    found = await order_of_keys(tmp_path, server_database, "no-hold", 60, keys=2)
+async def test_the_checker_finds_workers_that_do_not_hold_the_key(tmp_path: Path, quick_server: str) -> None:
+    found = await order_of_keys(tmp_path, quick_server, "no-hold", 60, keys=2)
     assert found["early"] + found["missing"] > 0

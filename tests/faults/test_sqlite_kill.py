@@ -6,11 +6,8 @@ acknowledgements (a few thousand here); `make soak` runs 300 kills.
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +15,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from support.orphans import die_with_parent
+from support.forked import Forked
 from support.trials import Trials, soak
 from tenfold._core import failpoints
-
-CHILD = Path(__file__).with_name("sqlite_child.py")
 
 
 @dataclass
@@ -37,26 +32,16 @@ class Run:
 def run_child(
     folder: Path, name: str, *, mode: str = "sound", kill_after_s: float | None = None, points: str = ""
 ) -> Run:
-    environment = {**os.environ, "TENFOLD_APP_ENV": "test", "TENFOLD_FAILPOINTS": points}
-    child = subprocess.Popen(
-        [sys.executable, str(CHILD), str(folder), name, mode],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        bufsize=0,  # what ``readline`` would buffer is lost to ``communicate``
-        preexec_fn=die_with_parent,
-    )
-    assert child.stdout is not None
+    child = Forked("faults.sqlite_child", str(folder), name, mode, failpoints=points)
     try:
-        if child.stdout.readline() == b"ready\n" and kill_after_s is not None:
+        if child.stdout.readline() == "ready\n" and kill_after_s is not None:
             time.sleep(kill_after_s)  # the moment of the kill is what is tested
-            child.send_signal(signal.SIGKILL)
-        out, err = child.communicate(timeout=30)
+            child.kill()
+        lines = child.stdout.read().splitlines(keepends=True)
     finally:
         child.kill()
-        child.wait()
-    lines = out.decode().splitlines(keepends=True)
-    return Run([line.strip() for line in lines if line.endswith("\n")], child.returncode, err.decode())
+        code = child.wait()
+    return Run([line.strip() for line in lines if line.endswith("\n")], code, child.errors())
 
 
 @dataclass

@@ -4,65 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
 import pytest
 import sqlalchemy as sa
 
+from support.bank import Child
 from support.orders_db import Order, add_order, opened, orders_in
-from support.orphans import die_with_parent
 from tenfold import errors
-
-CHILD = Path(__file__).with_name("sqlite_child.py")
-
-
-@contextmanager
-def children(folder: Path, count: int) -> Generator[list[subprocess.Popen[bytes]]]:
-    """Children that write without pause. What they say goes to files, so that no full pipe slows them."""
-    made = [
-        subprocess.Popen(
-            [sys.executable, str(CHILD), str(folder), f"p{n}", "sound"],
-            stdout=(folder / f"said-{n}").open("wb"),
-            stderr=(folder / f"errors-{n}").open("wb"),
-            preexec_fn=die_with_parent,
-        )
-        for n in range(count)
-    ]
-    try:
-        yield made
-    finally:
-        for child in made:
-            child.kill()
-            child.wait()
-
-
-def said(folder: Path, n: int) -> list[str]:
-    return (folder / f"said-{n}").read_text().split("\n")[:-1]
-
-
-def wait_for_lines(folder: Path, n: int, lines: int, timeout_s: float = 30.0) -> None:
-    until = time.monotonic() + timeout_s
-    while len(said(folder, n)) < lines:
-        assert time.monotonic() < until, (folder / f"errors-{n}").read_text()
-        time.sleep(0.01)
 
 
 def test_processes_that_write_without_pause_all_make_progress(tmp_path: Path) -> None:
-    with children(tmp_path, 3) as running:
-        for n in range(3):
-            wait_for_lines(tmp_path, n, 1)
-        time.sleep(1.0)  # how long they contend
+    running = [Child(tmp_path, "sqlite:///bank.db", f"p{n}") for n in range(3)]
+    try:
         for child in running:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-    assert [child.returncode for child in running] == [-signal.SIGKILL] * 3
-    acknowledged = [said(tmp_path, n)[1:] for n in range(3)]
+            child.until(0)
+        time.sleep(1.0)  # how long they contend
+    finally:
+        errors_of = [child.end() for child in running]
+    assert [child.code for child in running] == [-signal.SIGKILL] * 3, errors_of
+    acknowledged = [child.acknowledged for child in running]
     conn = apsw.Connection(str(tmp_path / "bank.db"))
     found: dict[str, int] = dict(
         conn.execute("SELECT transfer, count(*) FROM entries GROUP BY transfer").fetchall()

@@ -122,10 +122,10 @@ async def none_commits(folder: Path, database: str, numbers: range, *flags: str)
 
 
 async def test_a_worker_stopped_past_its_lease_cannot_commit(
-    tmp_path: Path, database: str, trials: Trials
+    tmp_path: Path, quick_database: str, trials: Trials
 ) -> None:
-    await none_commits(tmp_path, database, range(CONCURRENCY))
-    trials("G8", CONCURRENCY, database)
+    await none_commits(tmp_path, quick_database, range(CONCURRENCY))
+    trials("G8", CONCURRENCY, quick_database)
 
 
 @pytest.mark.soak
@@ -149,9 +149,9 @@ HOW = {"sqlite": "exit", "postgresql": "memory", "mysql": "segfault"}
 
 
 async def test_a_message_that_kills_its_worker_is_quarantined_and_the_others_get_done(
-    tmp_path: Path, database: str, trials: Trials
+    tmp_path: Path, quick_database: str, trials: Trials
 ) -> None:
-    declared = jobs("right")
+    declared, database = jobs("right"), quick_database
     async with rig(tmp_path, *declared.values(), clock=SystemClock(), database=database) as r:
         poison = await declared["crash"].enqueue(r.db, how=HOW[database.partition("://")[0]])
         await declared["innocent"].enqueue_many(r.db, [{"n": n} for n in range(100)])

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from support.forked import Forked
 from support.orders_db import opened
-from support.orphans import die_with_parent
 
-CHILD = Path(__file__).parents[1] / "faults" / "sqlite_child.py"
 transfers = sa.text("SELECT transfer, count(*), sum(amount) FROM entries GROUP BY transfer")
 
 
@@ -24,17 +20,11 @@ class Child:
 
     def __init__(self, folder: Path, url: str, name: str, *, mode: str = "sound", points: str = "") -> None:
         self.acknowledged: list[str] = []
-        self._process = subprocess.Popen(
-            [sys.executable, str(CHILD), str(folder), name, mode, url],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "TENFOLD_APP_ENV": "test", "TENFOLD_FAILPOINTS": points},
-            preexec_fn=die_with_parent,
-        )  # fmt: skip
+        self._process = Forked("faults.sqlite_child", str(folder), name, mode, url, failpoints=points)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.endswith("\n"):
                 self.acknowledged.append(line.strip())
@@ -58,8 +48,7 @@ class Child:
         self._reader.join()
         if "ready" in self.acknowledged:
             self.acknowledged.remove("ready")
-        assert self._process.stderr is not None
-        return self._process.stderr.read()
+        return self._process.errors()
 
     @property
     def pid(self) -> int:

@@ -1,16 +1,13 @@
-"""A process that relays, takes in and handles: ``python -m support.carrier FOLDER DATABASE BROKER PREFIX MODE``.
+"""A process that relays, takes in and handles: :class:`Carrier`.
 
-Failpoints (TENFOLD_FAILPOINTS) say where it is killed. MODE is ``right``, or how the build is broken: ``mark-first``
+Failpoints say where it is killed. MODE is ``right``, or how the build is broken: ``mark-first``
 marks events as sent before they are, ``acknowledge-first`` tells the broker that it has what it did not write yet.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support.carried import Carried
-from support.orphans import die_with_parent
+from support.forked import Forked
 from tenfold._core.failpoints import failpoints
 from tenfold.events.contract import Incoming
 from tenfold.events.intake import Intake
@@ -26,7 +23,6 @@ from tenfold.events.outbox import Row
 from tenfold.events.relay import Relay
 from tenfold.events.tables import outbox
 
-TESTS = Path(__file__).parents[1]
 BATCH = 20
 """Small, so that a failpoint is visited more than once."""
 LEASE_S = 1.0
@@ -40,15 +36,10 @@ class Carrier:
         self, folder: Path, database: str, broker: str, prefix: str, mode: str = "right", point: str = ""
     ) -> None:
         name, _, visit = point.partition("@")
-        environment = {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
-        if point:
-            environment |= {"TENFOLD_APP_ENV": "test", "TENFOLD_FAILPOINTS": f"{name}=kill@{visit}"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.carrier", str(folder), database, broker, prefix, mode],
-            cwd=TESTS,
-            env={**os.environ, **environment},
-            preexec_fn=die_with_parent,
-        )
+        self._process = Forked(
+            "support.carrier", str(folder), database, broker, prefix, mode,
+            failpoints=f"{name}=kill@{visit}" if point else "", app="support.carried",
+        )  # fmt: skip
 
     @property
     def ended(self) -> bool:
@@ -58,7 +49,7 @@ class Carrier:
         if code is None:
             return False
         if code != -signal.SIGKILL:
-            raise RuntimeError(f"the carrier ended by itself, with code {code}; what it said is on stderr.")
+            raise RuntimeError(f"the carrier ended by itself, with code {code}:\n{self._process.errors()}")
         return True
 
     def kill(self) -> None:
@@ -111,5 +102,5 @@ def break_intake() -> None:
     Intake._store = store  # type: ignore[method-assign]
 
 
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))
+def child(folder: str, *words: str) -> None:
+    asyncio.run(main(Path(folder), *words))

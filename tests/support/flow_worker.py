@@ -1,6 +1,6 @@
-"""A worker of flows for fault tests: ``python -m support.flow_worker FOLDER DATABASE MODE LEASE_S``.
+"""A worker of flows for fault tests: ``Forked("support.flow_worker", FOLDER, DATABASE, MODE, LEASE_S)``.
 
-Failpoints (TENFOLD_FAILPOINTS) say where it is killed. MODE is ``right``, or ``record-later``: a build that commits a
+Failpoints say where it is killed. MODE is ``right``, or ``record-later``: a build that commits a
 step's effect and its record one after the other. On SIGTERM it drains and ends.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,5 +94,5 @@ async def effect_first(
     return text
 
 
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])))
+def child(folder: str, database: str, mode: str, lease_s: str) -> None:
+    asyncio.run(main(Path(folder), database, mode, float(lease_s)))

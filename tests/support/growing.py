@@ -44,8 +44,13 @@ class Growing:
         """Run the app; on ``database`` instead of the SQLite file when given."""
         env = dict(self._env) | ({"TENFOLD_FAILPOINTS": failpoints} if failpoints else {})
         env |= {"TENFOLD_DATABASE_URL": database} if database else {}
-        command = [sys.executable, "-m", "tenfold", "run", "support.grow_app:app"]
-        self._process = Process(command, cwd=TESTS, env=env, ready=f"{self.ops_url}/health/ready")
+        self._process = Process(
+            ["run", "support.grow_app:app"],
+            cwd=TESTS,
+            env=env,
+            ready=f"{self.ops_url}/health/ready",
+            forked="support.grow_app",
+        )
         if wait:
             self._process.wait_ready()
         return self._process

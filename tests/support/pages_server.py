@@ -32,6 +32,7 @@ class Demo:
                 "TENFOLD_OPS_TOKEN": TOKEN,
                 "TENFOLD_OPS_READ_TOKEN": READER,
                 "TENFOLD_LOG_LEVEL": "info",
+                "TENFOLD_ALERTS_EVERY_S": "1",  # a test waits until an alert is seen
                 "TENFOLD_EVENTS_URL": "memory:",
                 "TENFOLD_TELEMETRY_TRACES_PER_S": "1000",  # none of what tests look for is left out
             },

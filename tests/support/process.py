@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from support.forked import Forked
 from support.orphans import die_with_parent
 
 
@@ -27,7 +28,8 @@ class Process:
 
     ``ready`` is an ``http://`` address that must answer with a status below 500, or a regular expression that
     must occur in the output; without it, the process counts as ready at once. Use as a context manager: at the
-    end everything it started is killed.
+    end everything it started is killed. ``forked`` is the module of an app, and ``argv`` what follows
+    ``tenfold`` in a command line, which then runs in a child of :mod:`support.forked`.
     """
 
     def __init__(
@@ -38,21 +40,31 @@ class Process:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
+        forked: str = "",
     ) -> None:
         self.argv = [str(word) for word in argv]
         self._ready, self._timeout_s = ready, timeout_s
         self._chunks: list[str] = []
         self._said = threading.Condition()
-        self._process = subprocess.Popen(
-            self.argv,
-            cwd=cwd,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self._process: subprocess.Popen[bytes] | Forked
+        if forked:
+            points = environment.get("TENFOLD_FAILPOINTS", "")
+            self._process = Forked(
+                "support.tenfold_child", *self.argv,
+                app=forked, failpoints=points, env=environment, cwd=cwd or Path.cwd(), together=True,
+            )  # fmt: skip
+        else:
+            self._process = subprocess.Popen(
+                self.argv,
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import subprocess
-import sys
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -17,13 +15,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from support.orphans import die_with_parent
+from support.forked import Forked
 from support.queue_worker import jobs
 from support.queues import Rig, rig
 from tenfold._core.clock import SystemClock
 
 LEASE_S = 1.0
-TESTS = Path(__file__).parents[1]
 
 
 class Process:
@@ -33,14 +30,7 @@ class Process:
         self, folder: Path, database: str, mode: str = "right", lease_s: float = LEASE_S, *flags: str
     ) -> None:
         self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "support.queue_worker", str(folder), database, mode, str(lease_s), *flags],
-            cwd=TESTS,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
-            preexec_fn=die_with_parent,
-        )
+        self.process = Forked("support.queue_worker", str(folder), database, mode, str(lease_s), *flags)
 
     @property
     def works(self) -> bool:
@@ -61,9 +51,9 @@ class Process:
 
     def end(self) -> dict[str, Any]:
         """Stop it in order; its counters."""
-        self.process.terminate()
-        out, _ = self.process.communicate(timeout=30)
-        stats: dict[str, Any] = json.loads(out)
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        stats: dict[str, Any] = json.loads(self.process.stdout.read())
         return stats
 
 

@@ -1,4 +1,4 @@
-"""A worker process for fault tests: ``python -m support.queue_worker FOLDER DATABASE MODE LEASE_S [FLAG…]``.
+"""A worker process for fault tests: ``Forked("support.queue_worker", FOLDER, DATABASE, MODE, LEASE_S, *FLAGS)``.
 
 MODE is ``right``, or how the build is broken: ``ack-first`` acknowledges before the effect, ``ack-later``
 commits the effect by itself and acknowledges afterwards, ``unfenced`` does not look whether the lease is held,
@@ -19,7 +19,6 @@ import json
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -163,7 +162,7 @@ def jobs(mode: str) -> dict[str, Any]:
     }
 
 
-async def main(folder: Path, database: str, mode: str, lease_s: float, flags: list[str]) -> None:
+async def main(folder: Path, database: str, mode: str, lease_s: float, flags: Sequence[str]) -> None:
     if "silent" in flags:
         pytest.MonkeyPatch().setattr(Keeper, "beat", no_beat)
     if "quarantine" not in flags:
@@ -275,5 +274,5 @@ async def hold_nothing(tx: Tx, space: str, names: Any) -> str:
     return "read committed"
 
 
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4]), sys.argv[5:]))
+def child(folder: str, database: str, mode: str, lease_s: str, *flags: str) -> None:
+    asyncio.run(main(Path(folder), database, mode, float(lease_s), flags))

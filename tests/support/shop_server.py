@@ -31,6 +31,8 @@ class Shop:
         self.data = data
         urls = {"TENFOLD_DATABASE_URL": database, "TENFOLD_EVENTS_URL": events}
         given = {f"TENFOLD_{name.upper()}": value for name, value in settings.items()}
+        self.pictures = 0
+        """How many it draws when it is new."""
         self._settings = HOME | given | {name: url for name, url in urls.items() if url}
         self.url = f"http://127.0.0.1:{port}"
         self.ops_url = f"http://127.0.0.1:{ops_port}"
@@ -41,10 +43,18 @@ class Shop:
         """Returns when the shop is ready. Raises ProcessFailed with its output when it does not get there."""
         port, ops_port = map(str, self._ports)
         command = ["run", "shop.app:app", "--port", port, "--ops-port", ops_port, "--data", str(self.data)]
+        # How many pictures are drawn is asked when the shop is imported.
+        here = not self.pictures
         self._process = Process(
-            [sys.executable, "-m", "tenfold", *command],
+            command if here else [sys.executable, "-m", "tenfold", *command],
+            forked="shop.app" if here else "",
             cwd=EXAMPLES,
-            env={"PYTHONPATH": PATH, "TENFOLD_LOG_FORMAT": "json", **self._settings},
+            env={
+                "PYTHONPATH": PATH,
+                "TENFOLD_LOG_FORMAT": "json",
+                "SHOP_PICTURES": str(self.pictures),
+                **self._settings,
+            },
             ready=f"{self.ops_url}/health/ready",
             timeout_s=90.0,
         )

@@ -46,7 +46,8 @@ class Listener(Protocol):
 def bind(host: str, port: int, *, where: str) -> socket.socket:
     """A listening-to-be socket. Raises :class:`ConfigError` naming the setting when the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio's own loop lets small packets wait (40 ms for each answer) on sockets that do not name their protocol.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))

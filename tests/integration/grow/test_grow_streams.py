@@ -11,8 +11,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from support.forked import TESTS
 from support.projection_worker import NAME, Paid, account, app, configure, db, effect
-from support.queue_fire import TESTS
 from tenfold.assembly.eventstores import store_of
 from tenfold.eventstore import progress
 from tenfold.eventstore.rebuild import Rebuild

@@ -20,7 +20,7 @@ from support.fleet import Fleet, Instance
 from support.orphans import die_with_parent
 from support.shop_server import EXAMPLES
 
-INVOICES = 120
+INVOICES = 60
 MUG = {"lines": [{"sku": "MUG-001", "quantity": 1}]}
 
 

@@ -53,6 +53,7 @@ def shops(
         if layout not in running:
             kind = SplitShop if layout == "split" else Shop
             running[layout] = new_shop(tmp_path_factory.mktemp(layout), kind=kind)
+            running[layout].pictures = 1
             running[layout].start()
         return running[layout]
 

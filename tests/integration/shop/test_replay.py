@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -11,17 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from support.books import Books, needs_books, write_books
 from support.orphans import die_with_parent
 from support.shop_server import EXAMPLES, Shop
 
-LEDGER = Path(
-    os.environ.get("SHOP_LEDGER", Path(__file__).parents[4] / "shared/data/online_retail_sample.csv")
-)
-AGREED = "replay: orders=236 lines=4688 receipts=236 revenue=93029.47 ledger=93029.47 difference=0.00"
-KILLS = 3
-
-needs_ledger = pytest.mark.skipif(not LEDGER.exists(), reason=f"the ledger {LEDGER} is not here")
-
+INVOICES = 80
+"""Of the ledger's 236, in the ordinary run."""
 
 REPLAY = [sys.executable, "-m", "shop.replay"]
 
@@ -43,47 +37,64 @@ def last_line(out: str) -> str:
     return out.splitlines()[-1] if out else ""
 
 
-def check_books(shop: Shop) -> None:
+def check_books(shop: Shop, ledger: Books) -> None:
     """What the replay says is so: exactly the ledger's goods were delivered, so none are left."""
     receipts = shop.mails("@ledger.example")
-    assert len(receipts) == 236
-    assert len({mail.split("Order ")[1].split()[0] for mail in receipts}) == 236
+    assert len(receipts) == ledger.invoices
+    assert len({mail.split("Order ")[1].split()[0] for mail in receipts}) == ledger.invoices
     with shop.admin() as admin:
         products = admin.get("/products", params={"category": "Ledger"}).json()
-        assert products["total"] == 1455
+        assert products["total"] == ledger.products
         for product in products["items"]:
             assert admin.get(f"/stock/{product['sku']}").json()["available"] == 0
 
 
-@needs_ledger
+@needs_books
 @pytest.mark.soak
 def test_the_ledger_is_sold_to_the_penny_and_again_changes_nothing(
     new_shop: Callable[[Path], Shop], tmp_path: Path
 ) -> None:
+    ledger = write_books(tmp_path)
+    assert ledger.agreed == (
+        "replay: orders=236 lines=4688 receipts=236 revenue=93029.47 ledger=93029.47 difference=0.00"
+    )
     shop = new_shop(tmp_path / "data")
     shop.start()
     for _ in range(2):
-        done = run(LEDGER, "--url", shop.url)
-        assert (last_line(done.stdout), done.returncode) == (AGREED, 0), done.stderr
-    check_books(shop)
+        done = run(ledger.path, "--url", shop.url)
+        assert (last_line(done.stdout), done.returncode) == (ledger.agreed, 0), done.stderr
+    check_books(shop, ledger)
     assert shop.stop() == 0
 
 
-@needs_ledger
+@needs_books
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("database", ["embedded", pytest.param("postgresql", marks=pytest.mark.soak)])
-def test_the_ledger_agrees_although_the_server_is_killed_three_times(
-    new_shop: Callable[..., Shop], tmp_path: Path, database: str, request: pytest.FixtureRequest
+@pytest.mark.parametrize(
+    ("database", "invoices", "kills"),
+    [
+        ("embedded", INVOICES, 2),
+        pytest.param("embedded", None, 3, marks=pytest.mark.soak),
+        pytest.param("postgresql", None, 3, marks=pytest.mark.soak),
+    ],
+)
+def test_the_ledger_agrees_although_the_server_is_killed(
+    new_shop: Callable[..., Shop],
+    tmp_path: Path,
+    database: str,
+    invoices: int | None,
+    kills: int,
+    request: pytest.FixtureRequest,
 ) -> None:
     """SIGKILL while orders are placed; each time the server starts again and the replay goes on. Selling it all once more
     changes nothing."""
+    ledger = write_books(tmp_path, invoices)
     url = "" if database == "embedded" else request.getfixturevalue("postgres_url")
     shop = new_shop(tmp_path / "data", database=url, worker_lease_s="3")
     shop.start()
     with (
         (tmp_path / "errors").open("w") as errors,
         subprocess.Popen(
-            [*REPLAY, str(LEDGER), "--url", shop.url, "--concurrency", "8"],
+            [*REPLAY, str(ledger.path), "--url", shop.url, "--concurrency", "8"],
             cwd=EXAMPLES,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -92,17 +103,17 @@ def test_the_ledger_agrees_although_the_server_is_killed_three_times(
         ) as running,
     ):
         killed = 0
-        for part in range(1, KILLS + 1):
-            if await_orders(tmp_path / "errors", running, 236 * part // (KILLS + 2)):
+        for part in range(1, kills + 1):
+            if await_orders(tmp_path / "errors", running, ledger.invoices * part // (kills + 2)):
                 shop.kill()
                 killed += 1
                 shop.start()
         out, _ = running.communicate(timeout=120)
-    assert killed == KILLS, "the replay was over before the server could be killed"
-    assert (last_line(out), running.returncode) == (AGREED, 0), (tmp_path / "errors").read_text()
-    again = run(LEDGER, "--url", shop.url)
-    assert (last_line(again.stdout), again.returncode) == (AGREED, 0), again.stderr
-    check_books(shop)
+    assert killed == kills, "the replay was over before the server could be killed"
+    assert (last_line(out), running.returncode) == (ledger.agreed, 0), (tmp_path / "errors").read_text()
+    again = run(ledger.path, "--url", shop.url)
+    assert (last_line(again.stdout), again.returncode) == (ledger.agreed, 0), again.stderr
+    check_books(shop, ledger)
     assert shop.stop() == 0
 
 

@@ -29,7 +29,7 @@ def eventually(ask: Callable[[], Any], within_s: float = 20.0) -> Any:
 
 @pytest.mark.parametrize(
     "broker",
-    ["rabbitmq", "redis", *(pytest.param(name, marks=pytest.mark.soak) for name in ("kafka", "nats", "sqs"))],
+    ["redis", *(pytest.param(name, marks=pytest.mark.soak) for name in ("rabbitmq", "kafka", "nats", "sqs"))],
 )
 def test_an_order_gets_its_receipt_through_a_broker(
     broker: str, new_shop: Callable[..., Shop], tmp_path: Path, request: pytest.FixtureRequest

@@ -20,7 +20,7 @@ NO = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
 YES = b"HTTP/1.1 204 Yes\r\n\r\n"
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+@pytest.fixture(params=["sqlite", "postgres", pytest.param("mariadb", marks=pytest.mark.soak)])
 def url(request: pytest.FixtureRequest) -> str:
     """Of a database; empty for the embedded one."""
     name: str = request.param

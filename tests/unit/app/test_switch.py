@@ -158,7 +158,7 @@ async def test_a_block_of_reads_that_waited_sees_one_state_of_the_new_database(m
 async def test_who_has_a_transaction_open_passes_and_is_waited_for(moving: Moving) -> None:
     await moving.prepare()
     async with db.tx() as tx:
-        holding = asyncio.create_task(moving.ask("hold", quiet_s=5, hold_s=5))
+        holding = asyncio.create_task(moving.ask("hold", quiet_s=5, hold_s=0.2))
         assert not await until_ended(holding)
         assert await number() == 0
         await tx.execute(ADD, key="mine")

@@ -130,7 +130,7 @@ async def test_late_replies_reach_nobody_else(seed: int) -> None:
 
 async def test_a_reply_that_is_left_out_is_found_out() -> None:
     """This is what the tests above look for; no server that speaks the protocol does it."""
-    async with linked(Server(random.Random(1), dropped=0.05)) as link:
+    async with linked(Server(random.Random(1), dropped=0.05), timeout_s=TIMEOUT_S) as link:
         names = [f"{n}".encode() for n in range(200)]
         replies = await asyncio.gather(*(link.call("ECHO", name) for name in names), return_exceptions=True)
         assert any(isinstance(r, bytes) and r != name for name, r in zip(names, replies, strict=True))

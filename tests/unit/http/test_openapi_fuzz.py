@@ -29,7 +29,10 @@ checks.negative_data_rejection.enabled = false
 def address() -> Iterator[str]:
     app, _ = make_app()
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    listener = socket.create_server(("127.0.0.1", 0))  # accepts connections before the server does
+    # Accepts connections before the server does; and without the protocol's name asyncio leaves small packets to wait.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
     thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
