@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from aiokafka.errors import CommitFailedError  # type: ignore[import-untyped]

@@ -224,7 +224,9 @@ async def test_the_finder_can_be_turned_off(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", [queue_sql.HOLD, queue_sql.HOLD_AHEAD, eventstore_sql.HOLD], ids=("queue", "ahead", "streams")
+    "statement",
+    [queue_sql.HOLD, queue_sql.HOLD_AHEAD, eventstore_sql.HOLD],
+    ids=("queue", "ahead", "streams"),
 )
 async def test_locks_that_we_take_are_not_told_to_users(statement: Any) -> None:
     """They read no table of ours, and run again and again: nobody could ask for them less often."""
