@@ -6,6 +6,7 @@ python ours.py fill N | drain | late RATE SECONDS
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -93,8 +94,8 @@ async def late(rate: float, seconds: float) -> dict[str, Any]:
     await app.start(worker=True)
     await asyncio.sleep(3)  # consumers join
     cpu, count, begun = time.process_time(), int(rate * seconds), time.time() + 0.2
-    tasks = [asyncio.create_task(_publish_at(begun + n / rate, n)) for n in range(count)]
     end = begun + seconds + PATIENCE_S
+    tasks = await _publish_all(begun, rate, count)
     await asyncio.wait(tasks, timeout=max(0.0, end - time.time()))
     while len(_late) < count and time.time() < end:  # noqa: ASYNC110 - nobody tells of the last one
         await asyncio.sleep(0.05)
@@ -114,8 +115,17 @@ async def late(rate: float, seconds: float) -> dict[str, Any]:
     }
 
 
-async def _publish_at(at: float, number: int) -> None:
-    await asyncio.sleep(max(0.0, at - time.time()))
+async def _publish_all(begun: float, rate: float, count: int) -> list[asyncio.Task[None]]:
+    """Each at its moment, whether or not those before it are through."""
+    tasks: list[asyncio.Task[None]] = []
+    while len(tasks) < count:
+        due = min(count, int((time.time() - begun) * rate) + 1)
+        tasks += [asyncio.create_task(_publish(begun + n / rate, n)) for n in range(len(tasks), due)]
+        await asyncio.sleep(max(0.0, begun + len(tasks) / rate - time.time()))
+    return tasks
+
+
+async def _publish(at: float, number: int) -> None:
     async with db.tx() as tx:
         await placed.publish(tx, event(number, at), key=f"k{number % KEYS}")
 
@@ -127,6 +137,7 @@ def main() -> None:
         "drain": drain,
         "late": lambda: late(float(rest[0]), float(rest[1])),
     }
+    gc.freeze()  # as `tenfold run` does once the program is loaded
     print(json.dumps(uvloop.run(work[mode]())))
 
 

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 import pytest
 
 from support.brokers import BrokerSwitch, Kafka
+from tenfold.conformance._broker_case import Subscriber, event, numbers
 from tenfold.conformance.broker import BrokerConformance
+from tenfold.events.contract import Broker, Feed
 
 
 class TestKafka(BrokerConformance):
@@ -24,3 +26,15 @@ class TestKafka(BrokerConformance):
     @classmethod
     def switch(cls, kafka: Kafka) -> BrokerSwitch:
         return BrokerSwitch(kafka)
+
+    async def test_what_is_acknowledged_right_before_the_end_does_not_come_again(
+        self, broker: Broker, other: Broker, topic: str, feed: Feed, subscriber: Subscriber
+    ) -> None:
+        """Commits are put off; the end is not before them."""
+        await broker.publish([event(topic, n) for n in range(3)])
+        await subscriber.acknowledge(await subscriber.take(3))
+        await subscriber.close()
+        await broker.publish([event(topic, 9)])
+        second = Subscriber(other, feed)
+        assert numbers(await second.take(1, timeout_s=self.patience_s)) == [9]
+        await second.close()

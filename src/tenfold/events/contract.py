@@ -114,8 +114,10 @@ class Consumer(ABC):
 
     @abstractmethod
     async def acknowledge(self, events: Sequence[Incoming]) -> None:
-        """They are stored elsewhere. ``events`` are all of one or more fetches, in their order. Raises
-        BrokerUnavailable, after which they may be delivered again."""
+        """They are stored elsewhere. ``events`` are all of one or more fetches, in their order. A backend may tell the
+        server of it within a fraction of a second, for several calls at once, and at the latest when it is closed: a
+        crash before that delivers them again. Raises BrokerUnavailable, also for what an earlier call had put off,
+        after which they may be delivered again."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 from aiokafka.abc import ConsumerRebalanceListener  # type: ignore[import-untyped]
-from aiokafka.errors import CommitFailedError, IllegalStateError  # type: ignore[import-untyped]
 from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
 
 from tenfold.events.backends._kafka_client import quietly
+from tenfold.events.backends._kafka_commits import KafkaCommits, Positions
 from tenfold.events.bindings import KAFKA
 from tenfold.events.contract import Consumer, Feed, Incoming
 
@@ -36,13 +36,17 @@ class Place(NamedTuple):
 
 
 class _Terms(ConsumerRebalanceListener):  # type: ignore[misc]  # of a library without types
-    """Counts how often partitions were given out anew. What was fetched in an earlier term belongs to whoever has the
-    partition now: it is not acknowledged, and comes again."""
+    """Counts how often partitions were given out anew. What was acknowledged until then is committed before others get
+    it. What was fetched in an earlier term belongs to whoever has the partition now: it is not acknowledged, and comes
+    again."""
 
-    def __init__(self) -> None:
+    def __init__(self, commits: KafkaCommits) -> None:
         self.number = 0
+        self._commits = commits
 
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await quietly(self._commits.flush(), within_s=CLOSE_S)
+        self._commits.forget()
         self.number += 1
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
@@ -56,7 +60,8 @@ class KafkaConsumer(Consumer):
     def __init__(self, cluster: Cluster, positions: KafkaPositions, feed: Feed, clock: Clock) -> None:
         self._cluster, self._positions, self._feed, self._clock = cluster, positions, feed, clock
         self._topic = cluster.topic(feed.topic)
-        self._terms = _Terms()
+        self._commits = KafkaCommits(self._commit, clock)
+        self._terms = _Terms(self._commits)
         self._looked_at = clock.monotonic()
         session_ms = int(max(SESSION_MIN_S, min(SESSION_MAX_S, cluster.redeliver_s)) * 1000)
         self._client = AIOKafkaConsumer(
@@ -83,6 +88,8 @@ class KafkaConsumer(Consumer):
 
     async def fetch(self, limit: int, wait_s: float) -> list[Incoming]:
         with self._cluster.translated():
+            self._commits.check()
+            self._client.resume(*self._client.paused())
             term = self._terms.number
             found = await self._client.getmany(timeout_ms=int(wait_s * 1000), max_records=limit)
             if term != self._terms.number:
@@ -92,27 +99,35 @@ class KafkaConsumer(Consumer):
                 self._looked_at = self._clock.monotonic()
             else:
                 await self._look()
-        return [self._incoming(record, term) for records in found.values() for record in records]
+        events = [self._incoming(record, term) for records in found.values() for record in records]
+        if 0 < len(events) < limit:
+            self._pause()
+        return events
 
     async def acknowledge(self, events: Sequence[Incoming]) -> None:
+        """They are committed a moment later, or by :meth:`close`. A crash before that delivers them again."""
         places: list[Place] = [event.token for event in events]
         ours = self._client.assignment()
-        offsets = {
+        positions = {
             place.partition: place.offset + 1
             for place in places
             if place.term == self._terms.number and place.partition in ours
         }
-        if not offsets:
-            return
         with self._cluster.translated():
-            try:
-                async with asyncio.timeout(self._cluster.timeout_s):
-                    await self._client.commit(offsets)
-            except (CommitFailedError, IllegalStateError):
-                return  # taken away in this very moment: it comes again, to whoever has it now
+            self._commits.note(positions)
 
     async def close(self) -> None:
-        await quietly(self._client.stop(), within_s=CLOSE_S)
+        await quietly(self._commits.close(), self._client.stop(), within_s=CLOSE_S)
+
+    async def _commit(self, positions: Positions) -> None:
+        async with asyncio.timeout(self._cluster.timeout_s):
+            await self._client.commit(positions)
+
+    def _pause(self) -> None:
+        """Until the next fetch. The library fetches ahead, and what it has of a partition, one record perhaps, keeps
+        what comes after it waiting until that was handed out: a whole turn. With less than a batch to hand out there is
+        nothing to gain by that."""
+        self._client.pause(*self._client.assignment())
 
     async def _rewind(self, found: dict[TopicPartition, list[Any]]) -> None:
         """What was fetched across a change of terms is read again, where the partition is still ours."""

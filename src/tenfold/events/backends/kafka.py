@@ -6,7 +6,8 @@ for how long they keep events, ``tls=true``, ``ssl_ca_certs=file``, ``sasl`` (SC
 
 A topic is a topic, ``<events.prefix>.<topic>``; an event's key is the record's, so its partition is the one that
 Kafka's own clients choose; a subscription is a consumer group. The producer is idempotent and waits for all replicas in
-sync (set ``min.insync.replicas`` to 2 where nothing may be lost with one machine). Offsets are committed by hand.
+sync (set ``min.insync.replicas`` to 2 where nothing may be lost with one machine). Offsets are committed by hand, at most
+every 0.1 s, before partitions are given to others, and at the end.
 
 Weakens: any number of processes consume a subscription at once, each some of the partitions, so with more processes
 than partitions some have nothing to do. Changing the number of partitions moves keys: the order of a key is kept before

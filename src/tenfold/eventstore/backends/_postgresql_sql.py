@@ -122,5 +122,5 @@ FOLLOW_SOME = sa.text(_FOLLOW.format(where="AND category || '' = ANY(CAST(:categ
 
 HOLD = sa.text("""
 SELECT count(pg_advisory_xact_lock(gate))
-FROM (SELECT gate FROM unnest(CAST(:gates AS bigint[])) AS gate ORDER BY gate) AS gates
+FROM (SELECT gate FROM unnest(CAST(:gates AS bigint[])) AS gate ORDER BY gate) AS tenfold_gates
 """)

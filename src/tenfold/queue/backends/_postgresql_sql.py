@@ -23,10 +23,10 @@ KEYS, LIMITS = 0x74656E66, 0x74656E67
 
 def _held(space: int | str, names: str) -> str:
     """Locks on names, by 1,024 buckets in their order, so that nobody waits in a circle; two keys of one bucket wait for
-    each other for the length of a commit."""
+    each other for the length of a commit. The names are a table of ours, so that nobody tells users to ask less often."""
     return f"""
 SELECT count(pg_advisory_xact_lock({space}, bucket)) FROM (
-  SELECT DISTINCT hashtext(name) & 1023 AS bucket FROM ({names}) AS named(name) ORDER BY 1) AS buckets
+  SELECT DISTINCT hashtext(name) & 1023 AS bucket FROM ({names}) AS tenfold_names(name) ORDER BY 1) AS buckets
 """
 
 

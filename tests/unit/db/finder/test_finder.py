@@ -16,6 +16,9 @@ from msgspec import Struct
 from tenfold import App, Reader, Service, Tx, public
 from tenfold.db.finder.findings import Finding, Report
 from tenfold.db.finder.statements import REPEATS
+from tenfold.db.plan import Plan
+from tenfold.eventstore.backends import _postgresql_sql as eventstore_sql
+from tenfold.queue.backends import _postgresql_sql as queue_sql
 from tenfold.testing.client import Client
 
 pytestmark = pytest.mark.anyio
@@ -218,3 +221,13 @@ async def test_the_finder_can_be_turned_off(url: str, tmp_path: Path) -> None:
     async with running(url, tmp_path, database__watch=False) as t:
         (await t.client.get("/each", query={"n": 0})).expect(200)
         assert (await t.ops.get("/database", headers={"host": "127.0.0.1"})).status == 404
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [queue_sql.HOLD, queue_sql.HOLD_AHEAD, eventstore_sql.HOLD],
+    ids=("queue", "ahead", "streams"),
+)
+async def test_locks_that_we_take_are_not_told_to_users(statement: Any) -> None:
+    """They read no table of ours, and run again and again: nobody could ask for them less often."""
+    assert Plan(statement.text, (), statement).framework
