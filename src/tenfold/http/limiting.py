@@ -30,6 +30,9 @@ Declared = list[tuple[str, Limit]]
 
 COUNTS_CALLERS = frozenset({"principal", "tenant", "api key"})
 
+KNOWN_MAX = 1_000
+"""Callers whose cells an operation remembers; some 300 bytes each."""
+
 _STRICTEST: tuple[Away, ...] = ("closed", "local", "open")
 
 
@@ -70,8 +73,7 @@ def write(build: Build) -> None:
         limit_refused=rules.refused, **rules.uses,
     )  # fmt: skip
     code.line(
-        *rules.subjects,
-        f"limit_cells = ({rules.cell_texts})",
+        *rules.cells,
         "limit_taken = limits.take_now(limit_cells)",  # RateLimiter.take_now, written out
         f"if limit_taken is None: limit_taken = await limit_later(limit_cells, {rules.away!r})",
         "elif limit_taken.admitted: limiter.admitted += 1",
@@ -99,9 +101,8 @@ class Rules:
         self.windows = [window for _, window in named]
         self.uses: dict[str, Any] = {}
         """What the expressions need, by name."""
-        self.subjects = self._subjects()
-        """Lines that say who is counted, as far as more than one word is needed for it."""
-        self.cell_texts = "".join(self._cell(n, *each) for n, each in enumerate(named.items()))
+        self.cells = self._cells(named)
+        """Lines that make ``limit_cells``."""
         self.away = _strictest(named.values())
         often = Counter(map(str, self.windows))
         self.names = [
@@ -141,7 +142,25 @@ class Rules:
             violated=[name for name, _ in full],
         )
 
+    def _cells(self, named: Mapping[tuple[str, Window], Limit]) -> list[str]:
+        """Where only principals are counted, and each request costs the same, a caller's cells are always the same."""
+        cells = f"limit_cells = ({''.join(self._cell(n, *each) for n, each in enumerate(named.items()))})"
+        forms = [
+            (f"{owner} {window} ", limit.cost * window.interval_us, window.room_us)
+            for (owner, window), limit in named.items()
+            if window.per == "principal" and not callable(limit.cost)
+        ]
+        if len(forms) < len(named):
+            return [*self._subjects(), cells]
+        self.uses |= {"cells_of": CellsOf(forms), "address_of": address_of}
+        return [
+            "principal = context.principal",
+            "if principal is not None: limit_cells = cells_of[principal.id]",
+            f"else: caller = f'address {{address_of(request)}}'; {cells}",
+        ]
+
     def _subjects(self) -> list[str]:
+        """Lines that say who is counted, as far as more than one word is needed for it."""
         whom = {window.per for window in self.windows}
         if whom == {"operation"}:
             return []
@@ -180,6 +199,24 @@ class Rules:
                 return " f'{api_key_of(headers, principal) or caller}'"
             case "operation":
                 return f" {self._operation!r}"
+
+
+class CellsOf(dict[str, tuple[Cell, ...]]):
+    """The cells of each principal, by its id: to look up those of one who asks again is no call and makes no text.
+
+    ``forms`` are the beginnings of their keys, with cost and room in microseconds.
+    """
+
+    def __init__(self, forms: Sequence[Cell]) -> None:
+        super().__init__()
+        self._forms = tuple(forms)
+
+    def __missing__(self, principal: str) -> tuple[Cell, ...]:
+        if len(self) >= KNOWN_MAX:
+            self.clear()
+        made = tuple((f"{key}principal {principal}", cost, room) for key, cost, room in self._forms)
+        self[principal] = made
+        return made
 
 
 def _strictest(limits: Any) -> Away | None:

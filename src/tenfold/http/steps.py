@@ -107,12 +107,16 @@ def measure(build: Build) -> None:
             "if fair or answer[0] >= 500 or seconds > stats.slow_s: keep(request, answer, seconds, fair)",
         ]
     if telemetry.access is not None:
-        code.use(log_access=telemetry.access, Access=Access, announced=announced)
+        log = telemetry.access
+        code.use(access_log=log, access_waiting=log.waiting, Access=Access, announced=announced)
         after += [
             "sent = len(answer[2]) if answer[3] is None else announced(request, answer)",
             "client = request.scope.get('client')",
-            f"log_access(Access(request.method, request.path, answer[0], seconds, sent, {operation.name!r}, "
-            "context.request_id, context.trace_id, client[0] if client else '', ended))",
+            f"entry = Access(request.method, request.path, answer[0], seconds, sent, {operation.name!r}, "
+            "context.request_id, context.trace_id, client[0] if client else '', ended)",
+            # AccessLog.record, written out for a writer that is awake.
+            f"if access_log.asleep or len(access_waiting) >= {log.queue_max}: access_log.record(entry)",
+            "else: access_waiting.append(entry)",
         ]
     code.open("try:", "finally:", *(" " + line for line in after), "return answer")
 
@@ -187,8 +191,7 @@ def authentication(build: Build) -> None:
         # Two credentials are the authenticator's to judge, also when one of them is remembered.
         others = "".join(f" and {name.encode()!r} not in headers" for name in authenticator.other_credentials)
         code.line(
-            f"if b'authorization' in headers and headers[b'authorization'][:7] == b'Bearer '{others}:",
-            "    principal = fast(headers[b'authorization'][7:].decode('latin-1'))",
+            f"if b'authorization' in headers{others}: principal = fast(headers[b'authorization'])",
             "if principal is None: principal = await authenticate(request)",
             "if principal is not None:",
             "    context.principal = principal",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tenfold.http.reply import Answer
     from tenfold.http.request import Request
     from tenfold.http.threads import HandlerThreads
-    from tenfold.telemetry.access import Access
+    from tenfold.telemetry.access import AccessLog
     from tenfold.telemetry.objectives import Objective
     from tenfold.telemetry.recording import Allowance, Recorder
 
@@ -128,8 +128,8 @@ class Telemetry(Protocol):
         ...
 
     @property
-    def access(self) -> Callable[[Access], None] | None:
-        """Takes every finished request."""
+    def access(self) -> AccessLog | None:
+        """Takes every finished request; None: nobody does."""
         ...
 
     def stats(self, operation: str, method: str, route: str) -> Stats: ...

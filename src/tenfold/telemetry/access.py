@@ -71,24 +71,26 @@ class AccessLog:
         self.dropped = 0
         """Lines that were not written because the writer fell behind."""
         self._write, self._render, self._clock = write, render, clock
-        self._queue: deque[Access] = deque()
-        self._queue_max = queue_max
+        self.waiting: deque[Access] = deque()
+        """Records that are not written yet. While the writer is awake and there is room, whoever finishes a request puts
+        its record here itself, which is what :meth:`record` does then."""
+        self.asleep = False
+        """The writer is to be woken for the next record, or there is none any more."""
+        self.queue_max = queue_max
         self._wake = threading.Event()
-        self._asleep = False
         self._closed = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tenfold-access-log", daemon=True)
         self._thread.start()
 
     def record(self, access: Access) -> None:
-        """Queue one line; costs two calls and never blocks."""
-        queue = self._queue
-        if self._closed or len(queue) >= self._queue_max:
+        """Queue one line; never blocks."""
+        if self._closed or len(self.waiting) >= self.queue_max:
             self.dropped += 1
             return
-        queue.append(access)
-        if self._asleep:
-            self._asleep = False
+        self.waiting.append(access)
+        if self.asleep:
+            self.asleep = False
             self._wake.set()
 
     def close(self, close_timeout_s: float = 5.0) -> None:
@@ -100,20 +102,21 @@ class AccessLog:
 
     def _run(self) -> None:
         while True:
-            while self._queue:
+            while self.waiting:
                 self._write_batch()
             if self._closed:
+                self.asleep = True
                 return
             self._wake.clear()
-            self._asleep = True
+            self.asleep = True
             # A request may have been queued between the loop above and the flag: look once more.
-            if not self._queue:
+            if not self.waiting:
                 self._wake.wait(1.0)
-            self._asleep = False
+            self.asleep = False
             self._over.wait(GATHER_S)
 
     def _write_batch(self) -> None:
-        queue = self._queue
+        queue = self.waiting
         entries = [queue.popleft() for _ in range(min(len(queue), BATCH))]
         self._write(self._render(entries, self._clock.now() - self._clock.monotonic()))
 
@@ -151,6 +154,7 @@ class JsonAccess:
         self._redactor = redactor
         self._learned = redactor.learned
         self._heads = Texts(_head)
+        self._statuses = Texts[int](lambda status: f',"status":{status},"ms":')
         self._methods = Texts[str](lambda method: f'{json_text(method)},"path":')
         self._paths = Texts[str](lambda path: json_text(redactor.text(path)))
         self._operations = Texts[str](lambda name: f',"operation":{json_text(name)}' if name else "")
@@ -160,9 +164,10 @@ class JsonAccess:
         if self._learned != self._redactor.learned:  # another secret, which may be in a path
             self._learned = self._redactor.learned
             self._paths.clear()
-        heads, methods, paths = self._heads, self._methods, self._paths
+        heads, methods, paths, statuses = self._heads, self._methods, self._paths, self._statuses
         operations, clients = self._operations, self._clients
-        lines: list[str] = []
+        parts: list[str] = []
+        len_short = len(SHORT)
         second, time = 0, f'{{"time":"{utc(0)}.'
         for each in entries:
             when, status = each.ended_s + epoch_s, each.status
@@ -171,14 +176,17 @@ class JsonAccess:
                 time = f'{{"time":"{utc(second)}.'
             hundredths = int(each.duration_s * 100_000 + 0.5)
             number, trace_id = each.request_id, each.trace_id
-            both = number and trace_id
-            ids = f',"request_id":"{number}","trace_id":"{trace_id}"' if both else _ids(number, trace_id)
-            lines.append(
-                f"{time}{THREE_DIGITS[int((when - second) * 1000)]}{heads[status]}{methods[each.method]}"
-                f'{paths[each.path]},"status":{status},"ms":{hundredths // 100}.{TWO_DIGITS[hundredths % 100]}'
-                f',"bytes":{each.sent_bytes}{operations[each.operation]}{ids}{clients[each.client]}'
-            )
-        return "".join(lines)
+            # All into one list: texts of single lines would be made to be copied.
+            parts += (
+                time, THREE_DIGITS[int((when - second) * 1000)], heads[status], methods[each.method], paths[each.path],
+                statuses[status], SHORT[hundredths] if hundredths < len_short else _ms(hundredths), ',"bytes":',
+                str(each.sent_bytes), operations[each.operation],
+            )  # fmt: skip
+            if number and trace_id:
+                parts += (',"request_id":"', number, '","trace_id":"', trace_id, '"', clients[each.client])
+            else:
+                parts += (_ids(number, trace_id), clients[each.client])
+        return "".join(parts)
 
 
 K = TypeVar("K")
@@ -205,6 +213,11 @@ def _ids(request_id: str, trace_id: str) -> str:
     )
 
 
+def _ms(hundredths: int) -> str:
+    """Hundredths of a millisecond as milliseconds."""
+    return f"{hundredths // 100}.{hundredths % 100:02d}"
+
+
 def _head(status: int) -> str:
     level = "info" if status < 500 else "error"
     return f'Z","level":"{level}","event":"{names.LOG_REQUEST}","logger":"{_LOGGER}","method":'
@@ -215,5 +228,6 @@ _OURS: Final = ("operation", "request_id", "trace_id", "client")
 """Of our making, or judged: nothing secret."""
 KNOWN_MAX: Final = 4_096
 """Texts of each kind that are kept."""
-TWO_DIGITS: Final = [f"{n:02d}" for n in range(100)]
+SHORT: Final = [_ms(hundredths) for hundredths in range(2000)]
+"""Durations up to 20 ms."""
 THREE_DIGITS: Final = [f"{n:03d}" for n in range(1000)]
