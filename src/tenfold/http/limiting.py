@@ -31,7 +31,7 @@ Declared = list[tuple[str, Limit]]
 COUNTS_CALLERS = frozenset({"principal", "tenant", "api key"})
 
 KNOWN_MAX = 1_000
-"""Callers whose cells an operation remembers; some 300 bytes each."""
+"""Callers whose cells an operation remembers, and headers that it has made; some 300 bytes each."""
 
 _STRICTEST: tuple[Away, ...] = ("closed", "local", "open")
 
@@ -80,8 +80,14 @@ def write(build: Build) -> None:
         "else: limiter.refused += 1",
         "if not limit_taken.admitted: raise limit_refused(limit_cells, limit_taken)",
     )
+    code.line(
+        f"limit_left = ({rules.left})",
+        "limit_shown = shown_before(limit_left) or limit_headers.make(limit_left)",
+    )
+    headers = LeftHeaders(rules.names)
     code.use(LIMIT_POLICY=(b"ratelimit-policy", rules.policy))
-    added = ["LIMIT_POLICY", f"(b'ratelimit', {rules.left_text})"]
+    code.use(limit_headers=headers, shown_before=headers.get)
+    added = ["LIMIT_POLICY", "limit_shown"]
     policies = operation.policies
     if is_plain(operation) and policies.cache is None and not (policies.idempotent or policies.etag):
         build.headers += added
@@ -115,14 +121,12 @@ class Rules:
         ).encode()
 
     @property
-    def left_text(self) -> str:
-        """The expression of the header's value: what each window has left, and when it is as good as new."""
-        form = b", ".join(b'"%s";r=%%d;t=%%d' % name.encode() for name in self.names)
-        values = [
+    def left(self) -> str:
+        """The expressions of what each window has left, and in how many seconds it is as good as new."""
+        return ", ".join(
             f"({w.room_us} - limit_taken.ahead_us[{n}]) // {w.interval_us}, -(-limit_taken.ahead_us[{n}] // 1000000)"
             for n, w in enumerate(self.windows)
-        ]
-        return f"{form!r} % ({', '.join(values)})"
+        )
 
     def refused(self, cells: Sequence[Cell], taken: Taken) -> TooManyRequests:
         """The problem for a request that was not admitted."""
@@ -216,6 +220,21 @@ class CellsOf(dict[str, tuple[Cell, ...]]):
             self.clear()
         made = tuple((f"{key}principal {principal}", cost, room) for key, cost, room in self._forms)
         self[principal] = made
+        return made
+
+
+class LeftHeaders(dict[tuple[int, ...], tuple[bytes, bytes]]):
+    """The header that tells what is left, by the numbers in it: most answers say what another one said before."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._form = b", ".join(b'"%s";r=%%d;t=%%d' % name.encode() for name in names)
+
+    def make(self, left: tuple[int, ...]) -> tuple[bytes, bytes]:
+        """That of numbers that are not known."""
+        if len(self) >= KNOWN_MAX:
+            self.clear()
+        made = self[left] = (b"ratelimit", self._form % left)
         return made
 
 

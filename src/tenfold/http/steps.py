@@ -21,7 +21,7 @@ from tenfold.security.policy import authenticated
 from tenfold.security.principal import Principal
 from tenfold.telemetry.access import Access
 from tenfold.telemetry.metrics import SECONDS
-from tenfold.telemetry.trace import RATIO_BITS, low_bits
+from tenfold.telemetry.trace import low_bits
 
 if TYPE_CHECKING:
     from tenfold.http.build import Build
@@ -61,10 +61,8 @@ def trace(build: Build) -> None:
             "if b'traceparent' in headers: trace = begin_trace(headers[b'traceparent'].decode('latin-1'))",
         )
         if tracer.samples:
-            code.use(random_bits=tracer.bits, start_trace=tracer.started)
-            code.line(
-                f"elif (bits := random_bits({RATIO_BITS})) < {tracer.threshold}: trace = start_trace(bits)"
-            )
+            code.use(tracer=tracer)
+            code.line("elif tracer.unsampled: tracer.unsampled -= 1", "else: trace = tracer.sampled()")
         # What joins a trace is recorded where the others of that trace are.
         same = "; number = low_bits(trace.trace_id, number)" if tracer.recorder is not None else ""
         code.use(low_bits=low_bits)

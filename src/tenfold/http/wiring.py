@@ -49,6 +49,9 @@ class Trace(Protocol):
 class Tracing(Protocol):
     """Joins the caller's trace or starts one; spans exist only where sampled (``telemetry.trace.Tracer``)."""
 
+    unsampled: int
+    """So many traces that start here come before one that is sampled. To be counted down; at 0, :meth:`sampled`."""
+
     @property
     def samples(self) -> bool:
         """Whether a trace that starts here may be recorded."""
@@ -60,22 +63,12 @@ class Tracing(Protocol):
         ...
 
     @property
-    def threshold(self) -> int:
-        """A trace that starts here is sampled where 56 random bits are less."""
-        ...
-
-    @property
-    def bits(self) -> Callable[[int], int]:
-        """So many random bits."""
-        ...
-
-    @property
     def recorder(self) -> Recorder | None:
         """Who takes recordings, and says how much may be recorded; None: only what is sampled has spans."""
         ...
 
-    def started(self, bits: int, /) -> Trace:
-        """A trace that starts here, whose last bits are these."""
+    def sampled(self) -> Trace:
+        """A trace that starts here and is sampled."""
         ...
 
     def begin(self, traceparent: str | None = None, /) -> Trace: ...

@@ -12,6 +12,7 @@ when it is over whether it is kept; nobody else is told.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -80,12 +81,15 @@ class Tracer:
         self.now, self.monotonic = clock.now, clock.monotonic
         self._clean = Cleaner(redactor or Redactor())
         # Trace ids need no secrecy, so one seed from the clock's randomness saves a system call per request.
-        self.bits = random.Random(clock.random.getrandbits(256)).getrandbits  # noqa: S311 - no secret
+        self._random = random.Random(clock.random.getrandbits(256))  # noqa: S311 - no secret
+        self.bits = self._random.getrandbits
         """So many random bits."""
         self.origin = f"{self.bits(64) or 1:016x}"
         """First half of the ids of unsampled traces that start here; a number makes the other."""
-        self.threshold = int(settings.ratio * (1 << RATIO_BITS))
-        """A trace that starts here is sampled where :data:`RATIO_BITS` random bits are less."""
+        self._threshold = int(settings.ratio * (1 << RATIO_BITS))
+        self.unsampled = 0
+        """So many traces that start here, in a hot path that counts them down, come before one that is sampled."""
+        self._draw()
         self._queue: deque[Span] = deque()
         self._task: asyncio.Task[None] | None = None
         self._complained = float("-inf")
@@ -97,7 +101,7 @@ class Tracer:
     @property
     def samples(self) -> bool:
         """Whether a trace that starts here may be recorded."""
-        return self.threshold > 0
+        return self._threshold > 0
 
     @property
     def recent(self) -> list[Span]:
@@ -109,13 +113,26 @@ class Tracer:
         parent = parse_traceparent(traceparent) if traceparent else None
         if parent is not None:
             return Trace(*parent)
-        return self.started(self.bits(RATIO_BITS))
+        return self._started(self.bits(RATIO_BITS))
 
-    def started(self, bits: int) -> Trace:
+    def sampled(self) -> Trace:
+        """The sampled trace that :attr:`unsampled` counted down to; it begins to count anew. For who starts many traces:
+        as if the bits of each had been drawn and looked at, but those that are not sampled cost no call."""
+        self._draw()
+        return self._started(self._random.randrange(self._threshold))
+
+    def _draw(self) -> None:
+        """How many go by is distributed geometrically, as the failures before a success are."""
+        ratio = self._threshold / (1 << RATIO_BITS)
+        if 0 < ratio < 1:
+            some = (self.bits(RATIO_BITS) + 1) / (1 << RATIO_BITS)  # above 0, at most 1
+            self.unsampled = int(math.log(some) / math.log1p(-ratio))
+
+    def _started(self, bits: int) -> Trace:
         """A trace that starts here, whose last bits are these: they decide."""
         # By way of bytes: formatting an int as hexadecimal takes twice as long.
         number = (self.bits(128 - RATIO_BITS) or 1) << RATIO_BITS | bits
-        return Trace(number.to_bytes(16, "big").hex(), "", bits < self.threshold)
+        return Trace(number.to_bytes(16, "big").hex(), "", bits < self._threshold)
 
     def span_id(self) -> str:
         """A new random span id."""
