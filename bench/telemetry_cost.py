@@ -82,7 +82,7 @@ class Side:
     async def logged(self) -> None:
         """Returns when the log's thread has written what it was left: its CPU belongs to who left it."""
         access = self.app.logging.access if self.app.logging is not None else None
-        while access is not None and not access.asleep:
+        while access is not None and not access.asleep:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
 
     def pass_s(self, seconds: float) -> None:

@@ -72,30 +72,34 @@ class AccessLog:
         """Lines that were not written because the writer fell behind."""
         self._write, self._render, self._clock = write, render, clock
         self.waiting: deque[Access] = deque()
-        """Records that are not written yet. While the writer is awake and there is room, whoever finishes a request puts
-        its record here itself, which is what :meth:`record` does then."""
+        """Records that are not written yet."""
         self.asleep = False
-        """The writer is to be woken for the next record, or there is none any more."""
+        """The writer waits to be told of the next record by :meth:`wake`."""
+        self.closed = False
+        """Nothing is taken any more."""
         self.queue_max = queue_max
         self._wake = threading.Event()
-        self._closed = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tenfold-access-log", daemon=True)
         self._thread.start()
 
     def record(self, access: Access) -> None:
-        """Queue one line; never blocks."""
-        if self._closed or len(self.waiting) >= self.queue_max:
+        """Queue one line; never blocks. The generated code of endpoints does the same, without the call."""
+        if self.closed or len(self.waiting) >= self.queue_max:
             self.dropped += 1
             return
         self.waiting.append(access)
         if self.asleep:
-            self.asleep = False
-            self._wake.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """There is a record for a writer that is asleep."""
+        self.asleep = False
+        self._wake.set()
 
     def close(self, close_timeout_s: float = 5.0) -> None:
         """Write what is queued, then end the thread. Idempotent."""
-        self._closed = True
+        self.closed = True
         self._over.set()
         self._wake.set()
         self._thread.join(close_timeout_s)
@@ -104,8 +108,7 @@ class AccessLog:
         while True:
             while self.waiting:
                 self._write_batch()
-            if self._closed:
-                self.asleep = True
+            if self.closed:
                 return
             self._wake.clear()
             self.asleep = True
