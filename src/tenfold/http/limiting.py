@@ -30,8 +30,10 @@ Declared = list[tuple[str, Limit]]
 
 COUNTS_CALLERS = frozenset({"principal", "tenant", "api key"})
 
-KNOWN_MAX = 1_000
-"""Callers whose cells an operation remembers, and headers that it has made; some 300 bytes each."""
+CALLERS_MAX = 1_000
+"""Callers whose cells an operation remembers; some 300 bytes each."""
+HEADERS_MAX = 5_000
+"""Headers that it remembers to have made; some 250 bytes each. As many as a limit of 1,000 an hour can need."""
 
 _STRICTEST: tuple[Away, ...] = ("closed", "local", "open")
 
@@ -216,7 +218,7 @@ class CellsOf(dict[str, tuple[Cell, ...]]):
         self._forms = tuple(forms)
 
     def __missing__(self, principal: str) -> tuple[Cell, ...]:
-        if len(self) >= KNOWN_MAX:
+        if len(self) >= CALLERS_MAX:
             self.clear()
         made = tuple((f"{key}principal {principal}", cost, room) for key, cost, room in self._forms)
         self[principal] = made
@@ -232,7 +234,7 @@ class LeftHeaders(dict[tuple[int, ...], tuple[bytes, bytes]]):
 
     def make(self, left: tuple[int, ...]) -> tuple[bytes, bytes]:
         """That of numbers that are not known."""
-        if len(self) >= KNOWN_MAX:
+        if len(self) >= HEADERS_MAX:
             self.clear()
         made = self[left] = (b"ratelimit", self._form % left)
         return made
