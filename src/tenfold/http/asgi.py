@@ -24,6 +24,7 @@ from tenfold.http.request import Request
 from tenfold.http.router import Router
 from tenfold.http.streaming import run_stream
 from tenfold.http.threads import HandlerThreads
+from tenfold.http.wire import PERCENT
 from tenfold.http.wiring import Telemetry, Wiring
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class HttpApp:
                 endpoint = static[path][method]
             else:
                 raw_path = scope["raw_path"] if "raw_path" in scope else b""  # noqa: SIM401
-                encoded = raw_path and b"%" in raw_path
+                encoded = raw_path and PERCENT in raw_path
                 routed = (
                     (static[path], ())
                     if path in static

@@ -16,7 +16,7 @@ from tenfold.errors import BadRequest, DeclarationError, UnsupportedMedia
 from tenfold.http import limits
 from tenfold.http.adapters import Codec
 from tenfold.http.collect import Collector, Inputs
-from tenfold.http.wire import BadText, Values, parse_query, text_of
+from tenfold.http.wire import PERCENT, PLUS, BadText, Values, parse_query, text_of
 
 if TYPE_CHECKING:
     from tenfold.http.build import Build, Code
@@ -158,7 +158,7 @@ def _query_reader(max_params: int) -> Any:
     def read_query(raw: bytes) -> Values:
         if len(raw) > limits.URI_MAX_BYTES:
             raise limits.uri_too_long("query string", len(raw))
-        if b"%" in raw or b"+" in raw:
+        if PERCENT in raw or PLUS in raw:
             if raw.count(b"&") >= max_params:
                 raise too_many(max_params)
             return decoded_query(raw)

@@ -30,6 +30,11 @@ Declared = list[tuple[str, Limit]]
 
 COUNTS_CALLERS = frozenset({"principal", "tenant", "api key"})
 
+CALLERS_MAX = 1_000
+"""Callers whose cells an operation remembers; some 300 bytes each."""
+HEADERS_MAX = 5_000
+"""Headers that it remembers to have made; some 250 bytes each. As many as a limit of 1,000 an hour can need."""
+
 _STRICTEST: tuple[Away, ...] = ("closed", "local", "open")
 
 
@@ -70,16 +75,21 @@ def write(build: Build) -> None:
         limit_refused=rules.refused, **rules.uses,
     )  # fmt: skip
     code.line(
-        *rules.subjects,
-        f"limit_cells = ({rules.cell_texts})",
+        *rules.cells,
         "limit_taken = limits.take_now(limit_cells)",  # RateLimiter.take_now, written out
         f"if limit_taken is None: limit_taken = await limit_later(limit_cells, {rules.away!r})",
         "elif limit_taken.admitted: limiter.admitted += 1",
         "else: limiter.refused += 1",
         "if not limit_taken.admitted: raise limit_refused(limit_cells, limit_taken)",
     )
+    code.line(
+        f"limit_left = ({rules.left})",
+        "limit_shown = shown_before(limit_left) or limit_headers.make(limit_left)",
+    )
+    headers = LeftHeaders(rules.names)
     code.use(LIMIT_POLICY=(b"ratelimit-policy", rules.policy))
-    added = ["LIMIT_POLICY", f"(b'ratelimit', {rules.left_text})"]
+    code.use(limit_headers=headers, shown_before=headers.get)
+    added = ["LIMIT_POLICY", "limit_shown"]
     policies = operation.policies
     if is_plain(operation) and policies.cache is None and not (policies.idempotent or policies.etag):
         build.headers += added
@@ -99,9 +109,8 @@ class Rules:
         self.windows = [window for _, window in named]
         self.uses: dict[str, Any] = {}
         """What the expressions need, by name."""
-        self.subjects = self._subjects()
-        """Lines that say who is counted, as far as more than one word is needed for it."""
-        self.cell_texts = "".join(self._cell(n, *each) for n, each in enumerate(named.items()))
+        self.cells = self._cells(named)
+        """Lines that make ``limit_cells``."""
         self.away = _strictest(named.values())
         often = Counter(map(str, self.windows))
         self.names = [
@@ -114,14 +123,12 @@ class Rules:
         ).encode()
 
     @property
-    def left_text(self) -> str:
-        """The expression of the header's value: what each window has left, and when it is as good as new."""
-        form = b", ".join(b'"%s";r=%%d;t=%%d' % name.encode() for name in self.names)
-        values = [
+    def left(self) -> str:
+        """The expressions of what each window has left, and in how many seconds it is as good as new."""
+        return ", ".join(
             f"({w.room_us} - limit_taken.ahead_us[{n}]) // {w.interval_us}, -(-limit_taken.ahead_us[{n}] // 1000000)"
             for n, w in enumerate(self.windows)
-        ]
-        return f"{form!r} % ({', '.join(values)})"
+        )
 
     def refused(self, cells: Sequence[Cell], taken: Taken) -> TooManyRequests:
         """The problem for a request that was not admitted."""
@@ -141,7 +148,25 @@ class Rules:
             violated=[name for name, _ in full],
         )
 
+    def _cells(self, named: Mapping[tuple[str, Window], Limit]) -> list[str]:
+        """Where only principals are counted, and each request costs the same, a caller's cells are always the same."""
+        cells = f"limit_cells = ({''.join(self._cell(n, *each) for n, each in enumerate(named.items()))})"
+        forms = [
+            (f"{owner} {window} ", limit.cost * window.interval_us, window.room_us)
+            for (owner, window), limit in named.items()
+            if window.per == "principal" and not callable(limit.cost)
+        ]
+        if len(forms) < len(named):
+            return [*self._subjects(), cells]
+        self.uses |= {"cells_of": CellsOf(forms), "address_of": address_of}
+        return [
+            "principal = context.principal",
+            "if principal is not None: limit_cells = cells_of[principal.id]",
+            f"else: caller = f'address {{address_of(request)}}'; {cells}",
+        ]
+
     def _subjects(self) -> list[str]:
+        """Lines that say who is counted, as far as more than one word is needed for it."""
         whom = {window.per for window in self.windows}
         if whom == {"operation"}:
             return []
@@ -180,6 +205,39 @@ class Rules:
                 return " f'{api_key_of(headers, principal) or caller}'"
             case "operation":
                 return f" {self._operation!r}"
+
+
+class CellsOf(dict[str, tuple[Cell, ...]]):
+    """The cells of each principal, by its id: to look up those of one who asks again is no call and makes no text.
+
+    ``forms`` are the beginnings of their keys, with cost and room in microseconds.
+    """
+
+    def __init__(self, forms: Sequence[Cell]) -> None:
+        super().__init__()
+        self._forms = tuple(forms)
+
+    def __missing__(self, principal: str) -> tuple[Cell, ...]:
+        if len(self) >= CALLERS_MAX:
+            self.clear()
+        made = tuple((f"{key}principal {principal}", cost, room) for key, cost, room in self._forms)
+        self[principal] = made
+        return made
+
+
+class LeftHeaders(dict[tuple[int, ...], tuple[bytes, bytes]]):
+    """The header that tells what is left, by the numbers in it: most answers say what another one said before."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._form = b", ".join(b'"%s";r=%%d;t=%%d' % name.encode() for name in names)
+
+    def make(self, left: tuple[int, ...]) -> tuple[bytes, bytes]:
+        """That of numbers that are not known."""
+        if len(self) >= HEADERS_MAX:
+            self.clear()
+        made = self[left] = (b"ratelimit", self._form % left)
+        return made
 
 
 def _strictest(limits: Any) -> Away | None:

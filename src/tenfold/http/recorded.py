@@ -25,10 +25,11 @@ def remember(error: BaseException, request: Request) -> None:
 def end_span(span: AbstractContextManager[Any], made: Span, request: Request, answer: Answer) -> None:
     """End a request's outermost span."""
     status, state = answer[0], request.context.state
-    made.set("url.path", request.path)
-    made.set("http.response.status_code", status)
+    attributes = made.attributes
+    attributes["url.path"] = request.path
+    attributes["http.response.status_code"] = status
     if request.context.request_id:
-        made.set("tenfold.request_id", request.context.request_id)
+        attributes["tenfold.request_id"] = request.context.request_id
     if status >= 500:
         made.error = (state or {}).get(FAILURE, f"answered {status}")
     span.__exit__(None, None, None)

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from tenfold.errors import BadRequest, DeclarationError
 from tenfold.http.limits import URI_MAX_BYTES, uri_too_long
-from tenfold.http.wire import BadText, unquote_strictly
+from tenfold.http.wire import PERCENT, BadText, unquote_strictly
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class Router(Generic[T]):
         """
         if len(path) > URI_MAX_BYTES:
             raise uri_too_long("path", len(path))
-        if b"%" in raw_path or "\x00" in path:
+        if PERCENT in raw_path or "\x00" in path:
             return self._find_encoded(path, raw_path)
         return self._walk(path.split("/"))
 

@@ -21,7 +21,7 @@ from tenfold.security.policy import authenticated
 from tenfold.security.principal import Principal
 from tenfold.telemetry.access import Access
 from tenfold.telemetry.metrics import SECONDS
-from tenfold.telemetry.trace import RATIO_BITS, low_bits
+from tenfold.telemetry.trace import low_bits
 
 if TYPE_CHECKING:
     from tenfold.http.build import Build
@@ -61,10 +61,8 @@ def trace(build: Build) -> None:
             "if b'traceparent' in headers: trace = begin_trace(headers[b'traceparent'].decode('latin-1'))",
         )
         if tracer.samples:
-            code.use(random_bits=tracer.bits, start_trace=tracer.started)
-            code.line(
-                f"elif (bits := random_bits({RATIO_BITS})) < {tracer.threshold}: trace = start_trace(bits)"
-            )
+            code.use(tracer=tracer)
+            code.line("elif tracer.unsampled: tracer.unsampled -= 1", "else: trace = tracer.sampled()")
         # What joins a trace is recorded where the others of that trace are.
         same = "; number = low_bits(trace.trace_id, number)" if tracer.recorder is not None else ""
         code.use(low_bits=low_bits)
@@ -107,12 +105,18 @@ def measure(build: Build) -> None:
             "if fair or answer[0] >= 500 or seconds > stats.slow_s: keep(request, answer, seconds, fair)",
         ]
     if telemetry.access is not None:
-        code.use(log_access=telemetry.access, Access=Access, announced=announced)
+        log = telemetry.access
+        code.use(access_log=log, access_waiting=log.waiting, Access=Access, announced=announced)
         after += [
             "sent = len(answer[2]) if answer[3] is None else announced(request, answer)",
             "client = request.scope.get('client')",
-            f"log_access(Access(request.method, request.path, answer[0], seconds, sent, {operation.name!r}, "
-            "context.request_id, context.trace_id, client[0] if client else '', ended))",
+            f"entry = Access(request.method, request.path, answer[0], seconds, sent, {operation.name!r}, "
+            "context.request_id, context.trace_id, client[0] if client else '', ended)",
+            # AccessLog.record, written out.
+            f"if access_log.closed or len(access_waiting) >= {log.queue_max}: access_log.dropped += 1",
+            "else:",
+            "    access_waiting.append(entry)",
+            "    if access_log.asleep: access_log.wake()",
         ]
     code.open("try:", "finally:", *(" " + line for line in after), "return answer")
 
@@ -187,8 +191,7 @@ def authentication(build: Build) -> None:
         # Two credentials are the authenticator's to judge, also when one of them is remembered.
         others = "".join(f" and {name.encode()!r} not in headers" for name in authenticator.other_credentials)
         code.line(
-            f"if b'authorization' in headers and headers[b'authorization'][:7] == b'Bearer '{others}:",
-            "    principal = fast(headers[b'authorization'][7:].decode('latin-1'))",
+            f"if b'authorization' in headers{others}: principal = fast(headers[b'authorization'])",
             "if principal is None: principal = await authenticate(request)",
             "if principal is not None:",
             "    context.principal = principal",

@@ -10,6 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 Values = dict[str, "str | list[str]"]
 
+NUL, PERCENT, PLUS = b"\x00%+"
+"""As numbers: of bytes Python asks first whether they are one, by an exception, which takes five times as long."""
+
 
 class BadText(ValueError):
     """Percent-encoded or raw bytes that are not UTF-8; the message is a sentence without the place."""
@@ -17,7 +20,7 @@ class BadText(ValueError):
 
 def text_of(raw: bytes) -> str:
     """``raw`` as UTF-8 text. Raises :class:`BadText` for other bytes, with their offset, and for NUL."""
-    if b"\x00" in raw:
+    if NUL in raw:
         raise BadText("has a NUL character in it, which no text may have.")
     try:
         return raw.decode()
@@ -36,7 +39,7 @@ def parse_query(raw: bytes) -> Values:
     ``+`` is a space, names without ``=`` have the empty value (WHATWG URL § 5.1).
     """
     values: Values = {}
-    if b"%" in raw or b"+" in raw:
+    if PERCENT in raw or PLUS in raw:
         pairs = [_decoded_pair(pair) for pair in raw.split(b"&") if pair]
     else:
         pairs = [pair.partition("=")[::2] for pair in text_of(raw).split("&") if pair]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tenfold.http.reply import Answer
     from tenfold.http.request import Request
     from tenfold.http.threads import HandlerThreads
-    from tenfold.telemetry.access import Access
+    from tenfold.telemetry.access import AccessLog
     from tenfold.telemetry.objectives import Objective
     from tenfold.telemetry.recording import Allowance, Recorder
 
@@ -49,6 +49,9 @@ class Trace(Protocol):
 class Tracing(Protocol):
     """Joins the caller's trace or starts one; spans exist only where sampled (``telemetry.trace.Tracer``)."""
 
+    unsampled: int
+    """So many traces that start here come before one that is sampled. To be counted down; at 0, :meth:`sampled`."""
+
     @property
     def samples(self) -> bool:
         """Whether a trace that starts here may be recorded."""
@@ -60,22 +63,12 @@ class Tracing(Protocol):
         ...
 
     @property
-    def threshold(self) -> int:
-        """A trace that starts here is sampled where 56 random bits are less."""
-        ...
-
-    @property
-    def bits(self) -> Callable[[int], int]:
-        """So many random bits."""
-        ...
-
-    @property
     def recorder(self) -> Recorder | None:
         """Who takes recordings, and says how much may be recorded; None: only what is sampled has spans."""
         ...
 
-    def started(self, bits: int, /) -> Trace:
-        """A trace that starts here, whose last bits are these."""
+    def sampled(self) -> Trace:
+        """A trace that starts here and is sampled."""
         ...
 
     def begin(self, traceparent: str | None = None, /) -> Trace: ...
@@ -128,8 +121,8 @@ class Telemetry(Protocol):
         ...
 
     @property
-    def access(self) -> Callable[[Access], None] | None:
-        """Takes every finished request."""
+    def access(self) -> AccessLog | None:
+        """Takes every finished request; None: nobody does."""
         ...
 
     def stats(self, operation: str, method: str, route: str) -> Stats: ...

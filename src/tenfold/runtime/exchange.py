@@ -138,7 +138,10 @@ class Exchange(RequestResponseCycle):
             known = dated is entry.dated and status in entry.heads
             head = entry.heads[status] if known else entry.head(status, dated)
             more = len(headers) - entry.plain_count
-            added = lines(headers[2 : 2 + more]) if more else b""
+            if more == 2:  # those of a limit, in one call
+                added = b"%b: %b\r\n%b: %b\r\n" % (*headers[2], *headers[3])
+            else:
+                added = lines(headers[2 : 2 + more]) if more else b""
             protocol.transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), added, body))
         else:
             if closes(headers):

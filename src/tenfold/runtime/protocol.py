@@ -17,6 +17,7 @@ from tenfold.errors import BadRequest, HeadersTooLarge
 from tenfold.http.encoding import PLAIN_TYPE
 from tenfold.http.limits import URI_MAX_BYTES, check_headers
 from tenfold.http.request import Request
+from tenfold.http.wire import PERCENT
 from tenfold.runtime.bounded import BoundedProtocol
 from tenfold.runtime.door import RenderedDoor
 from tenfold.runtime.exchange import Exchange
@@ -33,6 +34,7 @@ HANDSHAKE_LINE_MAX_BYTES = 8_000
 """A little less than the WebSocket library reads of a line."""
 NO_STATE: dict[str, Any] = {}
 """Of requests that begin with none."""
+HASH = ord("#")
 _VERSIONS = frozenset({"1.1", "1.0"})
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 
@@ -130,8 +132,8 @@ class Protocol(BoundedProtocol):
             entry is None
             or url[:1] != b"/"
             or not url.isascii()
-            or b"%" in url
-            or b"#" in url
+            or PERCENT in url
+            or HASH in url
             or b"expect" in by_name
             or method not in _METHODS
             or self._head_size > entry.header_max

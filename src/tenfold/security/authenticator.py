@@ -47,8 +47,9 @@ class Authenticator(ABC):
         if principal.via == "session":
             check_same_origin(method, headers, self.trusted_origins)
 
-    def fast(self, token: str, /) -> Principal | None:
-        """The principal of a bearer token verified before and still good, without waiting; else None."""
+    def fast(self, authorization: bytes, /) -> Principal | None:
+        """The principal of an ``Authorization`` header that was verified before and is still good, without waiting; else
+        None. ``authorization`` is its value as it came."""
         return None
 
     def schemes(self) -> dict[str, dict[str, Any]]:

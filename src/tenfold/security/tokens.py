@@ -131,6 +131,10 @@ class Tokens:
         return found
 
 
+Verified = tuple[Principal, float, str]
+"""Whose a token is, until when that is remembered (seconds since the epoch), and its log-in."""
+
+
 class VerifiedTokens:
     """Tokens verified lately, so that a repeated one costs a dictionary look-up.
 
@@ -139,39 +143,46 @@ class VerifiedTokens:
     """
 
     def __init__(self, clock: Clock, *, recheck_s: float = 30.0, entries_max: int = 10_000) -> None:
-        self._now = clock.now
+        self.now = clock.now
+        self.entries: dict[bytes, Verified] = {}
+        """By the ``Authorization`` header that carries the token, so that a request's needs no decoding."""
         self._recheck_s = recheck_s
         self._entries_max = entries_max
-        self._entries: dict[str, tuple[Principal, float, str]] = {}
         self.stamp = 0
         """Changes with every :meth:`forget`."""
 
     def get(self, token: str) -> Principal | None:
         """The principal of ``token`` while the entry is fresh."""
+        header = _header(token)
         try:
-            principal, until, _ = self._entries[token]
+            principal, until, _ = self.entries[header]
         except KeyError:
             return None
-        if until > self._now():
+        if until > self.now():
             return principal
-        self._entries.pop(token, None)
+        self.entries.pop(header, None)
         return None
 
     def put(self, token: str, principal: Principal, exp: float, sid: str = "") -> None:
         """Remember that ``token`` stands for ``principal``; the oldest entry makes room."""
-        if len(self._entries) >= self._entries_max:
-            del self._entries[next(iter(self._entries))]
-        self._entries[token] = (principal, min(exp, self._now() + self._recheck_s), sid)
+        if len(self.entries) >= self._entries_max:
+            del self.entries[next(iter(self.entries))]
+        self.entries[_header(token)] = (principal, min(exp, self.now() + self._recheck_s), sid)
 
     def forget(self, *, account: str = "", sid: str = "") -> None:
         """Drop every token of an account, or of one log-in."""
         self.stamp += 1
-        for token, (principal, _, own_sid) in list(self._entries.items()):
+        for header, (principal, _, own_sid) in list(self.entries.items()):
             if (account and principal.id == account) or (sid and own_sid == sid):
-                del self._entries[token]
+                del self.entries[header]
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
+
+
+def _header(token: str) -> bytes:
+    # Headers become text as Latin-1, and a token that was verified is ASCII: what is replaced here stands for none.
+    return b"Bearer " + token.encode("latin-1", "replace")
 
 
 def header_of(token: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tenfold._core.clock import Clock
 from tenfold._core.resolve import backend_class
 from tenfold._core.sections import Settings
 from tenfold.errors import ConfigError, MissingExtra
-from tenfold.telemetry.access import Access
+from tenfold.telemetry.access import AccessLog
 from tenfold.telemetry.contract import SpanExporter
 from tenfold.telemetry.health import Check, Checks
 from tenfold.telemetry.log import Logging
@@ -66,7 +66,7 @@ class Hub:
         self.tracer.recorder = self.store.feed if self.store else None
         access = logging.access if logging is not None and settings.log.access else None
         keeper = partial(Keeper, self.store.feed, clock.now) if self.store else None
-        self.http = HttpHooks(self.tracer, table, access.record if access else None, keeper)
+        self.http = HttpHooks(self.tracer, table, access, keeper)
         self._lag = LoopLag(self.registry, clock)
         self._logging = logging
         self._deaf: Callable[[], None] = lambda: None
@@ -191,14 +191,14 @@ class HttpHooks:
         self,
         tracer: Tracer,
         table: OperationTable,
-        record: Callable[[Access], None] | None,
+        access: AccessLog | None,
         keeper: Callable[[str, str, str], Keeper] | None = None,
     ) -> None:
         """``keeper`` makes, for an operation, method and route, what keeps its requests one by one."""
         self.tracer: Tracer | None = tracer
         self._table = table
         self._keeper = keeper
-        self.access = record
+        self.access = access
         """Takes every finished request."""
 
     def stats(self, operation: str, method: str, route: str) -> OperationStats:

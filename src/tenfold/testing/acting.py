@@ -36,9 +36,9 @@ class ActingAuthenticator(Authenticator):
         if principal is not self.principal:
             self._own.check_origin(principal, method, headers)
 
-    def fast(self, token: str, /) -> Principal | None:
+    def fast(self, authorization: bytes, /) -> Principal | None:
         assert self._own is not None
-        return self._own.fast(token)
+        return self._own.fast(authorization)
 
     def schemes(self) -> dict[str, dict[str, Any]]:
         assert self._own is not None

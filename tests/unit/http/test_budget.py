@@ -167,7 +167,7 @@ def test_everything_that_a_service_in_production_has_on_costs_at_most_45_calls(t
         app.logging.close()
     source = Assembly(app).http.endpoints[0].source
     parts = (
-        "log_access(Access(",
+        "access_waiting.append(entry)",
         "keep(request",
         "number & recording.mask",
         "limit_taken =",

@@ -32,9 +32,10 @@ from tenfold.http.request import Request
 from tenfold.security.authenticator import Authenticator
 from tenfold.security.policy import authenticated, public, roles
 from tenfold.security.principal import Principal
-from tenfold.telemetry.access import Access
+from tenfold.telemetry.access import AccessLog, JsonAccess
 from tenfold.telemetry.contract import SpanExporter
 from tenfold.telemetry.operations import OperationStats
+from tenfold.telemetry.redact import Redactor
 from tenfold.telemetry.trace import Tracer
 
 
@@ -49,10 +50,10 @@ class Tokens(Authenticator):
 
     def __init__(self) -> None:
         self.asked = 0
-        self.known: dict[str, Principal] = {}
+        self.known: dict[bytes, Principal] = {}
 
-    def fast(self, token: str, /) -> Principal | None:
-        return self.known.get(token)
+    def fast(self, authorization: bytes, /) -> Principal | None:
+        return self.known.get(authorization)
 
     async def authenticate(self, headers: Any, cookies: Mapping[str, str], /) -> Principal | None:
         self.asked += 1
@@ -62,8 +63,9 @@ class Tokens(Authenticator):
         if token == "forged":
             raise InvalidToken("The token is not ours.")
         kind = Customer if token == "ann" else Principal
-        self.known[token] = kind(id=token, roles=frozenset({token}), tenant="t1")
-        return self.known[token]
+        found = kind(id=token, roles=frozenset({token}), tenant="t1")
+        self.known[f"Bearer {token}".encode()] = found
+        return found
 
 
 def bearer(token: str) -> list[tuple[bytes, bytes]]:
@@ -103,14 +105,12 @@ class Traced:
     def __init__(self) -> None:
         clock = ManualClock()
         self.tracer = Tracer(MemoryExporter(), clock)
-        self.lines: list[tuple[str, int]] = []
+        self.written: list[str] = []
+        self.access = AccessLog(self.written.append, JsonAccess(Redactor()), clock)
         self.made = OperationStats("shop.read", "GET", "/")
 
     def stats(self, operation: str, method: str, route: str) -> OperationStats:
         return self.made
-
-    def access(self, served: Access) -> None:
-        self.lines.append((served.operation, served.status))
 
 
 class MemoryExporter(SpanExporter):
@@ -133,7 +133,10 @@ def test_a_request_joins_the_callers_trace_and_is_counted_and_logged(sampled: st
     app = app_of(operation(read), telemetry=telemetry)
     answer = call(app, "GET", "/", headers=[(b"traceparent", parent), (b"tracestate", b"a=b")])
     assert answer.json == [trace, "a=b", sampled == "01"]
-    assert telemetry.lines == [("shop.read", 200)]
+    telemetry.access.close()
+    assert ['"operation":"shop.read"' in line and '"status":200' in line for line in telemetry.written] == [
+        True
+    ]
     assert (sum(telemetry.made.statuses), telemetry.made.in_flight) == (1, 0)
     assert [s.name for s in telemetry.tracer.recent] == (["shop.read"] if sampled == "01" else [])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,11 +24,9 @@ class Tracer:
     samples = True
     recorder = None
     origin = "0" * 16
-    threshold = 1
+    unsampled = 0
 
-    def bits(self, count: int) -> int: ...
-
-    def started(self, bits: int) -> Any: ...
+    def sampled(self) -> Any: ...
 
     def begin(self, traceparent: str | None = None) -> Any: ...
 
@@ -87,7 +86,7 @@ def test_a_client_that_may_have_it_or_is_traced_goes_the_long_way() -> None:
 @pytest.mark.parametrize(
     ("telemetry", "policy"),
     [
-        (Telemetry(access=print), ResponseCache()),
+        (Telemetry(access=SimpleNamespace(waiting=None, queue_max=1)), ResponseCache()),
         (Telemetry(tracer=Tracer()), ResponseCache()),
         (Telemetry(), ResponseCache(vary=("accept-language",))),
     ],

@@ -24,8 +24,8 @@ from tenfold.security.principal import Principal
 class ByName(Authenticator):
     """``Bearer ann/acme`` is Ann, who acts for Acme."""
 
-    def fast(self, token: str, /) -> Principal | None:
-        name, _, tenant = token.partition("/")
+    def fast(self, authorization: bytes, /) -> Principal | None:
+        name, _, tenant = authorization.decode().removeprefix("Bearer ").partition("/")
         return Principal(id=name, tenant=tenant or None)
 
     async def authenticate(self, headers: Any, cookies: Any, /) -> Principal | None:

@@ -13,7 +13,7 @@ from tenfold._core.clock import ManualClock
 from tenfold.app import App
 from tenfold.errors import DeclarationError, StoreUnavailable
 from tenfold.guard.rates import Limit
-from tenfold.http.limiting import address_of
+from tenfold.http.limiting import CALLERS_MAX, HEADERS_MAX, CellsOf, LeftHeaders, address_of
 from tenfold.http.request import Request
 from tenfold.security.authenticator import Authenticator
 from tenfold.security.policy import authenticated, public
@@ -280,3 +280,14 @@ def test_an_address_counts_as_what_one_household_has(host: str, counted: str) ->
 
     request = Request("GET", "/", (), b"", [], {}, receive, {"client": (host, 1)})
     assert address_of(request) == counted
+
+
+def test_what_is_remembered_of_callers_and_headers_is_bounded_and_the_same_as_what_is_made() -> None:
+    cells, headers = CellsOf([("orders 5/minute per principal ", 12, 60)]), LeftHeaders(["a", "b"])
+    for number in range(max(CALLERS_MAX, HEADERS_MAX) + 10):
+        assert cells[f"p{number}"] == ((f"orders 5/minute per principal principal p{number}", 12, 60),)
+        left = (number, 1, 2, 3)
+        assert headers.make(left) == (b"ratelimit", b'"a";r=%d;t=1, "b";r=2;t=3' % number)
+        assert headers.get(left) is headers.get(left)
+    assert len(cells) <= CALLERS_MAX
+    assert len(headers) <= HEADERS_MAX

@@ -80,7 +80,7 @@ def test_an_authenticator_of_ones_own_is_one_method() -> None:
     ann = asyncio.run(gateway.authenticate({"x-user": "ann"}, {}))
     assert ann == Principal(id="ann", via="gateway")
     assert asyncio.run(gateway.authenticate({}, {})) is None
-    assert gateway.fast("token") is None
+    assert gateway.fast(b"Bearer token") is None
     assert gateway.schemes()
     evil = {"origin": "https://evil.example", "host": "shop.example"}
     gateway.check_origin(ann, "POST", evil)

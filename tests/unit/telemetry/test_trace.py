@@ -119,6 +119,21 @@ def test_the_ratio_is_kept() -> None:
     assert all(tracer(ratio=1.0).begin().sampled for _ in range(100))
 
 
+def test_a_hot_path_that_counts_down_samples_the_same_share_by_the_same_bits() -> None:
+    one, gaps = tracer(ratio=0.2), list[int]()
+    for _ in range(4000):
+        gaps.append(one.unsampled)
+        trace = one.sampled()
+        assert trace.sampled
+        assert int(trace.trace_id[-14:], 16) < 0.2 * (1 << 56)
+    # Before a success of probability p come (1 - p) / p failures in the mean; none come before it with probability p.
+    assert sum(gaps) / len(gaps) == pytest.approx(4, rel=0.1)
+    assert gaps.count(0) / len(gaps) == pytest.approx(0.2, rel=0.15)
+    every = tracer(ratio=1.0)
+    assert every.sampled().sampled
+    assert every.unsampled == 0
+
+
 def test_trace_ids_do_not_repeat() -> None:
     one = tracer()
     assert len({one.begin().trace_id for _ in range(10_000)}) == 10_000
