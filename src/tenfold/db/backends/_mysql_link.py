@@ -29,7 +29,7 @@ from tenfold.db.backends._mysql_values import (
     in_pieces,
     refuse_ends,
 )
-from tenfold.db.backends._pool import Link as PoolLink
+from tenfold.db.backends._link import Link as PoolLink
 from tenfold.db.backends._session_state import leaves_state
 from tenfold.db.contract import Args, Rows
 from tenfold.db.plan import Plan
