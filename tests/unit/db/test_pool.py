@@ -221,9 +221,9 @@ async def test_an_exhausted_pool_refuses_and_names_the_setting() -> None:
 async def test_it_refuses_before_the_deadline_of_who_waits() -> None:
     server = Server(1, wait_s=60.0)
     await server.pool.take()
-    with use(Context(deadline=server.clock.monotonic() + 0.2)):
-        with pytest.raises(DatabaseUnavailable, match=r"within 0\.18 s"):
-            await server.pool.take()
+    soon = Context(deadline=server.clock.monotonic() + 0.2)
+    with use(soon), pytest.raises(DatabaseUnavailable, match=r"within 0\.18 s"):
+        await server.pool.take()
 
 
 async def test_one_in_doubt_is_destroyed_and_who_waits_opens_another() -> None:
@@ -491,7 +491,9 @@ async def test_what_is_kept_is_handed_on_when_somebody_else_gives_one_back() -> 
     assert await asyncio.gather(*waiting) == [first, second]
 
 
-async def test_where_nobody_asks_what_is_kept_is_handed_on_by_itself_and_its_work_keeps_none_the_next_time() -> None:
+async def test_where_nobody_asks_what_is_kept_is_handed_on_by_itself_and_its_work_keeps_none_the_next_time() -> (
+    None
+):
     turn = await Turn().begin()
     turn.give()
     async with asyncio.timeout(KEPT_S * 1000):

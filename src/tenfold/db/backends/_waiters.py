@@ -20,7 +20,12 @@ class Waiters(Generic[L]):
     the same round of the loop: a connection, or None for the right to open one."""
 
     def __init__(
-        self, size: int, wait_s: float, time: Time, weight_of: WeightOf | None, undo: Callable[[L | None], None]
+        self,
+        size: int,
+        wait_s: float,
+        time: Time,
+        weight_of: WeightOf | None,
+        undo: Callable[[L | None], None],
     ) -> None:
         self.turns: Turns[L] = Turns(weight_of)
         self.waited = self.refused = 0
