@@ -26,17 +26,26 @@ ROUNDS = 20
 add = sa.insert(effects).values(what=sa.bindparam("said"))
 
 
+class Counting:
+    """A transport that counts what is written to it."""
+
+    def __init__(self, transport: Any, counted: Counter[str]) -> None:
+        self._transport, self._counted = transport, counted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: Any) -> None:
+        self._counted["writes"] += 1
+        self._transport.write(data)
+
+
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often something was written to a server."""
     counted: Counter[str] = Counter()
-    real = line.Line.write
-
-    def write(self: line.Line, data: Any) -> None:
-        counted["writes"] += 1
-        real(self, data)
-
-    monkeypatch.setattr(line.Line, "write", write)
+    real = line.Line.__init__
+    monkeypatch.setattr(line.Line, "__init__", lambda self, bare: real(self, Counting(bare, counted)))
     return counted
 
 

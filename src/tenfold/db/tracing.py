@@ -29,13 +29,19 @@ def at_once(run: Callable[..., T | None], plan: Plan, *given: object) -> T | Non
     return answer
 
 
-async def timed(running: Awaitable[T], plan: Plan, args: Args) -> T:
-    """What was awaited, and how long that took kept in the plan and, where one is recorded, in a span. Statements that
+def timed(running: Awaitable[T], plan: Plan, args: Args) -> Awaitable[T]:
+    """What is awaited, and how long that takes kept in the plan and, where one is recorded, in a span. Statements that
     run inline are not timed: they are those that are known to be fast."""
     active = recorded()
     timer = None if plan.cache is None else plan.cache.timer
     if timer is None and active is None:
-        return await running
+        return running
+    return _timed(running, plan, args, timer, active)
+
+
+async def _timed(
+    running: Awaitable[T], plan: Plan, args: Args, timer: Callable[[], float] | None, active: Active | None
+) -> T:
     clock = timer or active.tracer.monotonic  # type: ignore[union-attr]
     started, error = clock(), ""
     try:

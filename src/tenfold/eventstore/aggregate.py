@@ -6,12 +6,10 @@ state. Both are plain functions without I/O; the aggregate loads, appends, and s
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from tenfold._core.resolve import backend_class
 from tenfold.db.database import Tx
@@ -25,6 +23,7 @@ from tenfold.errors import (
     WrongArguments,
 )
 from tenfold.eventstore.contract import END, Bounds, Last, NewEvent, SnapshotRow, Stamp, Want
+from tenfold.eventstore.deciding import Decide, Decided
 from tenfold.eventstore.journal import Appended, Applied, Batch, Journal, is_touched, routes_of
 from tenfold.eventstore.loading import PAGE, Folded, Loader
 from tenfold.eventstore.metadata import metadata_of_now
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 C = TypeVar("C")
 
-Decide = Callable[[S, C], Any]
-"""Answers the events that a command leads to: a sequence, one event, or None; raises what the caller shall see."""
 STATES_MAX = 10_000
 """States that one process keeps in memory, per aggregate."""
 ATTEMPTS = 20
@@ -186,7 +183,7 @@ class Aggregate(Generic[S, C]):
         for _ in range(ATTEMPTS):
             from_memory = decided is not None
             if decided is None:
-                decided = _Decided.of(decide, await self._newest(tx, left), left)
+                decided = Decided.of(decide, await self._newest(tx, left), left)
             appended = await self._append(tx, decided.batches(), metadata)
             recorded += appended.recorded
             fresh = {
@@ -286,7 +283,7 @@ class Aggregate(Generic[S, C]):
 
     def _decided_from_memory(
         self, tx: Tx, decide: Decide[S, C], commands: Mapping[str, C]
-    ) -> _Decided[S] | None:
+    ) -> Decided[S] | None:
         """What the commands lead to where the states in memory are the newest: the append finds out whether they are,
         and nothing needs to be read before. None where it would not: a command that leads to nothing, or raises, has
         to be decided on what is there."""
@@ -302,7 +299,7 @@ class Aggregate(Generic[S, C]):
             folded[stream] = Folded(at.state, at.version)
             lasts[stream] = Last(at.data, at.at)
         try:
-            decided = _Decided.of(decide, folded, commands, lasts)
+            decided = Decided.of(decide, folded, commands, lasts)
         except Exception:
             return None  # of a state that may be old
         return decided if all(decided.events.values()) else None
@@ -364,45 +361,6 @@ class Aggregate(Generic[S, C]):
     async def _conflict(self, tx: Tx, stream: str, expected: int) -> VersionConflict:
         versions = await self._backend().versions(tx, self.name, [stream])
         return VersionConflict(self.name, stream, expected, versions.get(stream, 0))
-
-
-class _Decided(NamedTuple, Generic[S]):
-    """What commands lead to, by stream."""
-
-    states: Mapping[str, Folded[S]]
-    """Those that it was decided on."""
-    events: Mapping[str, Sequence[Any]]
-    lasts: Mapping[str, Last]
-    """The events that the states from memory were made up to."""
-
-    @classmethod
-    def of(
-        cls,
-        decide: Decide[S, C],
-        states: Mapping[str, Folded[S]],
-        commands: Mapping[str, C],
-        lasts: Mapping[str, Last] = MappingProxyType({}),
-    ) -> _Decided[S]:
-        """Raises what ``decide`` raises."""
-        made = {stream: _events(decide(at.state, commands[stream])) for stream, at in states.items()}
-        return cls(states, made, lasts)
-
-    def batches(self) -> list[Batch]:
-        """What is to be appended."""
-        return [
-            Batch(stream, self.states[stream].version, events, self.lasts.get(stream))
-            for stream, events in self.events.items()
-            if events
-        ]
-
-
-def _events(decided: Any) -> Sequence[Any]:
-    """What ``decide`` answered, as a sequence."""
-    if decided is None:
-        return ()
-    if isinstance(decided, list | tuple):
-        return cast("Sequence[Any]", decided)
-    return tuple(decided) if inspect.isgenerator(decided) else (decided,)
 
 
 def _check(name: str, snapshot_every: int | None) -> None:

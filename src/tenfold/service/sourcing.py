@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tenfold.events.topic import Topic
-from tenfold.eventstore.aggregate import Aggregate, Decide
+from tenfold.eventstore.aggregate import Aggregate
+from tenfold.eventstore.deciding import Decide
 from tenfold.eventstore.projection import BATCH, Mode, OnPoison, Projection
 from tenfold.eventstore.record import Event, Recorded
 from tenfold.service.declarations import Declarations

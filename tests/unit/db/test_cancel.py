@@ -13,9 +13,7 @@ import sqlalchemy as sa
 from support.orders_db import (
     Order,
     add_order,
-    count_orders,
     endless,
-    endless_write,
     opened,
     orders,
     orders_in,
@@ -88,24 +86,6 @@ async def test_a_cancelled_read_stops_the_statement(tmp_path: Path) -> None:
                 await db.read().scalar(endless)
         async with asyncio.timeout(5):
             assert await orders_in(db) == 0  # the only connection is back
-
-
-async def test_a_cancelled_write_stops_and_undoes_its_transaction(db: Database) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05), db.tx() as tx:
-            await tx.execute(endless_write)
-    assert await orders_in(db) == 0
-
-
-async def test_a_transaction_cannot_go_on_after_its_statement_was_cancelled(db: Database) -> None:
-    with pytest.raises(errors.TransactionMisuse, match="failed before"):
-        async with db.tx() as tx:
-            await tx.one(add_order, Order, customer="c")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await tx.execute(endless_write)
-            await tx.scalar(count_orders)
-    assert await orders_in(db) == 0
 
 
 async def test_cancelled_at_commit_the_outcome_is_awaited_and_hooks_run(db: Database) -> None:

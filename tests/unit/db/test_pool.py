@@ -10,10 +10,10 @@ import pytest
 
 from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, Priority, owned, use
-from tenfold._core.fairness import Weights
-from tenfold.db.backends._pool import AGE_S, IDLE_S, RESERVE, TURN_S, Link, Pool
+from tenfold._core.fairness import WeightOf, Weights
+from tenfold.db.backends._link import Link
+from tenfold.db.backends._pool import AGE_S, IDLE_S, KEPT_S, RESERVE, TURN_S, Pool
 from tenfold.db.backends._time import Time
-from tenfold.db.backends._turns import Turns
 from tenfold.errors import DatabaseUnavailable, PoolExhausted, StatementTimeout
 
 pytestmark = pytest.mark.anyio
@@ -40,13 +40,13 @@ class FakeLink(Link):
 class Server:
     """Counts what a pool opens; ``fail`` says whether the next connection is refused."""
 
-    def __init__(self, size: int, wait_s: float = 5.0) -> None:
+    def __init__(self, size: int, wait_s: float = 5.0, weight_of: WeightOf | None = None) -> None:
         self.clock = ManualClock()
         self.links: list[FakeLink] = []
         self.reserve = 0
         self.fail: Callable[[], bool] = lambda: False
         self.pool: Pool[FakeLink] = Pool(
-            self.connect, size=size, wait_s=wait_s, time=Time(self.clock, 30.0, 10.0)
+            self.connect, size=size, wait_s=wait_s, time=Time(self.clock, 30.0, 10.0), weight_of=weight_of
         )
 
     async def connect(self) -> FakeLink:
@@ -127,8 +127,7 @@ async def test_of_one_priority_tenants_take_turns_and_a_flood_of_one_does_not_de
 
 
 async def test_a_tenant_of_weight_3_has_three_turns_for_one() -> None:
-    server, served = Server(1), list[str]()
-    server.pool._waiting = Turns(Weights({"gold": 3}).of)
+    server, served = Server(1, weight_of=Weights({"gold": 3}).of), list[str]()
     held = await server.pool.take()
 
     async def work(tenant: str) -> None:
@@ -222,10 +221,9 @@ async def test_an_exhausted_pool_refuses_and_names_the_setting() -> None:
 async def test_it_refuses_before_the_deadline_of_who_waits() -> None:
     server = Server(1, wait_s=60.0)
     await server.pool.take()
-    with use(Context(deadline=server.clock.monotonic() + 0.2)):
-        async with asyncio.timeout(0.2):
-            with pytest.raises(DatabaseUnavailable):
-                await server.pool.take()
+    soon = Context(deadline=server.clock.monotonic() + 0.2)
+    with use(soon), pytest.raises(DatabaseUnavailable, match=r"within 0\.18 s"):
+        await server.pool.take()
 
 
 async def test_one_in_doubt_is_destroyed_and_who_waits_opens_another() -> None:
@@ -395,7 +393,7 @@ async def _turns(server: Server, statements: int, others: int) -> list[str]:
     held = await server.pool.take()
 
     async def once(name: str, context: Context) -> None:
-        link = server.pool.take_again(context) or server.pool.take_now() or await server.pool.take_later()
+        link = server.pool.take_now(context) or await server.pool.take_later()
         served.append(name)
         await asyncio.sleep(0)
         server.pool.give(link, context)
@@ -422,66 +420,108 @@ async def test_work_of_many_statements_keeps_its_connection_after_it_has_stood_i
     assert served[at : at + 4] == ["many"] * 4
 
 
-async def test_it_keeps_it_no_longer_than_its_turn() -> None:
-    server = Server(1)
-    mine = Context(in_line=2)
-    link = await server.pool.take()
-    link.turn_until = server.clock.monotonic() + TURN_S
-    waiting = asyncio.create_task(server.pool.take())
-    await asyncio.sleep(0)
-    for _ in range(3):
-        server.pool.give(link, mine)
-        assert server.pool.take_again(mine) is link
-    await server.clock.advance(TURN_S)
-    server.pool.give(link, mine)
-    assert server.pool.take_again(mine) is None
-    assert await waiting is link
+class Turn:
+    """Work that has stood in line twice has the only connection, and ``other`` waits for it."""
 
+    def __init__(self, other: Context | None = None) -> None:
+        self.server, self.mine, self._other = Server(1), Context(in_line=2), other or Context()
 
-async def test_the_more_urgent_and_other_tenants_go_before_its_next_statement() -> None:
-    for other in (Context(priority=Priority.CRITICAL), Context(tenant="quiet")):
-        server = Server(1)
-        first, second = Context(in_line=2), other
-        link = await server.pool.take()
-        link.turn_until = server.clock.monotonic() + TURN_S
-        with use(second):
-            waiting = asyncio.create_task(server.pool.take())
-            await asyncio.sleep(0)
-        server.pool.give(link, first)
-        assert server.pool.take_again(first) is None
-        assert await waiting is link
-
-
-async def test_what_is_kept_is_handed_on_in_the_next_round_and_to_nobody_else_before() -> None:
-    server = Server(1)
-    mine = Context(in_line=2)
-    link = await server.pool.take()
-    link.turn_until = server.clock.monotonic() + TURN_S
-    waiting = asyncio.create_task(server.pool.take())
-    await asyncio.sleep(0)
-    server.pool.give(link, mine)
-    assert server.pool.take_again(Context()) is None
-    assert server.pool.take_now() is None
-    assert await waiting is link
-    assert server.pool.take_again(mine) is None
-    server.pool.give(link)
-    assert server.pool.stats()["uses_total"] == 2
-    assert server.pool.take_now() is link
-
-
-async def test_what_died_or_is_outdated_is_not_kept_for_another_statement() -> None:
-    for ended in (True, False):
-        server = Server(1)
-        mine = Context(in_line=2)
-        link = await server.pool.take()
-        link.turn_until = server.clock.monotonic() + TURN_S
-        waiting = asyncio.create_task(server.pool.take())
+    async def begin(self) -> Turn:
+        self.pool = self.server.pool
+        self.link = await self.pool.take()
+        self.link.turn_until = self.server.clock.monotonic() + TURN_S
+        with use(self._other):
+            self.waiting = asyncio.create_task(self.pool.take())
         await asyncio.sleep(0)
-        server.pool.give(link, mine)
-        if ended:
-            link.ended = "lost"
-        else:
-            server.pool.flush()
-        assert server.pool.take_again(mine) is None
-        assert await waiting is not link
-        assert server.links[0].closed
+        return self
+
+    def give(self) -> None:
+        """Its statement is over."""
+        self.pool.give(self.link, self.mine)
+
+
+async def test_it_keeps_it_no_longer_than_its_turn() -> None:
+    turn = await Turn().begin()
+    for _ in range(3):
+        turn.give()
+        assert turn.pool.take_now(turn.mine) is turn.link
+    await turn.server.clock.advance(TURN_S)
+    turn.give()
+    assert turn.pool.take_now(turn.mine) is None
+    assert await turn.waiting is turn.link
+
+
+@pytest.mark.parametrize("other", [Context(priority=Priority.CRITICAL), Context(tenant="quiet")])
+async def test_the_more_urgent_and_other_tenants_go_before_its_next_statement(other: Context) -> None:
+    turn = await Turn(other).begin()
+    turn.give()
+    assert turn.pool.take_now(turn.mine) is None
+    assert await turn.waiting is turn.link
+
+
+async def test_the_less_urgent_go_behind_its_next_statement() -> None:
+    turn = await Turn(Context(priority=Priority.BACKGROUND)).begin()
+    turn.give()
+    assert turn.pool.take_now(turn.mine) is turn.link
+    turn.waiting.cancel()
+
+
+async def test_what_is_kept_is_handed_on_when_anybody_else_asks_and_not_by_a_look_in_every_round() -> None:
+    turn = await Turn().begin()
+    turn.give()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not turn.waiting.done(), "nobody has looked"
+    assert turn.pool.take_now(Context()) is None
+    assert await turn.waiting is turn.link
+    assert turn.pool.take_now(turn.mine) is None
+    turn.pool.give(turn.link)
+    assert turn.pool.stats()["uses_total"] == 2
+    assert turn.pool.take_now() is turn.link
+
+
+async def test_what_is_kept_is_handed_on_when_somebody_else_gives_one_back() -> None:
+    server, mine = Server(2), Context(in_line=2)
+    first, second = await server.pool.take(), await server.pool.take()
+    first.turn_until = server.clock.monotonic() + TURN_S
+    waiting = [asyncio.create_task(server.pool.take()) for _ in range(2)]
+    await asyncio.sleep(0)
+    server.pool.give(first, mine)
+    server.pool.give(second)
+    assert await asyncio.gather(*waiting) == [first, second]
+
+
+async def test_where_nobody_asks_what_is_kept_is_handed_on_by_itself_and_its_work_keeps_none_the_next_time() -> (
+    None
+):
+    turn = await Turn().begin()
+    turn.give()
+    async with asyncio.timeout(KEPT_S * 1000):
+        assert await turn.waiting is turn.link
+    again = asyncio.create_task(turn.pool.take())
+    await asyncio.sleep(0)
+    turn.give()
+    assert turn.pool.take_now(turn.mine) is None
+    assert await again is turn.link
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_what_is_kept_is_dropped_by_a_flush_and_by_closing(closes: bool) -> None:
+    turn = await Turn().begin()
+    turn.give()
+    if closes:
+        await turn.pool.close()
+        with pytest.raises(DatabaseUnavailable, match="the process stops"):
+            await turn.waiting
+    else:
+        turn.pool.flush()
+        assert turn.pool.take_now(turn.mine) is None
+        assert await turn.waiting is not turn.link
+    assert turn.link.closed
+
+
+async def test_who_waits_is_not_given_one_that_has_died() -> None:
+    turn = await Turn().begin()
+    turn.link.ended = "by the server"
+    turn.pool.give(turn.link)
+    assert await turn.waiting is not turn.link

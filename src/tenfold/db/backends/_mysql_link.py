@@ -18,6 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenfold.db.backends import _mysql_errors as errors
+from tenfold.db.backends._link import Link as PoolLink
 from tenfold.db.backends._mysql_cursor import Pieces
 from tenfold.db.backends._mysql_errors import VendorError, translate
 from tenfold.db.backends._mysql_target import Target, connect, version_of
@@ -29,7 +30,6 @@ from tenfold.db.backends._mysql_values import (
     in_pieces,
     refuse_ends,
 )
-from tenfold.db.backends._pool import Link as PoolLink
 from tenfold.db.backends._session_state import leaves_state
 from tenfold.db.contract import Args, Rows
 from tenfold.db.plan import Plan

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple
 
-from tenfold.db.backends._pool import Link
+from tenfold.db.backends._link import Link
 from tenfold.db.backends._waiting import Outlasting
 from tenfold.db.contract import Args, Rows
 from tenfold.db.plan import Plan

@@ -23,36 +23,40 @@ _NULL = struct.pack("!i", -1)
 class Line:
     """A transport whose next write may be given a head and a tail. All else is the transport's own."""
 
-    __slots__ = ("_transport", "_write", "head", "tail")
+    __slots__ = ("_head", "_tail", "_transport", "write")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._write = transport.write
-        self.head: bytes | None = None
-        """Put in front of what is written next."""
-        self.tail: bytes | None = None
-        """Put in front of the Sync that what is written next ends with."""
+        self._head = self._tail = b""
+        self.write: Callable[[Any], None] = transport.write
+        """For asyncpg. The transport's own but for a head or a tail: a method around it would be called for every
+        statement."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def write(self, data: Any) -> None:
-        """For asyncpg."""
-        if self.head is None and self.tail is None:
-            self._write(data)
-            return
-        head, tail = self.head or b"", self.tail or b""
-        self.head = self.tail = None
+    def put_before(self, head: bytes) -> None:
+        """In front of what is written next."""
+        self._head, self.write = head, self._write_around
+
+    def put_behind(self, tail: bytes) -> None:
+        """In front of the Sync that what is written next ends with."""
+        self._tail, self.write = tail, self._write_around
+
+    def _write_around(self, data: Any) -> None:
+        head, tail = self._head, self._tail
+        self.forget()
         body = bytes(data)
         if tail:
             if not body.endswith(_SYNC):
                 raise InternalClientError("asyncpg sends a statement without a Sync; Tenfold expects one.")
             body = body[: -len(_SYNC)] + tail + _SYNC
-        self._write(head + body)
+        self.write(head + body)
 
     def forget(self) -> None:
-        """What the head and the tail were for is not written."""
-        self.head = self.tail = None
+        """What the head and the tail were for is written, or is not going to be."""
+        self._head = self._tail = b""
+        self.write = self._transport.write
 
 
 class Limit:

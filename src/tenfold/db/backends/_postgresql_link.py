@@ -84,7 +84,7 @@ class AsyncpgLink(PgLink):
         state = self._prepared.get(plan)
         if state is None:
             state, prefix, timeout_s = await self._prepare(plan, timeout_s, prefix)
-        self._line.tail = _COMMIT
+        self._line.put_behind(_COMMIT)
         rows, status, _ = await self._execute(state, args, limit, timeout_s, prefix)
         return rows, status.decode()
 
@@ -170,7 +170,7 @@ class AsyncpgLink(PgLink):
             timeout_s = await self.run_ahead(prefix, timeout_s)
             prefix = ()
         if prefix:
-            self._line.head = self._head(prefix)
+            self._line.put_before(self._head(prefix))
         try:
             return await self._protocol.bind_execute(state._state, args, "", limit, True, timeout_s)
         except (PostgresError, asyncpg.InterfaceError, ValueError, TypeError) as error:

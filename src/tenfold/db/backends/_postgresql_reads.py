@@ -49,7 +49,7 @@ class Auto(Channel):
             async with self._reading() as work:
                 return await work.fetch(plan, args, limit)
         pool, context = self._pool, current()
-        link = (pool.take_again(context) if pool.kept else None) or pool.take_now()
+        link = pool.take_now(context)
         again = link is not None
         if link is None:
             link = await pool.take_later()

@@ -25,10 +25,10 @@ class Time:
 
     def statement_s(self) -> float:
         """Seconds for a statement that starts now; not above 0 when it is too late for it."""
-        deadline = current().deadline
-        if deadline is None:
+        context = peek()
+        if context is None or context.deadline is None:
             return self.statement_timeout_s
-        return deadline - self.clock.monotonic()
+        return context.deadline - self.clock.monotonic()
 
     def budget_s(self, plan: Plan) -> float:
         """The same; raises StatementTimeout when it is too late. Ask after all waiting, right before the statement."""

@@ -55,11 +55,11 @@ class Turns(Generic[L]):
 
     def any_before(self, priority: int, share: str) -> bool:
         """Whether somebody waits who goes before more work of this priority and share: more urgent, or another share."""
-        for line in self._lines[:priority]:
-            if line.size:
-                return True
         line = self._lines[priority]
-        return line.size > line.waiting(share)
+        same = line.waiting(share)
+        if same == self.size:
+            return False
+        return line.size > same or any(line.size for line in self._lines[:priority])
 
     def discard(self, place: Place[L]) -> None:
         """Leave without a turn; nothing for who stands there no more."""
