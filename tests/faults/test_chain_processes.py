@@ -1,6 +1,7 @@
 """G15 and G17 between processes: each link of a chain is a ``tenfold run``, and a dependency stops answering for a while.
 
-All chains of a run, whole and broken ones, meet the same load at the same moments on the same machine.
+All chains of a run, whole and broken ones, meet the same load at the same moments on the same machine, beside a link whose
+dependency is well. A run in which that one was not well either tells of the machine, and is made again.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ LONG = Setting(
     places=150,
     concurrency=64,
 )
+HELD_UP_S, RUNS_MAX = 0.15, 4
 GROWN_KB_MAX, THREADS_MAX = 20_000, 8
 
 
@@ -155,7 +157,7 @@ class Beside:
     plan: Plan
     others: Course
     well: Course
-    calls: Course
+    well_calls: Course
     calls_open: int
     """Connections to the dependency, at most."""
     before: Held
@@ -199,9 +201,9 @@ async def beside(plan: Plan, link: Link, well: Link, dependency: Dependency) -> 
     dependency.off = True
     await asyncio.sleep(plan.end - plan.before_s)
     during = held(link.pid)
-    calls, others, _, others_of_well = await running
+    _, others, *of_well = await running
     dependency.off = False
-    return Beside(plan, others, others_of_well, calls, dependency.open_most, before, during)
+    return Beside(plan, others, of_well[1], of_well[0], dependency.open_most, before, during)
 
 
 # ── both at once, as whole builds and as broken ones ──
@@ -220,8 +222,24 @@ class Seen:
         """Seconds that others took, in the link and in the one that was well."""
         return self.beside.took_s(self.beside.others), self.beside.took_s(self.beside.well)
 
+    @property
+    def machine_was_busy(self) -> bool:
+        """Whether the link that was well was not."""
+        ended = [*self.beside.well.ended, *self.beside.well_calls.ended]
+        took_s = sorted(each.took_s for each in ended)
+        return any(each.status != 200 for each in ended) or took_s[int(0.99 * len(took_s))] > HELD_UP_S
+
 
 async def run(setting: Setting, folder: Path, broken: str) -> Seen:
+    """What a run shows while the machine has time for it."""
+    for number in range(RUNS_MAX):
+        seen = await _run(setting, folder / str(number), broken)
+        if not seen.machine_was_busy:
+            return seen
+    raise AssertionError(f"the machine was too busy to measure at all, {RUNS_MAX} times")
+
+
+async def _run(setting: Setting, folder: Path, broken: str) -> Seen:
     """All processes are new. ``broken``: see :mod:`support.link_app`."""
     plan, places = setting.plan, setting.places
     async with contextlib.AsyncExitStack() as stack:

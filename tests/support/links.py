@@ -170,7 +170,7 @@ def held(pid: int) -> Held:
 @contextlib.contextmanager
 def started(links: Sequence[Link], folder: Path) -> Generator[None]:
     """All of them, forked off one process."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     orders = json.dumps([link.order(folder) for link in links])
     argv = [sys.executable, "-m", "support.zygote", "tenfold.http.edge", orders]
     with Process(argv, cwd=folder, env={"PYTHONPATH": PATH}, timeout_s=60.0) as process:
