@@ -64,12 +64,12 @@ class Setting:
 
 _A_TENTH: dict[str, object] = {"breaker_open_max_s": 0.3, "concurrency": 16}
 QUICK = Setting(
-    Plan(0.4, 1.0, 1.4, 0.6, per_s=30, room=1.5, others_late_s=0.2, patience_s=1.0),
+    Plan(0.4, 1.0, 1.4, 0.6, per_s=25, room=1.5, others_late_s=0.2, patience_s=1.0),
     middle={"timeout_s": 0.7, "read_timeout_s": 0.3, **_A_TENTH},
     front={"timeout_s": 1.5, **_A_TENTH},
     link={"timeout_s": 0.7, **_A_TENTH},
     broken={"breaker": False, "concurrency": 100_000, "waiting_max": 100_000},
-    places=24,
+    places=20,
     concurrency=16,
 )  # fmt: skip
 LONG = Setting(
@@ -81,7 +81,7 @@ LONG = Setting(
     places=150,
     concurrency=64,
 )
-HELD_UP_S, RUNS_MAX = 0.15, 4
+HELD_UP_S, RUNS_MAX = 0.25, 4
 GROWN_KB_MAX, THREADS_MAX = 20_000, 8
 
 
@@ -190,20 +190,26 @@ def felt(found: Beside, concurrency: int) -> list[str]:
     return wrong
 
 
-async def beside(plan: Plan, link: Link, well: Link, dependency: Dependency) -> Beside:
-    """The dependency of ``link`` is off until the end."""
-    asked = {"seconds": plan.end, "patience_s": plan.patience_s}
-    sick = [offered(link, path, per_s=plan.per_s, **asked) for path in ("/", "/other")]
-    fine = [offered(well, path, per_s=plan.per_s, **asked) for path in ("/", "/other")]
-    running = asyncio.gather(*sick, *fine)
+async def asked(link: Link, plan: Plan) -> tuple[Course, Course]:
+    """What needs the dependency, and what does not."""
+    how = {"per_s": plan.per_s, "seconds": plan.end, "patience_s": plan.patience_s}
+    return await asyncio.gather(offered(link, "/", **how), offered(link, "/other", **how))
+
+
+async def beside(
+    plan: Plan, link: Link, dependency: Dependency, well: asyncio.Task[tuple[Course, Course]]
+) -> Beside:
+    """The dependency of ``link`` is off until the end. ``well`` is another link's course, at the same time."""
+    running = asyncio.create_task(asked(link, plan))
     await asyncio.sleep(plan.before_s)
     before = held(link.pid)
     dependency.off = True
     await asyncio.sleep(plan.end - plan.before_s)
     during = held(link.pid)
-    _, others, *of_well = await running
+    _, others = await running
+    well_calls, of_well = await well
     dependency.off = False
-    return Beside(plan, others, of_well[1], of_well[0], dependency.open_most, before, during)
+    return Beside(plan, others, of_well, well_calls, dependency.open_most, before, during)
 
 
 # ── both at once, as whole builds and as broken ones ──
@@ -245,20 +251,21 @@ async def _run(setting: Setting, folder: Path, broken: str) -> Seen:
     async with contextlib.AsyncExitStack() as stack:
         room = plan.room * plan.per_s
         off = [await stack.enter_async_context(Dependency(room).running()) for _ in range(4)]
-        fine = await stack.enter_async_context(Dependency(room).running())
+        on = await stack.enter_async_context(Dependency(room).running())
         more = setting.broken
         chain = Chain(off[0], setting.middle, setting.front)
         other = Chain(off[1], {**setting.middle, **more}, {**setting.front, **more}, broken)
         link = Link(off[2].port, places=places, **setting.link)
         boundless = Link(off[3].port, places=places, **{**setting.link, **more, "timeout_s": 3000.0})
-        well = Link(fine.port, places=places, **setting.link)
+        well = Link(on.port, places=places, **setting.link)
         links = [*chain.links, *other.links, link, boundless, well]
         await asyncio.to_thread(stack.enter_context, started(links, folder))
         await asyncio.gather(*(all_well(each) for each in links))
+        fine = asyncio.create_task(asked(well, plan))
         return Seen(
             *await asyncio.gather(
                 chain.outage(plan), other.outage(plan),
-                beside(plan, link, well, off[2]), beside(plan, boundless, well, off[3]),
+                beside(plan, link, off[2], fine), beside(plan, boundless, off[3], fine),
             )
         )  # fmt: skip
 
