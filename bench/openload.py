@@ -5,7 +5,7 @@ python openload.py <port> <what as JSON>  ->  one JSON line
 ``what``: ``phases``, each ``[name, {"connections": n}, seconds]`` (each sends its next request when it has its answer; the
 good answers a second of the first such phase are *the peak*) or ``[name, {"peaks": x}, seconds]`` (that many times the
 peak); ``skip_s`` (of each phase: sent, not counted); deadline_ms, give_up_s, seed; ``mix``, a list of ``[name, share, path,
-headers]``; and ``pid`` of the server, whose CPU time is read at the ends of each phase.
+headers]``; and ``pid`` of the server, whose CPU time, and time for which it was ready and not let run, are read at the ends of each phase.
 
 What waits for nobody is a Poisson process, as independent clients make it; evenly spaced arrivals never meet, so a server
 looks idle below its capacity and has no latency to compare with. Latency counts from the intended time.
@@ -18,6 +18,8 @@ import json
 import random
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
@@ -44,7 +46,7 @@ class Phase:
         self.rows: list[Row] = []
         self.late_s = 0.0
         """How far the generator was behind, at most."""
-        self.server_cpu_s = self.own_cpu_s = self.took_s = 0.0
+        self.server_cpu_s = self.server_held_s = self.own_cpu_s = self.took_s = 0.0
 
 
 class Load:
@@ -67,6 +69,7 @@ class Load:
         tasks: set[asyncio.Task[None]] = set()
         for phase in self.phases:
             began, server_s, own_s = time.perf_counter(), self._server_cpu_s(), time.process_time()
+            held_s = self._server_held_s()
             if "connections" in phase.how:
                 await self._closed(phase, began)
                 self.peak = self.peak or good_per_s(phase, self.what)
@@ -74,6 +77,7 @@ class Load:
                 await self._open(phase, began, tasks)
             phase.took_s = time.perf_counter() - began
             phase.server_cpu_s = self._server_cpu_s() - server_s
+            phase.server_held_s = self._server_held_s() - held_s
             phase.own_cpu_s = time.process_time() - own_s
         if tasks:
             await asyncio.wait(tasks)
@@ -81,6 +85,15 @@ class Load:
     def _server_cpu_s(self) -> float:
         times = [process.cpu_times() for process in self._server]
         return sum(each.user + each.system for each in times)
+
+    def _server_held_s(self) -> float:
+        """How long the scheduler let the threads of all its processes wait (Linux, Documentation/scheduler/sched-stats)."""
+        held_ns = 0
+        for process in self._server:
+            for stat in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+                with suppress(OSError):  # the thread has ended
+                    held_ns += int(stat.read_text().split()[1])
+        return held_ns / 1e9
 
     async def _closed(self, phase: Phase, began: float) -> None:
         async def client() -> None:
@@ -147,7 +160,7 @@ def figures(load: Load) -> dict[str, Any]:
 
 def good_per_s(phase: Phase, what: dict[str, Any]) -> float:
     """Answers of 200 in time, a second, of what counts."""
-    skip_s = what["skip_s"].get(phase.name, 0.0)
+    skip_s: float = what["skip_s"].get(phase.name, 0.0)
     good = sum(is_good(row, what["deadline_ms"]) for row in phase.rows if row.at >= skip_s)
     return good / (phase.seconds - skip_s)
 
@@ -163,6 +176,7 @@ def _of_phase(phase: Phase, load: Load) -> dict[str, Any]:
         "name": phase.name,
         "good_per_s": good_per_s(phase, load.what),
         "server_cpu": phase.server_cpu_s / phase.took_s,
+        "server_held": phase.server_held_s / phase.took_s,
         "own_cpu": phase.own_cpu_s / phase.took_s,
         "late_ms": phase.late_s * 1e3,
         **_of(counted),

@@ -52,7 +52,11 @@ async def order(new: Order, tx: Tx) -> None:
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncGenerator[int]:
     begun[:] = [asyncio.Event()]
-    settings = {"http__header_timeout_s": 0.3, "http__body_timeout_s": 0.2, "http__headers_max": 10}
+    settings: dict[str, Any] = {
+        "http__header_timeout_s": 0.3,
+        "http__body_timeout_s": 0.2,
+        "http__headers_max": 10,
+    }
     async with served(tmp_path, service, database__url="sqlite:///:memory:", **settings) as (port, _):
         yield port
 

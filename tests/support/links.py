@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -87,9 +87,11 @@ class _Caller(asyncio.Protocol):
 
 
 class Link:
-    """One process to be. ``following`` is the port that it asks; settings are those of its client ``next``."""
+    """One process to be. ``following`` is the port that it asks, ``client`` settings of the client that does."""
 
-    def __init__(self, following: int, *, broken: str = "", places: int = 0, **client: object) -> None:
+    def __init__(
+        self, following: int, client: Mapping[str, object], *, broken: str = "", places: int = 0
+    ) -> None:
         self.port, self._ops_port = free_port(), free_port()
         self.pid = 0
         said = {"url": f"http://127.0.0.1:{following}", "allow": ["127.0.0.1"], **client}
