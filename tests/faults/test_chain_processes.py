@@ -33,6 +33,8 @@ class Plan:
     others_late_s: float
     """Allowed to the slowest hundredth of others: what a busy machine adds by itself."""
     patience_s: float
+    held_up_s: float
+    """Where the slowest hundredth took longer although all was well, the machine was busy."""
 
     @property
     def on_again(self) -> float:
@@ -64,7 +66,7 @@ class Setting:
 
 _A_TENTH: dict[str, object] = {"breaker_open_max_s": 0.3, "concurrency": 12}
 QUICK = Setting(
-    Plan(0.4, 1.0, 1.4, 0.6, per_s=25, room=1.5, others_late_s=0.2, patience_s=1.0),
+    Plan(0.4, 1.0, 1.4, 0.6, per_s=25, room=1.5, others_late_s=0.2, patience_s=1.0, held_up_s=0.25),
     middle={"timeout_s": 0.7, "read_timeout_s": 0.3, **_A_TENTH},
     front={"timeout_s": 1.5, **_A_TENTH},
     link={"timeout_s": 0.7, **_A_TENTH},
@@ -73,7 +75,7 @@ QUICK = Setting(
     concurrency=12,
 )  # fmt: skip
 LONG = Setting(
-    Plan(5, 30, 10, 20, per_s=20, room=1.3, others_late_s=0.02, patience_s=10.0),
+    Plan(5, 30, 10, 20, per_s=20, room=1.3, others_late_s=0.02, patience_s=10.0, held_up_s=1.0),
     middle={"timeout_s": 1.0, "read_timeout_s": 0.4},
     front={"timeout_s": 2.5},
     link={},
@@ -81,7 +83,7 @@ LONG = Setting(
     places=150,
     concurrency=64,
 )
-HELD_UP_S, RUNS_MAX = 0.25, 4
+RUNS_MAX = 4
 CLOSING = 1.25
 """Of a connection that was closed the other side hears a moment later, when the next one is open already."""
 GROWN_KB_MAX, THREADS_MAX = 20_000, 8
@@ -235,7 +237,10 @@ class Seen:
         """Whether the link that was well was not."""
         ended = [*self.beside.well.ended, *self.beside.well_calls.ended]
         took_s = sorted(each.took_s for each in ended)
-        return any(each.status != 200 for each in ended) or took_s[int(0.99 * len(took_s))] > HELD_UP_S
+        return (
+            any(each.status != 200 for each in ended)
+            or took_s[int(0.99 * len(took_s))] > self.beside.plan.held_up_s
+        )
 
 
 async def run(setting: Setting, folder: Path, broken: str) -> Seen:

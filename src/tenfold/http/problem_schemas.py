@@ -24,7 +24,10 @@ _PROBLEM: dict[str, Any] = {
         "instance": {"type": "string", "description": "The request that met the problem."},
         "limit": {"type": "string", "description": "Of a refusal: the limit that was met."},
         "value": {"description": "What that limit is."},
-        "retry_after_s": {"type": "integer", "description": "When to come back; missing where that does not help."},
+        "retry_after_s": {
+            "type": "integer",
+            "description": "When to come back; missing where that does not help.",
+        },
     },
     "required": ["type", "title", "status", "detail"],
 }
