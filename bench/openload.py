@@ -1,10 +1,13 @@
-"""An open-loop load: requests leave when they are due, whether or not earlier ones were answered.
+"""A schedule of load on one server: stretches as fast as answers come, and such that wait for nobody.
 
 python openload.py <port> <what as JSON>  ->  one JSON line
 
-``what``: rate (a second), seconds, skip_s (sent, not counted), deadline_ms, give_up_s, seed, and ``mix``, a list of
-``[name, share, path, headers]``; ``then`` is a rate that follows, and its seconds, in which the time to recovery is
-sought. Arrivals are a Poisson process, as independent clients make it; evenly spaced ones never meet, so a server
+``what``: ``phases``, each ``[name, {"connections": n}, seconds]`` (each sends its next request when it has its answer; the
+good answers a second of the first such phase are *the peak*) or ``[name, {"peaks": x}, seconds]`` (that many times the
+peak); ``skip_s`` (of each phase: sent, not counted); deadline_ms, give_up_s, seed; ``mix``, a list of ``[name, share, path,
+headers]``; and ``pid`` of the server, whose CPU time, and time for which it was ready and not let run, are read at the ends of each phase.
+
+What waits for nobody is a Poisson process, as independent clients make it; evenly spaced arrivals never meet, so a server
 looks idle below its capacity and has no latency to compare with. Latency counts from the intended time.
 """
 
@@ -15,51 +18,107 @@ import json
 import random
 import sys
 import time
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import psutil
 import uvloop
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+class Row(NamedTuple):
+    """One request."""
+
+    at: float
+    """When it was due, in seconds from the beginning of its phase."""
+    name: str
+    outcome: str
+    seconds: float
+
+
+class Phase:
+    """What was asked for, and what became of it."""
+
+    def __init__(self, name: str, how: dict[str, float], seconds: float) -> None:
+        self.name, self.how, self.seconds = name, how, seconds
+        self.rows: list[Row] = []
+        self.late_s = 0.0
+        """How far the generator was behind, at most."""
+        self.server_cpu_s = self.server_held_s = self.own_cpu_s = self.took_s = 0.0
+
+
 class Load:
     def __init__(self, port: int, what: dict[str, Any]) -> None:
         self.port, self.what = port, what
+        self.phases = [Phase(*phase) for phase in what["phases"]]
+        self.peak = 0.0
         self.idle: list[Connection] = []
-        self.rows: list[tuple[float, str, str, float]] = []
-        """Due time, name, outcome, seconds."""
-        self.late = 0.0
         self.random = random.Random(what["seed"])
         self.mix = [
             (name, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n".encode())
             for name, _, path, headers in what["mix"]
         ]
         self.shares = [share for _, share, _, _ in what["mix"]]
+        root = psutil.Process(what["pid"])
+        self._server = [root, *root.children(recursive=True)]
 
     async def run(self) -> None:
-        """All phases, one after another."""
+        """All phases, one after another. Who is not answered when its phase ends is waited for in the next one."""
         tasks: set[asyncio.Task[None]] = set()
-        began = time.perf_counter()
-        due = began
-        phases = [(self.what["rate"], self.what["seconds"])]
-        if "then" in self.what:
-            phases.append(tuple(self.what["then"]))
-        for rate, seconds in phases:
-            end = due + seconds
-            while (due := due + self.random.expovariate(rate)) < end:
-                wait = due - time.perf_counter()
-                if wait > 0:
-                    await asyncio.sleep(wait)
-                self.late = max(self.late, -wait)
-                name, request = self.random.choices(self.mix, self.shares)[0]
-                task = asyncio.ensure_future(self._one(due, due - began, name, request))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-            due = end
+        for phase in self.phases:
+            began, server_s, own_s = time.perf_counter(), self._server_cpu_s(), time.process_time()
+            held_s = self._server_held_s()
+            if "connections" in phase.how:
+                await self._closed(phase, began)
+                self.peak = self.peak or good_per_s(phase, self.what)
+            else:
+                await self._open(phase, began, tasks)
+            phase.took_s = time.perf_counter() - began
+            phase.server_cpu_s = self._server_cpu_s() - server_s
+            phase.server_held_s = self._server_held_s() - held_s
+            phase.own_cpu_s = time.process_time() - own_s
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _one(self, due: float, at: float, name: str, request: bytes) -> None:
+    def _server_cpu_s(self) -> float:
+        times = [process.cpu_times() for process in self._server]
+        return sum(each.user + each.system for each in times)
+
+    def _server_held_s(self) -> float:
+        """How long the scheduler let the threads of all its processes wait (Linux, Documentation/scheduler/sched-stats)."""
+        held_ns = 0
+        for process in self._server:
+            for stat in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+                with suppress(OSError):  # the thread has ended
+                    held_ns += int(stat.read_text().split()[1])
+        return held_ns / 1e9
+
+    async def _closed(self, phase: Phase, began: float) -> None:
+        async def client() -> None:
+            while (due := time.perf_counter()) < began + phase.seconds:
+                name, request = self._next()
+                await self._one(phase, due, due - began, name, request)
+
+        await asyncio.gather(*(client() for _ in range(int(phase.how["connections"]))))
+
+    async def _open(self, phase: Phase, began: float, tasks: set[asyncio.Task[None]]) -> None:
+        due, rate = began, phase.how["peaks"] * self.peak
+        while (due := due + self.random.expovariate(rate)) < began + phase.seconds:
+            wait = due - time.perf_counter()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            phase.late_s = max(phase.late_s, -wait)
+            task = asyncio.ensure_future(self._one(phase, due, due - began, *self._next()))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.sleep(max(0.0, began + phase.seconds - time.perf_counter()))
+
+    def _next(self) -> tuple[str, bytes]:
+        return self.random.choices(self.mix, self.shares)[0]
+
+    async def _one(self, phase: Phase, due: float, at: float, name: str, request: bytes) -> None:
         connection: Connection | None = None
         outcome = "failed"
         try:
@@ -76,7 +135,7 @@ class Load:
         except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
             if connection is not None:
                 connection[1].close()
-        self.rows.append((at, name, outcome, time.perf_counter() - due))
+        phase.rows.append(Row(at, name, outcome, time.perf_counter() - due))
 
 
 async def _exchange(
@@ -95,46 +154,64 @@ async def _exchange(
 
 
 def figures(load: Load) -> dict[str, Any]:
-    """Of what counts."""
-    what = load.what
-    counted = [r for r in load.rows if what["skip_s"] <= r[0] < what["seconds"]]
-    seconds = what["seconds"] - what["skip_s"]
-    found = _of(counted, seconds, what["deadline_ms"])
-    found["late_ms"] = load.late * 1e3
-    found["by"] = {
-        name: _of([r for r in counted if r[1] == name], seconds, what["deadline_ms"]) for name, _ in load.mix
+    """By phase, in their order."""
+    return {"peak": load.peak, "phases": [_of_phase(phase, load) for phase in load.phases]}
+
+
+def good_per_s(phase: Phase, what: dict[str, Any]) -> float:
+    """Answers of 200 in time, a second, of what counts."""
+    skip_s: float = what["skip_s"].get(phase.name, 0.0)
+    good = sum(is_good(row, what["deadline_ms"]) for row in phase.rows if row.at >= skip_s)
+    return good / (phase.seconds - skip_s)
+
+
+def is_good(row: Row, deadline_ms: float) -> bool:
+    return row.outcome == "ok" and row.seconds * 1e3 <= deadline_ms
+
+
+def _of_phase(phase: Phase, load: Load) -> dict[str, Any]:
+    skip_s, deadline_ms = load.what["skip_s"].get(phase.name, 0.0), load.what["deadline_ms"]
+    counted = [row for row in phase.rows if row.at >= skip_s]
+    return {
+        "name": phase.name,
+        "good_per_s": good_per_s(phase, load.what),
+        "server_cpu": phase.server_cpu_s / phase.took_s,
+        "server_held": phase.server_held_s / phase.took_s,
+        "own_cpu": phase.own_cpu_s / phase.took_s,
+        "late_ms": phase.late_s * 1e3,
+        **_of(counted),
+        "by": {name: _of([row for row in counted if row.name == name]) for name, _ in load.mix},
+        "took_ms": sorted(round(row.seconds * 1e3, 1) for row in counted if row.outcome == "ok"),
+        "well_after_s": _well_after_s(phase, deadline_ms),
     }
-    if "then" in what:
-        found["recovered_s"] = _recovered(load)
-    return found
 
 
-def _of(rows: list[Any], seconds: float, deadline_ms: float) -> dict[str, Any]:
-    took = sorted(r[3] * 1e3 for r in rows if r[2] == "ok")
-    good = sum(t <= deadline_ms for t in took)
-    outcomes = [r[2] for r in rows]
+def _of(rows: list[Row]) -> dict[str, Any]:
+    took = sorted(row.seconds * 1e3 for row in rows if row.outcome == "ok")
+    outcomes = [row.outcome for row in rows]
     return {
         "sent": len(rows), "ok": len(took), "shed": outcomes.count("shed"),
-        "failed": len(rows) - len(took) - outcomes.count("shed"), "goodput": good / seconds,
-        "p50": _quantile(took, 0.5), "p99": _quantile(took, 0.99),
+        "failed": len(rows) - len(took) - outcomes.count("shed"),
+        "p50": quantile(took, 0.5), "p99": quantile(took, 0.99),
     }  # fmt: skip
 
 
-def _recovered(load: Load) -> float | None:
-    """Seconds from the end of the overload after which, over every half second, 99 % were answered in time."""
-    after = [r for r in load.rows if r[0] >= load.what["seconds"]]
+def _well_after_s(phase: Phase, deadline_ms: float) -> float | None:
+    """Seconds from the phase's beginning after which, in every half second, 99 % were answered in time."""
+    halves: dict[int, list[Row]] = {}
+    for row in phase.rows:
+        halves.setdefault(int(row.at * 2), []).append(row)
     bad = [
-        second
-        for second in range(int(load.what["then"][1] * 2))
-        for rows in [[r for r in after if int((r[0] - load.what["seconds"]) * 2) == second]]
-        if rows
-        and sum(r[2] == "ok" and r[3] * 1e3 <= load.what["deadline_ms"] for r in rows) < 0.99 * len(rows)
+        half
+        for half, rows in halves.items()
+        if sum(is_good(row, deadline_ms) for row in rows) < 0.99 * len(rows)
     ]
     last = (max(bad) + 1) / 2 if bad else 0.0
-    return None if last >= load.what["then"][1] else last
+    return None if last >= phase.seconds else last
 
 
-def _quantile(values: list[float], q: float) -> float | None:
+def quantile(values: list[float], q: float) -> float | None:
+    """Of sorted values."""
     return values[min(len(values) - 1, int(len(values) * q))] if values else None
 
 

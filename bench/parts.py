@@ -105,7 +105,7 @@ PARTS = {
         lambda ask, progress: overload_rounds.measure(ask.only, ask.rounds, ask.out, progress),
         lambda rows: [
             ("", overload_rounds.verdicts(rows)),
-            ("Goodput as a share of the peak; p99 in ms:", overload_rounds.table(rows)),
+            (overload_rounds.soundness(rows), overload_rounds.table(rows)),
             ("At 5 times the peak, by priority:", overload_rounds.priorities(rows)),
         ],
         overload_rounds.plot, "goodput over load",

@@ -4,7 +4,7 @@
     python bench/run.py http [--only granian,raw] [--measures items,post] [--rounds 7] [--seconds 1.5]
     python bench/run.py postgresql       the same with PostgreSQL and Redis
     python bench/run.py cost             what limits, log, traces and authentication cost, on the typed GET and the one-row read
-    python bench/run.py overload [--only litestar] [--rounds 3]   at 0.5 to 10 times the peak, and by priority
+    python bench/run.py overload [--only "tenfold run"] [--rounds 4]   at 1 to 10 times the peak, and by priority
     python bench/run.py jobs [--only tenfold,pgqueuer] [--rounds 3]
     python bench/run.py relay [--only kafka] [--rounds 3]     to real brokers, beside FastStream
     python bench/run.py eventstore [--rounds 3]               beside the eventsourcing library; a rebuild of a million events

@@ -62,6 +62,10 @@ class Server:
             )
         self.token = ""
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait(self) -> None:
         """Until it answers. Raises Failed."""
         end = time.monotonic() + START_S

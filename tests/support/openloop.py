@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One request: what it was, its status (0: no answer in time), and seconds from when it was meant to start."""
+    """One request: what it was, its status (0: no answer in time), when it was meant to start (monotonic), and seconds from
+    then to its end."""
 
     kind: str
     status: int
+    due: float
     took_s: float
 
 
@@ -66,7 +68,7 @@ class Load:
         with suppress(TimeoutError, OSError, EOFError):
             async with asyncio.timeout(self._patience_s - (time.monotonic() - due)):
                 status = await self._exchange(request)
-        return Ended(kind, status, time.monotonic() - due)
+        return Ended(kind, status, due, time.monotonic() - due)
 
     async def _exchange(self, request: bytes) -> int:
         if self._idle:

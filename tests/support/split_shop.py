@@ -51,7 +51,7 @@ class SplitShop(Shop):
             issue(self.data / "identity", service.name, time.time())
         orders = [{"argv": self._command(name), "env": self._environment(name)} for name in LAYOUT]
         self._process = Process(
-            [sys.executable, "-m", "support.shop_zygote", json.dumps(orders)],
+            [sys.executable, "-m", "support.zygote", "shop.app", json.dumps(orders)],
             cwd=EXAMPLES,
             env={"PYTHONPATH": PATH},
             timeout_s=60.0,

@@ -17,6 +17,7 @@ from typing import Any, get_origin
 import msgspec
 from msgspec import Struct
 
+from tenfold._core.choices import expected, type_below
 from tenfold._core.secrets import printable
 from tenfold._core.sections import ClientSettings, PeerSettings, QueueSettings, Settings, TenantSettings
 from tenfold._core.text import nearest
@@ -236,7 +237,7 @@ def _parse(text: str, type_: Any, path: str, source: str) -> Any:
             value = _separated(text) if listed else msgspec.json.decode(text)
         return msgspec.convert(value, type_, strict=False)
     except msgspec.ValidationError as error:
-        raise _wrong(error, path, value, source) from None
+        raise _wrong(error, path, value, source, type_) from None
     except msgspec.DecodeError as error:
         raise ConfigError(f"it is not JSON: {error}.", where=f"{source}: {path}") from None
 
@@ -283,7 +284,8 @@ def _convert(values: Any, type_: type[Any], prefix: str, sources: Mapping[str, s
         below = at.rstrip("`").lstrip(".")
         path = ".".join(part for part in (prefix, below) if part)
         source = sources.get(path.partition("[")[0], "")
-        raise _wrong(error, path, _value_at(values, below.partition("[")[0]), source) from None
+        value = _value_at(values, below.partition("[")[0])
+        raise _wrong(error, path, value, source, type_below(type_, below)) from None
 
 
 def _value_at(values: Any, path: str) -> Any:
@@ -292,8 +294,12 @@ def _value_at(values: Any, path: str) -> Any:
     return values
 
 
-def _wrong(error: msgspec.ValidationError, path: str, value: Any, source: str) -> ConfigError:
-    """The sentence for a value that does not fit, or for one that is missing; secrets are not quoted."""
+_OF_WORDS = ("Invalid enum value", "Expected `int | str`")
+"""How msgspec begins what it says of a value that should have been a certain word."""
+
+
+def _wrong(error: msgspec.ValidationError, path: str, value: Any, source: str, type_: Any) -> ConfigError:
+    """The sentence for a value that does not fit ``type_``, or for one that is missing; secrets are not quoted."""
     message = str(error).partition(" - at `$")[0]
     if message.startswith("Object missing required field"):
         missing = f"{path}.{message.split('`')[1]}"
@@ -305,6 +311,9 @@ def _wrong(error: msgspec.ValidationError, path: str, value: Any, source: str) -
         )
     quoted = "" if isinstance(value, Mapping) else f"; the value is {printable(path, value)}"
     where = f"{source}: {path}" if source else path
+    words = expected(type_, value) if message.startswith(_OF_WORDS) else None
+    if words is not None:
+        return ConfigError(f"the value is {printable(path, value)}; {words}", where=where)
     return ConfigError(f"{message[:1].lower()}{message[1:]}{quoted}.", where=where)
 
 

@@ -22,7 +22,8 @@ class Problem(TenfoldError):
     """An RFC 9457 problem document. Raise a subclass in a handler to answer with it.
 
     ``detail`` is a sentence for the person who meets it; ``extra`` members are added to the document;
-    ``headers`` to the response.
+    ``headers`` to the response. Of a refusal by a limit these are ``limit``, its name, and ``value``; a header
+    ``Retry-After`` in seconds is a member ``retry_after_s``, too.
     """
 
     title: ClassVar[str] = "Internal Server Error"
@@ -51,6 +52,9 @@ class Problem(TenfoldError):
         if instance:
             out["instance"] = instance
         out.update(self.extra)
+        seconds = self.headers.get("Retry-After", "")
+        if seconds.isdecimal():
+            out.setdefault("retry_after_s", int(seconds))
         return out
 
 

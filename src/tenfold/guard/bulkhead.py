@@ -43,6 +43,6 @@ class Bulkhead:
         return Unavailable(
             f"{self.name} is done {self.most} at a time, and all of these places are taken; try again in a moment.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
-            limit=f"{self.most} at a time",
-            retry_after_s=RETRY_AFTER_S,
+            limit="concurrency",
+            value=self.most,
         )

@@ -243,7 +243,8 @@ class IdempotencyGuard:
             if isinstance(decision, Mismatch):
                 raise IdempotencyMismatch(
                     "This Idempotency-Key was used before with another request (method, path, query or body "
-                    "differ). Send a new key with a new request."
+                    "differ). Send a new key with a new request.",
+                    limit="Idempotency-Key",
                 )
             if isinstance(decision, Busy):
                 raise _in_progress(decision.retry_after_s)
@@ -281,4 +282,6 @@ def _in_progress(retry_after_s: int) -> RequestInProgress:
     return RequestInProgress(
         "A request with this Idempotency-Key is being worked on; ask again for its reply.",
         headers={"Retry-After": str(retry_after_s)},
+        limit="Idempotency-Key",
+        value=1,
     )

@@ -190,6 +190,8 @@ class RateLimiter:
                 raise Unavailable(
                     "Requests cannot be counted at the moment, and this operation is not done uncounted.",
                     headers={"Retry-After": "1"},
+                    limit="guard.away",
+                    value="closed",
                 )
 
     # ── refusals that need nobody ──
@@ -291,6 +293,5 @@ def refusal(
         f"The limit is {limit}; come back in {seconds} s.",
         headers=headers,
         limit=limit,
-        retry_after_s=seconds,
         **names,
     )

@@ -72,7 +72,8 @@ class Window:
 class Limit:
     """A rate limit with what its written form does not say.
 
-    ``cost`` is how many units one request takes: a number, or a function of the request. ``away`` is what happens
+    ``cost`` is how many units one request takes: a number, or a function of the request, which sees it before anything of
+    it is validated and answers a whole number from 1. ``away`` is what happens
     while the store is away, default ``guard.away``. Raises DeclarationError with the position of a mistake.
     """
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenfold._core.deadlines import HEADER, timeout_ms
 from tenfold._core.tasks import AGAIN_S, end_tasks
@@ -114,6 +114,7 @@ class Sweeper:
         if request.reading:
             request.body_wait_s += elapsed_s
             if request.body_wait_s > self._body_timeout_s + request.body_bytes / self._bytes_per_s_min:
+                request.body_timeout_s = self._body_timeout_s
                 self._end(task, request, "body")
         elif request.looks < 2:
             request.looks += 1
@@ -185,7 +186,9 @@ class Caller:
         if left_ms is None:
             return
         if left_ms == 0:
-            raise DeadlineExceeded(f"The caller had no time left ({HEADER}: 0), so nothing was begun.")
+            raise DeadlineExceeded(
+                f"The caller had no time left ({HEADER}: 0), so nothing was begun.", limit=HEADER, value=0
+            )
         end = started + left_ms / 1000
         if context.deadline is None or end < context.deadline:
             context.deadline = end
@@ -199,7 +202,8 @@ class Caller:
 def too_late(request: Request, seconds: float) -> DeadlineExceeded:
     """Raised in front of a handler whose time was over before it began."""
     return DeadlineExceeded(
-        f"{_limit(request, seconds)} passed before the operation could begin; nothing was done."
+        f"{_limit(request, seconds)} passed before the operation could begin; nothing was done.",
+        **_limit_members(request, seconds),
     )
 
 
@@ -210,13 +214,34 @@ def problem_of(request: Request, seconds: float) -> Problem:
             f"The body did not arrive in time: after {request.body_wait_s:.3g} s of waiting, {request.body_bytes:,} bytes"
             " had come (http.body_timeout_s, and a second for each http.bytes_per_s_min bytes that come).",
             headers={"Connection": "close"},
+            limit="http.body_timeout_s",
+            value=request.body_timeout_s,
         )
-    return DeadlineExceeded(f"The operation was not done within {_limit(request, seconds)} and was stopped.")
+    return DeadlineExceeded(
+        f"The operation was not done within {_limit(request, seconds)} and was stopped.",
+        **_limit_members(request, seconds),
+    )
 
 
 def _limit(request: Request, seconds: float) -> str:
     """The limit that held, with its value."""
+    left_ms = _callers_ms(request, seconds)
+    return (
+        f"its {seconds:g} seconds"
+        if left_ms is None
+        else f"the {left_ms} ms that the caller allowed ({HEADER})"
+    )
+
+
+def _limit_members(request: Request, seconds: float) -> dict[str, Any]:
+    """The same for programs."""
+    left_ms = _callers_ms(request, seconds)
+    return (
+        {"limit": "timeout_s", "value": seconds} if left_ms is None else {"limit": HEADER, "value": left_ms}
+    )
+
+
+def _callers_ms(request: Request, seconds: float) -> int | None:
+    """What the caller allowed, where that was less than the operation does."""
     left_ms = asked_ms(request) if RAW_HEADER in request.header_bytes else None
-    if left_ms is not None and left_ms / 1000 < seconds:
-        return f"the {left_ms} ms that the caller allowed ({HEADER})"
-    return f"its {seconds:g} seconds"
+    return left_ms if left_ms is not None and left_ms / 1000 < seconds else None

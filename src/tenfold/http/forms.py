@@ -173,7 +173,9 @@ def parse_urlencoded(body: bytes, limits: FormLimits) -> FormData:
     except UnicodeDecodeError as error:
         raise MalformedBody(f"The form is not valid UTF-8: {error.reason} at byte {error.start}.") from None
     except ValueError:
-        raise PayloadTooLarge(f"The form has more than {limits.parts_max:,} fields.") from None
+        raise PayloadTooLarge(
+            f"The form has more than {limits.parts_max:,} fields.", limit="fields", value=limits.parts_max
+        ) from None
     for name, value in pairs:
         if len(value.encode()) > limits.field_max_bytes:
             raise _field_too_large(name, limits)
@@ -220,7 +222,9 @@ async def parse_form(content_type: str, chunks: AsyncIterable[bytes], limits: Fo
     async for chunk in chunks:
         body += chunk
         if len(body) > most:
-            raise PayloadTooLarge(f"The form is larger than {most:,} bytes.", max_bytes=most)
+            raise PayloadTooLarge(
+                f"The form is larger than {most:,} bytes.", limit="body_max_bytes", value=most
+            )
     return parse_urlencoded(bytes(body), limits)
 
 
@@ -268,7 +272,11 @@ class _Builder:
         self._part, self._size, self._buffered = part, 0, 0
         self._count += 1
         if self._count > self.limits.parts_max:
-            raise PayloadTooLarge(f"{self.where()}: the form has more than {self.limits.parts_max:,} parts.")
+            raise PayloadTooLarge(
+                f"{self.where()}: the form has more than {self.limits.parts_max:,} parts.",
+                limit="parts",
+                value=self.limits.parts_max,
+            )
         # the library says "" for a name that is missing; an empty one is only useless
         if not part.name and not _NAMED.search(str(part.header("Content-Disposition"))):
             raise MalformedBody(f"{self.where()} has no name in its Content-Disposition.")
@@ -284,7 +292,9 @@ class _Builder:
                 raise _field_too_large(str(part.name), self.limits)
             if self._kept + self._size > self.limits.memory_max_bytes:
                 raise PayloadTooLarge(
-                    f"{self.where()}: text fields may have {self.limits.memory_max_bytes:,} bytes together at most."
+                    f"{self.where()}: text fields may have {self.limits.memory_max_bytes:,} bytes together at most.",
+                    limit="http.body_max_bytes",
+                    value=self.limits.memory_max_bytes,
                 )
             return False
         return self._buffered > SPOOL_BYTES or self._kept + self._buffered > self.limits.memory_max_bytes
@@ -359,8 +369,16 @@ def safe_filename(claimed: str) -> str:
 
 
 def _too_large(limits: FormLimits, where: str = "form") -> PayloadTooLarge:
-    return PayloadTooLarge(f"{where}: the form is larger than {limits.total_max_bytes:,} bytes.")
+    return PayloadTooLarge(
+        f"{where}: the form is larger than {limits.total_max_bytes:,} bytes.",
+        limit="body_max_bytes",
+        value=limits.total_max_bytes,
+    )
 
 
 def _field_too_large(name: str, limits: FormLimits) -> PayloadTooLarge:
-    return PayloadTooLarge(f"part {name!r}: a text field may have {limits.field_max_bytes:,} bytes at most.")
+    return PayloadTooLarge(
+        f"part {name!r}: a text field may have {limits.field_max_bytes:,} bytes at most.",
+        limit="text field",
+        value=limits.field_max_bytes,
+    )

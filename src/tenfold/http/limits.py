@@ -49,18 +49,24 @@ def check_headers(raw_headers: Headers, max_bytes: int, max_count: int) -> None:
     """Raises HeadersTooLarge (431)."""
     if (count := len(raw_headers)) > max_count:
         raise HeadersTooLarge(
-            f"The request has {count:,} headers; this server accepts at most {max_count:,} (http.headers_max)."
+            f"The request has {count:,} headers; this server accepts at most {max_count:,} (http.headers_max).",
+            limit="http.headers_max",
+            value=max_count,
         )
     if (size := header_size(raw_headers)) > max_bytes:
         raise HeadersTooLarge(
             f"The request headers have {size:,} bytes; this server accepts at most {max_bytes:,}"
-            " (http.header_max_bytes)."
+            " (http.header_max_bytes).",
+            limit="http.header_max_bytes",
+            value=max_bytes,
         )
 
 
 def uri_too_long(part: str, size: int) -> UriTooLong:
     return UriTooLong(
-        f"The {part} of the address has {size:,} bytes; this server accepts at most {URI_MAX_BYTES:,}."
+        f"The {part} of the address has {size:,} bytes; this server accepts at most {URI_MAX_BYTES:,}.",
+        limit=part,
+        value=URI_MAX_BYTES,
     )
 
 
@@ -86,7 +92,8 @@ def too_large(max_bytes: int) -> PayloadTooLarge:
     return PayloadTooLarge(
         f"The body is larger than {max_bytes:,} bytes, the most that this operation accepts.",
         headers={"Connection": "close"},
-        max_bytes=max_bytes,
+        limit="body_max_bytes",
+        value=max_bytes,
     )
 
 

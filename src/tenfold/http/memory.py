@@ -88,4 +88,6 @@ class BodyMemory:
             f"Bodies of other requests fill the {self.max_bytes:,} bytes of memory there are for them"
             " (http.buffered_max_bytes); try again.",
             headers={"Retry-After": "1", "Connection": "close"},
+            limit="http.buffered_max_bytes",
+            value=self.max_bytes,
         )

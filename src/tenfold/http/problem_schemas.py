@@ -22,6 +22,12 @@ _PROBLEM: dict[str, Any] = {
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {"type": "string", "description": "What happened and what to do, for people."},
         "instance": {"type": "string", "description": "The request that met the problem."},
+        "limit": {"type": "string", "description": "Of a refusal: the limit that was met."},
+        "value": {"description": "What that limit is."},
+        "retry_after_s": {
+            "type": "integer",
+            "description": "When to come back; missing where that does not help.",
+        },
     },
     "required": ["type", "title", "status", "detail"],
 }

@@ -91,7 +91,7 @@ def _foreseen(error: TenfoldError) -> Problem:
     if error.status in (503, 504):
         seconds = _retry_after_s(error)
         if isinstance(error, DependencyUnavailable) and error.limit:
-            extra |= {"limit": error.limit, "retry_after_s": seconds}
+            extra["limit"] = error.limit
         return shown(detail, headers={"Retry-After": str(seconds)}, **extra)
     return shown(detail, **extra)
 

@@ -72,6 +72,8 @@ class Request(msgspec.Struct, eq=False):
     """Waiting for a piece of the body right now."""
     body_wait_s: float = 0.0
     """How long the body was waited for so far, counted by the sweeper."""
+    body_timeout_s: float = 0.0
+    """How long it could be waited for, once that is over."""
     body_bytes: int = 0
     """How much of a body in pieces has come."""
     memory: BodyMemory | None = None

@@ -71,6 +71,8 @@ class BoundedProtocol(HttpToolsProtocol):
                     f"All {self.watched.limits.connections_max:,} connections of this server are in use"
                     " (http.connections_max); try again.",
                     headers={"Retry-After": "1"},
+                    limit="http.connections_max",
+                    value=self.watched.limits.connections_max,
                 )
             )
             transport.close()
@@ -128,7 +130,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(
                 HeadersTooLarge(
                     f"More than {self.head_max:,} bytes came that are not yet a request: its address, headers,"
-                    " chunk extensions or trailers are too long (http.header_max_bytes)."
+                    " chunk extensions or trailers are too long (http.header_max_bytes).",
+                    limit="http.header_max_bytes",
+                    value=self.head_max,
                 )
             )
         return True
@@ -248,14 +252,18 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(
                 RequestTimeout(
                     f"The request line and headers did not arrive within {limits.header_timeout_s:g} s"
-                    " (http.header_timeout_s)."
+                    " (http.header_timeout_s).",
+                    limit="http.header_timeout_s",
+                    value=limits.header_timeout_s,
                 )
             )
         else:
             self._refuse(
                 RequestTimeout(
                     f"The body came more slowly than {limits.bytes_per_s_min:,} bytes a second after"
-                    f" {limits.body_timeout_s:g} s (http.bytes_per_s_min, http.body_timeout_s)."
+                    f" {limits.body_timeout_s:g} s (http.bytes_per_s_min, http.body_timeout_s).",
+                    limit="http.body_timeout_s",
+                    value=limits.body_timeout_s,
                 )
             )
 

@@ -141,7 +141,17 @@ def test_tables_and_values_in_each_others_place_are_refused(toml: Any, text: str
         ("HTTP_PORT", "abc", "http.port: expected `int`, got `str`; the value is abc."),
         ("HTTP_TIMEOUT_S", "0", "http.timeout_s: expected `float` > 0.0; the value is 0."),
         ("HTTP_DOCS", "maybe", "http.docs: expected `bool | null`, got `str`; the value is maybe."),
-        ("HTTP_SERVER", "gunicorn", "http.server: invalid enum value 'gunicorn'; the value is gunicorn."),
+        (
+            "HTTP_SERVER",
+            "uvcorn",
+            "http.server: the value is uvcorn; expected 'uvicorn' or 'granian'. Did you mean 'uvicorn'?",
+        ),
+        (
+            "HTTP_CONCURRENCY",
+            "many",
+            "http.concurrency: the value is many; expected a number, or 'adaptive'.",
+        ),
+        ("HTTP_CONCURRENCY", "2.5", "http.concurrency: the value is 2.5; expected a number, or 'adaptive'."),
         ("HTTP_CORS_ORIGINS", "[1", "http.cors_origins: it is not JSON: Input data was truncated."),
         ("HTTP_CORS_ORIGINS", "[1]", "http.cors_origins: expected `str`, got `int`; the value is [1]."),
     ],
@@ -155,6 +165,7 @@ def test_a_variable_that_does_not_fit_is_named_with_bound_and_value(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        ('[guard]\naway = "opn"', "guard.away: the value is opn; expected 'open', 'closed' or 'local'. Did you mean 'open'?"),
         ("[http]\nport = 99999", "http.port: expected `int` <= 65535; the value is 99999."),
         ('[http]\nport = "80"', "http.port: expected `int`, got `str`; the value is 80."),
         ('[http]\ncors_origins = ["a", 1]', "http.cors_origins[1]: expected `str`, got `int`; the value is [a, 1]."),

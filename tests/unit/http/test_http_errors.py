@@ -36,6 +36,7 @@ def test_a_problem_raised_by_the_handler_is_the_answer() -> None:
         "detail": "The seat is taken.",
         "instance": "/x",
         "seat": "12A",
+        "retry_after_s": 5,
         "request_id": request_id,
     }
 

@@ -138,7 +138,7 @@ async def test_a_full_bulkhead_refuses_its_own_operation_only(tmp_path: Any) -> 
     assert statuses == [200, 200, 503]
     assert quick.status == 200
     assert refused.headers["retry-after"] == "1"
-    assert refused.json["limit"] == "2 at a time"
+    assert (refused.json["limit"], refused.json["value"]) == ("concurrency", 2)
 
 
 async def test_places_are_given_back_and_a_changed_bound_knows_who_is_in(tmp_path: Any) -> None:
@@ -152,7 +152,7 @@ async def test_places_are_given_back_and_a_changed_bound_knows_who_is_in(tmp_pat
         fourth = await acall(hall.app, "GET", "/slow")
         hall.opened.set()
         assert {(await task).status for task in (*begun, third)} == {200}
-        assert fourth.json["limit"] == "3 at a time"
+        assert fourth.json["value"] == 3
         assert http.wiring.bulkheads["hall.slow"].in_flight == 0
 
 

@@ -1,18 +1,18 @@
-"""Several processes of the shop from one that has imported everything: ``python -m support.shop_zygote JSON``.
+"""Several processes from one that has imported everything: ``python -m support.zygote MODULE JSON``.
 
-``JSON`` is a list of ``{"argv": [...], "env": {...}}``: each is run by a forked child as the command line ``tenfold`` runs
-it. Ends when it is killed, and with it its process group.
+``MODULE`` is what they have in common beside the library. ``JSON`` is a list of ``{"argv": [...], "env": {...}}``: each is
+run by a forked child as the command line ``tenfold`` runs it. Ends when it is killed, and with it its process group.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import sys
 from typing import Any
 
-import shop.app  # noqa: F401 - loaded for the children
 import tenfold.cli.run
 import tenfold.client.transport
 import tenfold.runtime.serve  # noqa: F401 - loaded for the children
@@ -21,7 +21,8 @@ from tenfold.cli import program
 
 
 def main() -> None:
-    for order in json.loads(sys.argv[1]):
+    importlib.import_module(sys.argv[1])
+    for order in json.loads(sys.argv[2]):
         if os.fork() == 0:
             _child(order)
     while True:
