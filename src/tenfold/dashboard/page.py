@@ -73,11 +73,9 @@ def live(*, every_s: float = 2.0) -> Callable[[F], F]:
     return mark
 
 
-def asked(method: F) -> F:
-    """A part that is fetched when a visitor presses its button: ``view.ask(self.plan, "Show the plan", span=…)``. It
-    changes nothing, or it were an action."""
-    method.__live__ = Live(math.inf)  # type: ignore[attr-defined]
-    return method
+asked = live(every_s=math.inf)
+"""A part that is fetched when a visitor presses its button: ``view.ask(self.plan, "Show the plan", span=…)``. It changes
+nothing, or it were an action."""
 
 
 def action(
