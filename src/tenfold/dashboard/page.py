@@ -31,7 +31,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from tenfold.dashboard.html import Html
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 GROUPS: Final = ("Now", "Traffic", "Work", "Data", "Control")
 """The sections of the navigation, in order."""
 
+Choices = Mapping[str, Collection[str]]
 Part = Callable[["View"], Awaitable[Html]]
 Act = Callable[["View"], Awaitable["str | Html"]]
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -113,6 +114,8 @@ class Page(ABC):
     """For those: the path of the page that is current in the navigation."""
     windowed: ClassVar[bool] = False
     """Whether the choice of a time window stands above it (``view.since``)."""
+    choices: ClassVar[Choices] = {}
+    """Members of the query that have one of a few values: anything else is answered with a sentence."""
     parts: ClassVar[Mapping[str, Live]] = {}
     actions: ClassVar[Mapping[str, Action]] = {}
 

@@ -12,7 +12,7 @@ from tenfold._core.context import Context, use
 from tenfold.errors import Conflict, Forbidden, NotFound, Unauthorized
 from tenfold.security.authenticator import Authenticator
 from tenfold.security.objects import ensure, own
-from tenfold.security.origin import Headers, check_same_origin
+from tenfold._core.origin import Headers, check_same_origin
 from tenfold.security.principal import Principal
 from tenfold.security.throttle import ACCOUNT, PLACE, Curve
 
