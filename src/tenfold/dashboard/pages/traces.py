@@ -320,16 +320,12 @@ def _span(view: View, row: waterfall.Row, plan: Html | None) -> Html:
     known = waterfall.details(span)
     head = tag(
         "summary",
-        tag(
-            "span",
-            tag("span", span.name, class_="what"),
-            tag("span", said, class_=f"about {row.kind}", title=said),
-            class_="head",
-        ),
+        tag("span", _named(row, said), class_="head"),
         waterfall.bar(row),
         tag("span", ui.duration(span.ended - span.started), class_="took"),
     )
-    facts: list[tuple[Child, Child]] = [(key, ui.code(str(value))) for key, value in known]
+    facts: list[tuple[Child, Child]] = [("span", ui.code(span.name))]
+    facts += [(key, ui.code(str(value))) for key, value in known]
     facts.append(("own time", ui.duration(row.own_s)))
     inner = [
         ui.note(span.error, "bad") if span.error else None,
@@ -338,6 +334,17 @@ def _span(view: View, row: waterfall.Row, plan: Html | None) -> Html:
         ui.pairs(*facts),
     ]
     return tag("details", head, tag("div", inner, class_="inner"), class_="bad" if span.error else None)
+
+
+def _named(row: waterfall.Row, said: str) -> Html:
+    """What a line of the waterfall is called: statements and calls by what they are about, which tells them apart."""
+    if row.kind == "sql" and said:
+        return join(tag("span", "SQL", class_="kind"), tag("span", said, class_="about sql", title=said))
+    if row.kind == "call" and said:
+        return join(tag("span", "call", class_="kind"), tag("span", said, class_="what"))
+    return join(
+        tag("span", row.span.name, class_="what"), tag("span", said, class_=f"about {row.kind}", title=said)
+    )
 
 
 def _logs(view: View, detail: TraceDetail) -> Html | None:
