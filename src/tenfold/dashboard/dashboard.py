@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from tenfold._core.origin import check_same_origin
 from tenfold.dashboard import actions, shell, signing, static, ui
-from tenfold.dashboard.html import Html
+from tenfold.dashboard.html import Html, join
 from tenfold.dashboard.pages import pages
 from tenfold.dashboard.router import Router
 from tenfold.dashboard.view import View, decode
@@ -170,7 +170,10 @@ class Dashboard:
             view.check()
             if part in view.page.parts:
                 return 200, await getattr(view.page, part)(view)
-            return 200, self._document(view, await view.page.body(view), headers)
+            body = await view.page.body(view)
+            if view.page.windowed:
+                body = join(await view.live(view.page.untold), body)
+            return 200, self._document(view, body, headers)
         except TenfoldError as error:
             problem = error if isinstance(error, Problem) else problem_of(error)
             status, sentence = problem.status, problem.detail or problem.title

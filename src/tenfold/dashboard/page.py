@@ -34,7 +34,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
-from tenfold.dashboard.html import Html
+from tenfold.dashboard import ui
+from tenfold.dashboard.html import EMPTY, Html
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -134,6 +135,18 @@ class Page(ABC):
     def heading(self, view: View) -> str:
         """What stands above the page, for those that show one thing of many."""
         return self.title
+
+    @live(every_s=5)
+    async def untold(self, view: View) -> Html:
+        """Why what happens now is not kept, above pages that show what was kept; nothing while all is well."""
+        store = view.assembly.telemetry.store
+        if store is None:
+            off = (
+                "What happens is not kept (telemetry.store is false): this page knows of no time before now."
+            )
+            return ui.note(off, "warn")
+        sentence = store.writer.sentence
+        return ui.note(sentence, "warn") if sentence else EMPTY
 
     @abstractmethod
     async def body(self, view: View) -> Html:

@@ -143,6 +143,20 @@ async def test_what_a_page_cannot_mean_is_said_and_nothing_else_is_shown_instead
             assert len(markup) < 10_000
 
 
+async def test_pages_of_what_is_kept_say_why_nothing_is(tmp_path: Path) -> None:
+    async with looking(shop(), tmp_path / "off") as looks:
+        assert "telemetry.store is false" in await looks.page("/")
+    async with looking(shop(), tmp_path / "on", telemetry__store=True) as looks:
+        store = looks.app.assembly.telemetry.store
+        assert store is not None
+        store.writer.stop()
+        assert 'role="note"' not in await looks.page("/logs")
+        store.writer.sentence = "Telemetry is not kept: the disk is <full>."
+        for path in ("/", "/traces", "/logs"):
+            assert "Telemetry is not kept: the disk is &lt;full&gt;." in await looks.page(path)
+        assert "is &lt;full&gt;" in (await looks.ask("/", part="untold")).body.decode()
+
+
 async def test_a_page_that_fails_says_so_and_is_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
