@@ -168,7 +168,7 @@ class Policies(Page):
             tag(
                 "div",
                 ui.field("Policy", "name", asked, hint="orders.place_order.limit", list="policies", required=True, size=24),
-                ui.field("Value", "value", "", hint='5/minute, 0.5, sheddable, none', required=True, size=24),
+                ui.field("Value", "value", "", hint='5/minute, 0.5 or none', required=True, size=24),
                 ui.field("Why", "why", "", hint="kept with it, for others to read", required=True, size=20),
                 ui.select("Ends", "until", "1h", ENDS),
                 class_="fields",
