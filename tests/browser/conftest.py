@@ -10,12 +10,16 @@ import shutil
 import socket
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from support.pages_server import TOKEN, Demo
 from support.shop_server import Shop
+
+if TYPE_CHECKING:
+    from playwright._impl._api_structures import SetCookieParam
 
 QUIET = [
     "--no-sandbox",
@@ -67,7 +71,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Generator[Demo]:
 
 
 @pytest.fixture(scope="package")
-def cookies(browser: Browser, demo: Demo) -> list[dict[str, str]]:
+def cookies(browser: Browser, demo: Demo) -> list[SetCookieParam]:
     """Of somebody who has signed in as an operator, once for all tests, and waited until there was something to see."""
     context = browser.new_context()
     page = context.new_page()
@@ -79,9 +83,11 @@ def cookies(browser: Browser, demo: Demo) -> list[dict[str, str]]:
         if demo.failed():
             break
         page.wait_for_timeout(100)
-    found = context.cookies()
+    found: list[SetCookieParam] = [
+        {"name": each["name"], "value": each["value"], "url": demo.ops} for each in context.cookies()
+    ]
     context.close()
-    return found  # type: ignore[return-value]
+    return found
 
 
 @pytest.fixture
@@ -102,9 +108,9 @@ def page(browser: Browser) -> Generator[Page]:
 
 
 @pytest.fixture
-def operator(page: Page, cookies: list[dict[str, str]]) -> Page:
+def operator(page: Page, cookies: list[SetCookieParam]) -> Page:
     """A fresh page of somebody who may press every button."""
-    page.context.add_cookies(cookies)  # type: ignore[arg-type]
+    page.context.add_cookies(cookies)
     return page
 
 

@@ -6,18 +6,17 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from support.pages_server import Demo
-from support.shop_server import Shop
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
-def test_silences_are_made_and_ended(page: Page, shop: Shop) -> None:
-    page.goto(f"{shop.ops_url}/alerts")
-    expect(page.locator("main h1")).to_have_text("Alerts")
-    page.get_by_label("Why").fill("the database is being moved")
-    page.once("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Silence everything").click()
-    row = page.get_by_role("row", name="the database is being moved")
+def test_silences_are_made_and_ended(operator: Page, demo: Demo) -> None:
+    operator.goto(f"{demo.ops}/alerts")
+    expect(operator.locator("main h1")).to_have_text("Alerts")
+    operator.get_by_label("Why").fill("the database is being moved")
+    operator.once("dialog", lambda dialog: dialog.accept())
+    operator.get_by_role("button", name="Silence everything").click()
+    row = operator.get_by_role("row", name="the database is being moved")
     expect(row).to_be_visible()
     row.get_by_role("button", name="End").click()
     expect(row).to_be_hidden()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from support.pages_server import READER, Demo
+
+if TYPE_CHECKING:
+    from playwright._impl._api_structures import SetCookieParam
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -144,11 +148,11 @@ def test_an_operation_is_found_read_and_sent_a_real_request(operator: Page, demo
 
 
 def test_what_an_action_is_refused_for_is_shown(
-    browser: Browser, demo: Demo, cookies: list[dict[str, str]]
+    browser: Browser, demo: Demo, cookies: list[SetCookieParam]
 ) -> None:
     """In a context of its own: Chromium logs every answer that is an error, however well it is handled."""
     context = browser.new_context()
-    context.add_cookies(cookies)  # type: ignore[arg-type]
+    context.add_cookies(cookies)
     page = context.new_page()
     page.goto(f"{demo.ops}/operations/demo.get_shelf")
     page.get_by_label("Headers, one a line").fill("no header at all")

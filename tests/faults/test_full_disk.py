@@ -2,7 +2,8 @@
 service resumes by itself within 5 s of there being room.
 
 A database lies on a small disk of its own (a file with an ext4, through a loop device), which somebody else's file
-fills. With its limit of pages instead of a disk, SQLite is asked more in test_sqlite_full.py.
+fills. With its limit of pages instead of a disk, SQLite is asked more in test_sqlite_full.py. What
+an app keeps of its own work (telemetry) is lost meanwhile, and requests are answered as if nothing were.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from support.asgi import serving
 from support.orders_db import opened
 from support.power import Disk, disk
 from support.servers import MariaDB, Postgres, running
 from support.trials import Trials
-from tenfold import errors
+from tenfold import App, Service, errors, public
 from tenfold.db import Database
+from tenfold.telemetry.store import writer
 
 pytestmark = pytest.mark.mounts
 
@@ -159,3 +162,67 @@ async def has_exactly(folder: Path, url: str, count: int) -> None:
     async with opened(folder, url=url, metadata=metadata) as db:
         await write(db, "after")
         assert await db.read().scalar(sa.select(sa.func.count()).select_from(notes)) == count
+
+
+# ── telemetry ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def watched(folder: Path) -> None:
+    """An app whose telemetry lies on that disk, while it is full and once it is not."""
+    shop = Service("shop", auth=public)
+
+    @shop.get("/items/{item_id}")
+    async def get_item(item_id: int) -> int:
+        return item_id
+
+    app = App("shop", [shop])
+    settings = {"telemetry__store": True, "telemetry__requests_per_s": 10_000, "log__access": False}
+    app.configure(environ={}, app__data_dir=str(folder), **settings)
+    async with serving(app) as client:
+        store = app.assembly.telemetry.store
+        assert store is not None
+        records, sent = store.records, 0
+
+        async def ask(count: int) -> str:
+            """What the store says of itself after so many requests, all of which are answered."""
+            nonlocal sent
+            for n in range(count):
+                assert (await client.get(f"/items/{n}")).status == 200
+            sent += count
+            await asyncio.to_thread(store.writer.turn)
+            return (await records.status()).sentence
+
+        async def lost() -> int:
+            dropped = (await records.status()).dropped
+            return sum(count for reason, count in dropped.items() if reason.startswith("request"))
+
+        assert await ask(20) == ""
+        fill(folder / "ballast")
+        said = ""
+        for _ in range(TRIES):  # what lies free inside of the files is used up first
+            said = said or await ask(100)
+        assert "full" in said
+        await ask(300)
+        before = await lost()
+        assert before >= 300
+        assert not store.feed._requests  # what is lost does not pile up
+        assert store.feed.dropped["request disk"] == before
+
+        (folder / "ballast").unlink()
+        began = time.monotonic()
+        while await ask(1):
+            assert time.monotonic() - began < RESUMES_S
+            await asyncio.sleep(0.05)
+        await ask(5)
+        kept = (await records.requests(limit=1000)).items
+        assert len(kept) == min(1000, sent - await lost())
+
+
+def test_telemetry_is_lost_and_counted_while_the_disk_is_full_and_requests_do_not_notice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        writer, "FREE_MIN_BYTES", 0
+    )  # else it would have stopped before, for the app's own data
+    with disk(16) as mine:
+        asyncio.run(watched(mine.folder))

@@ -35,6 +35,7 @@ class Demo:
                 "TENFOLD_ALERTS_EVERY_S": "1",  # a test waits until an alert is seen
                 "TENFOLD_EVENTS_URL": "memory:",
                 "TENFOLD_TELEMETRY_TRACES_PER_S": "1000",  # none of what tests look for is left out
+                "TENFOLD_ALERTS_EVERY_S": "1",  # so that nobody waits for an alert
             },
             ready=f"{self.ops}/health/ready",
             timeout_s=90.0,

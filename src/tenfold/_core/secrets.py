@@ -38,6 +38,8 @@ def printable(path: str, value: Any) -> str:
         return f"[{', '.join(printable(path, item) for item in value)}]"
     if value is None:
         return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()  # as a file of settings has it
     text = str(value)
     if not text:
         return '""'

@@ -12,14 +12,14 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode
 
+from tenfold._core.origin import check_same_origin
 from tenfold.dashboard import actions, shell, signing, static, ui
-from tenfold.dashboard.html import Html
+from tenfold.dashboard.html import Html, join
 from tenfold.dashboard.pages import pages
 from tenfold.dashboard.router import Router
 from tenfold.dashboard.view import View, decode
 from tenfold.errors import Problem, TenfoldError
 from tenfold.http.problems import problem_of
-from tenfold.security.origin import check_same_origin
 from tenfold.telemetry.ops import VISITOR, read_body
 from tenfold.telemetry.ops_access import Visitor
 
@@ -125,9 +125,8 @@ class Dashboard:
         """To the sign-in; who came with a token in the address goes on without it there, known by a cookie."""
         root, visitor = scope.get("root_path", ""), scope[VISITOR]
         query = parse_qsl(scope["query_string"].decode("latin-1"))
-        here = _path(scope) + (
-            f"?{urlencode(rest)}" if (rest := [q for q in query if q[0] != "token"]) else ""
-        )
+        rest = [q for q in query if q[0] != "token"]
+        here = signing.safe(_path(scope) + (f"?{urlencode(rest)}" if rest else ""))
         if visitor is None:
             await _go(scope, send, f"{root}{signing.PATH}?{urlencode({'next': here})}")
         else:
@@ -149,7 +148,7 @@ class Dashboard:
                 await _go(scope, send, f"{root}{signing.PATH}", doors.no_cookie(path=root, secure=secure))
                 return
             onward = signing.safe(given.get("next", "/"))
-            found = await self._signing.visitor(given, _address(scope))
+            found = await self._signing.visitor(given, scope)
             actions.signed_in(found, _address(scope))
             if isinstance(found, Visitor):
                 await _go(scope, send, f"{root}{onward}", self._cookie(scope, found))
@@ -168,9 +167,13 @@ class Dashboard:
     async def _shown(self, view: View, headers: Mapping[str, str]) -> tuple[int, Html]:
         part = view.query.get("part", "")
         try:
+            view.check()
             if part in view.page.parts:
                 return 200, await getattr(view.page, part)(view)
-            return 200, self._document(view, await view.page.body(view), headers)
+            body = await view.page.body(view)
+            if view.page.windowed:
+                body = join(await view.live(view.page.untold), body)
+            return 200, self._document(view, body, headers)
         except TenfoldError as error:
             problem = error if isinstance(error, Problem) else problem_of(error)
             status, sentence = problem.status, problem.detail or problem.title

@@ -31,10 +31,11 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
-from tenfold.dashboard.html import Html
+from tenfold.dashboard import ui
+from tenfold.dashboard.html import EMPTY, Html
 
 if TYPE_CHECKING:
     from tenfold.app import App
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 GROUPS: Final = ("Now", "Traffic", "Work", "Data", "Control")
 """The sections of the navigation, in order."""
 
+Choices = Mapping[str, Collection[str]]
 Part = Callable[["View"], Awaitable[Html]]
 Act = Callable[["View"], Awaitable["str | Html"]]
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -73,11 +75,9 @@ def live(*, every_s: float = 2.0) -> Callable[[F], F]:
     return mark
 
 
-def asked(method: F) -> F:
-    """A part that is fetched when a visitor presses its button: ``view.ask(self.plan, "Show the plan", span=…)``. It
-    changes nothing, or it were an action."""
-    method.__live__ = Live(math.inf)  # type: ignore[attr-defined]
-    return method
+asked = live(every_s=math.inf)
+"""A part that is fetched when a visitor presses its button: ``view.ask(self.plan, "Show the plan", span=…)``. It changes
+nothing, or it were an action."""
 
 
 def action(
@@ -115,6 +115,8 @@ class Page(ABC):
     """For those: the path of the page that is current in the navigation."""
     windowed: ClassVar[bool] = False
     """Whether the choice of a time window stands above it (``view.since``)."""
+    choices: ClassVar[Choices] = {}
+    """Members of the query that have one of a few values: anything else is answered with a sentence."""
     parts: ClassVar[Mapping[str, Live]] = {}
     actions: ClassVar[Mapping[str, Action]] = {}
 
@@ -133,6 +135,18 @@ class Page(ABC):
     def heading(self, view: View) -> str:
         """What stands above the page, for those that show one thing of many."""
         return self.title
+
+    @live(every_s=5)
+    async def untold(self, view: View) -> Html:
+        """Why what happens now is not kept, above pages that show what was kept; nothing while all is well."""
+        store = view.assembly.telemetry.store
+        if store is None:
+            off = (
+                "What happens is not kept (telemetry.store is false): this page knows of no time before now."
+            )
+            return ui.note(off, "warn")
+        sentence = store.writer.sentence
+        return ui.note(sentence, "warn") if sentence else EMPTY
 
     @abstractmethod
     async def body(self, view: View) -> Html:

@@ -1,7 +1,8 @@
 """Signing in and out at the dashboard: with a token of the settings, or as an account of the app.
 
 Which accounts may is said by role (``ops.operators``, ``ops.readers``). The password is checked by the app's own
-accounts, which slow guessing down; tokens are checked one at a time here, with a pause after a wrong one.
+accounts, which slow guessing down; tokens are checked one at a time here, with a pause after a wrong one, and for a
+minute not at all from where too many wrong ones came.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from tenfold.dashboard import ui
 from tenfold.dashboard.html import Html, tag
 from tenfold.errors import Problem
 from tenfold.security.accounts import Accounts
-from tenfold.telemetry.ops_access import Role, Visitor
+from tenfold.telemetry.ops import TOO_MANY
+from tenfold.telemetry.ops_access import Role, Visitor, address_of
 
 if TYPE_CHECKING:
     from tenfold.app import App
     from tenfold.security.principal import Principal
+    from tenfold.telemetry.ops import Scope
 
 PATH: Final = "/sign-in"
 OUT: Final = "/sign-out"
@@ -39,15 +42,18 @@ class Signing:
         ops, auth = self._app.settings.ops, self._app.auth
         return auth if isinstance(auth, Accounts) and (ops.operators or ops.readers) else None
 
-    async def visitor(self, form: Mapping[str, str], address: str) -> Visitor | str:
+    async def visitor(self, form: Mapping[str, str], scope: Scope) -> Visitor | str:
         """Who signs in, or a sentence that says why nobody does."""
+        doors, address = self._app.assembly.ops.doors, address_of(scope)
         if email := form.get("email", "").strip():
             return await self._account(email, form.get("password", ""), address)
+        if doors.shut(address):  # before the turn: a flood must not make others wait
+            return TOO_MANY
         async with self._turn:
-            found = self._app.assembly.ops.doors.by_token(form.get("token", "").strip().encode())
+            found = doors.by_token(form.get("token", "").strip().encode(), address)
             if found is None:
                 await self._app.clock.sleep(PAUSE_S)
-        return found or "This is not the token."
+        return found or (TOO_MANY if doors.shut(address) else "This is not the token.")
 
     async def _account(self, email: str, password: str, address: str) -> Visitor | str:
         accounts = self.accounts

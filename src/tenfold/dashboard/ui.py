@@ -155,11 +155,20 @@ def table(
         return empty(nothing)
     of = [each if isinstance(each, Column) else Column(each) for each in columns]
     classes = ["number" if each.number else "wide" if each.wide else None for each in of]
+    # On a narrow screen a row of words is a block, where the later cells say what they are; one of numbers is scrolled.
+    stacks = 2 * sum(each.number for each in of) < len(of)
+    labels = [each.title or None if stacks and n > 1 and not each.wide else None for n, each in enumerate(of)]
     head = [
         tag("th", each.title, scope="col", class_=class_) for each, class_ in zip(of, classes, strict=True)
     ]
     body = [
-        tag("tr", [tag("td", cell, class_=class_) for cell, class_ in zip(row, classes, strict=True)])
+        tag(
+            "tr",
+            [
+                tag("td", cell, class_=class_, data_label=label)
+                for cell, class_, label in zip(row, classes, labels, strict=True)
+            ],
+        )
         for row in rows
     ]
     return tag(
@@ -170,7 +179,7 @@ def table(
             tag("thead", tag("tr", head)),
             tag("tbody", body),
         ),
-        class_="scroll", tabindex=0, role="region", aria_label=caption or f"Table: {of[0].title}",
+        class_="scroll stacks" if stacks else "scroll", tabindex=0, role="region", aria_label=caption or f"Table: {of[0].title}",
     )  # fmt: skip
 
 

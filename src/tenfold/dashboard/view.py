@@ -10,7 +10,7 @@ import msgspec
 
 from tenfold.dashboard.html import Attribute, Child, Html, tag
 from tenfold.dashboard.ui import Window
-from tenfold.errors import InvalidInput
+from tenfold.errors import BadRequest, InvalidInput
 from tenfold.telemetry.ops_access import Visitor
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 WINDOWS: Final = {"15m": 900.0, "1h": 3600.0, "6h": 21_600.0, "24h": 86_400.0, "7d": 604_800.0}
 """Spans of time that pages can be asked for, in seconds."""
 DEFAULT_WINDOW: Final = "15m"
+MARKS: Final = ("before", "from")
+"""Members of the query that say where a list goes on."""
+SAID_MAX: Final = 60
+"""Characters of what was asked for that a sentence repeats."""
 
 
 class View:
@@ -78,6 +82,22 @@ class View:
     def time(self) -> Window:
         """The chosen span of time, as charts have it."""
         return Window(self.since, self.now)
+
+    def check(self) -> None:
+        """Raises BadRequest, with a sentence, for a query that the page cannot mean: nothing is shown instead of what was
+        asked for."""
+        for name, known in {"window": WINDOWS, **self.page.choices}.items():
+            given = self.query.get(name, "")
+            if given and given not in known:
+                raise BadRequest(
+                    f"{name} is one of {', '.join(filter(None, known))}, and not {given[:SAID_MAX]!r}."
+                )
+        for name in MARKS:
+            given = self.query.get(name, "")
+            if given and not (given.isascii() and given.isdigit() and len(given) < 20):
+                raise BadRequest(
+                    f"{given[:SAID_MAX]!r} is no place in a list: {name} is a number, as its links have it."
+                )
 
     # ── what a page makes ──
 

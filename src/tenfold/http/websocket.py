@@ -24,6 +24,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from tenfold._core.clock import Clock
 from tenfold._core.container import Container, dependency_of, describe, hints_of
 from tenfold._core.context import Context, use
+from tenfold._core.origin import check_same_origin
 from tenfold._core.sections import HttpSettings
 from tenfold.errors import DeclarationError, Forbidden, MalformedBody, NotFound, PayloadTooLarge, Problem
 from tenfold.http.access import policy_of
@@ -39,7 +40,6 @@ from tenfold.http.request import Request
 from tenfold.http.router import Router, path_names
 from tenfold.http.types import strip_annotated, without_none
 from tenfold.http.websocket_endpoint import Endpoint, bind
-from tenfold.security.origin import check_same_origin
 from tenfold.security.principal import Principal
 
 if TYPE_CHECKING:

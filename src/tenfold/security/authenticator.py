@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from tenfold.security.origin import Headers, check_same_origin
+from tenfold._core.origin import Headers, check_same_origin
 from tenfold.security.principal import Principal
 
 

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from tenfold._core.origin import Headers
 from tenfold.errors import InvalidToken, NotBound
 from tenfold.security.apikeys import ApiKeys
 from tenfold.security.authenticator import Authenticator
 from tenfold.security.directory import Directory
-from tenfold.security.origin import Headers
 from tenfold.security.principal import Principal
 from tenfold.security.refresh import RefreshTokens
 from tenfold.security.sessions import COOKIE, Sessions

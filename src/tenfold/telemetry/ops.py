@@ -13,11 +13,12 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from tenfold._core.clock import Clock
-from tenfold.errors import ConfigError, MalformedBody, PayloadTooLarge
+from tenfold._core.origin import check_same_origin
+from tenfold.errors import ConfigError, Forbidden, MalformedBody, PayloadTooLarge
 from tenfold.telemetry.exposition import Exposition
 from tenfold.telemetry.health import Checks
 from tenfold.telemetry.metrics import Registry
-from tenfold.telemetry.ops_access import Doors, header, is_loopback
+from tenfold.telemetry.ops_access import Doors, address_of, header, is_loopback
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -144,13 +145,21 @@ class OpsApp:
         visitor = self.doors.visitor(scope)
         scope[VISITOR] = visitor
         if visitor is None and not (self.doors.asks and front is not None and front.meets(scope)):
-            await _reply(scope, send, *(_NO_TOKEN if self.doors.asks else _FOREIGN_HOST))
+            await _reply(scope, send, *self._stranger(scope))
+        elif (foreign := _foreign(scope)) is not None:
+            await _reply(scope, send, foreign.status, _TEXT, f"{foreign.detail}\n".encode())
         elif front is not None and (visitor is None or front.takes(scope)):
             await front(scope, receive, send)
         elif visitor is not None and not visitor.operates and scope["method"] not in _READING:
             await _reply(scope, send, 403, _TEXT, b"This token reads; ops.token operates.\n")
         else:
             await self._registered(scope, receive, send)
+
+    def _stranger(self, scope: Scope) -> tuple[Any, ...]:
+        """What is said to who is not known."""
+        if not self.doors.asks:
+            return _FOREIGN_HOST
+        return _TOO_MANY if self.doors.shut(address_of(scope)) else _NO_TOKEN
 
     async def _registered(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -207,12 +216,25 @@ _NO_TOKEN: Final = (
     b" address.\n",
     (b"www-authenticate", b'Bearer realm="operations"'),
 )
+TOO_MANY: Final = "Too many wrong tokens came from this address. Tokens are looked at again in a minute."
+_TOO_MANY: Final = (429, _TEXT, f"{TOO_MANY}\n".encode(), (b"retry-after", b"60"))
 _FOREIGN_HOST: Final = (
     403,
     _TEXT,
     b"Without ops.token this listener answers only to 127.0.0.1, [::1] and localhost.\n",
     (b"vary", b"host"),
 )
+
+
+def _foreign(scope: Scope) -> Forbidden | None:
+    """Why a request that may change something is refused: a page of another site makes it. On this machine nobody has to
+    say who they are, so what keeps such pages out is what browsers say of them."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    try:
+        check_same_origin(scope["method"], headers)
+    except Forbidden as refused:
+        return refused
+    return None
 
 
 async def read_body(receive: Receive, max_bytes: int) -> bytes:

@@ -26,6 +26,11 @@ from tenfold._core.clock import Clock
 COOKIE: Final = "tenfold_ops"
 SIGNED_IN_S: Final = 12 * 3600.0
 """How long a sign-in lasts."""
+WRONG_MAX: Final = 20
+"""Wrong tokens that one address may send in :data:`WRONG_S`."""
+WRONG_S: Final = 60.0
+ADDRESSES_MAX: Final = 10_000
+"""Of whom wrong tokens are counted."""
 
 
 class Role(IntEnum):
@@ -61,6 +66,28 @@ class _Signed(msgspec.Struct, array_like=True):
     until: float
 
 
+class Guesses:
+    """Wrong tokens by address, so that nobody finds one by trying: so many in a minute, and for the rest of it no token
+    from there is looked at. Cookies hold meanwhile. Bounded: the address that was longest quiet is forgotten."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._wrong: dict[str, tuple[float, int]] = {}
+
+    def too_many(self, address: str) -> bool:
+        """Whether this address has to wait."""
+        begun, count = self._wrong.get(address, (0.0, 0))
+        return count >= WRONG_MAX and self._clock.monotonic() - begun < WRONG_S
+
+    def wrong(self, address: str) -> None:
+        """One more."""
+        now = self._clock.monotonic()
+        begun, count = self._wrong.pop(address, (now, 0))
+        self._wrong[address] = (begun, count + 1) if now - begun < WRONG_S else (now, 1)
+        if len(self._wrong) > ADDRESSES_MAX:
+            del self._wrong[next(iter(self._wrong))]
+
+
 class Doors:
     """Recognises visitors. Without a token, everybody on this machine operates."""
 
@@ -75,6 +102,7 @@ class Doors:
         self.asks = bool(token)
         """Whether a token is asked for at all."""
         self._clock = clock
+        self._guesses = Guesses(clock)
         secret = hashlib.sha256(b"\0".join((b"tenfold dashboard", token.encode(), read_token.encode())))
         self._key = secret.digest()
 
@@ -84,21 +112,29 @@ class Doors:
             return LOCAL if is_local(scope) else None
         authorization = header(scope, b"authorization")
         if authorization[:7].lower() == b"bearer ":
-            return self.by_token(authorization[7:].strip())
+            return self.by_token(authorization[7:].strip(), address_of(scope))
         if cookie := header(scope, b"cookie"):
             visitor = self._by_cookie(cookie.decode("latin-1"))
             if visitor is not None:
                 return visitor
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-        return self.by_token(query.get("token", "").encode())
+        return self.by_token(query["token"].encode(), address_of(scope)) if "token" in query else None
 
-    def by_token(self, given: bytes) -> Visitor | None:
-        """Whose token it is. It takes the same time for all that is none."""
+    def by_token(self, given: bytes, address: str) -> Visitor | None:
+        """Whose token it is. It takes the same time for all that is none, and for all while :meth:`shut`."""
         found: Visitor | None = None
         for token, visitor in self._tokens:
             if hmac.compare_digest(given, token) and found is None:
                 found = visitor
+        if self._guesses.too_many(address):
+            return None
+        if found is None:
+            self._guesses.wrong(address)
         return found
+
+    def shut(self, address: str) -> bool:
+        """Whether tokens from there are not looked at for now: too many were wrong."""
+        return self.asks and self._guesses.too_many(address)
 
     def cookie(self, visitor: Visitor, *, path: str, secure: bool) -> str:
         """The value of ``Set-Cookie`` that makes a browser known."""
@@ -126,6 +162,18 @@ class Doors:
 
     def _mac(self, said: bytes) -> bytes:
         return hmac.digest(self._key, said, "sha256")
+
+
+def address_of(scope: Mapping[str, Any]) -> str:
+    """Who a request is from, for counting: of IPv6 the network, since a machine has as many addresses there as it
+    likes."""
+    client = scope.get("client")
+    text = str(client[0]) if client else ""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    return text if found.version == 4 else str(ipaddress.ip_network(f"{found}/64", strict=False))
 
 
 def is_loopback(host: str) -> bool:

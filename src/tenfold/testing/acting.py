@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tenfold.security.authenticator import Authenticator
 
 if TYPE_CHECKING:
-    from tenfold.security.origin import Headers
+    from tenfold._core.origin import Headers
     from tenfold.security.principal import Principal
 
 

@@ -6,7 +6,9 @@ import random
 
 import pytest
 
-from tenfold.dashboard.diagram import Arrow, Box, draw, lanes_of, svg
+from tenfold.dashboard.diagram import Arrow, Box, svg
+from tenfold.dashboard.diagram.lanes import lanes_of
+from tenfold.dashboard.diagram.layout import draw
 
 
 def app(services: int, calls: list[tuple[int, int]]) -> tuple[list[Box], list[Arrow]]:

@@ -13,10 +13,12 @@ from http_calls import acall
 
 from support.looking import Looks, looking
 from tenfold import Accounts, App, Service, public
+from tenfold._core.clock import ManualClock
 from tenfold.dashboard import signing
 from tenfold.dashboard.dashboard import Dashboard
 from tenfold.dashboard.router import Router
 from tenfold.dashboard.static import _FOLDER, SCRIPTS, STYLES, read
+from tenfold.telemetry.ops_access import Guesses, address_of
 
 pytestmark = pytest.mark.anyio
 TOKEN, READER = "0perate-token", "re4d-token"
@@ -118,6 +120,48 @@ async def test_what_is_not_there_is_said_with_the_nearest_name(tmp_path: Path) -
         assert "/metrics" in known
 
 
+WRONG = (
+    ("/traces?window=99x", 400, "window is one of 15m, 1h, 6h, 24h, 7d, and not &#x27;99x&#x27;."),
+    ("/traces?why=%3Cscript%3E", 400, "why is one of failed, slow, first, sampled"),
+    ("/traces?slower=nan", 400, "slower is a number of seconds"),
+    ("/traces?slower=inf", 400, "slower is a number of seconds"),
+    ("/traces?before=-1", 400, "before is a number"),
+    ("/traces?before=" + "9" * 300, 400, "is no place in a list"),
+    ("/traces?part=listed&before=x", 400, "is no place in a list"),
+    ("/traces/%00", 404, "is no id of a trace"),
+    ("/logs?trace_id=%00", 404, "is no id of a trace"),
+    ("/logs?level=loud", 400, "level is one of debug"),
+    ("/settings?only=mine", 400, "only is one of set"),
+    ("/mailbox?from=-1", 400, "from is a number"),
+    ("/services/%3Cscript%3Ealert(1)", 404, "&lt;script&gt;"),
+)
+
+
+async def test_what_a_page_cannot_mean_is_said_and_nothing_else_is_shown_instead(tmp_path: Path) -> None:
+    async with looking(shop(), tmp_path) as looks:
+        for path, status, said in WRONG:
+            answer = await ask(looks.app, path, host="localhost")
+            markup = answer.body.decode()
+            assert answer.status == status, path
+            assert said in markup, path
+            assert "<script>" not in markup
+            assert len(markup) < 10_000
+
+
+async def test_pages_of_what_is_kept_say_why_nothing_is(tmp_path: Path) -> None:
+    async with looking(shop(), tmp_path / "off") as looks:
+        assert "telemetry.store is false" in await looks.page("/")
+    async with looking(shop(), tmp_path / "on", telemetry__store=True) as looks:
+        store = looks.app.assembly.telemetry.store
+        assert store is not None
+        store.writer.stop()
+        assert 'role="note"' not in await looks.page("/logs")
+        store.writer.sentence = "Telemetry is not kept: the disk is <full>."
+        for path in ("/", "/traces", "/logs"):
+            assert "Telemetry is not kept: the disk is &lt;full&gt;." in await looks.page(path)
+        assert "is &lt;full&gt;" in (await looks.ask("/", part="untold")).body.decode()
+
+
 async def test_a_page_that_fails_says_so_and_is_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,6 +232,67 @@ async def test_a_token_in_the_address_becomes_a_cookie_and_leaves_the_address(tm
 )
 def test_signing_in_leads_nowhere_else(onward: str) -> None:
     assert signing.safe(onward) == "/"
+
+
+@pytest.mark.parametrize("how", ["sign-in", "bearer", "query"])
+async def test_a_token_is_not_found_by_trying(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is sent: after twenty wrong ones in a minute the right one is refused, too, from there and only there."""
+    monkeypatch.setattr(signing, "PAUSE_S", 0.0)
+
+    async def attempt(app: App, token: str) -> Any:
+        if how == "sign-in":
+            return await ask(app, "/sign-in", method="POST", body=urlencode({"token": token}).encode())
+        if how == "query":
+            return await ask(app, f"/metrics?token={token}", accept="*/*")
+        return await ask(app, "/metrics", accept="*/*", authorization=f"Bearer {token}")
+
+    async with looking(shop(), tmp_path, token=TOKEN) as looks:
+        inside = await ask(looks.app, f"/operations?token={TOKEN}")
+        cookie = headers_of(inside)["set-cookie"].partition(";")[0]
+        assert {(await attempt(looks.app, f"wrong-{n}")).status for n in range(20)} <= {401, 429}
+        refused = await attempt(looks.app, TOKEN)
+        assert refused.status == 401 if how == "sign-in" else 429
+        assert "Too many wrong tokens" in refused.body.decode()
+        assert (await ask(looks.app, "/operations", cookie=cookie)).status == 200
+        raw = [(b"host", b"ops.example"), (b"authorization", f"Bearer {TOKEN}".encode())]
+        other = await acall(looks.app.ops, "GET", "/metrics", b"", raw, client=("10.0.0.10", 5))
+        assert other.status == 200
+        doors = looks.app.assembly.ops.doors
+        begun, count = doors._guesses._wrong["10.0.0.9"]
+        doors._guesses._wrong["10.0.0.9"] = (begun - 60.0, count)
+        assert (await attempt(looks.app, TOKEN)).status in (200, 303)
+
+
+async def test_a_network_of_ipv6_has_no_more_tries_than_an_address() -> None:
+    guesses = Guesses(ManualClock())
+    for n in range(20):
+        assert not guesses.too_many(address_of({"client": ("2001:db8::1", 1)}))
+        guesses.wrong(address_of({"client": (f"2001:db8::{n:x}", 1)}))
+    assert guesses.too_many(address_of({"client": ("2001:db8::ffff", 1)}))
+    assert not guesses.too_many(address_of({"client": ("2001:db8:0:1::1", 1)}))
+
+
+async def test_nothing_that_a_page_of_another_site_sends_is_done(tmp_path: Path) -> None:
+    """Without a token nobody has to say who they are, and a simple POST needs nobody's leave."""
+    async with looking(shop(), tmp_path) as looks:
+        for method, path in (
+            ("POST", "/grow/prepare"),
+            ("PUT", "/policies/shop.book.limit"),
+            ("POST", "/alerts?action=hush"),
+        ):
+            for says in ({"origin": "https://evil.example"}, {"sec_fetch_site": "cross-site"}):
+                answer = await ask(looks.app, path, method=method, body=b"{}", host="127.0.0.1:8001", **says)
+                assert answer.status == 403
+                assert "another site" in answer.body.decode()
+
+
+async def test_a_name_that_points_here_does_not_lead_in(tmp_path: Path) -> None:
+    async with looking(shop(), tmp_path) as looks:
+        for host in ("evil.example", "127.0.0.1.evil.example:8001", "localhost.evil.example", "10.0.0.1"):
+            for path in ("/", "/metrics", "/policies"):
+                assert (await ask(looks.app, path, host=host)).status == 403
 
 
 async def test_accounts_sign_in_with_the_role_that_the_settings_give_theirs(tmp_path: Path) -> None:

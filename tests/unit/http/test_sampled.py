@@ -24,8 +24,10 @@ class Header(Authenticator):
         return Principal(id=user) if user else None
 
 
-@pytest.mark.parametrize("ratio", [0.0, 1.0])
-async def test_what_it_calls_knows_who_asks_and_how_long_it_may_take(tmp_path: Path, ratio: float) -> None:
+@pytest.mark.parametrize(("ratio", "store"), [(0.0, False), (1.0, False), (1.0, True)])
+async def test_what_it_calls_knows_who_asks_and_how_long_it_may_take(
+    tmp_path: Path, ratio: float, store: bool
+) -> None:
     desk = Service("desk", auth=authenticated)
 
     @desk.get("/name")
@@ -38,7 +40,7 @@ async def test_what_it_calls_knows_who_asks_and_how_long_it_may_take(tmp_path: P
         return await name()
 
     app = App("test", [desk], auth=Header())
-    app.configure(environ={}, app__data_dir=str(tmp_path), trace__ratio=ratio)
+    app.configure(environ={}, app__data_dir=str(tmp_path), trace__ratio=ratio, telemetry__store=store)
     async with serving(app) as client:
         asked = {"x-user": "ann", "tenfold-timeout-ms": "700"}
         user, left_s = (await client.get("/outer", headers=asked)).expect(200).json()

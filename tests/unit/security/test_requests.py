@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import pytest
 
 from tenfold._core.context import Context, use
+from tenfold._core.origin import Headers, check_same_origin
 from tenfold.errors import Conflict, Forbidden, NotFound, Unauthorized
 from tenfold.security.authenticator import Authenticator
 from tenfold.security.objects import ensure, own
-from tenfold.security.origin import Headers, check_same_origin
 from tenfold.security.principal import Principal
 from tenfold.security.throttle import ACCOUNT, PLACE, Curve
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tenfold.dashboard import ui
-from tenfold.dashboard.html import Child, Html, join
+from tenfold.dashboard.html import Child, Html, join, tag
 from tenfold.dashboard.page import Page, action, live
+from tenfold.dashboard.view import segment
 from tenfold.errors import NotFound
 from tenfold.telemetry.alerts.facts import BURNING
 from tenfold.telemetry.alerts.rules import Alert, Labels
@@ -81,7 +82,7 @@ class Alerts(Page):
         watch = view.assembly.alerts
         alerts = [] if watch is None else sorted(watch.state.alerts, key=_order)
         silences = [] if watch is None else watch.silences
-        columns = ("state", "what", "since", "told", "")
+        columns = ("state", ui.Column("what", wide=True), "since", "told", "")
         rows = [self._alert(view, alert, silenced(alert, silences)) for alert in alerts]
         return ui.card(
             "Now",
@@ -93,12 +94,12 @@ class Alerts(Page):
         mood = MOODS[alert.severity] if alert.state == "firing" else ""
         state = ui.badge(alert.severity if alert.state == "firing" else "pending", mood)
         labels = ", ".join(f"{name} {value}" for name, value in alert.labels)
+        operation = dict(alert.labels).get("operation", "")
         what = join(
             alert.sentence,
-            " ",
-            ui.muted(alert.do),
-            " ",
-            ui.muted(f"{alert.rule}: {labels}" if labels else alert.rule),
+            tag("span", alert.do, class_="below"),
+            tag("span", f"{alert.rule}: {labels}" if labels else alert.rule, class_="below"),
+            tag("span", _leads(view, operation), class_="below") if operation else None,
         )
         told: Child = ui.ago(alert.told, view.now) if alert.told else ui.muted("nobody")
         if silence is not None:
@@ -178,7 +179,7 @@ class Alerts(Page):
         left = [] if watch is None else await watch.budgets()
         rows = [
             (
-                view.a(operation, f"/operations/{operation}"),
+                view.a(operation, f"/operations/{segment(operation)}"),
                 str(objective),
                 ui.meter(
                     max(0.0, share),
@@ -233,6 +234,12 @@ def _watch(view: View) -> Watch:
     if watch is None:
         raise NotFound("Nothing is watched, since no telemetry is kept.")
     return watch
+
+
+def _leads(view: View, operation: str) -> Html:
+    """To where the requests are that an alert is about."""
+    numbers = view.a("Its numbers", f"/operations/{segment(operation)}")
+    return join(numbers, view.a("Its failures", "/traces", operation=operation, why="failed"), between=" · ")
 
 
 def _order(alert: Alert) -> tuple[bool, bool, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, cast, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, cast, get_args
 
 from tenfold._core.text import plural
 from tenfold.dashboard import shown, ui
 from tenfold.dashboard.html import Child, Html, join, tag
-from tenfold.dashboard.page import Page, action, live
+from tenfold.dashboard.page import Choices, Page, action, live
 from tenfold.dashboard.view import View
 from tenfold.errors import InvalidInput
 from tenfold.queue.admin import Admin
@@ -65,6 +65,7 @@ class Jobs(Page):
     group = "Work"
     key = "j"
     windowed = True
+    choices: ClassVar[Choices] = {"state": get_args(State)}
 
     def present(self) -> bool:
         return bool(self.app.databases)
@@ -165,12 +166,10 @@ class Jobs(Page):
     async def messages(self, view: View) -> Html:
         where = filter_of(view)
         before = view.query.get("before", "")
-        found = await admin_of(view).list(
-            where, before=int(before) if before.isdecimal() else None, limit=SHOWN + 1
-        )
+        found = await admin_of(view).list(where, before=int(before) if before else None, limit=SHOWN + 1)
         older = view.here(before=found[SHOWN - 1].id) if len(found) > SHOWN else ""
         columns = (
-            ui.Column("id", number=True), "state", ui.Column("what", wide=True), ui.Column("attempt", number=True), "queue",
+            ui.Column("id", number=True), "state", ui.Column("what", wide=True), ui.Column("failed attempts", number=True), "queue",
             "put in", "",
         )  # fmt: skip
         rows = [self._message(view, info) for info in found[:SHOWN]]
@@ -296,7 +295,7 @@ def filter_of(view: View) -> Filter:
     asked = view.query
     state = asked.get("state", "")
     return Filter(
-        state=cast("State", state) if state in get_args(State) else None,
+        state=cast("State", state) if state else None,
         handler=asked.get("handler") or None,
         queue=asked.get("queue") or None,
         tenant=asked.get("tenant") or None,

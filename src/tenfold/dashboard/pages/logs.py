@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 
 from tenfold.dashboard import shown, ui
 from tenfold.dashboard.html import Child, Html, join, tag
-from tenfold.dashboard.page import Page, live
+from tenfold.dashboard.page import Choices, Page, live
+from tenfold.dashboard.pages.traces import trace_id
 from tenfold.dashboard.view import View
 from tenfold.telemetry.store.records import LogFilter
 
@@ -29,6 +30,7 @@ class Logs(Page):
     group = "Traffic"
     key = "w"
     windowed = True
+    choices: ClassVar[Choices] = {"level": LEVELS}
 
     async def body(self, view: View) -> Html:
         return join(self._search(view), await view.live(self.lines))
@@ -53,10 +55,10 @@ class Logs(Page):
         level = asked.get("level", "")
         where = LogFilter(
             text=asked.get("text", "").strip(),
-            level=level if level in LEVELS else "",
+            level=level,
             logger=asked.get("logger", "").strip(),
             instance=asked.get("instance", ""),
-            trace_id=asked.get("trace_id", ""),
+            trace_id=trace_id(trace) if (trace := asked.get("trace_id", "")) else "",
             request_id=asked.get("request_id", ""),
             since=view.since,
         )

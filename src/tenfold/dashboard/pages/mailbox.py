@@ -13,6 +13,7 @@ from tenfold.dashboard.view import View
 from tenfold.mail import mailbox
 
 SHOWN: Final = 50
+OFFSET_MAX: Final = 10**9
 
 
 class Mailbox(Page):
@@ -35,8 +36,7 @@ class Mailbox(Page):
 
     @live(every_s=2)
     async def mails(self, view: View) -> Html:
-        given = view.query.get("from", "0")
-        offset = int(given) if given.isdecimal() and len(given) < 9 else 0
+        offset = min(int(view.query.get("from") or 0), OFFSET_MAX)
         found, count = await asyncio.gather(
             asyncio.to_thread(mailbox.entries, self.folder, limit=SHOWN, offset=offset),
             asyncio.to_thread(mailbox.count, self.folder),
@@ -52,7 +52,12 @@ class Mailbox(Page):
             for entry in found
         ]
         columns = (ui.Column("subject", wide=True), "to", "from", ui.Column("size", number=True), "written")
-        listed = ui.table(columns, rows, nothing="No mail was written yet.", caption="Mails")
+        listed = ui.table(
+            columns,
+            rows,
+            nothing="There is no older mail." if offset else "No mail was written yet.",
+            caption="Mails",
+        )
         more = view.here(**{"from": offset + SHOWN}) if offset + len(found) < count else ""
         return ui.card("Mails", listed, ui.older(more), aside=f"{count:,} in all", flush=True)
 

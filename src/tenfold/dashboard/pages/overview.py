@@ -65,17 +65,21 @@ class Overview(Page):
             view.records.series(f"{names.ADMISSION}_in_flight", since=view.since, by=()),
             view.records.series(names.LOOP_LAG, since=view.since, by=()),
         )
-        times = [point.at for point in points]
+        asked = {point.at: point for point in points}
+        running = [point.at for each in lag for point in each.points]
+        times = sorted(
+            {*asked, *running}
+        )  # a process that runs and is asked nothing has no requests, not no number
         step = step_of(times, view)
         traffic = ui.chart(
             "Requests per second",
             view.time,
             times,
-            ui.Line("requests", [p.requests / step for p in points], fill=True),
-            ui.Line("errors", [p.errors / step for p in points], "bad"),
+            ui.Line("requests", [p.requests / step if p else 0.0 for p in map(asked.get, times)], fill=True),
+            ui.Line("errors", [p.errors / step if p else 0.0 for p in map(asked.get, times)], "bad"),
             unit="/s",
         )
-        latency = ui.chart("Latency", view.time, times, *latency_lines(points), unit="s")
+        latency = ui.chart("Latency", view.time, [*asked], *latency_lines(points), unit="s")
         busy = admitted[0].points if admitted else []
         places = ui.chart(
             "Requests in progress",

@@ -87,12 +87,11 @@ class Policies(Page):
             "Requests in progress and their limit", view.time, times,
             ui.Line("in progress", shown.gauge(flying, times), fill=True), ui.Line("limit", shown.gauge(limit, times), "warn"),
         )  # fmt: skip
-        moments = shown.times_of(shed)
+        moments = shown.times_of([*flying, *limit, *shed])  # while nothing is shed, nothing is told of it
         lines = [ui.Line(each.labels.get(names.PRIORITY, ""), shown.per_s([each], moments)) for each in shed]
-        return ui.grid(
-            ui.card("In progress", room),
-            ui.card("Shed", ui.chart("Refusals per second", view.time, moments, *lines, unit="/s")),
-        )
+        none = ui.empty("Nothing was shed in this time.")
+        refused = ui.chart("Refusals per second", view.time, moments, *lines, unit="/s") if lines else none
+        return ui.grid(ui.card("In progress", room), ui.card("Shed", refused))
 
     @live(every_s=2)
     async def refusals(self, view: View) -> Html:
@@ -168,9 +167,9 @@ class Policies(Page):
             self.change,
             tag(
                 "div",
-                ui.field("Policy", "name", asked, hint="orders.place_order.limit", list="policies", required=True, size=34),
-                ui.field("Value", "value", "", hint='5/minute, 0.5, sheddable, none', required=True),
-                ui.field("Why", "why", "", hint="kept with it, for others to read", required=True, size=34),
+                ui.field("Policy", "name", asked, hint="orders.place_order.limit", list="policies", required=True, size=24),
+                ui.field("Value", "value", "", hint='5/minute, 0.5 or none', required=True, size=24),
+                ui.field("Why", "why", "", hint="kept with it, for others to read", required=True, size=20),
                 ui.select("Ends", "until", "1h", ENDS),
                 class_="fields",
             ),
@@ -218,7 +217,7 @@ def _admission(gate: Admission) -> list[Html]:
     mood: ui.Mood = "bad" if gate.overloaded else "warn" if share > 0.8 else ""
     refused = sum(gate.refused)
     by_priority = ", ".join(
-        f"{gate.refused[priority]:,} {priority.name.lower()}"
+        f"{gate.refused[priority]:,} of priority {priority.name.lower()}"
         for priority in Priority
         if gate.refused[priority]
     )

@@ -80,8 +80,8 @@ class Profiler(Page):
         kept = [profile for profile in reversed(self.sampler.kept) if profile.done]
         rows = [
             (
-                tag("a", f"Profile {profile.id}", href=self._address(view, profile)),
-                KINDS[profile.kind].partition(":")[0], ui.duration(profile.took_s), profile.looks, profile.by,
+                tag("a", f"Profile {profile.id}", href=self._address(view, profile), class_="tight"),
+                KINDS[profile.kind].partition(":")[0], ui.duration(profile.took_s), profile.looks, tag("span", profile.by, class_="tight"),
                 ui.ago(profile.at, view.now),
             )
             for profile in kept

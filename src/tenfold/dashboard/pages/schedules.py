@@ -84,7 +84,7 @@ def _ran(view: View, run: JobSummary) -> Html:
     mood = MOODS.get(run.outcome, "good" if run.outcome == "done" else "")
     outcome = ui.badge(run.outcome, mood, shown.line(view, run.error))
     shows = tag("a", outcome, href=view.link(f"/traces/{run.trace_id}")) if run.trace_id else outcome
-    return join(shows, " ", ui.duration(run.seconds))
+    return tag("span", shows, " ", ui.duration(run.seconds), class_="tight")
 
 
 def _missed(view: View, info: ScheduleInfo) -> Child:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from tenfold._core.secrets import HIDDEN
 from tenfold._core.settings import variable
 from tenfold.dashboard import shown, ui
 from tenfold.dashboard.html import Child, Html, tag
-from tenfold.dashboard.page import Page
+from tenfold.dashboard.page import Choices, Page
 from tenfold.dashboard.view import View
 from tenfold.telemetry.redact import is_sensitive
 
@@ -23,6 +23,7 @@ class Settings(Page):
     about = "What this process runs with, and who said so. Secrets are not shown."
     group = "Control"
     key = "s"
+    choices: ClassVar[Choices] = {"only": ("set",)}
 
     async def body(self, view: View) -> Html:
         asked, only = view.query.get("q", "").strip().lower(), view.query.get("only", "")

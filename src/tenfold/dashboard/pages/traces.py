@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from tenfold.dashboard import failure, ui, waterfall
 from tenfold.dashboard.html import Child, Html, join, tag
-from tenfold.dashboard.page import Page, asked, live
+from tenfold.dashboard.page import Choices, Page, asked, live
 from tenfold.dashboard.pages.operations import request_table, status
-from tenfold.dashboard.view import View, segment
-from tenfold.errors import NotFound
+from tenfold.dashboard.view import SAID_MAX, View, segment
+from tenfold.errors import BadRequest, NotFound
 from tenfold.telemetry import names
 from tenfold.telemetry.store.records import (
     JobSummary,
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tenfold.db.finder.plans import Step
 
 PER_PAGE: Final = 50
+ID_LENGTH: Final = 32
+SLOWER_MAX_S: Final = 1e9
 PLANS_MAX: Final = 20
 """Statements of one trace that the planner can be asked about: the slowest."""
 WHY: Final = {"failed": "bad", "slow": "warn", "first": "", "sampled": ""}
@@ -59,6 +61,7 @@ class Traces(Page):
     group = "Traffic"
     key = "t"
     windowed = True
+    choices: ClassVar[Choices] = {"show": ("requests",), "kind": dict(_KINDS), "why": dict(_WHYS)}
 
     async def body(self, view: View) -> Html:
         requests = view.query.get("show") == "requests"
@@ -106,7 +109,7 @@ class OneTrace(Page):
         return f"Trace {view.params['id'][:12]}"
 
     async def body(self, view: View) -> Html:
-        detail = await view.records.trace(view.params["id"])
+        detail = await view.records.trace(trace_id(view.params["id"]))
         if detail is None:
             raise NotFound(
                 "Nothing is kept of this trace: it is too young (it takes two seconds), too old, or was never here."
@@ -130,7 +133,7 @@ class OneTrace(Page):
     async def plan(self, view: View) -> Html:
         """How the database would carry out a statement of this trace now. The visitor names a span, and so can have
         planned only what the app has run."""
-        finder, detail = view.assembly.databases.finder, await view.records.trace(view.params["id"])
+        finder, detail = view.assembly.databases.finder, await view.records.trace(trace_id(view.params["id"]))
         spans = [kept.span for kept in detail.spans] if detail is not None else []
         wanted = next((span for span in spans if span.span_id == view.query.get("span")), None)
         if finder is None or wanted is None:
@@ -148,7 +151,7 @@ class OneTrace(Page):
 
 def _filters(view: View, requests: bool) -> Html:
     query = view.query
-    names = sorted(each.name for each in view.app.operations)
+    names = sorted({each.name for each in view.app.operations} | {query.get("operation", "")} - {""})
     hidden = [("window", view.window), ("show", "requests" if requests else "")]
     return ui.filters(
         view.here(),
@@ -172,10 +175,21 @@ def _trace_filter(view: View) -> TraceFilter:
 
 
 def _number(text: str) -> float:
+    """Seconds. Raises BadRequest."""
     try:
-        return float(text or 0)
+        seconds = float(text or 0)
     except ValueError:
-        return 0.0
+        seconds = -1.0
+    if not 0 <= seconds < SLOWER_MAX_S:
+        raise BadRequest(f"slower is a number of seconds, 0.5 say, and not {text[:SAID_MAX]!r}.")
+    return seconds
+
+
+def trace_id(given: str) -> str:
+    """Raises NotFound for what is no id of a trace."""
+    if len(given) != ID_LENGTH or not set(given) <= set("0123456789abcdef"):
+        raise NotFound(f"{given[:SAID_MAX]!r} is no id of a trace: those are {ID_LENGTH} digits from 0 to f.")
+    return given
 
 
 def _row(view: View, each: TraceSummary) -> tuple[Child, ...]:
@@ -306,16 +320,12 @@ def _span(view: View, row: waterfall.Row, plan: Html | None) -> Html:
     known = waterfall.details(span)
     head = tag(
         "summary",
-        tag(
-            "span",
-            tag("span", span.name, class_="what"),
-            tag("span", said, class_=f"about {row.kind}", title=said),
-            class_="head",
-        ),
+        tag("span", _named(row, said), class_="head"),
         waterfall.bar(row),
         tag("span", ui.duration(span.ended - span.started), class_="took"),
     )
-    facts: list[tuple[Child, Child]] = [(key, ui.code(str(value))) for key, value in known]
+    facts: list[tuple[Child, Child]] = [("span", ui.code(span.name))]
+    facts += [(key, ui.code(str(value))) for key, value in known]
     facts.append(("own time", ui.duration(row.own_s)))
     inner = [
         ui.note(span.error, "bad") if span.error else None,
@@ -324,6 +334,17 @@ def _span(view: View, row: waterfall.Row, plan: Html | None) -> Html:
         ui.pairs(*facts),
     ]
     return tag("details", head, tag("div", inner, class_="inner"), class_="bad" if span.error else None)
+
+
+def _named(row: waterfall.Row, said: str) -> Html:
+    """What a line of the waterfall is called: statements and calls by what they are about, which tells them apart."""
+    if row.kind == "sql" and said:
+        return join(tag("span", "SQL", class_="kind"), tag("span", said, class_="about sql", title=said))
+    if row.kind == "call" and said:
+        return join(tag("span", "call", class_="kind"), tag("span", said, class_="what"))
+    return join(
+        tag("span", row.span.name, class_="what"), tag("span", said, class_=f"about {row.kind}", title=said)
+    )
 
 
 def _logs(view: View, detail: TraceDetail) -> Html | None:

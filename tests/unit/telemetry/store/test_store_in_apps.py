@@ -6,13 +6,12 @@ import asyncio
 import io
 import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from support.asgi import serving
-from tenfold import App, Authenticator, Context, Principal, Service, Tx, authenticated, public
+from tenfold import App, Service, Tx, public
 from tenfold._core.sections import LogSettings
 from tenfold.telemetry.log import configure
 from tenfold.telemetry.store.records import JobFilter, LogFilter, RequestFilter, TraceFilter
@@ -96,35 +95,6 @@ async def test_a_recorded_request_may_have_dependencies_of_its_own(tmp_path: Pat
 
 class Clerk:
     name = "Ada"
-
-
-class Header(Authenticator):
-    """``x-user`` says who it is."""
-
-    async def authenticate(self, headers: Any, cookies: Any, /) -> Principal | None:
-        user = headers.get("x-user")
-        return Principal(id=user) if user else None
-
-
-async def test_what_a_recorded_request_calls_knows_who_asks_and_how_long_it_may_take(tmp_path: Path) -> None:
-    desk = Service("desk", auth=authenticated)
-
-    @desk.get("/name")
-    async def name(who: Principal, context: Context) -> tuple[str, float]:
-        assert context.deadline is not None
-        return who.id, context.deadline - context.monotonic()
-
-    @desk.get("/outer")
-    async def outer() -> tuple[str, float]:
-        return await name()
-
-    app = App("test", [desk], auth=Header())
-    app.configure(environ={}, app__data_dir=str(tmp_path), trace__ratio=1.0, telemetry__store=True)
-    async with serving(app) as client:
-        asked = {"x-user": "ann", "tenfold-timeout-ms": "700"}
-        user, left_s = (await client.get("/outer", headers=asked)).expect(200).json()
-    assert user == "ann"
-    assert left_s < 0.7
 
 
 async def test_a_failed_request_says_what_it_failed_of(tmp_path: Path) -> None:
