@@ -32,10 +32,9 @@ class Demo:
                 "TENFOLD_OPS_TOKEN": TOKEN,
                 "TENFOLD_OPS_READ_TOKEN": READER,
                 "TENFOLD_LOG_LEVEL": "info",
-                "TENFOLD_ALERTS_EVERY_S": "1",  # a test waits until an alert is seen
+                "TENFOLD_ALERTS_EVERY_S": "1",  # so that nobody waits for an alert
                 "TENFOLD_EVENTS_URL": "memory:",
                 "TENFOLD_TELEMETRY_TRACES_PER_S": "1000",  # none of what tests look for is left out
-                "TENFOLD_ALERTS_EVERY_S": "1",  # so that nobody waits for an alert
             },
             ready=f"{self.ops}/health/ready",
             timeout_s=90.0,
