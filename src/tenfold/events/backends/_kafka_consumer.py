@@ -44,7 +44,10 @@ class _Terms(ConsumerRebalanceListener):  # type: ignore[misc]  # of a library w
         self.number = 0
         self._commits = commits
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    # The library awaits it where it can be awaited, which its annotation does not say.
+    async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, revoked: Iterable[TopicPartition]
+    ) -> None:
         await quietly(self._commits.flush(), within_s=CLOSE_S)
         self._commits.forget()
         self.number += 1
