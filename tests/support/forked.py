@@ -152,7 +152,7 @@ def _fork(order: dict[str, Any], files: list[int]) -> int | str:
     pid = os.fork()
     if pid == 0:
         _run(module, order, files)
-    os.setpgid(pid, pid)
+    os.setpgid(pid, pid)  # as the child does: neither knows who comes first
     for file in files:
         os.close(file)
     return pid
@@ -162,6 +162,7 @@ def _run(module: Any, order: dict[str, Any], files: list[int]) -> NoReturn:
     from tenfold._core.failpoints import failpoints
 
     die_with_parent()
+    os.setpgid(0, 0)
     for number, file in enumerate([os.open(os.devnull, os.O_RDONLY), *files]):
         os.dup2(file, number)
         os.close(file)
