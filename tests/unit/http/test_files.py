@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from http_requests import header_of, request, sent
 from tenfold._core.clock import ManualClock
 from tenfold.errors import DeclarationError, NotFound, PreconditionFailed, RangeNotSatisfiable
 from tenfold.http.files import File, byte_range, content_disposition, guess_media_type, static
-from tenfold.telemetry.access import Access
+from tenfold.telemetry.access import Access, AccessLog
 from tenfold.telemetry.backends.none import Backend
 from tenfold.telemetry.hub import HttpHooks
 from tenfold.telemetry.metrics import Registry
@@ -251,19 +252,27 @@ def test_a_static_folder_must_exist(tmp_path: Path) -> None:
 
 def test_the_access_log_has_the_status_and_length_that_are_sent(file: Path) -> None:
     lines: list[Access] = []
+    answered: list[tuple[int, int]] = []
+
+    def taken(entries: Sequence[Access], epoch_s: float) -> str:
+        lines.extend(entries)
+        return ""
+
     clock = ManualClock()
-    tracer = Tracer(Backend(), clock)
+    tracer, log = Tracer(Backend(), clock), AccessLog(lambda _: None, taken, clock)
 
     async def show() -> File:
         return File(file)
 
-    app = app_of(operation(show), telemetry=HttpHooks(tracer, OperationTable(Registry()), lines.append))
+    app = app_of(operation(show), telemetry=HttpHooks(tracer, OperationTable(Registry()), log))
     etag = etag_of(file).encode()
     for method, name, value in [
         ("GET", b"x", b""), ("GET", b"range", b"bytes=0-9"), ("GET", b"range", b"bytes=9999-"),
         ("GET", b"if-none-match", etag), ("HEAD", b"x", b""),
     ]:  # fmt: skip
         answer = call(app, method, "/", headers=[(name, value)])
-        assert (answer.status, len(answer.body)) == (lines[-1].status, lines[-1].sent_bytes)
+        answered.append((answer.status, len(answer.body)))
+    log.close()
+    assert [(line.status, line.sent_bytes) for line in lines] == answered
     assert [line.status for line in lines] == [200, 206, 416, 304, 200]
     assert lines[0].sent_bytes == len(CONTENT)
