@@ -108,7 +108,7 @@ class Pool(Generic[L]):
         link = self._kept
         if link is not None:
             if self._kept_for is by:
-                self._kept = None
+                self._kept = self._kept_for = None
                 return link
             self._hand_on_kept()
         idle = self._idle

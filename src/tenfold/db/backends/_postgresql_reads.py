@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tenfold._core.context import current
+from tenfold._core.context import current, peek
 from tenfold.db.backends._postgresql_work import Work
 from tenfold.db.backends._time import too_late
 from tenfold.db.contract import Args, Channel, Rows
@@ -48,7 +48,7 @@ class Auto(Channel):
         if plan.textual and self._manner.pooled:  # nothing else keeps the statement from writing
             async with self._reading() as work:
                 return await work.fetch(plan, args, limit)
-        pool, context = self._pool, current()
+        pool, context = self._pool, peek() or current()
         link = pool.take_now(context)
         again = link is not None
         if link is None:
