@@ -66,7 +66,7 @@ class Setting:
 
 _A_TENTH: dict[str, object] = {"breaker_open_max_s": 0.3, "concurrency": 12}
 QUICK = Setting(
-    Plan(0.4, 1.0, 1.4, 0.6, per_s=25, room=1.5, others_late_s=0.2, patience_s=1.0, held_up_s=0.25),
+    Plan(0.4, 1.0, 1.4, 0.6, per_s=25, room=1.5, others_late_s=0.2, patience_s=1.4, held_up_s=0.25),
     middle={"timeout_s": 0.7, "read_timeout_s": 0.3, **_A_TENTH},
     front={"timeout_s": 1.5, **_A_TENTH},
     link={"timeout_s": 0.7, **_A_TENTH},
