@@ -18,7 +18,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from statistics import mean, median, quantiles
 from typing import Any, NamedTuple
@@ -92,7 +92,7 @@ def measure(only: list[str], rounds: int, out: Path, progress: Any) -> list[dict
 
 
 @contextlib.contextmanager
-def _on(cpu: str) -> Iterator[None]:
+def _on(cpu: str) -> Generator[None]:
     """What is started here stays there, unless it says otherwise, as servers do."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {int(cpu)})

@@ -66,7 +66,7 @@ class Setting:
 
 _A_TENTH: dict[str, object] = {"breaker_open_max_s": 0.3, "concurrency": 12}
 QUICK = Setting(
-    Plan(0.4, 1.0, 1.4, 0.6, per_s=25, room=1.5, others_late_s=0.2, patience_s=1.0, held_up_s=0.25),
+    Plan(0.4, 1.0, 1.4, 0.6, per_s=25, room=1.5, others_late_s=0.2, patience_s=1.4, held_up_s=0.25),
     middle={"timeout_s": 0.7, "read_timeout_s": 0.3, **_A_TENTH},
     front={"timeout_s": 1.5, **_A_TENTH},
     link={"timeout_s": 0.7, **_A_TENTH},
@@ -75,15 +75,15 @@ QUICK = Setting(
     concurrency=12,
 )  # fmt: skip
 LONG = Setting(
-    Plan(5, 30, 10, 20, per_s=20, room=1.3, others_late_s=0.02, patience_s=10.0, held_up_s=1.0),
-    middle={"timeout_s": 1.0, "read_timeout_s": 0.4},
-    front={"timeout_s": 2.5},
+    Plan(5, 30, 10, 20, per_s=20, room=1.3, others_late_s=0.05, patience_s=10.0, held_up_s=0.5),
+    middle={"timeout_s": 2.0, "read_timeout_s": 0.8},
+    front={"timeout_s": 5.0},
     link={},
     broken={"breaker": False, "concurrency": 100_000, "waiting_max": 100_000},
     places=150,
     concurrency=64,
 )
-RUNS_MAX = 4
+RUNS_MAX = 6
 CLOSING = 1.25
 """Of a connection that was closed the other side hears a moment later, when the next one is open already."""
 GROWN_KB_MAX, THREADS_MAX = 20_000, 8
@@ -325,7 +325,8 @@ def test_outages_end_and_are_not_felt_for_long(
         seen = asyncio.run(run(LONG, tmp_path / str(number), ""))
         chain, broken = seen.chain, judge(seen.chain_broken)
         progress(
-            f"load {chain.load():.2f}, broken: {broken}; of others {felt(seen.beside_broken, LONG.concurrency)}"
+            f"load {chain.load():.2f}, {judge(chain)}; without a breaker: {broken}; others: "
+            f"{late(*seen.others(), LONG.plan.others_late_s)}, without bounds: {felt(seen.beside_broken, LONG.concurrency)}"
         )
         assert judge(chain) == []
         assert (chain.opened, chain.closed) == (True, True)

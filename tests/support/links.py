@@ -82,7 +82,7 @@ class _Caller(asyncio.Protocol):
         for _ in range(data.count(b"\r\n\r\n")):
             self._dependency.asked(self._transport)
 
-    def connection_lost(self, _: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._dependency.open_now -= 1
 
 

@@ -13,15 +13,16 @@ import signal
 import sys
 from typing import Any
 
-import tenfold.cli.run
-import tenfold.client.transport
-import tenfold.runtime.serve  # noqa: F401 - loaded for the children
 from support.orphans import die_with_parent
 from tenfold.cli import program
 
+LOADED = ("tenfold.cli.run", "tenfold.client.transport", "tenfold.runtime.serve")
+"""Beside the module, what every child would import."""
+
 
 def main() -> None:
-    importlib.import_module(sys.argv[1])
+    for name in (sys.argv[1], *LOADED):
+        importlib.import_module(name)
     for order in json.loads(sys.argv[2]):
         if os.fork() == 0:
             _child(order)

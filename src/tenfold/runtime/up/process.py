@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 INSTANCE: Final = "TENFOLD_INSTANCE"
 """Variable with the name of the instance that a process is."""
 
+NICEST: Final = 19
 SAME_S: Final = 0.05
 """Creation times are kept in hundredths of a second."""
 
@@ -52,8 +53,11 @@ class Process:
         process.cpu_percent()  # the first answer of psutil is always nought
 
     @classmethod
-    def start(cls, command: Sequence[str], name: str, log: Path, env: Mapping[str, str]) -> Process:
-        """Run ``command`` as instance ``name``, its output added to ``log``. Raises OSError when it cannot be started."""
+    def start(
+        cls, command: Sequence[str], name: str, log: Path, env: Mapping[str, str], *, nicer: int = 0
+    ) -> Process:
+        """Run ``command`` as instance ``name``, its output added to ``log``, by so much nicer than this process. Raises OSError
+        when it cannot be started."""
         import psutil
 
         environment = {**os.environ, **env, INSTANCE: name}
@@ -67,7 +71,11 @@ class Process:
                 env=environment,
                 start_new_session=True,
             )
-        return cls(psutil.Process(child.pid), child)
+        process = psutil.Process(child.pid)
+        if nicer:
+            with suppress(psutil.NoSuchProcess):  # it has ended at once: whoever looks after it will see
+                process.nice(min(NICEST, process.nice() + nicer))
+        return cls(process, child)
 
     @classmethod
     def adopt(cls, instance: Instance) -> Process | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, Literal, get_args
 
 from msgspec import Struct
@@ -16,6 +16,9 @@ Role = Literal["web", "worker", "relay", "scheduler", "gateway"]
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
+NICER: Final[Mapping[Role, int]] = {"worker": 5}
+"""By how much a role's processes are nicer than the supervisor (sched(7)): where processors are short, who answers requests
+gets three times the time of who runs jobs, which so become slow and never stand still."""
 PUBLIC: Final[frozenset[Role]] = frozenset({"web", "gateway"})
 """Roles that answer requests, so that a balancer may stand in front of them."""
 

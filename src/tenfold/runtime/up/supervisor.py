@@ -23,6 +23,7 @@ from tenfold.runtime.up.launch import Launch
 from tenfold.runtime.up.output import Output, Prefixed
 from tenfold.runtime.up.plan import Step, note, plan
 from tenfold.runtime.up.process import Process
+from tenfold.runtime.up.roles import NICER
 from tenfold.runtime.up.shows import Front, Shows
 from tenfold.runtime.up.state import State
 
@@ -256,7 +257,13 @@ class Supervisor:
             log = self._state.logs / f"{name}.log"
             output = self._outputs.setdefault(name, Output(log))
             self._shown.show(name, output.lines())
-            process = Process.start(self._launch.command(instance), name, log, self._launch.env)
+            process = Process.start(
+                self._launch.command(instance),
+                name,
+                log,
+                self._launch.env,
+                nicer=NICER.get(instance.role, 0),
+            )
         except (OSError, ConfigError) as error:
             self.fleet.instances[name] = instance
             self._note_end(name, "it could not be started", [str(error)])

@@ -22,6 +22,7 @@ from tenfold.runtime.up.instance import Instance
 from tenfold.runtime.up.launch import Launch, free, free_port
 from tenfold.runtime.up.output import Output, Prefixed
 from tenfold.runtime.up.process import Process
+from tenfold.runtime.up.roles import NICER, Role
 from tenfold.runtime.up.state import State, Taken
 
 
@@ -45,6 +46,15 @@ def test_a_process_knows_its_name_and_its_end_is_told_with_its_status(tmp_path: 
     wait_until(process.ended)
     assert process.ended() == "exit status 3"
     assert (tmp_path / "log").read_text() == "web.1 hello\n"
+
+
+def test_who_runs_jobs_is_nicer_than_who_answers_requests(tmp_path: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    roles: list[tuple[Role, int]] = [("web", own), ("worker", min(19, own + 5))]
+    for role, expected in roles:
+        process = Process.start(["sleep", "60"], f"{role}.1", tmp_path / "log", {}, nicer=NICER.get(role, 0))
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == expected
+        process.kill()
 
 
 def test_what_an_instance_had_started_ends_with_it(tmp_path: Path) -> None:
