@@ -15,6 +15,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -103,8 +104,13 @@ class Doors:
         """Whether a token is asked for at all."""
         self._clock = clock
         self._guesses = Guesses(clock)
-        secret = hashlib.sha256(b"\0".join((b"tenfold dashboard", token.encode(), read_token.encode())))
-        self._key = secret.digest()
+        self._secret, self._salt = token.encode(), b"tenfold dashboard\0" + read_token.encode()
+
+    @cached_property
+    def _key(self) -> bytes:
+        """What cookies are signed with. Slow to derive (scrypt, RFC 7914: some 20 ms, once): who may read has a cookie, and
+        would else try tokens of operators against it as fast as their machine hashes."""
+        return hashlib.scrypt(self._secret, salt=self._salt, n=1 << 13, r=8, p=1, dklen=32)
 
     def visitor(self, scope: Mapping[str, Any]) -> Visitor | None:
         """Who makes this request; None for who does not say, or says it wrongly."""

@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from tenfold import App, Service, public
-from tenfold.errors import Unavailable
+from tenfold._core.context import Context, use
+from tenfold.errors import StatementTimeout, Unavailable
 
 ANN = {"by": "ann", "why": "a flood"}
 LIMIT = "/policies/shop.listed.limit"
@@ -180,3 +181,19 @@ async def test_bad_input_is_a_problem_that_says_where_and_changes_nothing(tmp_pa
             assert (answer.status, answer.type) == (status, "application/problem+json"), said
             assert said in answer.body.decode()
         assert (await ask(app, "GET", "/policies")).json["overrides"] == []
+
+
+async def test_neither_the_callers_deadline_nor_a_slow_statement_makes_a_change_a_504(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change has no deadline of whoever asks for it, and a database that is too slow is one that is away."""
+
+    async def slow(*_: Any) -> Any:
+        raise StatementTimeout("the statement ran past its deadline and was stopped.")
+
+    async with running(made(), tmp_path) as app:
+        with use(Context(deadline=0.0)):
+            assert (await ask(app, "PUT", LIMIT, {"value": "1/hour", **ANN})).status == 200
+        monkeypatch.setattr("tenfold.guard.backends._sql_overrides.alone", slow)
+        for method, body in (("PUT", {"value": "2/hour", **ANN}), ("DELETE", ANN)):
+            assert (await ask(app, method, LIMIT, body)).status == 503

@@ -259,6 +259,38 @@ def test_a_stream_has_a_deadline_for_its_head_only() -> None:
     assert (heads, answer.body) == ([2.0], b"None")
 
 
+def test_a_server_that_answers_where_it_should_wait_does_not_hold_the_loop() -> None:
+    """Watching for the client to go away, a slow request had asked such a one for ever: nothing else ran, until its time
+    was over."""
+    asked = 0
+
+    async def slow() -> str:
+        await asyncio.sleep(4 * TICK_S)
+        return "done"
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        if asked > 1000:
+            raise RuntimeError("asked for ever")
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def main() -> list[Any]:
+        app, sent = app_of(operation(slow)), list[Any]()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        try:
+            await app(scope_of("GET", "/"), receive, send)
+        finally:
+            await app.stop()
+        return sent
+
+    assert run(main())[0]["status"] == 200
+    assert 0 < asked < 5
+
+
 def test_without_the_sweeper_a_short_deadline_asks_for_nothing() -> None:
     Sweeper(ManualClock(), body_timeout_s=1.0).look_at(5.0)
 
