@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tenfold import Accounts, App, Reader, Service, authenticated, public
 
-ALL = bool(os.environ.get("FEATURES"))
+FEATURES = os.environ.get("FEATURES", "")
 ROWS = 10_000
 
 metadata = sa.MetaData()
@@ -47,8 +47,8 @@ class Token(msgspec.Struct):
     token: str
 
 
-service = Service("bench", auth=authenticated if ALL else public)
-limit = "100000/second per principal" if ALL else None
+service = Service("bench", auth=authenticated if FEATURES in {"all", "auth"} else public)
+limit = "100000/second per principal" if FEATURES in {"all", "limit"} else None
 db = service.database(metadata)
 people = Accounts(db)
 
