@@ -140,7 +140,7 @@ async def test_a_killed_instance_fails_no_get_and_doubles_no_post(
 
 
 async def workers_of(master: int) -> list[psutil.Process]:
-    """All of them, who are there a moment after their master."""
+    """All of them, who are there a moment after their master; they may not have a title of their own yet."""
     wanted = psutil.cpu_count() or 1
     while len(found := psutil.Process(master).children()) < wanted:  # noqa: ASYNC110 - other processes
         await asyncio.sleep(0.01)

@@ -28,8 +28,8 @@ from tenfold.runtime.balance.nginx_config import GENERATION, PID, config
 CONFIG, OLD_PID = "nginx.conf", "nginx.pid.oldbin"
 LAST_S = 1.0
 """Time for the last requests of a process that accepts nothing any more."""
-WORKER, LEAVING = "worker process", "is shutting down"
-"""What the workers of NGINX call themselves, and those that accept nothing any more."""
+LEAVING, KEEPING = "is shutting down", "nginx: cache "
+"""What a worker of NGINX calls itself that accepts nothing any more, and how the titles of those begin that never do."""
 
 
 class Nginx(Balancer):
@@ -111,8 +111,10 @@ class Nginx(Balancer):
     async def _until_heard(self, pid: int) -> None:
         """Wait until no worker of this master accepts anything: one on a busy machine takes its time to hear that it is to end,
         and would go on sending requests to instances that have left."""
-        heard = await programs.until(lambda: not _accepts(pid), programs.ANSWER_S, self._clock)
-        if not heard and self.folder is not None:
+        if self.folder is None:
+            return
+        successor = self.running(self.folder)
+        if not await programs.until(lambda: not _accepts(pid, successor), programs.ANSWER_S, self._clock):
             raise self._failed("goes on accepting by its former configuration", self.folder)
 
     async def _end_former(self, folder: Path) -> None:
@@ -138,10 +140,14 @@ class Nginx(Balancer):
         return command
 
 
-def _accepts(pid: int) -> bool:
-    """Whether a worker of this master takes connections."""
+def _accepts(pid: int, successor: int) -> bool:
+    """Whether a worker of this master takes connections, or will: one that has just begun has its master's title."""
     titles = programs.titles_of_children(pid)
-    return any(WORKER in title and LEAVING not in title for title in titles)
+    return any(
+        title and LEAVING not in title and not title.startswith(KEEPING)
+        for child, title in titles.items()
+        if child != successor
+    )
 
 
 def _prepare(folder: Path) -> None:

@@ -108,15 +108,15 @@ def process_of(pid: int, folder: Path) -> psutil.Process | None:
     return process
 
 
-def titles_of_children(pid: int) -> list[str]:
-    """What the processes that ``pid`` has started call themselves; nothing when it has ended."""
+def titles_of_children(pid: int) -> dict[int, str]:
+    """What the processes that ``pid`` has started call themselves, by their ids; nothing when it has ended."""
     import psutil
 
-    found: list[str] = []
+    found: dict[int, str] = {}
     with suppress(psutil.Error):
         for child in psutil.Process(pid).children():
             with suppress(psutil.Error):  # it has ended meanwhile
-                found.append(" ".join(child.cmdline()))
+                found[child.pid] = " ".join(child.cmdline())
     return found
 
 
