@@ -26,6 +26,7 @@ from tenfold.telemetry.trace import low_bits
 if TYPE_CHECKING:
     from tenfold.http.build import Build
     from tenfold.http.wiring import Tracing
+    from tenfold.security.authenticator import Authenticator
 
 
 def trace(build: Build) -> None:
@@ -192,7 +193,7 @@ def authentication(build: Build) -> None:
         others = "".join(f" and {name.encode()!r} not in headers" for name in authenticator.other_credentials)
         code.line(
             f"if b'authorization' in headers{others}: principal = fast(headers[b'authorization'])",
-            "if principal is None: principal = await authenticate(request)",
+            f"if principal is None{_carried(authenticator)}: principal = await authenticate(request)",
             "if principal is not None:",
             "    context.principal = principal",
             "    context.tenant = principal.tenant",
@@ -212,6 +213,13 @@ def authentication(build: Build) -> None:
         expression = "principal" if known else f"{judge}(principal, type_of_{param.name})"
         code.line(f"principal_{param.name} = {expression}")
         build.arguments[param.name] = f"principal_{param.name}"
+
+
+def _carried(authenticator: Authenticator) -> str:
+    """The condition without which a request has no credential: for many requests nothing else has to be done."""
+    if authenticator.carriers is None:
+        return ""
+    return f" and ({' or '.join(f'{name.encode()!r} in headers' for name in authenticator.carriers)})"
 
 
 def dependencies(build: Build) -> None:

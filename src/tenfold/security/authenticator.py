@@ -29,6 +29,10 @@ class Authenticator(ABC):
     """Headers, in lower case, that carry a credential besides ``Authorization``. A request with one of them goes to
     :meth:`authenticate` every time, never to :meth:`fast`, which would judge the token alone."""
 
+    carriers: tuple[str, ...] | None = None
+    """Headers, in lower case, of which a request carries one at least if it has a credential at all: one without them is
+    nobody's, and :meth:`authenticate` is not asked. None: it is asked of every request."""
+
     @abstractmethod
     async def authenticate(self, headers: Headers, cookies: Mapping[str, str], /) -> Principal | None:
         """The caller, or None when the request carries no credential.

@@ -88,6 +88,8 @@ class AccountAuthenticator(Authenticator):
     themselves, also with the request that logs in again.
     """
 
+    carriers = ("authorization", "x-api-key", "cookie")
+
     def __init__(self) -> None:
         self._stores: LookUp | None = None
         self._verified: Mapping[bytes, Verified] = {}
