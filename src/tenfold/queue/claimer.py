@@ -174,9 +174,13 @@ class Claimer:
 
     def guess(self) -> Look | None:
         """For who was told that something was put in: where that is likely to be, without looking; None when
-        there is something else to do too."""
+        there is something else to do too, or when the database has moved to where nobody has told the time yet."""
         now = self._queue.now()
-        if self._usual is None or any(source.next_at <= now for source in self._sources):
+        if (
+            self._usual is None
+            or not self._queue.timed
+            or any(source.next_at <= now for source in self._sources)
+        ):
             return None
         return Look([self._usual], None, None)
 
