@@ -87,8 +87,10 @@ class Claimer:
     ) -> Claimed:
         """At most ``capacity`` messages, leased to the worker when ``tx`` commits; of limited queues at most ``free``,
         the number of slots. ``seen`` is what a look just before showed; without it, ``tx`` looks itself."""
-        backend, now = self._queue.backend, self._queue.now()
+        backend = self._queue.backend
         look = seen or self._seen(await backend.look(tx))
+        # Not before: it is the look that tells the fleet's time, and where there is one writer, it has waited for it.
+        now = self._queue.now()
         if await self._make_ready(tx, look, now):
             look = self._seen(await backend.look(tx))
         lanes = self._open(look, now)
@@ -172,9 +174,13 @@ class Claimer:
 
     def guess(self) -> Look | None:
         """For who was told that something was put in: where that is likely to be, without looking; None when
-        there is something else to do too."""
+        there is something else to do too, or when the database has moved to where nobody has told the time yet."""
         now = self._queue.now()
-        if self._usual is None or any(source.next_at <= now for source in self._sources):
+        if (
+            self._usual is None
+            or not self._queue.timed
+            or any(source.next_at <= now for source in self._sources)
+        ):
             return None
         return Look([self._usual], None, None)
 

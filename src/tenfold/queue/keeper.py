@@ -68,9 +68,9 @@ class Keeper:
         if not held:
             return
         progress, runs.progress = runs.progress, {}
-        until = self._queue.now() + self._lease_s
         try:
             async with self._queue.database.tx() as tx:
+                until = await self._queue.time(tx) + self._lease_s
                 beat = await self._queue.backend.extend(tx, list(held.items()), until, progress)
         except BaseException:
             runs.progress = progress | runs.progress

@@ -97,6 +97,8 @@ class Queue:
         self.watcher: Watcher | None = None
         self._ahead_s: float | None = None
         """How far the time of the fleet is ahead of this process's monotonic clock; None until a server told it."""
+        self.timed = False
+        """Whether the database that is bound now has told its time, or was found to have none of its own."""
         self._wakes = Calls(TOPIC, lambda: self.database.backend)
         self.cancellations = Calls(f"{TOPIC}.cancel", lambda: self.database.backend)
         """Given after a message that runs was asked to stop."""
@@ -110,11 +112,19 @@ class Queue:
 
     def heard(self, server_at: float | None) -> None:
         """For the worker: what the database's clock says now. A clock that a test moves is the time itself."""
+        self.timed = True
         if server_at is None or isinstance(self.clock, ManualClock):
+            self._ahead_s = None
             return
         believed = self.now()
         right = abs(server_at - believed) < SKEW_MIN_S
         self._ahead_s = (believed if right else server_at) - self.clock.monotonic()
+
+    async def time(self, tx: Tx) -> float:
+        """:meth:`now`, for what is leased: of a database that has not told its time yet, ``tx`` asks first."""
+        if not self.timed:
+            self.heard((await self.backend.look(tx)).server_at)
+        return self.now()
 
     def on_wake(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` after each commit that put messages in, also other processes' where there are hints;
@@ -123,7 +133,7 @@ class Queue:
 
     def rebind(self, backend: QueueBackend, database: DatabaseBackend) -> None:
         """Go on in another database: ``backend`` speaks its SQL, ``database`` gives its hints."""
-        self.backend = backend
+        self.backend, self.timed = backend, False
         self._wakes.moved(database)
         self.cancellations.moved(database)
 

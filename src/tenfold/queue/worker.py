@@ -182,7 +182,7 @@ class Worker:
 
     async def prove(self, tx: Tx, message: Message) -> bool:
         """Whether the lease of ``message`` is held, as ``tx`` sees it (and keeps it so)."""
-        until = self.queue.now() + self._settings.lease_s
+        until = await self.queue.time(tx) + self._settings.lease_s
         beat = await self.queue.backend.extend(tx, [(message.id, message.fence)], until, {})
         return not beat.lost
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,11 +27,15 @@ from tenfold.events.admin import EventsAdmin
 from tenfold.events.outbox import Outbox
 from tenfold.eventstore import Recorded
 from tenfold.eventstore.follower import Follower
-from tenfold.queue.queue import Queue
+from tenfold.queue.message import Claim
+from tenfold.queue.queue import SKEW_MIN_S, Queue
 from tenfold.queue.runner import Run
+from tenfold.queue.tables import message
 from tenfold.queue.worker import Worker
 
 pytestmark = pytest.mark.anyio
+
+LEASE_S = WorkerSettings().lease_s
 
 
 @dataclass
@@ -79,6 +84,74 @@ async def test_who_is_to_stop_is_asked_of_the_database_that_is_bound_then(parts:
     worker = Worker(parts.queue, {}, WorkerSettings(), parts.queue.clock)
     worker.runs.held[1] = cast("Run", run)
     await parts.move.during(worker.keeper.hear())
+
+
+class Wrong(SystemClock):
+    """A machine whose clock is five minutes ahead of the server's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = lambda: time.time() + 300.0
+
+
+@dataclass
+class Claiming:
+    """A worker on such a machine, that has claimed a message already; there is one to claim where its database moves to."""
+
+    worker: Worker
+    parts: Parts
+
+    async def leases(self) -> list[float]:
+        """How long those are that are held where the database is now, by that database's time."""
+        database = self.parts.move.db
+        own_time = database.backend.capabilities.parallel_writers
+        now = time.time() if own_time else self.parts.queue.clock.now()
+        held = sa.select(message.c.lease_until).where(message.c.lease_until.is_not(None))
+        return [until - now for until in await database.read().all(held, float)]
+
+
+@pytest.fixture
+async def claiming(parts: Parts) -> Claiming:
+    parts.queue.clock = Wrong()
+    worker = Worker(parts.queue, {}, WorkerSettings(), parts.queue.clock)
+    for queue in (
+        parts.queue,
+        Queue(queue_backend(parts.move.there.backend), parts.move.there, SystemClock()),
+    ):
+        async with queue.database.tx() as tx:
+            queue.put(tx, queue.message("job", "s.unknown", "{}"))
+    assert await worker.turn() == 1
+    worker.runs.outbox.clear()
+    worker._hungry = True
+    return Claiming(worker, parts)
+
+
+async def test_a_claim_that_waits_for_a_move_counts_by_the_time_of_the_new_database(
+    claiming: Claiming,
+) -> None:
+    assert await claiming.parts.move.during(claiming.worker.turn()) == 1
+    (lease_s,) = await claiming.leases()
+    assert 0.0 < lease_s <= LEASE_S + SKEW_MIN_S
+
+
+async def test_a_claim_after_a_move_counts_by_the_time_of_the_new_database(claiming: Claiming) -> None:
+    """Also when a commit has told the worker that there is something, and it claims that without a look."""
+    await claiming.parts.move.during(claiming.parts.queue.database.passage())
+    claiming.worker._wake()
+    assert await claiming.worker.turn() == 1
+    (lease_s,) = await claiming.leases()
+    assert 0.0 < lease_s <= LEASE_S + SKEW_MIN_S
+
+
+async def test_a_heartbeat_after_a_move_counts_by_the_time_of_the_new_database(claiming: Claiming) -> None:
+    worker, there = claiming.worker, claiming.parts.move.there
+    other = Queue(queue_backend(there.backend), there, SystemClock())
+    async with there.tx() as tx:
+        (held,) = await other.backend.claim(tx, Claim("default", "", 1), worker.name, 0.0, 1.0)
+    worker.runs.held[held.id] = cast("Run", SimpleNamespace(message=held, stop="", begun_at=0.0, task=None))
+    await claiming.parts.move.during(worker.keeper.beat())
+    (lease_s,) = await claiming.leases()
+    assert 0.0 < lease_s <= LEASE_S + SKEW_MIN_S
 
 
 async def replayed(parts: Parts) -> list[int]:

@@ -105,6 +105,15 @@ def _backwards(events: Any) -> Any:
     return list(reversed(events))
 
 
+def _own_clock(queue: Any) -> Any:
+    """What the database's clock says is not heard: each process counts leases and ticks by its own."""
+
+    async def look(it: Any, *args: Any) -> Any:
+        return (await it.inner.look(*args))._replace(server_at=None)
+
+    return alter(queue, look=look)
+
+
 BROKEN = [
     Breaks("no fence", queue=_no_fence),
     Breaks("acknowledged before it ran", queue=_acknowledge_first),
@@ -112,4 +121,5 @@ BROKEN = [
     Breaks("no inbox", handler=_without_inbox),
     Breaks("marked before it is confirmed", relay=_marks_first),
     Breaks("published backwards", publish=_backwards),
+    Breaks("time by its own clock", queue=_own_clock),
 ]

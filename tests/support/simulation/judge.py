@@ -26,6 +26,10 @@ class Evidence:
     """id, handler, state."""
     unsent: list[int]
     at_broker: int
+    overlong: list[str]
+    """Leases that reached further than they may by the time of the database, as sentences."""
+    early: list[str]
+    """Ticks that ran before their time, likewise."""
     acknowledged: set[str]
     rolled_back: set[str]
     until: float
@@ -39,7 +43,7 @@ class Evidence:
 
 def judge(found: Evidence) -> list[str]:
     """The promises that were broken, as sentences."""
-    return [*_stuck(found), *_lost(found), *_once(found), *_ordered(found), *_ticks(found)]
+    return [*_stuck(found), *_lost(found), *_once(found), *_ordered(found), *_ticks(found), *_timed(found)]
 
 
 def _stuck(found: Evidence) -> Iterator[str]:
@@ -89,3 +93,9 @@ def _ticks(found: Evidence) -> Iterator[str]:
     for earlier, later in itertools.pairwise(ticks):
         if abs(later - earlier - TICK_S) > 0.01:
             yield f"ticks: after {earlier:.1f} came {later:.1f}"
+
+
+def _timed(found: Evidence) -> Iterator[str]:
+    """By the database's time, whatever a process's own clock says: with a longer lease, what a dead worker held waits."""
+    yield from (f"leased: {what}" for what in found.overlong)
+    yield from (f"early: {what}" for what in found.early)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from support.simulation.broken import SOUND, Breaks
 from support.simulation.judge import TICK_S, Evidence, judge
 from support.simulation.loop import NODE, SimulatedLoop
-from support.simulation.node import CALM, EPOCH, Node, NodeClock, Weather
+from support.simulation.node import CALM, EPOCH, SETTINGS, Node, NodeClock, Weather
 from tenfold._core.resolve import backend_class
 from tenfold._core.sections import DatabaseSettings
 from tenfold.db import Database, Tx
@@ -30,6 +30,7 @@ from tenfold.events.tables import outbox
 from tenfold.guard.backends._memory_leases import MemoryLeases
 from tenfold.jobs import Job
 from tenfold.queue.context import current_job
+from tenfold.queue.queue import SKEW_MIN_S
 from tenfold.queue.retry import Retry
 from tenfold.queue.tables import archive, message
 from tenfold.schedules import Schedule
@@ -68,6 +69,7 @@ counters = sa.Table(
 _plans: dict[str, PlanCache] = {}
 """What statements compile to is the same for every seed, and was a seventh of its time."""
 
+_hot = sa.select(message.c.id, message.c.handler, message.c.state, message.c.lease_until)
 _add_intent, _add_effect = sa.insert(intents), sa.insert(effects)
 _count_up = (
     sa.update(counters)
@@ -143,6 +145,8 @@ class World:
         self.made = self.begun = 0
         self.acknowledged: set[str] = set()
         self.rolled_back: set[str] = set()
+        self.overlong: dict[int, str] = {}
+        self.early: list[str] = []
         self.events: list[str] = []
         """The history of faults, for whoever looks into a seed."""
         self.server = Server() if self.random.random() < 0.5 else None
@@ -178,6 +182,9 @@ class World:
             await effect(tx, "second", event.uid, event.key, event.seq)
 
         async def tick(tick: Tick, tx: Tx) -> None:
+            ahead_s = tick.at.timestamp() - EPOCH - node.loop.time()
+            if ahead_s > SKEW_MIN_S:
+                self.early.append(f"the tick of {tick.at} ran {ahead_s:.3f} s before it")
             await effect(tx, "tick", f"{tick.at.timestamp():.3f}", None, None)
 
         jobs = [Job[Any, Any]("s", fn, retry=retry, timeout=20.0) for fn in (single, keyed)]
@@ -320,21 +327,32 @@ class World:
 
     async def _evidence(self, loop: SimulatedLoop, rested: bool) -> Evidence:
         read = self.reader.read()
-        hot = await read.all(sa.select(message.c.id, message.c.handler, message.c.state), tuple)
+        hot = await read.all(_hot, tuple)
+        self._look_at_leases(hot, EPOCH + loop.time())
         return Evidence(
             intents=await read.all(sa.select(intents), tuple),
             effects=await read.all(sa.select(effects).order_by(effects.c.id), tuple),
             finished=await read.all(
                 sa.select(archive.c.id, archive.c.handler, archive.c.state, archive.c.error), tuple
             ),
-            pending=hot,
+            pending=[(id_, handler, state) for id_, handler, state, _ in hot],
             unsent=await read.all(sa.select(outbox.c.id).where(outbox.c.sent_at.is_(None)), int),
             at_broker=self.server.count() if self.server is not None else 0,
+            overlong=list(self.overlong.values()),
+            early=self.early,
             acknowledged=self.acknowledged,
             rolled_back=self.rolled_back,
             until=EPOCH + loop.time(),
             rested=rested,
         )
+
+    def _look_at_leases(self, hot: list[tuple[Any, ...]], now: float) -> None:
+        for id_, handler, _, until in hot:
+            left_s = until - now if until is not None else 0.0
+            if left_s > SETTINGS.lease_s + SKEW_MIN_S and id_ not in self.overlong:
+                self.overlong[id_] = (
+                    f"message {id_} of {handler} for {left_s:.3f} s more, of {SETTINGS.lease_s:g} s"
+                )
 
     def _digest(self, evidence: Evidence, loop: SimulatedLoop) -> str:
         what = (evidence.intents, evidence.effects, evidence.finished, self.events, loop.steps, loop.time())

@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from support.queues import Rig, add_effect, rig
 from tenfold._core.clock import SystemClock
+from tenfold.conformance._altered import alter
 from tenfold.db import Tx
 from tenfold.errors import LeaseLost
 from tenfold.jobs import Job, Retry, current_job
+from tenfold.queue.contract import Look
+from tenfold.queue.message import Claim
+from tenfold.queue.tables import message
 from tenfold.queue.testing import run_pending
 from tenfold.queue.worker import Worker
+from tenfold.schedules import Schedule
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +72,61 @@ async def test_a_message_whose_worker_is_silent_runs_again_when_its_lease_has_ru
         assert await run_pending(alive) == 1
         assert (await handle.status()).state == "done"
         assert alive.stats()["crash"] == 1
+
+
+SERVER_AT = 1_000_000_000.0
+"""What the database's clock says."""
+leases = (
+    sa.select(message.c.lease_until, message.c.crashes)
+    .where(message.c.state == "running")
+    .order_by(message.c.id)
+)
+
+
+class Ahead(SystemClock):
+    """A machine whose clock is five minutes ahead of the database's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = lambda: SERVER_AT + 300.0
+        self.monotonic = lambda: 0.0
+
+
+async def test_the_first_claim_of_a_process_counts_by_the_time_of_the_database(tmp_path: Path) -> None:
+    """Its look is made in the transaction that claims. It leases nothing for minutes, takes nothing back from workers
+    that live, and lets no schedule tick ahead of time."""
+
+    async def look(it: Any, *args: Any) -> Look:
+        return (await it.inner.look(*args))._replace(server_at=SERVER_AT)
+
+    job, schedule = Job[Any, None]("s", noop), Schedule("s", noop, 60.0, name="tick")
+    async with rig(tmp_path, job, schedule, clock=Ahead()) as r:
+        for _ in range(2):
+            await job.enqueue(r.db)
+        async with r.db.tx() as tx:
+            await r.queue.backend.claim(tx, Claim("default", "", 1), "alive", SERVER_AT, SERVER_AT + 5.0)
+            await r.ticker.feed(tx, SERVER_AT)
+        r.ticker.next_at = 0.0
+        r.queue.backend = alter(r.queue.backend, look=look)
+        assert await r.worker().turn() == 1
+        assert await r.db.read().all(leases, tuple) == [(SERVER_AT + 5.0, 0), (SERVER_AT + LEASE_S, 0)]
+
+
+async def test_a_lease_begins_when_the_writer_is_free(tmp_path: Path) -> None:
+    """And not when the claim began to wait for it: on a busy file that is up to ten seconds before."""
+    job = Job[Any, None]("s", noop)
+    async with rig(tmp_path, job) as r:
+        begun = r.clock.now()
+
+        async def look(it: Any, *args: Any) -> Look:
+            await r.clock.advance(begun + 10.0 - r.clock.now())  # the first statement of a transaction waits
+            found: Look = await it.inner.look(*args)
+            return found
+
+        await job.enqueue(r.db)
+        r.queue.backend = alter(r.queue.backend, look=look)
+        assert await r.worker().turn() == 1
+        assert await r.db.read().all(leases, tuple) == [(begun + 10.0 + LEASE_S, 0)]
 
 
 async def test_a_heartbeat_prolongs_the_lease(tmp_path: Path) -> None:
