@@ -68,6 +68,9 @@ counters = sa.Table(
 _plans: dict[str, PlanCache] = {}
 """What statements compile to is the same for every seed, and was a seventh of its time."""
 
+_dead = sa.select(archive.c.handler, archive.c.payload).where(
+    archive.c.state == "dead", archive.c.kind != "tick"
+)
 _add_intent, _add_effect = sa.insert(intents), sa.insert(effects)
 _count_up = (
     sa.update(counters)
@@ -334,7 +337,13 @@ class World:
             rolled_back=self.rolled_back,
             until=EPOCH + loop.time(),
             rested=rested,
+            given_up=await self._given_up(),
         )
+
+    async def _given_up(self) -> set[tuple[str, str]]:
+        dead = await self.reader.read().all(_dead, tuple)
+        payloads = [(handler, msgspec.json.decode(payload)) for handler, payload in dead]
+        return {(handler.partition(".")[2], body.get("data", body)["uid"]) for handler, body in payloads}
 
     def _digest(self, evidence: Evidence, loop: SimulatedLoop) -> str:
         what = (evidence.intents, evidence.effects, evidence.finished, self.events, loop.steps, loop.time())
