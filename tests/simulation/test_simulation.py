@@ -27,6 +27,7 @@ SEEDS = {
     41: "a tick that failed under a wrong clock came back five minutes late",
     114: "claims of a clock that had just jumped were leased for minutes",
     132: "a retry was due on the worker's clock, and woken by the fleet's",
+    10690: "an event in quarantine was delivered again, and took effect behind what followed it",
     11217: "a new process claimed by its own clock, minutes ahead, before it had asked for the fleet's",
 }
 """What each of these has shown once; they are always played."""

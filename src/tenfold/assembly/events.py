@@ -84,7 +84,7 @@ class Events:
         for database in self._databases.values():
             self.outbox(database)
         for queue, outbox in self._outboxes.items():
-            queue.inbox_s = self._settings.inbox_keep_s
+            queue.keep = queue.keep._replace(inbox_s=self._settings.inbox_keep_s)
             self._relays.append(
                 Relay(
                     outbox,

@@ -80,7 +80,8 @@ def replay(
 ) -> int:
     """Publish again what was published in a time range, to a broker that has lost it.
 
-    The relay of a running app does it. Subscriptions that have handled an event do not handle it again.
+    The relay of a running app does it. Subscriptions that have handled an event, or given it
+    up, do not handle it again; see `tenfold events quarantine --retry`.
     """
     now = time.time()
     begin, end = moment(since, now, "--since"), moment(until, now, "--until")

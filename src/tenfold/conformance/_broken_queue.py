@@ -12,7 +12,7 @@ from tenfold.conformance._altered import Altered, Broken, alter, answer
 from tenfold.conformance._queue_case import LEASE_S
 from tenfold.queue.contract import Stored
 from tenfold.queue.message import Beat, NewMessage
-from tenfold.queue.tables import message, queue
+from tenfold.queue.tables import inbox, message, queue
 
 
 def _inserted_as(**fields: Any) -> Callable[[Any], Any]:
@@ -66,6 +66,12 @@ def _settled_as(**fields: Any) -> Callable[[Any], Any]:
         return await it.inner.settle(tx, anew, *args)
 
     return lambda queue: alter(queue, settle=settle)
+
+
+async def _give_up_and_forget(it: Altered, tx: Any, *args: Any) -> Any:
+    lost = await it.inner.settle(tx, *args)
+    await tx.execute(sa.delete(inbox).where(inbox.c.given_up_at.is_not(None)))
+    return lost
 
 
 async def _expired_early(it: Altered, tx: Any, now: float, limit: int) -> Any:
@@ -137,4 +143,6 @@ QUEUE = [
            _with(prune=_prune_early)),
     Broken("an event is new every time", "test_an_event_is_new_to_a_subscription_once", _with(remember=answer(True))),
     Broken("an event is never new", "test_an_event_is_remembered_with_its_effect", _with(remember=answer(False))),
+    Broken("what was given up is new again", "test_an_event_that_was_given_up_is_not_new",
+           _with(settle=_give_up_and_forget)),
 ]  # fmt: skip

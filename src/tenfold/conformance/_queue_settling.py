@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from tenfold.conformance._queue_case import KEEP, LEASE_S, NOW, QueueCase, Worker, new
 from tenfold.conformance.kit import together
-from tenfold.queue.message import Settlement
-from tenfold.queue.tables import message
+from tenfold.queue.message import Message, Settlement, Verdict
+from tenfold.queue.tables import inbox, message
 
 
 class SettleClaims(QueueCase):
@@ -204,6 +204,31 @@ class KeepingClaims(QueueCase):
             assert await one.queue.prune(tx, NOW + 49, 10) == 0
             assert await one.queue.prune(tx, NOW + 50, 10) == 3
         assert await is_new(one, "s.a", "e1")
+
+    async def test_an_event_that_was_given_up_is_not_new(self, one: Worker, two: Worker) -> None:
+        """Settled as dead or cancelled, an event is remembered as long as it is kept, and no shorter than events are:
+        but no other kind of message, none with a unique key, and by nobody who lost it."""
+        ends = {
+            "dead": {}, "cancelled": {}, "done": {}, "retry": {}, "job": {"kind": "job"}, "unique": {"unique_key": "u"},
+            "lost": {},
+        }  # fmt: skip
+        await one.put(
+            *(new("s.a", **{"kind": "event", "event_id": end, **more}) for end, more in ends.items())
+        )
+        held: dict[str, Message] = {m.event_id or "": m for m in await one.claim()}
+        verdicts: dict[str, Verdict] = {"cancelled": "cancelled", "done": "done", "retry": "retry"}
+        await one.settle(
+            *(
+                Settlement(m.id, m.fence + (end == "lost"), verdicts.get(end, "dead"))
+                for end, m in held.items()
+            ),
+            keep=KEEP._replace(cancelled_s=10.0, inbox_s=50.0),
+        )
+        rows = await one.db.read().all(sa.select(inbox).order_by(inbox.c.event_id), tuple)
+        assert rows == [("s.a", "cancelled", NOW + 50, NOW), ("s.a", "dead", NOW + KEEP.dead_s, NOW)]
+        async with two.db.tx() as tx:
+            new_ones = [e for e in ends if await two.queue.remember(tx, "s.a", e, NOW + 50)]
+        assert new_ones == ["done", "retry", "job", "unique", "lost"]
 
     async def test_an_event_is_remembered_with_its_effect(self, one: Worker, two: Worker) -> None:
         """`remember` commits with its transaction; side by side, one of several is told that it is new."""

@@ -177,7 +177,8 @@ class EventsAdmin:
 
     async def replay(self, since: float, until: float, topic: str | None = None) -> AsyncGenerator[int]:
         """Have the relay publish again what was published between two times, oldest first; yields how many it has
-        put back so far. Subscriptions that have handled an event do not handle it again (``events.inbox_keep_s``)."""
+        put back so far. Subscriptions that have handled an event, or given it up, do not handle it again
+        (``events.inbox_keep_s``)."""
         done, after = 0, 0
         statement = _found if topic is None else _found_of
         given = _range(since, until, topic)

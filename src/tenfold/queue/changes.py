@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from tenfold.queue.message import PENDING, Settlement
-from tenfold.queue.tables import archive, message
+from tenfold.queue.tables import archive, inbox, message
 
 if TYPE_CHECKING:
     from tenfold.db.database import Tx
@@ -35,9 +36,15 @@ _run_now = (
 )
 _remove = sa.delete(archive).where(archive.c.id.in_(_ids))
 _found = (
-    sa.select(archive.c.id, archive.c.order_key, archive.c.unique_key)
+    sa.select(archive.c.id, archive.c.order_key, archive.c.unique_key, archive.c.handler, archive.c.event_id)
     .where(archive.c.id.in_(_ids), archive.c.state.in_(("dead", "cancelled")))
     .order_by(archive.c.id)
+)
+# Only what was given up: an event that another delivery of it has handled meanwhile stays handled.
+_forget = sa.delete(inbox).where(
+    inbox.c.subscription == sa.bindparam("handler"),
+    inbox.c.event_id.in_(sa.bindparam("events", expanding=True)),
+    inbox.c.given_up_at.is_not(None),
 )
 _busy_key = sa.select(message.c.id).where(message.c.pending_key == sa.bindparam("key"))
 _head = sa.select(message.c.id).where(message.c.head_key == sa.bindparam("key"))
@@ -93,10 +100,15 @@ class Changes:
     async def bring_back(self, tx: Tx, ids: Collection[int]) -> dict[int, int]:
         """Dead and cancelled ones run again, as if new; those that would repeat a pending message stay where they are:
         the answer maps them to it."""
-        found: list[tuple[int, str | None, str | None]] = await tx.all(_found, tuple, ids=list(ids))
+        found: list[tuple[int, str | None, str | None, str, str | None]] = await tx.all(
+            _found, tuple, ids=list(ids)
+        )
+        await self._forget(
+            tx, [(handler, event_id) for *_, handler, event_id in found if event_id is not None]
+        )
         in_the_way: dict[int, int] = {}
         plain: list[int] = []
-        for id_, order_key, unique_key in found:
+        for id_, order_key, unique_key, *_ in found:
             if order_key is None and unique_key is None:
                 plain.append(id_)
                 continue
@@ -109,6 +121,14 @@ class Changes:
             await self._bring_back(tx, plain, None)
         tx.on_commit(self._queue.wake)
         return in_the_way
+
+    async def _forget(self, tx: Tx, events: Sequence[tuple[str, str]]) -> None:
+        """Subscriptions and events that may be handled after all."""
+        of_each: defaultdict[str, list[str]] = defaultdict(list)
+        for handler, event_id in events:
+            of_each[handler].append(event_id)
+        for handler, event_ids in of_each.items():
+            await tx.execute(_forget, handler=handler, events=event_ids)
 
     async def _bring_back(self, tx: Tx, ids: Sequence[int], order_key: str | None) -> None:
         state, head_key = "ready", order_key

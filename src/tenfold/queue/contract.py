@@ -68,6 +68,9 @@ class Keep(NamedTuple):
     cancelled_s: float | None = None
     """Default: as long as done ones."""
     queues: Mapping[str, Keep] | None = None
+    inbox_s: float = 0.0
+    """How long events are remembered that were handled or given up, when that is longer: a broker may deliver old ones
+    again."""
 
     def seconds(self, queue: str, state: str) -> float:
         """For one message."""
@@ -151,7 +154,8 @@ class QueueBackend(ABC):
 
     @abstractmethod
     async def settle(self, tx: Tx, settlements: Sequence[Settlement], now: float, keep: Keep) -> set[int]:
-        """Record what became of claimed messages; answers the ids whose lease was lost (not recorded)."""
+        """Record what became of claimed messages; answers the ids whose lease was lost (not recorded). An event that
+        ends as dead or cancelled is given up: see :meth:`Inbox.remember`."""
 
     @abstractmethod
     async def adopt(self, tx: Tx, lanes: Mapping[str, str], now: float) -> int:
@@ -163,8 +167,13 @@ class QueueBackend(ABC):
 
 
 class Inbox(ABC):
-    """Remembers which events a subscription has handled, in the transaction of their effect."""
+    """Remembers which events a subscription has handled, in the transaction of their effect, and which it has given up,
+    in that of the settlement."""
 
     @abstractmethod
     async def remember(self, tx: Tx, subscription: str, event_id: str, expires_at: float) -> bool:
-        """True when the event is new to the subscription; it is remembered until ``expires_at``."""
+        """True when the event is new to the subscription; it is remembered until ``expires_at``.
+
+        One that was given up is not new either: its key went on, so that another delivery would take effect behind what
+        follows it. Who brings it back removes what was remembered of it. A message with a unique key says itself when
+        it may come again, and is not remembered as given up."""

@@ -133,9 +133,12 @@ def _kept_s(said: QueueSettings) -> dict[str, float | None]:
     return {"done": said.keep_done_s, "dead": said.keep_dead_s, "cancelled": said.keep_cancelled_s}
 
 
-def retention(settings: WorkerSettings, options: Mapping[str, QueueOptions]) -> Keep:
-    """How long finished messages are kept, by queue and state."""
-    usual = Keep(settings.retention_s, max(settings.retention_s, USUAL_KEEP.dead_s), settings.retention_s)
+def retention(
+    settings: WorkerSettings, options: Mapping[str, QueueOptions], inbox_s: float = USUAL_KEEP.inbox_s
+) -> Keep:
+    """How long finished messages are kept, by queue and state, and events remembered."""
+    dead_s = max(settings.retention_s, USUAL_KEEP.dead_s)
+    usual = Keep(settings.retention_s, dead_s, settings.retention_s, inbox_s=inbox_s)
     queues = {
         name: Keep(
             said.keep.get("done", usual.done_s),

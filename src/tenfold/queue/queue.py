@@ -92,8 +92,6 @@ class Queue:
         """How long finished messages are kept."""
         self.lanes = lanes
         """Where messages stand, and which are for this process."""
-        self.inbox_s = 0.0
-        """How long handled events are remembered, when that is longer: a broker may deliver old ones again."""
         self.watcher: Watcher | None = None
         self._ahead_s: float | None = None
         """How far the time of the fleet is ahead of this process's monotonic clock; None until a server told it."""

@@ -274,7 +274,7 @@ class Runner:
         event_id = run.message.event_id
         if not run.handler.inbox or event_id is None:
             return True
-        until = self.queue.now() + max(self.keep.done_s, self.queue.inbox_s)
+        until = self.queue.now() + max(self.keep.done_s, self.keep.inbox_s)
         return await self._queues_inbox().remember(tx, run.handler.name, event_id, until)
 
     def _queues_inbox(self) -> Inbox:

@@ -127,6 +127,9 @@ inbox = sa.Table(
     sa.Column("subscription", sa.String(255), primary_key=True),
     sa.Column("event_id", sa.String(64), primary_key=True),
     sa.Column("expires_at", _seconds, nullable=False),
+    # NULL: it was handled. Else it was not and will not be, unless somebody brings it back: a delivery that comes after
+    # its key went on would take effect behind what follows it.
+    sa.Column("given_up_at", _seconds),
     sqlite_with_rowid=False,
 )
 sa.Index("tenfold_inbox_expires", inbox.c.expires_at)

@@ -83,7 +83,7 @@ class Worker:
         self._executor = executor
         self._drain_s = drain_s
         self._pressure = pressure
-        self._keep = queue.keep = retention(settings, queue.options)
+        self._keep = queue.keep = retention(settings, queue.options, queue.keep.inbox_s)
         limits = {h.name: h.concurrency for h in handlers.values() if h.concurrency is not None}
         self._runner = Runner(queue, clock, self._keep, executor, tracer)
         self.runs = Runs(

@@ -70,6 +70,9 @@ _plans: dict[str, PlanCache] = {}
 """What statements compile to is the same for every seed, and was a seventh of its time."""
 
 _hot = sa.select(message.c.id, message.c.handler, message.c.state, message.c.lease_until)
+_dead = sa.select(archive.c.handler, archive.c.payload).where(
+    archive.c.state == "dead", archive.c.kind != "tick"
+)
 _add_intent, _add_effect = sa.insert(intents), sa.insert(effects)
 _count_up = (
     sa.update(counters)
@@ -344,6 +347,7 @@ class World:
             rolled_back=self.rolled_back,
             until=EPOCH + loop.time(),
             rested=rested,
+            given_up=await self._given_up(),
         )
 
     def _look_at_leases(self, hot: list[tuple[Any, ...]], now: float) -> None:
@@ -353,6 +357,11 @@ class World:
                 self.overlong[id_] = (
                     f"message {id_} of {handler} for {left_s:.3f} s more, of {SETTINGS.lease_s:g} s"
                 )
+
+    async def _given_up(self) -> set[tuple[str, str]]:
+        dead = await self.reader.read().all(_dead, tuple)
+        payloads = [(handler, msgspec.json.decode(payload)) for handler, payload in dead]
+        return {(handler.partition(".")[2], body.get("data", body)["uid"]) for handler, body in payloads}
 
     def _digest(self, evidence: Evidence, loop: SimulatedLoop) -> str:
         what = (evidence.intents, evidence.effects, evidence.finished, self.events, loop.steps, loop.time())

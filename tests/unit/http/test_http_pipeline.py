@@ -184,7 +184,9 @@ def test_a_second_credential_is_judged_also_once_the_token_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("carriers", "asked"), [(None, [1, 2, 3]), (("authorization", "cookie"), [0, 1, 2])], ids=["every", "some"]
+    ("carriers", "asked"),
+    [(None, [1, 2, 3]), (("authorization", "cookie"), [0, 1, 2])],
+    ids=["every", "some"],
 )
 def test_who_shows_nothing_is_not_judged_where_it_is_known_what_there_is_to_show(
     carriers: tuple[str, ...] | None, asked: list[int], monkeypatch: pytest.MonkeyPatch
@@ -192,7 +194,9 @@ def test_who_shows_nothing_is_not_judged_where_it_is_known_what_there_is_to_show
     monkeypatch.setattr(Tokens, "carriers", carriers)
     app, seen = guarded(authenticated), []
     for headers in ([], [(b"cookie", b"a=b")], bearer("ann")):
-        assert call(app, "GET", "/", headers=headers).status == (200 if headers[-1:] == bearer("ann") else 401)
+        assert call(app, "GET", "/", headers=headers).status == (
+            200 if headers[-1:] == bearer("ann") else 401
+        )
         seen.append(app.wiring.authenticator.asked)
     assert seen == asked
 

@@ -132,7 +132,11 @@ class Events(Page):
         topics = view.assembly.background.events.topics
         return ui.card(
             "Publish again",
-            tag("p", "Subscriptions that have handled an event do not handle it again; new ones, and consumers elsewhere, do."),
+            tag(
+                "p",
+                "Subscriptions that have handled an event, or given it up, do not handle it again; new ones, and consumers "
+                "elsewhere, do.",
+            ),
             view.form_of(
                 self.publish_again,
                 ui.select("Topic", "topic", "", [("", "all topics"), *((name, name) for name in topics)]),

@@ -221,3 +221,12 @@ WHERE result IS NOT NULL AND result_until <= :now ORDER BY result_until LIMIT :l
 REMEMBER = sa.text("""
 INSERT IGNORE INTO tenfold_inbox (subscription, event_id, expires_at) VALUES (:subscription, :event_id, :expires_at)
 """)
+
+GIVE_UP = sa.text("""
+INSERT IGNORE INTO tenfold_inbox (subscription, event_id, expires_at, given_up_at)
+SELECT a.handler, a.event_id, greatest(a.expires_at, :until), :now
+FROM JSON_TABLE(:ids, '$[*]' COLUMNS (id BIGINT PATH '$')) j
+  STRAIGHT_JOIN tenfold_message_archive a FORCE INDEX (PRIMARY) ON a.id = j.id
+WHERE a.kind = 'event' AND a.event_id IS NOT NULL AND a.unique_key IS NULL
+ORDER BY a.handler, a.event_id
+""")

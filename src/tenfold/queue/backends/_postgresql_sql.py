@@ -328,3 +328,13 @@ REMEMBER = sa.text("""
 INSERT INTO tenfold_inbox (subscription, event_id, expires_at) VALUES (:subscription, :event_id, :expires_at)
 ON CONFLICT DO NOTHING
 """)
+
+# In the same order whoever gives up which: of two who wait for each other's rows, one would fail.
+GIVE_UP = sa.text("""
+INSERT INTO tenfold_inbox (subscription, event_id, expires_at, given_up_at)
+SELECT handler, event_id, greatest(expires_at, CAST(:until AS float8)), CAST(:now AS float8)
+FROM tenfold_message_archive
+WHERE id = ANY(CAST(:ids AS bigint[])) AND kind = 'event' AND event_id IS NOT NULL AND unique_key IS NULL
+ORDER BY handler, event_id
+ON CONFLICT DO NOTHING
+""")

@@ -146,14 +146,18 @@ class SqlQueue(QueueBackend, Inbox):
         # by id, so that two who settle the same messages meet at the first of them
         ended, back = split(sorted(settlements, key=_by_id), now, keep)
         if ended:
-            lost -= await self._finish(tx, ended, now)
+            lost -= await self._finish(tx, ended, now, keep)
         if back:
             lost -= await self._give_back(tx, back, now, keep)
         return lost
 
-    async def _finish(self, tx: Tx, items: list[tuple[Any, ...]], now: float) -> set[int]:
+    async def _finish(self, tx: Tx, items: list[tuple[Any, ...]], now: float, keep: Keep) -> set[int]:
         """Into the archive, those that are held; the lines behind them move on."""
         gone = await self._archive(tx, items, now)
+        if not_done := {id_ for id_, _, state, *_ in items if state != "done"} & {id_ for id_, _ in gone}:
+            # Before the lines move on, which may commit.
+            ids = self._list(sorted(not_done))
+            await tx.execute(self.sql.GIVE_UP, ids=ids, now=now, until=now + keep.inbox_s)
         if keys := [key for _, key in gone if key is not None]:
             await self._move_on(tx, keys, now)
         return {id_ for id_, _ in gone}
@@ -178,7 +182,7 @@ class SqlQueue(QueueBackend, Inbox):
             await self._restore_keys(tx, ids)
             if doubles := await self._doubles(tx, ids):
                 # they are marked as running, so that the finishing statements take them
-                await self._finish(tx, [finished(s, now, keep) for s in superseded(doubles)], now)
+                await self._finish(tx, [finished(s, now, keep) for s in superseded(doubles)], now, keep)
         return {id_ for id_, _ in rows}
 
     @abstractmethod

@@ -200,3 +200,11 @@ REMEMBER = sa.text("""
 INSERT INTO tenfold_inbox (subscription, event_id, expires_at) VALUES (:subscription, :event_id, :expires_at)
 ON CONFLICT DO NOTHING
 """)
+
+GIVE_UP = sa.text("""
+INSERT INTO tenfold_inbox (subscription, event_id, expires_at, given_up_at)
+SELECT a.handler, a.event_id, max(a.expires_at, :until), :now
+FROM json_each(:ids) j CROSS JOIN tenfold_message_archive a
+WHERE a.id = j.value AND a.kind = 'event' AND a.event_id IS NOT NULL AND a.unique_key IS NULL
+ON CONFLICT DO NOTHING
+""")
