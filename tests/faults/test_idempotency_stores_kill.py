@@ -26,16 +26,19 @@ def run(
     first: int,
     count: int,
     *,
-    kill_after_s: float | None = None,
+    kill_after: int | None = None,
     failpoint: str = "",
 ) -> tuple[int, Replies]:
-    """One child: its exit status, and the replies that went out before it ended."""
+    """One child, killed after so many replies: its exit status, and the replies that went out before it ended."""
     words = (database, keys, str(first), str(count))
     child = Forked("faults.idempotency_stores_child", *words, failpoints=failpoint)
     assert child.stdout.readline() == "ready\n", child.errors()
-    timer = threading.Timer(60 if kill_after_s is None else kill_after_s, child.kill)
+    timer = threading.Timer(60, child.kill)
     timer.start()
-    lines = child.stdout.readlines()
+    lines = [child.stdout.readline() for _ in range(kill_after or 0)]
+    if kill_after is not None:
+        child.kill()
+    lines += child.stdout.readlines()
     status = child.wait()
     timer.cancel()
     return status, [tuple(json.loads(line)) for line in lines if line.endswith("\n")]
@@ -68,7 +71,7 @@ def one_effect_each(database: str) -> None:
     asyncio.run(make_tables(database))
     dice, replies, killed = random.Random(database[:5]), list[tuple[str, str]](), 0
     for _ in range(KILLS):
-        status, told = run(database, "-", 0, COUNT, kill_after_s=dice.uniform(0.02, 0.25))
+        status, told = run(database, "-", 0, COUNT, kill_after=dice.randrange(COUNT * 3 // 4))
         killed += status == -signal.SIGKILL
         replies += told
     status, told = run(database, "-", 0, COUNT)

@@ -95,7 +95,7 @@ STATEMENTS = {
 ARGUMENTS = {
     "ids": "[1, 2]", "items": '[[1, 1, "done", null, null, null, null, null, null, 1.0]]', "keys": '["k"]',
     "handlers": '["h"]', "lanes": '[["h", "l"]]', "buckets": "[1, 2]", "now": 1.0, "limit": 10, "count": 10,
-    "queue": "default", "lane": "", "worker": "w", "lease_until": 2.0, "subscription": "s", "event_id": "e",
+    "queue": "default", "lane": "", "worker": "w", "lease_until": 2.0, "until": 2.0, "subscription": "s", "event_id": "e",
     "expires_at": 1.0, "after": "", "share": "", "rows": '[["job", "h", "{}", null, "q", "", 0, 1, 1, "k", null, null, "ready", ""]]',
 }  # fmt: skip
 
