@@ -11,6 +11,7 @@ from collections.abc import Generator
 import pytest
 
 from support.unsteady import Unsteady, passes_alone
+from tenfold._core.context import _current  # pyright: ignore[reportPrivateUsage]
 
 pytest_plugins = ["support.servers", "support.brokers", "support.trials", "support.seeds", "support.sharing"]
 
@@ -59,6 +60,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if IN_CI:
         skip_is_failure(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Whatever a test leaves as the work in hand, with a deadline that passes, is none of the next one's."""
+    try:
+        return (yield)
+    finally:
+        _current.set(None)
 
 
 if IN_CI:
