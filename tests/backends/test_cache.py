@@ -7,6 +7,9 @@ from typing import Any, ClassVar
 import pytest
 
 from support.servers import Memcached, Redis
+from tenfold.cache.backends._memcached_link import MemcachedLink
+from tenfold.cache.cache import Cache
+from tenfold.conformance._cache_case import Source
 from tenfold.conformance.cache import CacheConformance
 from tenfold.conformance.convicting import ConvictingCache
 
@@ -36,6 +39,25 @@ class TestMemcached(CacheConformance):
     @classmethod
     def url(cls, memcached_server: Memcached) -> str:
         return memcached_server.url
+
+    async def test_what_another_loads_between_look_and_lease_is_not_loaded_again(
+        self, pair: tuple[Cache, Cache], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Looking and taking the lease are two requests here; who was overtaken between them serves what is there."""
+        source = Source()
+        first, second = pair
+        link: MemcachedLink = first._region()._backend.store._link  # type: ignore[attr-defined]
+        look = link.get_many
+
+        async def overtaken(keys: list[str]) -> dict[str, bytes]:
+            found = await look(keys)
+            monkeypatch.undo()
+            assert await second.get_or_load("k", source) == "v"
+            return found
+
+        monkeypatch.setattr(link, "get_many", overtaken)
+        assert await first.get_or_load("k", source) == "v"
+        assert source.calls == 1
 
 
 class TestMemcachedWithoutCopies(TestMemcached):

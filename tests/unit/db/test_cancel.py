@@ -65,8 +65,9 @@ async def test_a_storm_of_cancellations(tmp_path: Path, seed: int) -> None:
             except BaseException as error:
                 wrong.append(error)
 
-        for start in range(0, 600, 25):
-            await asyncio.gather(*(one(n) for n in range(start, start + 25)))
+        # On a busy machine it hits nearly all of them at first.
+        while started < 600 or (len(acknowledged) <= 20 and started < 20_000):
+            await asyncio.gather(*(one(n) for n in range(started, started + 25)))
             started += 25
         assert wrong == []
         found = {c: (n, total) for c, n, total in await db.read().all(pairs, tuple)}

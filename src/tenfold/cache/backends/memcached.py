@@ -136,9 +136,20 @@ class MemcachedStore(Store):
             holder = found.get(lease)
             if not await self._take(lease, holder, token.encode() + at, at, waited=waited):
                 return stale or Wait(self._settings.lease_s)
+            if (hit := await self._loaded_meanwhile(keys, entry, found)) is not None:
+                await self._link.delete(lease)
+                return hit
         strict = purpose is Purpose.STRICT
         right = Right(keys, key, token, opened, tuple(map(str, known)), leased, strict, asked_at)
         return Load(right, stale is not None)
+
+    async def _loaded_meanwhile(self, keys: Keys, entry: str, found: dict[str, bytes]) -> Hit | None:
+        """What another process stored, giving its lease back, after we looked and before we took ours."""
+        raw = (await self._link.get_many([entry])).get(entry)
+        if raw is None or raw == found.get(entry):
+            return None
+        hit = await self._hit(keys, entry, {**found, entry: raw})
+        return hit if hit is not None and hit.fresh_s > 0 else None
 
     async def _hit(self, keys: Keys, entry: str, found: dict[str, bytes]) -> Hit | None:
         """The entry if it is whole and all its names have the generations that it was loaded with."""

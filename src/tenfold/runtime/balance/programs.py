@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -101,11 +102,20 @@ def process_of(pid: int, folder: Path) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE or str(folder) not in " ".join(process.cmdline()):
+        if process.status() == psutil.STATUS_ZOMBIE or str(folder) not in " ".join(_words(process)):
             return None
     except psutil.Error:
         return None
     return process
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """The words that it was started with. HAProxy's master executes itself again and again, and has none for a moment."""
+    for _ in range(20):
+        if words := process.cmdline():
+            return words
+        time.sleep(0.001)
+    return []
 
 
 def titles_of_children(pid: int) -> dict[int, str]:
