@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from parts import PARTS, Part
 from rich import table as rich_table
 from rich.console import Console
 
+_VERSIONS = "Versions"
 STYLES = {"✓": "green", "✗": "red", "?": "yellow"}
 
 
@@ -23,17 +25,25 @@ def show(part: Part, rows: Rows) -> None:
 
 
 def write(out: Path, to: Path) -> None:
-    """docs/benchmarks.md from the results that are there."""
+    """docs/benchmarks.md: a section anew for every result that is there, the others as they stand, since the results are on the
+    machine that measured them."""
     kept = {p: json.loads((out / f"{p}.json").read_text()) for p in PARTS if (out / f"{p}.json").exists()}
-    text = [_INTRODUCTION]
+    sections = _sections(to.read_text()) if to.exists() else {}
     for name, found in kept.items():
-        text += _section(name, found, to.parent / "plots")
-    versions = next(iter(kept.values()))["versions"] if kept else {}
-    text.append(
-        "## Versions\n\n" + ", ".join(f"{name} {version}" for name, version in versions.items()) + "\n"
-    )
-    to.write_text("\n".join(text))
+        sections[PARTS[name].title] = "\n".join(_section(name, found, to.parent / "plots"))
+    if kept:
+        newest = max(kept.values(), key=lambda found: str(found["at"]))
+        versions = ", ".join(f"{name} {version}" for name, version in newest["versions"].items())
+        sections[_VERSIONS] = f"## {_VERSIONS}\n\n{versions}\n"
+    titles = [*(part.title for part in PARTS.values()), _VERSIONS]
+    to.write_text("\n".join([_INTRODUCTION, *(sections[title] for title in titles if title in sections)]))
     print(f"wrote {to}")
+
+
+def _sections(text: str) -> dict[str, str]:
+    """By title, from its line on."""
+    found = re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]
+    return {each.partition("\n")[0].removeprefix("## "): each.rstrip("\n") + "\n" for each in found}
 
 
 def _section(name: str, kept: dict[str, Any], plots: Path) -> list[str]:
