@@ -14,11 +14,12 @@ an App replaces the option.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import importlib
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -26,8 +27,26 @@ if TYPE_CHECKING:
     from tenfold.app import App
     from tenfold.testing import TestApp
 
+T = TypeVar("T")
 OURS = frozenset({"test_app", "tenfold_started", "tenfold_app"})
-_RUNNER = pytest.StashKey[asyncio.Runner]()
+
+
+class _Loop:
+    """The loop of a session. What a fixture sets in its context, tests find; what a test sets, no other one does."""
+
+    def __init__(self) -> None:
+        self._runner, self._context = asyncio.Runner(), contextvars.copy_context()
+        self.close = self._runner.close
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """For fixtures."""
+        return self._runner.run(work, context=self._context)
+
+    def run_test(self, test: Coroutine[Any, Any, None]) -> None:
+        self._runner.run(test, context=self._context.copy())
+
+
+_LOOP = pytest.StashKey[_Loop]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,7 +79,7 @@ def tenfold_started(tenfold_app: App, pytestconfig: pytest.Config) -> Generator[
     """The app, started once per session. For fixtures that fill it with what every test needs."""
     from tenfold.testing import TestApp
 
-    run, started = _runner(pytestconfig).run, TestApp(tenfold_app)
+    run, started = _loop(pytestconfig).run, TestApp(tenfold_app)
     run(started.start())
     yield started
     run(started.stop())
@@ -69,7 +88,7 @@ def tenfold_started(tenfold_app: App, pytestconfig: pytest.Config) -> Generator[
 @pytest.fixture
 def test_app(tenfold_started: TestApp, pytestconfig: pytest.Config) -> Generator[TestApp]:
     """The app, started; what the test does to its database, clock, queue and caches is undone at its end."""
-    run, sandbox = _runner(pytestconfig).run, tenfold_started.sandbox()
+    run, sandbox = _loop(pytestconfig).run, tenfold_started.sandbox()
     yield run(sandbox.__aenter__())
     run(sandbox.__aexit__(None, None, None))
 
@@ -99,7 +118,7 @@ def pytest_fixture_setup(
     original = fixturedef.func
     if OURS & set(request.fixturenames):
         # Final for readers; this is where plugins for coroutines put theirs.
-        fixturedef.func = _in_loop(original, _runner(request.config))  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
+        fixturedef.func = _in_loop(original, _loop(request.config))  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
     try:
         return (yield)
     finally:
@@ -111,32 +130,32 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if _RUNNER in config.stash:
-        config.stash[_RUNNER].close()
+    if _LOOP in config.stash:
+        config.stash[_LOOP].close()
 
 
-def _runner(config: pytest.Config) -> asyncio.Runner:
+def _loop(config: pytest.Config) -> _Loop:
     """The loop of this session, made when first needed."""
-    if _RUNNER not in config.stash:
-        config.stash[_RUNNER] = asyncio.Runner()
-    return config.stash[_RUNNER]
+    if _LOOP not in config.stash:
+        config.stash[_LOOP] = _Loop()
+    return config.stash[_LOOP]
 
 
 def _run_test(item: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(item.obj):
         return None
     names = item._fixtureinfo.argnames
-    _runner(item.config).run(item.obj(**{name: item.funcargs[name] for name in names}))
+    _loop(item.config).run_test(item.obj(**{name: item.funcargs[name] for name in names}))
     return True
 
 
-def _in_loop(fn: Callable[..., Any], runner: asyncio.Runner) -> Callable[..., Any]:
+def _in_loop(fn: Callable[..., Any], loop: _Loop) -> Callable[..., Any]:
     """``fn`` as pytest can call it: a plain function or a generator."""
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
         def value(**kwargs: Any) -> Any:
-            return runner.run(fn(**kwargs))
+            return loop.run(fn(**kwargs))
 
         return value
     if inspect.isasyncgenfunction(fn):
@@ -144,8 +163,8 @@ def _in_loop(fn: Callable[..., Any], runner: asyncio.Runner) -> Callable[..., An
         @functools.wraps(fn)
         def values(**kwargs: Any) -> Generator[Any]:
             generator: AsyncGenerator[Any] = fn(**kwargs)
-            yield runner.run(_next(generator))
-            runner.run(_end(generator))
+            yield loop.run(_next(generator))
+            loop.run(_end(generator))
 
         return values
     return fn

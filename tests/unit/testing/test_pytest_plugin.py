@@ -99,6 +99,35 @@ async def test_without_the_app():
     assert "7 passed" in said, said
 
 
+def test_what_a_test_sets_in_its_context_is_its_own(tmp_path: Path, plugins: list[str]) -> None:
+    """The work in hand of one test, with a deadline that passes, is none of the next one's; a fixture's is the test's."""
+    said = run_pytest(
+        tmp_path,
+        """
+from contextvars import ContextVar
+import pytest
+
+mark = ContextVar("mark", default="none")
+
+@pytest.fixture
+async def marked(test_app):
+    mark.set("by the fixture")
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_own(n):
+    assert mark.get() == "none"
+    mark.set("by a test")
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_from_the_fixture(test_app, marked, n):
+    assert mark.get() == "by the fixture"
+    mark.set("by a test")
+""",
+        *plugins,
+    )
+    assert "4 passed" in said, said
+
+
 def test_a_hundred_tests_take_less_than_a_second(tmp_path: Path) -> None:
     """Measured inside pytest, between the first test and the last."""
     said = run_pytest(
