@@ -6,6 +6,7 @@ all the time there was, so a slow machine shows as a late figure, and the run en
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from statistics import median
@@ -18,13 +19,17 @@ TITLE = "From publishing to handling"
 ABOUT = """500 events a second that wait for nobody, each in a transaction of its own, from the moment it was to begin until the
 subscriber runs; the first fifth of 8 s is not counted. Publisher, relay, intake and worker are one process on CPU 1,
 PostgreSQL with fsync off holds outbox and queue; "embedded" is without a broker. What is loaded before the app starts is
-frozen, as under `tenfold run`: the garbage collector's looks through it were the longest waits.
+frozen once it runs, as under `tenfold run`: the garbage collector's looks through it were the longest waits. "kafka by itself"
+is its library's producer and consumer in one process, an event at a time, without a database: what is ours is above it.
+Kafka is warm: in its first minute the compiler of its Java takes a tenth of a core from all.
 """
 
 CARRIERS = ("embedded", "rabbitmq", "kafka", "nats", "redis")
 SECONDS = 8
 MEASURES = {"p50": "p50 ms", "p99": "p99 ms", "cpu_us": "CPU µs per event", "unhandled": "not handled"}
 P99_MS = 50.0
+ITSELF = "kafka by itself"
+WARM_RATE, WARM_SECONDS = 1_000, 10
 
 
 def measure(only: list[str], rounds: int, progress: Any) -> list[dict[str, Any]]:
@@ -37,6 +42,8 @@ def measure(only: list[str], rounds: int, progress: Any) -> list[dict[str, Any]]
             for at, carrier in enumerate(carriers):
                 progress(number * len(carriers) + at, rounds * len(carriers), carrier)
                 try:
+                    if carrier == "kafka":
+                        rows.append({"round": number, "carrier": ITSELF, **_echo(field, warm=not number)})
                     rows.append({"round": number, "carrier": carrier, **_lag(field, carrier)})
                 except Failed as error:
                     print(error, file=sys.stderr)
@@ -45,7 +52,17 @@ def measure(only: list[str], rounds: int, progress: Any) -> list[dict[str, Any]]
 
 def _lag(field: Field, carrier: str) -> dict[str, float]:
     with field.app("" if carrier == "embedded" else field.url(carrier)) as env:
-        found = run([sys.executable, "ours.py", "late", str(RATE), str(SECONDS)], env)
+        return _measured(run([sys.executable, "ours.py", "late", str(RATE), str(SECONDS)], env))
+
+
+def _echo(field: Field, *, warm: bool) -> dict[str, float]:
+    command = [sys.executable, "echo.py", field.url("kafka")]
+    if warm:
+        run([*command, str(WARM_RATE), str(WARM_SECONDS)], dict(os.environ))
+    return _measured(run([*command, str(RATE), str(SECONDS)], dict(os.environ)))
+
+
+def _measured(found: dict[str, Any]) -> dict[str, float]:
     return {
         "p50": found["p50"],
         "p99": found["p99"],
@@ -76,5 +93,7 @@ def _cell(rows: list[dict[str, Any]], carrier: str, measure: str) -> str:
 
 def _mark(rows: list[dict[str, Any]], carrier: str) -> str:
     """?, where rounds lie on both sides."""
+    if carrier == ITSELF:
+        return ""
     held = {value < P99_MS for value in _values(rows, carrier, "p99")}
     return "?" if len(held) > 1 else "✓" if held.pop() else "✗"

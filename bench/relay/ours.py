@@ -92,6 +92,8 @@ async def handle(event: Placed, tx: Tx) -> None:
 async def late(rate: float, seconds: float) -> dict[str, Any]:
     """Publish at a rate, whatever becomes of it, each event in its own transaction; worker in the same process."""
     await app.start(worker=True)
+    gc.collect()
+    gc.freeze()  # as `tenfold run` does once it has started
     await asyncio.sleep(3)  # consumers join
     cpu, count, begun = time.process_time(), int(rate * seconds), time.time() + 0.2
     end = begun + seconds + PATIENCE_S

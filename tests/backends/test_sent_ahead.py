@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from support.ledger import Balance, Ledger, Pay
 from support.queues import effects, rig
 from tenfold.db import Tx
 from tenfold.db.backends import _postgresql_line as line
-from tenfold.errors import DatabaseError, TransactionMisuse
+from tenfold.errors import DatabaseError, SerializationFailure, TransactionMisuse
 from tenfold.events.outbox import Outbox
 from tenfold.queue import outcome
 from tenfold.queue.contract import USUAL_KEEP
@@ -53,6 +54,11 @@ async def claimed(r: Any, key: str | None) -> list[Message]:
     """Two messages of a key that were put in, the first of them held."""
     async with r.db.tx() as tx:
         r.queue.put_all(tx, [r.queue.message("event", "s.handle", "{}", order_key=key) for _ in range(2)])
+    return await head_of(r)
+
+
+async def head_of(r: Any) -> list[Message]:
+    """The first message, held by a worker."""
     async with r.db.tx() as tx:
         found: list[Message] = await r.queue.backend.claim(
             tx, Claim("default", "", 1), "w", r.queue.now(), r.queue.now() + 60
@@ -144,6 +150,61 @@ async def test_an_event_with_a_key_is_published_in_one_round_trip(
             counts.append(sent["writes"])
         assert min(counts) == 1
         assert len(await events.unsent(100)) == ROUNDS
+
+
+@pytest.mark.parametrize("count", [1, 7])
+async def test_messages_with_keys_are_put_in_in_one_round_trip(
+    postgres_url: str, tmp_path: Path, sent: Counter[str], count: int
+) -> None:
+    """An event that the database itself carries, and a batch that an intake has fetched."""
+    async with rig(tmp_path, database=postgres_url) as r:
+        counts: list[int] = []
+        for n in range(ROUNDS):
+            rows = [r.queue.message("event", "s.on", "{}", order_key=f"{n}-{k % 5}") for k in range(count)]
+            sent.clear()
+            async with r.db.tx() as tx:
+                r.queue.put_all(tx, rows)
+            counts.append(sent["writes"])
+        assert min(counts) == 1
+        heads = ROUNDS * min(count, 5)
+        assert Counter((await r.states()).values()) == Counter(ready=heads, waiting=ROUNDS * count - heads)
+
+
+async def test_who_does_not_see_that_a_head_has_gone_puts_nothing_behind_it(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """It would wait for ever: nobody ends what is not there any more."""
+    async with rig(tmp_path, database=postgres_url) as r:
+        async with r.db.tx() as tx:
+            r.queue.put(tx, r.queue.message("event", "s.on", "{}", order_key="key"))
+        (head,) = await head_of(r)
+        with pytest.raises(SerializationFailure):
+            async with r.db.tx(isolation="serializable") as late:
+                assert await late.scalar(sa.text("SELECT count(*) FROM tenfold_message")) == 1
+                assert not await asyncio.create_task(end(r, head, "first"))
+                r.queue.put(late, r.queue.message("event", "s.on", "{}", order_key="key"))
+        assert set((await r.states()).values()) == {"done"}
+
+
+@pytest.mark.parametrize("waiting", [0, 1])
+async def test_the_end_of_a_message_tells_whether_another_one_waited_for_it(
+    postgres_url: str, tmp_path: Path, waiting: int
+) -> None:
+    """A worker looks for what has become ready only if something has."""
+    async with rig(tmp_path, database=postgres_url) as r:
+        async with r.db.tx() as tx:
+            rows = [r.queue.message("event", "s.on", "{}", order_key="key") for _ in range(1 + waiting)]
+            r.queue.put_all(tx, rows)
+        (head,) = await head_of(r)
+        settlement = outcome.done(head)
+
+        async def acknowledge(tx: Tx) -> None:
+            assert not await r.queue.backend.settle(tx, (settlement,), r.queue.now(), USUAL_KEEP)
+
+        async with r.db.tx() as tx:
+            await tx.execute(add, said="done")
+            tx.before_commit(acknowledge, may_be_last=True)
+        assert settlement.frees is bool(waiting)
 
 
 async def test_a_command_on_a_state_in_memory_is_a_round_trip_and_the_commit(

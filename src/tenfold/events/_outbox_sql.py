@@ -89,7 +89,8 @@ def _sqlite() -> Statements:
 
 
 def _postgresql() -> Statements:
-    ids = "id = ANY(CAST(:ids AS bigint[]))"
+    # Behind a subselect, or every short list would be planned anew: see tenfold.queue.backends._postgresql_sql.
+    ids = "id = ANY(CAST((SELECT CAST(:ids AS bigint[])) AS bigint[]))"
     line = _LINE.format(id="'#' || id", key="topic || '/' || event_key")
     mark = f"UPDATE tenfold_outbox SET sent_at = :at, error = NULL WHERE {ids}"
     types = ("text", "text", "text", "text", "text", "float8")

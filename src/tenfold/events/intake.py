@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenfold.events")
 
 PACE_S = 0.01
-"""Rest after less than a whole batch, so that the next is larger: see the relay's."""
+"""Turns begin at least so far apart, unless there is a whole batch, so that the next is larger. What a turn has waited for
+events counts: the relay gathers too, and what it publishes at once need not wait here again."""
 WAIT_S = 1.0
 """Longest wait of one fetch."""
 ID_MAX_CHARS = 64
@@ -114,9 +115,11 @@ class Intake:
         # Its loss cancels us; that a client can swallow, before Python 3.12.
         while lease is None or lease.remaining_s > 0:
             try:
+                began = self._clock.monotonic()
                 taken = await self.turn(WAIT_S)
-                if 0 < taken < self._settings.batch:
-                    await self._clock.sleep(PACE_S)
+                early_s = began + PACE_S - self._clock.monotonic()
+                if 0 < taken < self._settings.batch and early_s > 0:
+                    await self._clock.sleep(early_s)
                 if self._away.over():
                     self._broker.returns += 1
                     log.info("%s takes in events again", self.feed.name)

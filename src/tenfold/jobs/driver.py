@@ -105,7 +105,7 @@ async def _fall_asleep(runner: Runner, run: Run, course: Course) -> None:
                 break
     if failpoints.on:
         failpoints.visit("flow.asleep")
-    run.recorded = settlement.verdict
+    run.recorded = settlement
 
 
 def _settlement(course: Course) -> Settlement:

@@ -99,7 +99,8 @@ class QueueBackend(ABC):
         lines on."""
 
     def one_statement(self, rows: Sequence[NewMessage]) -> bool:
-        """Whether :meth:`insert` adds these by one statement, so that it may be committed together with it."""
+        """Whether :meth:`insert` adds these by one statement, besides what is sent ahead of it, so that it may be committed
+        together with it."""
         return False
 
     @abstractmethod

@@ -128,6 +128,8 @@ class Settlement(msgspec.Struct, array_like=True):
     """The message's, by which it is known how long it is kept."""
     order_key: str | msgspec.UnsetType | None = msgspec.UNSET
     """The message's, where whoever settles it knows it: its line can then move on in the same round trip."""
+    frees: bool = True
+    """Another message of its key may be ready now. A backend that has seen that none waited says so here."""
 
 
 class Claim(NamedTuple):

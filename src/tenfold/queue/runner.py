@@ -28,7 +28,6 @@ from tenfold.security.principal import service_principal
 if TYPE_CHECKING:
     from tenfold._core.clock import Clock
     from tenfold.queue.handler import Executor, Handler
-    from tenfold.queue.message import Verdict
     from tenfold.queue.queue import Queue
     from tenfold.telemetry.trace import Tracer
 
@@ -66,7 +65,7 @@ class Run:
         """Who told it so, and why."""
         self.trace_id = ""
         """Of the trace it belongs to, from its first step on."""
-        self.recorded: Verdict | None = None
+        self.recorded: Settlement | None = None
         """What became of it, when that is committed already, with its effect."""
 
 
@@ -266,7 +265,7 @@ class Runner:
     def _recorded(self, run: Run, settlement: Settlement, ours: bool) -> Settlement | None:
         if not ours:
             return settlement
-        run.recorded = settlement.verdict
+        run.recorded = settlement
         return None
 
     async def _is_new(self, run: Run, tx: Tx) -> bool:

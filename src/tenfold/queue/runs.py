@@ -183,7 +183,7 @@ class Runs:
             if (group := run.message.group) is not None and verdict in FINISHED:
                 self._groups[settlement.id] = group
         else:
-            verdict = run.recorded or "lost"
+            verdict = "lost" if run.recorded is None else run.recorded.verdict
             self.counts[verdict] += 1
             if (group := run.message.group) is not None and verdict in FINISHED and self._ended is not None:
                 self._ended(group, 1)
@@ -192,9 +192,8 @@ class Runs:
             self._observer.settled(run, verdict, seconds, error or "")
         self.begin()
         message = run.message
-        self._changed(
-            bool(bare(message.lane)) or message.order_key is not None or message.queue in self._limited
-        )
+        waited_for = message.order_key is not None and (run.recorded is None or run.recorded.frees)
+        self._changed(waited_for or bool(bare(message.lane)) or message.queue in self._limited)
 
     def _forget(self, run: Run) -> None:
         if self.held.get(run.message.id) is run:

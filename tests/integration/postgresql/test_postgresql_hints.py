@@ -11,6 +11,14 @@ import sqlalchemy as sa
 from support.orders_db import opened
 from tenfold.conformance.kit import until
 from tenfold.db import Database
+from tenfold.db.backends._postgresql_hints import (
+    BUSY_PER_S,
+    CROWD_PER_S,
+    GAP_BUSY_S,
+    GAP_MAX_S,
+    GAP_MIN_S,
+    gap_after,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +43,20 @@ async def test_a_hint_wakes_other_processes_once_for_many(
             db.backend.hint("queue")
         await until(lambda: woken, "the hint")
         assert len(woken) <= 2
+
+
+@pytest.mark.parametrize(
+    ("per_s", "gap_s"),
+    [(BUSY_PER_S / 2, GAP_MIN_S), (BUSY_PER_S * 2, GAP_BUSY_S), (CROWD_PER_S * 2, GAP_MAX_S)],
+)
+def test_the_more_hints_come_the_more_of_them_one_call_tells(per_s: float, gap_s: float) -> None:
+    gap, given = GAP_MIN_S, 0.0
+    for _ in range(100):
+        given += per_s * gap
+        told, given = int(given), given % 1
+        gap = gap_after(gap, told, gap)
+    assert gap == gap_s
+    assert gap_after(GAP_MAX_S, 0, GAP_MAX_S) == GAP_MIN_S, "who comes after a silence waits for nobody"
 
 
 async def test_after_the_connection_was_lost_everybody_is_woken(db: Database) -> None:

@@ -1,7 +1,7 @@
 """Hints to and from other processes by NOTIFY, which are never part of a business transaction.
 
-NOTIFY makes commits wait for each other, so it is sent by itself: at most once in :data:`GAP_MIN_S`, or in
-:data:`GAP_MAX_S` when hints come without a break. LISTEN is lost with its connection, silently when the network
+NOTIFY makes commits wait for each other, so it is sent by itself: at most once in :data:`GAP_MIN_S`, and less often where
+many hints come (:func:`gap_after`). LISTEN is lost with its connection, silently when the network
 swallows packets: the connection is tried every :data:`PING_S`, and after each reconnect everybody is woken, since
 hints may have been missed.
 """
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenfold.db")
 
 CHANNEL = "tenfold"
-GAP_MIN_S, GAP_MAX_S = 0.001, 0.02
-CROWD_PER_S = 1000
+GAP_MIN_S, GAP_BUSY_S, GAP_MAX_S = 0.001, 0.005, 0.02
+BUSY_PER_S, CROWD_PER_S = 250, 1000
 """So many hints make the gap between two that are sent longer."""
 PING_S = 10.0
 _TIMEOUT_S = 5.0
@@ -35,6 +35,14 @@ _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
 _NOTIFY = Plan(
     "SELECT count(pg_notify('tenfold', topic)) FROM unnest($1::text[]) AS topic", (), None, named=False
 )
+
+
+def gap_after(gap_s: float, given: int, seconds: float) -> float:
+    """How long to gather hints after ``gap_s``, when ``given`` came within ``seconds``. Where few come, each is waited for.
+    Where many do, whoever is told is busy anyway, and what tells him costs as much as a small transaction."""
+    if given > seconds * CROWD_PER_S:
+        return min(2 * gap_s, GAP_MAX_S)
+    return min(2 * gap_s, GAP_BUSY_S) if given > seconds * BUSY_PER_S else GAP_MIN_S
 
 
 class Wire:
@@ -76,9 +84,7 @@ class Wire:
             except Exception as error:
                 log.debug("a hint was lost: %s", error)
             await asyncio.sleep(gap_s)
-            # Where many come, whoever is told is busy anyway; where few do, each is waited for.
-            crowd = (self._clock.monotonic() - begun) * CROWD_PER_S
-            gap_s = min(2 * gap_s, GAP_MAX_S) if self._given > crowd else GAP_MIN_S
+            gap_s = gap_after(gap_s, self._given, self._clock.monotonic() - begun)
 
     # ── getting ──
 

@@ -4,12 +4,18 @@ Rows travel as one array per column. A subselect that picks rows locks them with
 they lie (``ctid``), so that the update does not search for them again. FOR NO KEY UPDATE is the lock that an
 UPDATE takes anyway; it does not wait for those who only look that a head stays (FOR KEY SHARE).
 
+A list of parameters stands behind a subselect (:func:`_list`) where the statement is a frequent one. The planner sees how
+long a list is that it is given, and finds a plan for that very list cheaper than the one that it keeps, for lists of ten:
+every short list, the usual ones, would be planned anew, which takes longer than the statement.
+
 A plan is kept by its connection while the table goes from empty to a million rows and back, so no statement may
 depend on the planner's idea of the table's size: rows are named by ``id = ANY(…)``, also where a join with the
 array would name them already, for a join may begin at either side.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 
@@ -30,34 +36,40 @@ SELECT count(pg_advisory_xact_lock({space}, bucket)) FROM (
 """
 
 
-HOLD = sa.text(f"""
-SELECT ({_held("CAST(:space AS integer)", "SELECT unnest(CAST(:names AS text[]))")}),
-       current_setting('transaction_isolation')
-""")
+HOLD = sa.text(_held("CAST(:space AS integer)", "SELECT unnest(CAST(:names AS text[]))"))
 
 HOLD_AHEAD = sa.text(f"""
 SELECT 1 FROM ({_held(KEYS, "SELECT unnest(CAST(:names AS text[]))")}) AS held(locks) WHERE locks < 0
 """)
 """The same for order keys, without an answer: sent together with the statement behind it."""
 
-_COLUMNS = """
-  CAST(:kind AS text[]), CAST(:handler AS text[]), CAST(:payload AS text[]), CAST(:context AS text[]),
-  CAST(:queue AS text[]), CAST(:lane AS text[]), CAST(:priority AS integer[]), CAST(:run_at AS float8[]),
-  CAST(:created_at AS float8[]), CAST(:order_key AS text[]), CAST(:unique_key AS text[]),
-  CAST(:event_id AS text[]), CAST(:state AS text[]), CAST(:share AS text[])
-"""
-_NAMES = """kind, handler, payload, context, queue, lane, priority, run_at, created_at, order_key, unique_key,
-  event_id, state, share"""
+
+def _list(name: str, type_: str) -> str:
+    """A parameter that is a list, as long as any for all that the planner knows."""
+    return f"CAST((SELECT CAST(:{name} AS {type_}[])) AS {type_}[])"
+
+
+def _lists(columns: Mapping[str, str]) -> str:
+    """``unnest`` of one list per column."""
+    return f"unnest({', '.join(_list(name, type_) for name, type_ in columns.items())})"
+
+
+_IDS = _list("ids", "bigint")
+_TYPES = {
+    "kind": "text", "handler": "text", "payload": "text", "context": "text", "queue": "text", "lane": "text",
+    "priority": "integer", "run_at": "float8", "created_at": "float8", "order_key": "text", "unique_key": "text",
+    "event_id": "text", "state": "text", "share": "text",
+}  # fmt: skip
+_NAMES = ", ".join(_TYPES)
 
 # The usual batch: many messages that differ in nothing but their payload and their time.
-INSERT_ALIKE = sa.text("""
+INSERT_ALIKE = sa.text(f"""
 INSERT INTO tenfold_message
   (kind, handler, payload, context, queue, lane, priority, run_at, created_at, event_id, state, share)
 SELECT CAST(:kind AS text), CAST(:handler AS text), r.payload, CAST(:context AS text), CAST(:queue AS text),
        CAST(:lane AS text), CAST(:priority AS integer), r.run_at, r.created_at, CAST(:event_id AS text),
        CAST(:state AS text), CAST(:share AS text)
-FROM unnest(CAST(:payload AS text[]), CAST(:run_at AS float8[]), CAST(:created_at AS float8[]))
-  AS r(payload, run_at, created_at)
+FROM {_lists({"payload": "text", "run_at": "float8", "created_at": "float8"})} AS r(payload, run_at, created_at)
 RETURNING id
 """)
 
@@ -70,37 +82,34 @@ RETURNING id
 """)
 
 
-def _insert(head: str) -> sa.TextClause:
-    return sa.text(f"""
+# A serializable transaction sees heads that have gone in the meantime. To lock one that has gone fails, and so does
+# to become the second head of a key: both as collisions, upon which the transaction is run again. Any other must not
+# wait for a head: who takes it off waits for the key.
+_HEAD = "SELECT h.id FROM tenfold_message h WHERE h.head_key = r.order_key"
+INSERT = sa.text(f"""
 INSERT INTO tenfold_message
   (kind, handler, payload, context, queue, lane, priority, run_at, created_at,
    order_key, head_key, unique_key, pending_key, event_id, state, share)
 SELECT kind, handler, payload, context, queue, lane, priority, run_at, created_at,
        order_key, CASE WHEN NOT behind THEN order_key END, unique_key, unique_key, event_id,
        CASE WHEN behind THEN 'waiting' ELSE state END, share
-FROM (SELECT r.*, r.state = 'waiting' OR {head} IS NOT NULL AS behind
-      FROM unnest({_COLUMNS}) AS r({_NAMES})) AS placed
+FROM (SELECT r.*, r.state = 'waiting' OR
+        CASE WHEN current_setting('transaction_isolation') = 'read committed'
+             THEN ({_HEAD}) ELSE ({_HEAD} FOR KEY SHARE) END IS NOT NULL AS behind
+      FROM {_lists(_TYPES)} AS r({_NAMES})) AS placed
 ON CONFLICT DO NOTHING
 RETURNING id, pending_key
 """)
-
-
-INSERT = _insert("(SELECT h.id FROM tenfold_message h WHERE h.head_key = r.order_key)")
-# A serializable transaction sees heads that have gone in the meantime. To lock one that has gone fails, and so does
-# to become the second head of a key: both as collisions, upon which the transaction is run again.
-INSERT_SERIALIZABLE = _insert(
-    "(SELECT h.id FROM tenfold_message h WHERE h.head_key = r.order_key FOR KEY SHARE)"
-)
 
 PENDING_WITH_KEY = sa.text("""
 SELECT pending_key, id FROM tenfold_message WHERE pending_key = ANY(CAST(:keys AS text[]))
 """)
 
-PROMOTE = sa.text("""
+PROMOTE = sa.text(f"""
 UPDATE tenfold_message SET state = CASE WHEN run_at <= :now THEN 'ready' ELSE 'delayed' END, head_key = order_key
 WHERE id = ANY(ARRAY(
   SELECT (SELECT w.id FROM tenfold_message w WHERE w.order_key = k AND w.state = 'waiting' ORDER BY w.id LIMIT 1)
-  FROM unnest(CAST(:keys AS text[])) AS k
+  FROM {_lists({"keys": "text"})} AS k
   WHERE (SELECT h.id FROM tenfold_message h WHERE h.head_key = k) IS NULL))
 """)
 PROMOTE_LAST = sa.text(f"{PROMOTE.text} RETURNING 1")
@@ -218,7 +227,7 @@ SELECT id, order_key, current_setting('transaction_isolation') FROM gone CROSS J
 FINISH_DONE = sa.text(f"""
 WITH gone AS (
   DELETE FROM tenfold_message AS m
-  WHERE m.id = ANY(CAST(:ids AS bigint[])) AND m.fence = 1 AND m.state = 'running'
+  WHERE m.id = ANY({_IDS}) AND m.fence = 1 AND m.state = 'running'
   RETURNING m.*
 ), kept AS (
   INSERT INTO tenfold_message_archive ({_ARCHIVED})
@@ -246,15 +255,16 @@ FROM (SELECT 1) AS one LEFT JOIN gone ON true
 FINISH_DONE_LAST = sa.text(f"{FINISH_DONE_AHEAD.text} RETURNING 1")
 """For who commits with it."""
 
+_FINISHED = {
+    "ids": "bigint", "fences": "integer", "states": "text", "failures": "integer", "crashes": "integer",
+    "progress": "text", "errors": "text", "results": "text", "result_until": "float8", "expires_at": "float8",
+}  # fmt: skip
 FINISH = sa.text(f"""
 WITH gone AS (
   DELETE FROM tenfold_message AS m
-  USING unnest(CAST(:ids AS bigint[]), CAST(:fences AS integer[]), CAST(:states AS text[]),
-               CAST(:failures AS integer[]), CAST(:crashes AS integer[]), CAST(:progress AS text[]),
-               CAST(:errors AS text[]), CAST(:results AS text[]), CAST(:result_until AS float8[]),
-               CAST(:expires_at AS float8[]))
+  USING {_lists(_FINISHED)}
     AS i(id, fence, state, failures, crashes, progress, error, result, result_until, expires_at)
-  WHERE m.id = ANY(CAST(:ids AS bigint[])) AND m.id = i.id AND m.fence = i.fence AND m.state = 'running'
+  WHERE m.id = ANY({_IDS}) AND m.id = i.id AND m.fence = i.fence AND m.state = 'running'
   RETURNING m.*, i.state AS end_state, i.failures AS end_failures, i.crashes AS end_crashes,
             i.progress AS end_progress, i.error AS end_error, i.result, i.result_until, i.expires_at
 ), kept AS (

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 KEYS, LIMITS = "keys", "limits"
 """What is locked by names: order keys, and handlers with a concurrency limit."""
 
-COMMITTED = "read committed"
-"""The isolation in which a statement sees all that committed before it began."""
-
 
 class SqlQueue(QueueBackend, Inbox):
     """See :class:`QueueBackend` and :class:`Inbox`, and the module's docstring."""
@@ -35,8 +32,8 @@ class SqlQueue(QueueBackend, Inbox):
         """A list as one parameter."""
 
     @abstractmethod
-    async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> str:
-        """Lock ``names`` until the transaction ends, always in the same order; answers its isolation."""
+    async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> None:
+        """Lock ``names`` until the transaction ends, always in the same order."""
 
     async def hold_keys(self, tx: Tx, keys: Sequence[str]) -> None:
         await self._hold(tx, KEYS, keys)
@@ -44,19 +41,18 @@ class SqlQueue(QueueBackend, Inbox):
     # ── putting in ──
 
     @abstractmethod
-    async def _add(
-        self, tx: Tx, rows: Sequence[NewMessage], isolation: str
-    ) -> Sequence[tuple[int, str | None]]:
+    async def _add(self, tx: Tx, rows: Sequence[NewMessage]) -> Sequence[tuple[int, str | None]]:
         """Ids and unique keys of what was added. The order keys of the rows are held."""
 
     async def _insert_with_keys(self, tx: Tx, rows: Sequence[NewMessage]) -> list[Stored]:
         keys = line_up(rows)
-        isolation = await self._hold(tx, KEYS, keys) if keys else COMMITTED
+        if keys:
+            await self.hold_keys(tx, keys)
         stored: list[Stored | None] = [None] * len(rows)
         left = list(range(len(rows)))
         while left:  # again for what was pending a moment ago and now is not
             part = [rows[i] for i in left]
-            inserted = await self._add(tx, part, isolation)
+            inserted = await self._add(tx, part)
             pending: dict[str, int] = {}
             if len(inserted) < len(part):
                 unique = [row.unique_key for row in part if row.unique_key is not None]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import msgspec
 
 from tenfold.queue.backends import _mysql_sql as sql
-from tenfold.queue.backends._sql_queue import COMMITTED, KEYS, LIMITS, SqlQueue
+from tenfold.queue.backends._sql_queue import KEYS, LIMITS, SqlQueue
 from tenfold.queue.contract import Look, Stored
 from tenfold.queue.message import Claim, Message, NewMessage
 from tenfold.queue.policy import Lane
@@ -51,13 +51,12 @@ class Backend(SqlQueue):
     def _list(self, values: Collection[Any]) -> str:
         return _encode(values).decode()
 
-    async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> str:
+    async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> None:
         wanted = sorted({SPACES[space] + zlib.crc32(name.encode()) % BUCKETS for name in names})
         buckets = self._list(wanted)
         if len(await tx.all(sql.HOLD, tuple, buckets=buckets)) < len(wanted):  # somebody has removed rows
             await tx.execute(sql.MAKE_LOCKS, buckets=buckets)
             await tx.all(sql.HOLD, tuple, buckets=buckets)
-        return COMMITTED
 
     # ── putting in ──
 
@@ -73,9 +72,7 @@ class Backend(SqlQueue):
             stored.append(Stored(int(await tx.scalar(sql.LAST_ID)), existed=False))
         return stored
 
-    async def _add(
-        self, tx: Tx, rows: Sequence[NewMessage], isolation: str
-    ) -> Sequence[tuple[int, str | None]]:
+    async def _add(self, tx: Tx, rows: Sequence[NewMessage]) -> Sequence[tuple[int, str | None]]:
         if _has_returning(tx):
             return await tx.all(sql.INSERT_WITH_KEYS, tuple, rows=self._list(rows))
         added: list[tuple[int, str | None]] = []

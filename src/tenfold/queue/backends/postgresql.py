@@ -19,7 +19,7 @@ from msgspec import UNSET
 from tenfold.errors import NotNullViolation, TransactionMisuse, UniqueViolation
 from tenfold.queue.backends import _postgresql_sql as sql
 from tenfold.queue.backends._rows import finished
-from tenfold.queue.backends._sql_queue import COMMITTED, KEYS, LIMITS, SqlQueue
+from tenfold.queue.backends._sql_queue import KEYS, LIMITS, SqlQueue
 from tenfold.queue.contract import Keep, Look, Stored
 from tenfold.queue.message import NewMessage, Settlement
 from tenfold.queue.policy import Lane
@@ -27,6 +27,8 @@ from tenfold.queue.policy import Lane
 if TYPE_CHECKING:
     from tenfold.db.database import Reader, Tx
 
+COMMITTED = "read committed"
+"""The isolation in which a statement sees all that committed before it began."""
 SPACES = {KEYS: sql.KEYS, LIMITS: sql.LIMITS}
 
 _INSERTED = (
@@ -51,9 +53,8 @@ class Backend(SqlQueue):
     def _list(self, values: Collection[Any]) -> list[Any]:
         return list(values)
 
-    async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> str:
-        _, isolation = await tx.one(sql.HOLD, tuple, space=SPACES[space], names=list(names))
-        return str(isolation)
+    async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> None:
+        await tx.scalar(sql.HOLD, space=SPACES[space], names=list(names))
 
     async def hold_keys(self, tx: Tx, keys: Sequence[str]) -> None:
         await tx.ahead(sql.HOLD_AHEAD, names=list(keys))
@@ -61,10 +62,10 @@ class Backend(SqlQueue):
     # ── putting in ──
 
     def one_statement(self, rows: Sequence[NewMessage]) -> bool:
-        return not any(row.order_key is not None or row.unique_key is not None for row in rows)
+        return not any(row.unique_key is not None for row in rows)  # keys are held ahead of it
 
     async def insert(self, tx: Tx, rows: Sequence[NewMessage]) -> list[Stored]:
-        if not self.one_statement(rows):
+        if any(row.order_key is not None or row.unique_key is not None for row in rows):
             return await self._insert_with_keys(tx, rows)
         if len(rows) == 1:
             row = rows[0]
@@ -84,11 +85,8 @@ class Backend(SqlQueue):
             ids = await tx.all(sql.INSERT, tuple, **_columns(_INSERTED, rows))
         return [Stored(id_, existed=False) for id_ in sorted(row[0] for row in ids)]
 
-    async def _add(
-        self, tx: Tx, rows: Sequence[NewMessage], isolation: str
-    ) -> Sequence[tuple[int, str | None]]:
-        statement = sql.INSERT if isolation == COMMITTED else sql.INSERT_SERIALIZABLE
-        return await tx.all(statement, tuple, **_columns(_INSERTED, rows))
+    async def _add(self, tx: Tx, rows: Sequence[NewMessage]) -> Sequence[tuple[int, str | None]]:
+        return await tx.all(sql.INSERT, tuple, **_columns(_INSERTED, rows))
 
     # ── looking ──
 
@@ -116,20 +114,24 @@ class Backend(SqlQueue):
         if tx.final and len(settlements) == 1 and settlements[0].verdict == "done":
             item = finished(settlements[0], now, keep)
             if item[1:9] == _DONE_AT_ONCE and settlements[0].order_key is not UNSET:
-                return await self._settle_last(tx, item, settlements[0].order_key, now)
+                return await self._settle_last(tx, item, settlements[0], now)
         return await super().settle(tx, settlements, now, keep)
 
-    async def _settle_last(self, tx: Tx, item: tuple[Any, ...], key: str | None, now: float) -> set[int]:
+    async def _settle_last(
+        self, tx: Tx, item: tuple[Any, ...], settlement: Settlement, now: float
+    ) -> set[int]:
         """The usual end of a handler's transaction: message, line and commit in one round trip."""
         id_, done = item[0], {"id": item[0], "now": now, "expires_at": item[9]}
+        key = settlement.order_key
         try:
-            if key is None:
+            if not isinstance(key, str):
                 tx.channel.commit_with_next()
                 await tx.all(sql.FINISH_DONE_LAST, tuple, **done)
             else:
                 await tx.ahead(sql.FINISH_DONE_AHEAD, **done)
                 await self.hold_keys(tx, [key])
-                await self._move_on(tx, [key], now)
+                tx.channel.commit_with_next()
+                settlement.frees = bool(await tx.all(sql.PROMOTE_LAST, tuple, now=now, keys=[key]))
         except NotNullViolation as error:
             if error.table != _ARCHIVE:
                 raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from tenfold.queue.backends import _sqlite_sql as sql
-from tenfold.queue.backends._sql_queue import COMMITTED, SqlQueue
+from tenfold.queue.backends._sql_queue import SqlQueue
 from tenfold.queue.contract import Look, Stored
 from tenfold.queue.message import NewMessage
 from tenfold.queue.policy import Lane
@@ -31,17 +31,15 @@ class Backend(SqlQueue):
     def _list(self, values: Collection[Any]) -> str:
         return _encode(values).decode()
 
-    async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> str:
-        return COMMITTED  # a transaction that writes is alone
+    async def _hold(self, tx: Tx, space: str, names: Collection[str]) -> None:
+        return  # a transaction that writes is alone
 
     # ── putting in ──
 
     async def insert(self, tx: Tx, rows: Sequence[NewMessage]) -> list[Stored]:
         return await self._insert_with_keys(tx, rows)
 
-    async def _add(
-        self, tx: Tx, rows: Sequence[NewMessage], isolation: str
-    ) -> Sequence[tuple[int, str | None]]:
+    async def _add(self, tx: Tx, rows: Sequence[NewMessage]) -> Sequence[tuple[int, str | None]]:
         return await tx.all(sql.INSERT, tuple, rows=self._list(rows))
 
     # ── looking ──
