@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+from functools import cache
 from types import ModuleType
 
 
@@ -22,3 +23,12 @@ def import_program(module: str) -> ModuleType:
             if not gc.get_freeze_count():
                 gc.freeze()
             gc.enable()
+
+
+@cache
+def keep_started() -> None:
+    """What the process holds when its first app has started stays too, whoever imported it (another server, a script). To
+    look through it for garbage is a pause of tens of milliseconds, in the middle of requests. Not again for later apps, lest
+    a process that starts and stops them all the time (tests) keeps them all."""
+    if gc.isenabled():
+        gc.freeze()
