@@ -18,7 +18,7 @@ from typing_extensions import Unpack
 from tenfold._core import settings as settings_module
 from tenfold._core.clock import Clock, SystemClock
 from tenfold._core.container import Container
-from tenfold._core.loading import program_started
+from tenfold._core.loading import keep_started
 from tenfold._core.sections import Settings
 from tenfold._core.settings import Loaded
 from tenfold._core.text import nearest
@@ -243,7 +243,7 @@ class App:
                 self._assembly = assembly
                 if self.dashboard is not None:
                     assembly.ops.front = self.dashboard(self)
-                program_started()
+                keep_started()
 
     async def stop(self) -> None:
         """Stop every part, last started first. Again is harmless."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -67,3 +68,31 @@ def test_a_start_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     loaded = set(modules.split())
     assert "tenfold.http.asgi" in loaded
     assert [name for name in HEAVY if name in loaded] == []
+
+
+SCRIPT = """
+import asyncio, gc, tempfile
+from shop.app import app
+app.configure(environ={{}}, app__data_dir={data!r})
+
+async def main():
+    await app.start(worker=False)
+    left, kept = len(gc.get_objects()), gc.get_freeze_count()
+    await app.stop()
+    await app.start(worker=False)
+    print(left, kept, gc.get_freeze_count() - kept)
+    await app.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_a_script_that_starts_an_app_looks_through_it_for_garbage_no_more(tmp_path: Path) -> None:
+    """It has imported the app by itself. What the second start makes is garbage one day, and not kept."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(data=str(tmp_path))], cwd=EXAMPLES, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLES), *sys.path])}, check=True,
+    )  # fmt: skip
+    left, kept, more = map(int, done.stdout.splitlines()[-1].split())
+    assert left < 10_000 < 100_000 < kept
+    assert more <= 0

@@ -125,10 +125,16 @@ class TxChannel(Channel):
         """Be serializable, if that can still be had: False when the transaction has begun as something less."""
         return True
 
-    def commit_with_next(self) -> None:
+    def commit_with_next(self, hint: str = "") -> None:
         """For who knows that of this transaction one more statement comes, by :meth:`fetch`, and nothing that could
         undo it: the statement may then be committed at once, which saves a round trip. :meth:`commit` is still
-        called. Should the deadline end the statement, the outcome is unknown (OutcomeUnknown)."""
+        called. Should the deadline end the statement, the outcome is unknown (OutcomeUnknown). A ``hint`` on this topic
+        may be given to the other processes right behind the commit; :attr:`hinted` then tells."""
+
+    @property
+    def hinted(self) -> bool:
+        """After the commit: the hint of :meth:`commit_with_next` is on its way to the other processes."""
+        return False
 
     def precede_next(self, plan: Plan, args: Args) -> bool:
         """Send ``plan``, which answers no rows, in front of the next statement, which follows at once: that saves a
@@ -245,10 +251,11 @@ class DatabaseBackend(ABC):
         """Who waits for which hint in this process."""
         return Hints()
 
-    def hint(self, topic: str) -> None:
+    def hint(self, topic: str, *, far: bool = True) -> None:
         """Wake whoever called :meth:`on_hint` with ``topic``: here, and in other processes where
-        ``Capabilities.listen``. Returns at once, never fails, and many calls become one. A hint may be lost, or come
-        without a cause, so it carries nothing. Call it after the commit of what there is to see."""
+        ``Capabilities.listen`` (unless ``far`` is False: they have been told). Returns at once, never fails, and many
+        calls become one. A hint may be lost, or come without a cause, so it carries nothing. Call it after the commit
+        of what there is to see."""
         self.hints.give(topic)
 
     def on_hint(self, topic: str, callback: Callback) -> Callable[[], None]:

@@ -42,11 +42,12 @@ class Calls:
             self._end_hints()
             self._end_hints = database.on_hint(self._topic, self._tell)
 
-    def give(self) -> None:
-        """Call. Not inside a transaction: what is not committed is not there."""
+    def give(self, *, far: bool = True) -> None:
+        """Call, other processes too unless ``far`` is False. Not inside a transaction: what is not committed is not
+        there."""
         database = self._database()
         if database.capabilities.listen:
-            database.hint(self._topic)  # heard here too; told twice, a worker would look twice
+            database.hint(self._topic, far=far)  # heard here too; told twice, a worker would look twice
         else:
             self._tell()
 

@@ -204,7 +204,7 @@ class Queue:
         if buffer is None:
             buffer = tx.state[_BUFFER] = []
             tx.before_commit(self.flush, may_be_last=True)
-            tx.on_commit(self.wake)
+            tx.on_commit(lambda: self._wakes.give(far=not tx.channel.hinted))
         return buffer
 
     async def make_ready(self, tx: Tx, ids: Collection[int]) -> int:
@@ -225,7 +225,7 @@ class Queue:
             and len(buffer) <= most
             and self.backend.one_statement([row for row, _ in buffer])
         ):
-            tx.channel.commit_with_next()
+            tx.channel.commit_with_next(hint=TOPIC)
         for start in range(0, len(buffer), most):
             chunk = buffer[start : start + most]
             stored = await self.backend.insert(tx, [message for message, _ in chunk])

@@ -24,6 +24,7 @@ class Wire:
     def __init__(self, port: int) -> None:
         self.target = port
         self.trips = 0
+        self.sent = bytearray()
         self.port = 0
 
     async def start(self) -> asyncio.Server:
@@ -46,6 +47,8 @@ class Wire:
             if client and not asked[0]:
                 self.trips += 1
             asked[0] = client
+            if client:
+                self.sent += data
             writer.write(data)
         writer.close()
 
@@ -158,10 +161,12 @@ async def test_a_last_statement_takes_the_commit_along(wired: tuple[Database, Wi
             tx.before_commit(last, may_be_last=True)
 
 
+@pytest.mark.parametrize("apart_s", [1.0, 0.0])
 async def test_an_order_with_its_job_is_two_round_trips_and_one_call_for_workers(
-    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch, apart_s: float
 ) -> None:
-    """The call is told by itself, for many transactions at once, and nobody waits for it."""
+    """The call goes in the packet of the commit, or, where they come close together, by itself for many transactions at
+    once. Nobody waits for it."""
     job = Job[[int], None]("s", ship)
     port = int(postgres_url.rpartition(":")[2].partition("/")[0])
     wire = Wire(port)
@@ -173,13 +178,14 @@ async def test_an_order_with_its_job_is_two_round_trips_and_one_call_for_workers
         told: list[str] = []
         monkeypatch.setattr(r.db.backend._wire, "give", told.append)
         for trips in (None, 2):
-            before = wire.trips
+            before, called = wire.trips, wire.sent.count(b"NOTIFY tenfold, '")
+            await r.clock.advance(apart_s)
             async with r.db.tx() as tx:
                 id_ = await tx.scalar(sa.insert(effects).returning(effects.c.id), what="order")
                 handle = await job.enqueue(tx, id_)
             assert trips is None or wire.trips - before == trips
-            assert told.pop() == "queue"
-            assert not told
+            along = wire.sent.count(b"NOTIFY tenfold, '") - called
+            assert (along, told) == ((1, []) if apart_s or trips is None else (0, ["queue"]))
             assert (await handle.status()).state == "ready"
     server.close()
 

@@ -106,8 +106,11 @@ def _to_text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
+_FRACTIONS = (float, decimal.Decimal)
+
+
 def _whole(value: Any) -> Any:
-    if isinstance(value, float | decimal.Decimal):
+    if isinstance(value, _FRACTIONS):  # a union would be made anew for every value
         raise StatementError(f"{value!r} is given where an integer is wanted. Round it as you mean it.")
     return value
 

@@ -54,11 +54,16 @@ class PgLink(Link):
     ) -> Awaitable[Rows]:
         """All rows, or the first ``limit``."""
 
+    @property
+    def takes_behind(self) -> bool:
+        """Whether :meth:`fetch_last` can take a query along now."""
+        return False
+
     async def fetch_last(
-        self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()
+        self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = (), behind: bytes = b""
     ) -> tuple[Rows, str]:
         """As :meth:`fetch`, and commit; the tag of the COMMIT. A driver that can send both together saves a round
-        trip."""
+        trip. ``behind`` is a query, as it travels, for after the commit, whose outcome is nobody's."""
         rows = await self.fetch(plan, args, limit, timeout_s, prefix)
         return rows, await self.command("COMMIT", timeout_s)
 

@@ -1,9 +1,10 @@
 """Hints to and from other processes by NOTIFY, which are never part of a business transaction.
 
 NOTIFY makes commits wait for each other, so it is sent by itself: at most once in :data:`GAP_MIN_S`, and less often where
-many hints come (:func:`gap_after`). LISTEN is lost with its connection, silently when the network
-swallows packets: the connection is tried every :data:`PING_S`, and after each reconnect everybody is woken, since
-hints may have been missed.
+many hints come (:func:`gap_after`). One that comes alone goes in the packet of the commit that it tells
+of, as a transaction of its own behind that: whoever listens is woken before who commits knows of it. LISTEN is lost
+with its connection, silently when the network swallows packets: the connection is tried every :data:`PING_S`, and
+after each reconnect everybody is woken, since hints may have been missed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.tasks import end_tasks
+from tenfold.db.backends._postgresql_line import query
 from tenfold.db.plan import Plan
 from tenfold.errors import DatabaseError
 
@@ -29,6 +31,8 @@ CHANNEL = "tenfold"
 GAP_MIN_S, GAP_BUSY_S, GAP_MAX_S = 0.001, 0.005, 0.02
 BUSY_PER_S, CROWD_PER_S = 250, 1000
 """So many hints make the gap between two that are sent longer."""
+ALONE_S = 0.002
+"""A hint is alone when the one before it is so long ago."""
 PING_S = 10.0
 _TIMEOUT_S = 5.0
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
@@ -61,13 +65,28 @@ class Wire:
         self._topics: set[str] = set()
         self._given = 0
         """Hints since the last one was sent."""
+        self._given_at = float("-inf")
+        """Monotonic, of the last one."""
+        self._carrier: PgLink | None = None
+        """The connection that took the last one along with a commit."""
         self._sender: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
 
     # ── giving ──
 
+    def along(self, topic: str, link: PgLink) -> bytes:
+        """The query that tells the other processes, for who sends it right behind its commit on ``link``; nothing where
+        hints come so close together that one does for several, or one is held up: then it is to be given after the commit."""
+        now = self._clock.monotonic()
+        before, self._given_at = self._given_at, now
+        if now - before < ALONE_S or not self._is_free() or not link.takes_behind:
+            return b""
+        self._carrier = link
+        return query(f"NOTIFY {CHANNEL}, '{self._self}:{topic}'")
+
     def give(self, topic: str) -> None:
         """Tell the other processes soon."""
+        self._given_at = self._clock.monotonic()
         self._topics.add(topic)
         self._given += 1
         if self._sender is None or self._sender.done():
@@ -85,6 +104,13 @@ class Wire:
                 log.debug("a hint was lost: %s", error)
             await asyncio.sleep(gap_s)
             gap_s = gap_after(gap_s, self._given, self._clock.monotonic() - begun)
+
+    def _is_free(self) -> bool:
+        """Whether no hint is on its way: NOTIFY waits for others, and is to hold up one connection at most."""
+        carrier = self._carrier
+        if carrier is not None and not carrier.takes_behind and not carrier.closed:
+            return False
+        return self._sender is None or self._sender.done()
 
     # ── getting ──
 

@@ -4,6 +4,9 @@ asyncpg sends one statement and a Sync, and waits. The server answers whatever s
 flush, so a BEGIN in front of a statement, or a COMMIT behind it, costs no round trip of its own, nor does the server
 wake up for it. What asyncpg receives is what it would receive for one statement, with more CommandComplete messages:
 the last one is what it reports. After an error the server skips to the Sync, so a COMMIT follows only what went well.
+
+What is sent behind the Sync is a query by itself, whose answer nobody waits for, nor asyncpg gets to see: whatever
+becomes of it, the statement in front is answered first, and as if it were alone.
 """
 
 from __future__ import annotations
@@ -18,16 +21,20 @@ from asyncpg.exceptions import InternalClientError  # type: ignore[import-untype
 
 _SYNC = b"S\x00\x00\x00\x04"
 _NULL = struct.pack("!i", -1)
+_LENGTH = struct.Struct("!i")
+_READY = ord("Z")
 
 
 class Line:
-    """A transport whose next write may be given a head and a tail. All else is the transport's own."""
+    """A transport whose next write may be given a head, a tail and a query behind. All else is the transport's own."""
 
-    __slots__ = ("_head", "_tail", "_transport", "write")
+    __slots__ = ("_aside", "_behind", "_head", "_tail", "_transport", "write")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._head = self._tail = b""
+        self._head = self._tail = self._behind = b""
+        self._aside: _Aside | None = None
+        """What takes the answer of the last query that was sent behind a statement."""
         self.write: Callable[[Any], None] = transport.write
         """For asyncpg. The transport's own but for a head or a tail: a method around it would be called for every
         statement."""
@@ -35,28 +42,78 @@ class Line:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def put_before(self, head: bytes) -> None:
-        """In front of what is written next."""
-        self._head, self.write = head, self._write_around
+    def put_around(self, head: bytes, tail: bytes = b"", behind: bytes = b"") -> None:
+        """``head`` goes in front of what is written next, ``tail`` in front of the Sync that it ends with. ``behind``, a
+        query of which nobody learns what becomes of it, follows that Sync, where :attr:`takes_behind`."""
+        self._head, self._tail, self._behind, self.write = head, tail, behind, self._write_around
 
-    def put_behind(self, tail: bytes) -> None:
-        """In front of the Sync that what is written next ends with."""
-        self._tail, self.write = tail, self._write_around
+    @property
+    def takes_behind(self) -> bool:
+        """Whether there is room for a query behind: one at a time is under way."""
+        return self._aside is None or self._aside.done
 
     def _write_around(self, data: Any) -> None:
-        head, tail = self._head, self._tail
+        head, tail, behind = self._head, self._tail, self._behind
         self.forget()
         body = bytes(data)
         if tail:
             if not body.endswith(_SYNC):
                 raise InternalClientError("asyncpg sends a statement without a Sync; Tenfold expects one.")
             body = body[: -len(_SYNC)] + tail + _SYNC
-        self.write(head + body)
+        if behind:
+            self._aside = _Aside(self._transport)
+        self.write(head + body + behind)
 
     def forget(self) -> None:
-        """What the head and the tail were for is written, or is not going to be."""
-        self._head = self._tail = b""
+        """What was to stand around a statement is written, or is not going to be."""
+        self._head = self._tail = self._behind = b""
         self.write = self._transport.write
+
+
+class _Aside(asyncio.Protocol):
+    """In front of asyncpg's protocol until the answer of a query has come that it has not sent: the second one from now.
+    What it has asked for itself it gets message by message, and what follows as it comes."""
+
+    def __init__(self, transport: Any) -> None:
+        self.done = False
+        self._transport = transport
+        self._protocol = transport.get_protocol()
+        self._first = True
+        """The answer that asyncpg waits for has not ended."""
+        self._rest = b""
+        transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        data = self._rest + data
+        end = 0
+        while not self.done and len(data) >= end + 5:
+            begin, after = end, end + 1 + _LENGTH.unpack_from(data, end + 1)[0]
+            if after > len(data):
+                break
+            end = after
+            if self._first:
+                self._first = data[begin] != _READY
+                self._protocol.data_received(data[begin:end])
+            else:
+                self.done = data[begin] == _READY
+        self._rest = data[end:]
+        if self.done:
+            self._transport.set_protocol(self._protocol)
+            if self._rest:
+                self._protocol.data_received(self._rest)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
+
+    def eof_received(self) -> bool | None:
+        closes: bool | None = self._protocol.eof_received()
+        return closes
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
 
 
 class Limit:
@@ -173,6 +230,11 @@ def bound(name: str, args: Sequence[Any]) -> bytes:
             parts += (struct.pack("!i", len(text)), text)
     parts.append(b"\0\0")
     return _message(b"B", b"".join(parts)) + _message(b"E", b"\0" + bytes(4))
+
+
+def query(sql: str) -> bytes:
+    """A statement by itself, with its own transaction."""
+    return _message(b"Q", sql.encode() + b"\0")
 
 
 def _text(value: Any) -> str:

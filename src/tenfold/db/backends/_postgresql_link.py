@@ -78,14 +78,17 @@ class AsyncpgLink(PgLink):
         rows: Rows = (await self._execute(state, args, limit, timeout_s, prefix))[0]
         return rows
 
+    @property
+    def takes_behind(self) -> bool:
+        return self._line.takes_behind
+
     async def fetch_last(
-        self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = ()
+        self, plan: Plan, args: Args, limit: int, timeout_s: float, prefix: Prefix = (), behind: bytes = b""
     ) -> tuple[Rows, str]:
         state = self._prepared.get(plan)
         if state is None:
             state, prefix, timeout_s = await self._prepare(plan, timeout_s, prefix)
-        self._line.put_behind(_COMMIT)
-        rows, status, _ = await self._execute(state, args, limit, timeout_s, prefix)
+        rows, status, _ = await self._execute(state, args, limit, timeout_s, prefix, _COMMIT, behind)
         return rows, status.decode()
 
     async def run(self, plan: Plan, args: Args, timeout_s: float, prefix: Prefix = ()) -> int:
@@ -165,12 +168,21 @@ class AsyncpgLink(PgLink):
             plan.learn([(a.name, _PYTHON_TYPES.get(a.type.name)) for a in state.get_attributes()])
         return state, (), left_until(until)
 
-    async def _execute(self, state: Any, args: Args, limit: int, timeout_s: float, prefix: Prefix) -> Any:
+    async def _execute(
+        self,
+        state: Any,
+        args: Args,
+        limit: int,
+        timeout_s: float,
+        prefix: Prefix,
+        tail: bytes = b"",
+        behind: bytes = b"",
+    ) -> Any:
         if prefix and not self._is_prepared(prefix):
             timeout_s = await self.run_ahead(prefix, timeout_s)
             prefix = ()
-        if prefix:
-            self._line.put_before(self._head(prefix))
+        if prefix or tail:
+            self._line.put_around(self._head(prefix) if prefix else b"", tail, behind)
         try:
             return await self._protocol.bind_execute(state._state, args, "", limit, True, timeout_s)
         except (PostgresError, asyncpg.InterfaceError, ValueError, TypeError) as error:
@@ -228,8 +240,8 @@ class AsyncpgLink(PgLink):
 
     @property
     def closed(self) -> bool:
-        closed: bool = self.connection.is_closed()
-        return closed
+        # asyncpg's own method, without the call: it is asked for every statement
+        return bool(self.connection._aborted or not self._protocol.is_connected())
 
     @property
     def reported_name(self) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tenfold._core.causal import Position
     from tenfold.db.backends._pool import Pool
     from tenfold.db.backends._postgresql_driver import Part, PgLink, Prefix
+    from tenfold.db.backends._postgresql_hints import Wire
     from tenfold.db.backends._time import Time
 
 
@@ -36,13 +37,24 @@ BEGIN_SERIALIZABLE = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"
 
 
 class PgTx(Work, TxChannel):
-    """One transaction that writes. With ``tells``, its COMMIT says how far it went."""
+    """One transaction that writes. With ``tells``, its COMMIT says how far it went. ``wire`` is where hints go out, if
+    they do."""
 
-    __slots__ = ("_cancelled", "_last", "_position", "_tells")
+    __slots__ = ("_cancelled", "_hint", "_hinted", "_last", "_position", "_tells", "_wire")
 
-    def __init__(self, pool: Pool[PgLink], time: Time, begin: list[Part], *, tells: bool = False) -> None:
+    def __init__(
+        self,
+        pool: Pool[PgLink],
+        time: Time,
+        begin: list[Part],
+        *,
+        tells: bool = False,
+        wire: Wire | None = None,
+    ) -> None:
         super().__init__(pool, time, begin)
         self._tells = tells
+        self._wire = wire
+        self._hint, self._hinted = "", False
         self._last = False
         """The next statement is the last, and takes the commit along."""
         self._cancelled = False
@@ -62,8 +74,13 @@ class PgTx(Work, TxChannel):
             return True
         return False
 
-    def commit_with_next(self) -> None:
+    def commit_with_next(self, hint: str = "") -> None:
         self._last = self._depth == 0 and not self._tells
+        self._hint = hint
+
+    @property
+    def hinted(self) -> bool:
+        return self._hinted
 
     def precede_next(self, plan: Plan, args: Args) -> bool:
         if self._state in (NEW, OPEN):
@@ -84,7 +101,8 @@ class PgTx(Work, TxChannel):
             prefix, self._pending = self._pending, []
             if failpoints.on:
                 failpoints.visit("db.commit.before")
-            ending = link.outlasting(link.fetch_last(plan, args, limit, timeout_s, prefix))
+            hint = self._wire.along(self._hint, link) if self._hint and self._wire else b""
+            ending = link.outlasting(link.fetch_last(plan, args, limit, timeout_s, prefix, hint))
             rows: Rows
             try:
                 rows, tag = await ending
@@ -98,7 +116,7 @@ class PgTx(Work, TxChannel):
             self._lock.release()
         if tag != "COMMIT":
             raise self._unusable()
-        self._state = COMMITTED
+        self._state, self._hinted = COMMITTED, bool(hint)
         if failpoints.on:
             failpoints.visit("db.commit.after")
         return rows

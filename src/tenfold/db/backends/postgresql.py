@@ -206,7 +206,8 @@ class Backend(DatabaseBackend):
         self._started()
         assert self._pool is not None
         begin = BEGIN_SERIALIZABLE if isolation == "serializable" else BEGIN
-        return PgTx(self._pool, self._time, self._manner.begin(begin), tells=self.track_positions)
+        wire = self._wire if self.capabilities.listen and self._sandbox is None else None
+        return PgTx(self._pool, self._time, self._manner.begin(begin), tells=self.track_positions, wire=wire)
 
     @asynccontextmanager
     async def sandbox(self) -> AsyncGenerator[None]:
@@ -253,9 +254,9 @@ class Backend(DatabaseBackend):
 
     # ── hints ──
 
-    def hint(self, topic: str) -> None:
+    def hint(self, topic: str, *, far: bool = True) -> None:
         self.hints.give(topic)
-        if self._wire is not None and self.capabilities.listen and self._sandbox is None:
+        if far and self._wire is not None and self.capabilities.listen and self._sandbox is None:
             self._wire.give(topic)
 
     def on_hint(self, topic: str, callback: Callback) -> Callable[[], None]:

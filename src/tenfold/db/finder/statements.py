@@ -81,9 +81,12 @@ class Watcher:
         state = context.state
         if state is None:
             state = context.state = {}
-        counts: dict[Plan, int] = state.setdefault(_COUNTS, {})
+        counts: dict[Plan, int] | None = state.get(_COUNTS)
+        if counts is None:
+            counts = state[_COUNTS] = {}
         runs = counts[plan] = counts.get(plan, 0) + 1
-        if runs >= REPEATS or plan not in self.seen:
+        sighting = self.seen.get(plan)
+        if sighting is None or (runs >= REPEATS and runs > sighting.most):
             self._sight(plan, args, runs, context)
         return plan, args
 
