@@ -143,9 +143,8 @@ class UvicornListener:
     async def start(self) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         more = 0 if self._ops else ACCEPTS - 1
-        self._task = asyncio.create_task(
-            self._server.serve([self._sock, *(self._sock.dup() for _ in range(more))])
-        )
+        sockets = [self._sock, *(self._sock.dup() for _ in range(more))]
+        self._task = asyncio.create_task(self._server.serve(sockets))
         while not self._server.started:
             if self._task.done():
                 self._task.result()
