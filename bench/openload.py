@@ -5,7 +5,8 @@ python openload.py <port> <what as JSON>  ->  one JSON line
 ``what``: ``phases``, each ``[name, {"connections": n}, seconds]`` (each sends its next request when it has its answer; the
 good answers a second of the first such phase are *the peak*) or ``[name, {"peaks": x}, seconds]`` (that many times the
 peak); ``skip_s`` (of each phase: sent, not counted); deadline_ms, give_up_s, seed; ``mix``, a list of ``[name, share, path,
-headers]``; and ``pid`` of the server, whose CPU time, and time for which it was ready and not let run, are read at the ends of each phase.
+headers]``; ``pid`` of the server, whose CPU time is read at the ends of each phase, and ``core``, the one that it runs on: what
+others took of that. (How long a server's threads were ready and not let run says less: they also wait for each other.)
 
 What waits for nobody is a Poisson process, as independent clients make it; evenly spaced arrivals never meet, so a server
 looks idle below its capacity and has no latency to compare with. Latency counts from the intended time.
@@ -15,10 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ class Phase:
         self.rows: list[Row] = []
         self.late_s = 0.0
         """How far the generator was behind, at most."""
-        self.server_cpu_s = self.server_held_s = self.own_cpu_s = self.took_s = 0.0
+        self.server_cpu_s = self.held_s = self.own_cpu_s = self.took_s = 0.0
 
 
 class Load:
@@ -69,7 +70,7 @@ class Load:
         tasks: set[asyncio.Task[None]] = set()
         for phase in self.phases:
             began, server_s, own_s = time.perf_counter(), self._server_cpu_s(), time.process_time()
-            held_s = self._server_held_s()
+            busy_s = self._core_busy_s()
             if "connections" in phase.how:
                 await self._closed(phase, began)
                 self.peak = self.peak or good_per_s(phase, self.what)
@@ -77,7 +78,7 @@ class Load:
                 await self._open(phase, began, tasks)
             phase.took_s = time.perf_counter() - began
             phase.server_cpu_s = self._server_cpu_s() - server_s
-            phase.server_held_s = self._server_held_s() - held_s
+            phase.held_s = max(0.0, self._core_busy_s() - busy_s - phase.server_cpu_s)
             phase.own_cpu_s = time.process_time() - own_s
         if tasks:
             await asyncio.wait(tasks)
@@ -86,14 +87,12 @@ class Load:
         times = [process.cpu_times() for process in self._server]
         return sum(each.user + each.system for each in times)
 
-    def _server_held_s(self) -> float:
-        """How long the scheduler let the threads of all its processes wait (Linux, Documentation/scheduler/sched-stats)."""
-        held_ns = 0
-        for process in self._server:
-            for stat in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
-                with suppress(OSError):  # the thread has ended
-                    held_ns += int(stat.read_text().split()[1])
-        return held_ns / 1e9
+    def _core_busy_s(self) -> float:
+        """How long the server's core was busy, with the server or another's work (Linux, man 5 proc_stat)."""
+        core = f"cpu{self.what['core']}"
+        cores = (line.split() for line in Path("/proc/stat").read_text().splitlines())
+        user, nice, system, _, _, _, _, steal = next(map(int, line[1:9]) for line in cores if line[0] == core)
+        return (user + nice + system + steal) / os.sysconf("SC_CLK_TCK")
 
     async def _closed(self, phase: Phase, began: float) -> None:
         async def client() -> None:
@@ -176,7 +175,7 @@ def _of_phase(phase: Phase, load: Load) -> dict[str, Any]:
         "name": phase.name,
         "good_per_s": good_per_s(phase, load.what),
         "server_cpu": phase.server_cpu_s / phase.took_s,
-        "server_held": phase.server_held_s / phase.took_s,
+        "held": phase.held_s / phase.took_s,
         "own_cpu": phase.own_cpu_s / phase.took_s,
         "late_ms": phase.late_s * 1e3,
         **_of(counted),

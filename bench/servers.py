@@ -50,12 +50,14 @@ class Server:
             known = {"dsn": env.get("BENCH_DSN", ""), "redis": env.get("BENCH_REDIS", "")}
             env = {name: value.format(**known) for name, value in contender.env.items()}
             env = {**env, "TENFOLD_APP_DATA_DIR": self._data.name, "TENFOLD_AUTH_ACCESS_TTL_S": "86400"}
+        # Of ours this checkout is measured, whichever one its virtual environment was made for.
+        ours = [str(HERE.parent / "src")] if contender.whose == "tenfold" else []
         program, *arguments = contender.command.format(port=self.port).split()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 ["taskset", "-c", SERVER_CPU, str(bin_ / program), *arguments],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": ".", **contender.env, **env},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([".", *ours]), **contender.env, **env},
                 stdout=subprocess.DEVNULL if contender.token else log,  # its access log would fill the disk
                 stderr=log,
                 start_new_session=True,

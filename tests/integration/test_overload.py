@@ -46,15 +46,18 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 class Clients:
-    """As many connections as are needed, each kept alive; a request never waits for another's answer."""
+    """As many connections as are needed, each kept alive (``anew``: used once); a request never waits for another's
+    answer."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, *, anew: bool = False) -> None:
+        self.port, self.anew = port, anew
         self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.answers: Counter[tuple[str, int]] = Counter()
         self.refusals: list[tuple[dict[str, str], dict[str, object]]] = []
+        self.took_s: list[float] = []
 
     async def ask(self, name: str, request: bytes) -> None:
+        began = time.monotonic()
         reader, writer = (
             self.idle.pop() if self.idle else await asyncio.open_connection("127.0.0.1", self.port)
         )
@@ -66,7 +69,11 @@ class Clients:
         self.answers[name, status] += 1
         if status == 503:
             self.refusals.append((headers, json.loads(body)))
-        self.idle.append((reader, writer))
+        self.took_s.append(time.monotonic() - began)
+        if self.anew:
+            writer.close()
+        else:
+            self.idle.append((reader, writer))
 
     async def flood(self, seconds: float, seed: int = 1) -> None:
         """A Poisson process of all priorities."""
@@ -131,6 +138,15 @@ async def test_the_important_is_served_and_the_least_important_refused_first(
     assert document["limit"] == "http.concurrency"
     assert isinstance(document["value"], int)
     assert document["priority"] in ("default", "sheddable")
+
+
+async def test_who_connects_anew_hears_at_once_that_all_is_full(port: int) -> None:
+    """Of a loop that accepts one connection in a turn, and a turn takes as long as a request, nobody hears in time."""
+    clients = Clients(port, anew=True)
+    await clients.flood(2.5)
+    assert {status for _, status in clients.answers} == {200, 503}
+    late = [took_s for took_s in clients.took_s if took_s > 0.5]
+    assert len(late) <= 0.02 * len(clients.took_s)
 
 
 @pytest.mark.soak

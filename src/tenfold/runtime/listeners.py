@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenfold.runtime")
 
 BACKLOG = 2048
+ACCEPTS = 16
+"""Connections that are accepted in one turn of the event loop. libuv takes one in a turn from each descriptor of a socket; while
+turns are long because requests compute, new clients would come in one by one, and hear after seconds that we are full."""
 FILES_KEPT = 256
 """Files that connections leave to databases, caches, brokers and files."""
 
@@ -139,7 +142,9 @@ class UvicornListener:
 
     async def start(self) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        self._task = asyncio.create_task(self._server.serve([self._sock]))
+        more = 0 if self._ops else ACCEPTS - 1
+        sockets = [self._sock, *(self._sock.dup() for _ in range(more))]
+        self._task = asyncio.create_task(self._server.serve(sockets))
         while not self._server.started:
             if self._task.done():
                 self._task.result()
