@@ -16,8 +16,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from statistics import mean, median, quantiles
@@ -39,6 +41,7 @@ peers also with the limits that their servers offer. In one more run of ours no 
 """
 
 HERE = Path(__file__).parent
+OURS_IN = HERE / "http"
 FACTORS = (1, 2, 5, 10)
 GOALS = {2: 0.95, 5: 0.9, 10: 0.85}
 PHASES = (
@@ -75,22 +78,20 @@ def measure(only: list[str], rounds: int, out: Path, progress: Any) -> list[dict
     chosen = [c for c in CONTENDERS if not only or any(part.lower() in c.name.lower() for part in only)]
     if not environment.SHARED.exists():
         chosen = [c for c in chosen if c.whose == "tenfold"]
-    peers = any(c.whose == "peer" for c in chosen)
-    if peers and "thread_time" not in (environment.SHARED / "http" / "shared.py").read_text():
-        raise Failed(
-            "The peers' /work computes a number of rounds; let burn in shared.py take 5 ms of CPU time."
-        )
     rows: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(_on(LOAD_CPU))
         env = {"BENCH_DSN": stack.enter_context(environment.postgres())}
         env["BENCH_REDIS"] = stack.enter_context(environment.redis())
+        folders = {"tenfold": OURS_IN, "peer": stack.enter_context(_peers())}
         runs = [(contender, *load) for contender in chosen for load in _loads(contender)]
         for number in range(rounds):
             for at, (contender, who, factor, mix) in enumerate(runs):
                 progress(number * len(runs) + at, rounds * len(runs), f"{who} {factor}×")
                 try:
-                    found = judged(_run(contender, env, out, factor, mix, seed=number + 1))
+                    found = judged(
+                        _run(contender, folders[contender.whose], env, out, factor, mix, number + 1)
+                    )
                 except (Failed, subprocess.CalledProcessError) as error:
                     print(f"{who}: {error}", file=sys.stderr)
                     continue
@@ -109,6 +110,18 @@ def _on(cpu: str) -> Generator[None]:
         os.sched_setaffinity(0, before)
 
 
+@contextlib.contextmanager
+def _peers() -> Generator[Path]:
+    """The peers' programs, computing as ours do."""
+    with tempfile.TemporaryDirectory(prefix="tenfold-bench-") as made:
+        if (theirs := environment.SHARED / "http").exists():
+            shutil.copytree(theirs, made, dirs_exist_ok=True)
+            shutil.copy(OURS_IN / "burn.py", made)
+            with Path(made, "shared.py").open("a") as shared:
+                shared.write("\n\nfrom burn import burn\n")
+        yield Path(made)
+
+
 def _loads(contender: Contender) -> list[tuple[str, float, list[list[Any]]]]:
     loads: list[tuple[str, float, list[list[Any]]]] = [(contender.name, factor, ALL) for factor in FACTORS]
     if contender.whose == "tenfold":
@@ -117,12 +130,16 @@ def _loads(contender: Contender) -> list[tuple[str, float, list[list[Any]]]]:
 
 
 def _run(
-    contender: Contender, env: dict[str, str], out: Path, factor: float, mix: list[list[Any]], *, seed: int
+    contender: Contender,
+    folder: Path,
+    env: dict[str, str],
+    out: Path,
+    factor: float,
+    mix: list[list[Any]],
+    seed: int,
 ) -> dict[str, Any]:
     """Figures of :mod:`openload` from one fresh server."""
-    peer = contender.whose == "peer"
-    folder = environment.SHARED / "http" if peer else HERE / "http"
-    bin_ = environment.peers_bin() if peer else Path(sys.executable).parent
+    bin_ = environment.peers_bin() if contender.whose == "peer" else Path(sys.executable).parent
     server = Server(contender, folder, bin_, env, out)
     phases = [[name, how or {"peaks": factor}, seconds] for name, how, seconds in PHASES]
     try:

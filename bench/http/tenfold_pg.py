@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-import time
 
 import msgspec
 import sqlalchemy as sa
+from burn import burn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tenfold import App, Reader, Service, Tx, public
@@ -101,16 +101,6 @@ async def json() -> Message:
 @service.get("/db")
 async def one(reader: Reader) -> World:
     return await reader.one(world_by_id, World, id=random.randint(1, ROWS))
-
-
-def burn(seconds: float = 0.005) -> int:
-    """The peers' work: 5 ms of this thread's CPU time. A number of rounds would take as long as the machine is slow at that
-    moment, and the peak and the load of a run are not measured at the same moment."""
-    x, end = 0, time.thread_time() + seconds
-    while time.thread_time() < end:
-        for i in range(500):
-            x = (x + i) & 0xFFFF
-    return x
 
 
 async def read_and_burn(reader: Reader) -> World:
