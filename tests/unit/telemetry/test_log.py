@@ -15,7 +15,7 @@ from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, use
 from tenfold._core.sections import LogSettings
 from tenfold.telemetry import names
-from tenfold.telemetry.access import Access, AccessLog, JsonAccess, TextAccess
+from tenfold.telemetry.access import BATCH, Access, AccessLog, JsonAccess, TextAccess
 from tenfold.telemetry.log import Logging, configure, get_logger
 from tenfold.telemetry.metrics import Registry
 from tenfold.telemetry.redact import Redactor
@@ -194,7 +194,8 @@ def test_the_access_log_writes_what_was_recorded_in_order() -> None:
     assert got[0]["ms"] == 1.2
 
 
-def test_a_full_access_log_drops_and_counts() -> None:
+@pytest.mark.parametrize("queue_max", [10, BATCH, BATCH + 1, 3 * BATCH - 5])
+def test_a_full_access_log_drops_the_newest_and_counts(queue_max: int) -> None:
     gate, entered, written = threading.Event(), threading.Event(), list[str]()
 
     def write(text: str) -> None:
@@ -202,15 +203,35 @@ def test_a_full_access_log_drops_and_counts() -> None:
         gate.wait(10)
         written.append(text)
 
-    log = AccessLog(write, JsonAccess(Redactor()), ManualClock(), queue_max=10)
+    log = AccessLog(write, JsonAccess(Redactor()), ManualClock(), queue_max=queue_max)
     log.record(Access("GET", "/first", 200, 0.0, 0))
     assert entered.wait(10)  # the writer is stuck with the first line
-    for _ in range(15):
-        log.record(Access("GET", "/more", 200, 0.0, 0))
+    for number in range(queue_max + 5):
+        log.record(Access("GET", f"/{number}", 200, 0.0, 0))
+    assert log.dropped == 5
+    assert len(log.waiting) < BATCH  # the lines of the others are made
     gate.set()
     log.close()
-    assert log.dropped == 5
-    assert "".join(written).count("\n") == 11
+    log.record(Access("GET", "/late", 200, 0.0, 0))
+    assert log.dropped == 6
+    paths = [json.loads(line)["path"] for line in "".join(written).splitlines()]
+    assert paths == ["/first", *(f"/{number}" for number in range(queue_max))]
+
+
+def test_a_line_that_nothing_follows_is_written_too() -> None:
+    written, out = threading.Event(), list[str]()
+
+    def write(text: str) -> None:
+        out.append(text)
+        written.set()
+
+    log = AccessLog(write, JsonAccess(Redactor()), ManualClock())
+    for number in range(3):
+        written.clear()
+        log.record(Access("GET", f"/{number}", 200, 0.0, 0))
+        assert written.wait(10)
+    log.close()
+    assert [json.loads(text)["path"] for text in out] == ["/0", "/1", "/2"]
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
