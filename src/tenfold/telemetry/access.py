@@ -139,12 +139,16 @@ class AccessLog:
 
     def _run(self) -> None:
         while True:
-            while text := self._taken():
+            text = self._taken()
+            if text:
                 self._write(text)
-            if self._closed and not self._made:
+            elif self._closed and not self._made:
                 return
-            self._wake.wait()
-            self._over.wait(GATHER_S)
+            else:
+                self._wake.wait()
+            # What came during a write waits for more: a busy process has always a few lines.
+            if len(self._made) < WRITE_BATCHES:
+                self._over.wait(GATHER_S)
 
     def _taken(self) -> str:
         """What is to be written next; empty when the writer may sleep."""

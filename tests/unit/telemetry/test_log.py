@@ -4,8 +4,10 @@ import io
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -15,7 +17,7 @@ from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, use
 from tenfold._core.sections import LogSettings
 from tenfold.telemetry import names
-from tenfold.telemetry.access import BATCH, Access, AccessLog, JsonAccess, TextAccess
+from tenfold.telemetry.access import BATCH, GATHER_S, Access, AccessLog, JsonAccess, TextAccess
 from tenfold.telemetry.log import Logging, configure, get_logger
 from tenfold.telemetry.metrics import Registry
 from tenfold.telemetry.redact import Redactor
@@ -232,6 +234,23 @@ def test_a_line_that_nothing_follows_is_written_too() -> None:
         assert written.wait(10)
     log.close()
     assert [json.loads(text)["path"] for text in out] == ["/0", "/1", "/2"]
+
+
+def test_lines_that_come_during_a_write_wait_for_more() -> None:
+    """Else a busy process would write a few lines at a time, as often as it can."""
+    at, enough = list[float](), threading.Event()
+
+    def write(text: str) -> None:
+        at.append(time.monotonic())
+        log.record(Access("GET", "/", 200, 0.0, 0))
+        if len(at) == 3:
+            enough.set()
+
+    log = AccessLog(write, JsonAccess(Redactor()), ManualClock())
+    log.record(Access("GET", "/", 200, 0.0, 0))
+    assert enough.wait(10)
+    log.close()
+    assert min(later - earlier for earlier, later in pairwise(at[:3])) >= 0.9 * GATHER_S
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
