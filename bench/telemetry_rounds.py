@@ -94,8 +94,8 @@ class Side:
     def write_lines(self) -> None:
         """What the access log's thread does now and then: here, so that it is counted for who left it the lines."""
         lines = self.app.logging.access if self.app.logging is not None else None
-        while lines is not None and lines.waiting:
-            lines._write_batch()  # pyright: ignore[reportPrivateUsage]
+        while lines is not None and (text := lines._taken()):  # pyright: ignore[reportPrivateUsage]
+            lines._write(text)  # pyright: ignore[reportPrivateUsage]
 
     def pass_s(self, seconds: float) -> None:
         store = self.app.assembly.telemetry.store

@@ -82,9 +82,13 @@ def write(build: Build) -> None:
         "else: limiter.refused += 1",
         "if not limit_taken.admitted: raise limit_refused(limit_cells, limit_taken)",
     )
-    code.line(
-        f"limit_left = ({rules.left})",
-        "limit_shown = shown_before(limit_left) or limit_headers.make(limit_left)",
+    code.line(  # Most callers find their windows as good as new, and are told the same.
+        "limit_ahead = limit_taken.ahead_us",
+        "if limit_ahead != limit_headers.ahead_us:",
+        f"    limit_left = ({rules.left})",
+        "    limit_headers.shown = shown_before(limit_left) or limit_headers.make(limit_left)",
+        "    limit_headers.ahead_us = limit_ahead",
+        "limit_shown = limit_headers.shown",
     )
     headers = LeftHeaders(rules.names)
     code.use(LIMIT_POLICY=(b"ratelimit-policy", rules.policy))
@@ -126,7 +130,7 @@ class Rules:
     def left(self) -> str:
         """The expressions of what each window has left, and in how many seconds it is as good as new."""
         return ", ".join(
-            f"({w.room_us} - limit_taken.ahead_us[{n}]) // {w.interval_us}, -(-limit_taken.ahead_us[{n}] // 1000000)"
+            f"({w.room_us} - limit_ahead[{n}]) // {w.interval_us}, -(-limit_ahead[{n}] // 1000000)"
             for n, w in enumerate(self.windows)
         )
 
@@ -228,8 +232,14 @@ class CellsOf(dict[str, tuple[Cell, ...]]):
 class LeftHeaders(dict[tuple[int, ...], tuple[bytes, bytes]]):
     """The header that tells what is left, by the numbers in it: most answers say what another one said before."""
 
+    __slots__ = ("_form", "ahead_us", "shown")
+
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
+        self.ahead_us: tuple[int, ...] = ()
+        """What was said last is of this decision."""
+        self.shown = (b"ratelimit", b"")
+        """What was said last."""
         self._form = b", ".join(b'"%s";r=%%d;t=%%d' % name.encode() for name in names)
 
     def make(self, left: tuple[int, ...]) -> tuple[bytes, bytes]:

@@ -113,11 +113,8 @@ def measure(build: Build) -> None:
             "client = request.scope.get('client')",
             f"entry = Access(request.method, request.path, answer[0], seconds, sent, {operation.name!r}, "
             "context.request_id, context.trace_id, client[0] if client else '', ended)",
-            # AccessLog.record, written out.
-            f"if access_log.closed or len(access_waiting) >= {log.queue_max}: access_log.dropped += 1",
-            "else:",
-            "    access_waiting.append(entry)",
-            "    if access_log.asleep: access_log.wake()",
+            "access_waiting.append(entry)",  # AccessLog.record, written out
+            "if len(access_waiting) > access_log.room: access_log.crowded()",
         ]
     code.open("try:", "finally:", *(" " + line for line in after), "return answer")
 

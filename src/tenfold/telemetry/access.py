@@ -1,8 +1,9 @@
 """The access log: one line per request, written by a thread so that a slow disk never slows a request.
 
-A request leaves an :class:`Access`, a constructor and one call; all else happens in the thread, for many lines at a
-time. So a line is written a tenth of a second after its request, and a process that is killed (SIGKILL, the machine)
-takes the lines of that time with it. One that ends in order, by SIGTERM too, writes them all.
+A request leaves an :class:`Access`, a constructor and no call. Whoever finds that :data:`BATCH` of them wait makes their
+lines, while all that these are made of is still in the processor's cache; the thread makes those of the last few, and
+writes all of them ten times a second. So a line is written a tenth of a second after its request, and a process that is
+killed (SIGKILL, the machine) takes the lines of that time with it. One that ends in order, by SIGTERM too, writes them all.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -19,8 +20,10 @@ from tenfold.telemetry import names
 from tenfold.telemetry.redact import Redactor
 from tenfold.telemetry.render import Line, json_text, utc
 
-BATCH: Final = 500
-"""Lines joined into one write; between two of these, others get to run."""
+BATCH: Final = 64
+"""Lines made at once, which takes less than a tenth of a millisecond. Records that wait for longer leave the cache."""
+WRITE_BATCHES: Final = 8
+"""So many of those are joined into one write; between two of these, others get to run."""
 GATHER_S: Final = 0.1
 """How long the writer waits for more lines after the first one. A wake-up and a write for each would cost a request
 more CPU than the line."""
@@ -54,6 +57,13 @@ class Renderer(Protocol):
         ...
 
 
+class _Lines(NamedTuple):
+    """Some that are made."""
+
+    text: str
+    count: int
+
+
 class AccessLog:
     """Queue and writer thread. Bounded: beyond ``queue_max`` waiting lines the newest is dropped and counted.
 
@@ -71,57 +81,91 @@ class AccessLog:
         self.dropped = 0
         """Lines that were not written because the writer fell behind."""
         self._write, self._render, self._clock = write, render, clock
-        self.waiting: deque[Access] = deque()
-        """Records that are not written yet."""
-        self.asleep = False
-        """The writer waits to be told of the next record by :meth:`wake`."""
-        self.closed = False
-        """Nothing is taken any more."""
-        self.queue_max = queue_max
+        self.waiting: list[Access] = []
+        """Records of which no line is made yet."""
+        self.room = 0
+        """So many may wait; who leaves one more calls :meth:`crowded`. None while the writer sleeps, or is to end."""
+        self._queue_max = queue_max
+        self._made: deque[_Lines] = deque()
+        self._made_lines = 0
+        self._closed = False
+        self._changing = threading.Lock()
+        """Held by who takes from ``waiting`` or ``_made``, never during a write."""
         self._wake = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tenfold-access-log", daemon=True)
         self._thread.start()
 
     def record(self, access: Access) -> None:
-        """Queue one line; never blocks. The generated code of endpoints does the same, without the call."""
-        if self.closed or len(self.waiting) >= self.queue_max:
-            self.dropped += 1
-            return
+        """Queue one line; never waits for the disk. The generated code of endpoints does the same, without the call."""
         self.waiting.append(access)
-        if self.asleep:
-            self.wake()
+        if len(self.waiting) > self.room:
+            self.crowded()
 
-    def wake(self) -> None:
-        """There is a record for a writer that is asleep."""
-        self.asleep = False
+    def crowded(self) -> None:
+        """More wait than there is room for: wake the writer, make their lines, or drop the newest."""
+        with self._changing:
+            free = 0 if self._closed else self._queue_max - self._made_lines
+            surplus = len(self.waiting) - free
+            if surplus > 0:
+                self.dropped += surplus
+                del self.waiting[free : free + surplus]  # others may leave more meanwhile
+            if len(self.waiting) >= BATCH:
+                self._make()
+            self._set_room()
         self._wake.set()
 
     def close(self, close_timeout_s: float = 5.0) -> None:
         """Write what is queued, then end the thread. Idempotent."""
-        self.closed = True
+        with self._changing:
+            if not self._closed:
+                self._make()
+            self._closed, self.room = True, 0
         self._over.set()
         self._wake.set()
         self._thread.join(close_timeout_s)
 
+    def _make(self) -> None:
+        """The lines of all that wait now; more may come meanwhile."""
+        entries = self.waiting[:]
+        if entries:
+            del self.waiting[: len(entries)]
+            text = self._render(entries, self._clock.now() - self._clock.monotonic())
+            self._made.append(_Lines(text, len(entries)))
+            self._made_lines += len(entries)
+
+    def _set_room(self) -> None:
+        self.room = 0 if self._closed else min(BATCH - 1, self._queue_max - self._made_lines)
+
     def _run(self) -> None:
         while True:
-            while self.waiting:
-                self._write_batch()
-            if self.closed:
+            text = self._taken()
+            if text:
+                self._write(text)
+            elif self._closed and not self._made:
                 return
-            self._wake.clear()
-            self.asleep = True
-            # A request may have been queued between the loop above and the flag: look once more.
-            if not self.waiting:
-                self._wake.wait(1.0)
-            self.asleep = False
-            self._over.wait(GATHER_S)
+            else:
+                self._wake.wait()
+            # What came during a write waits for more: a busy process has always a few lines.
+            if len(self._made) < WRITE_BATCHES:
+                self._over.wait(GATHER_S)
 
-    def _write_batch(self) -> None:
-        queue = self.waiting
-        entries = [queue.popleft() for _ in range(min(len(queue), BATCH))]
-        self._write(self._render(entries, self._clock.now() - self._clock.monotonic()))
+    def _taken(self) -> str:
+        """What is to be written next; empty when the writer may sleep."""
+        with self._changing:
+            if len(self._made) < WRITE_BATCHES and not self._closed:
+                self._make()
+            lines = [self._made.popleft() for _ in range(min(len(self._made), WRITE_BATCHES))]
+            self._made_lines -= sum([each.count for each in lines])
+            if lines:
+                self._set_room()
+            else:
+                self._wake.clear()
+                self.room = 0
+                # One may have been left before it could see that there is no room: look once more.
+                if self.waiting or self._closed:
+                    self._wake.set()
+        return "".join([each.text for each in lines])
 
 
 class TextAccess:

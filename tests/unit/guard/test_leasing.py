@@ -172,6 +172,16 @@ def test_below_the_limit_nobody_is_refused_and_the_store_is_seldom_asked(rate: f
     assert fleet.per_thousand <= most
 
 
+@pytest.mark.parametrize("instances", [1, 4])
+def test_a_crowd_is_no_reason_to_ask_more_often(instances: int, trials: Trials) -> None:
+    """Twenty times the checks of above: as many questions a second, or fewer."""
+    fleet = Fleet(rate=steady(10_000), per_s=40_000, burst=40_000, instances=instances, seconds=2).run()
+    assert len(fleet.admitted) == len(fleet.wanted)
+    assert over(fleet.admitted, fleet.room_us) == 0
+    assert fleet.asked <= 40 * instances
+    trials("G13", len(fleet.wanted), "simulated")
+
+
 def test_at_twice_the_limit_it_is_met_to_the_hundredth() -> None:
     fleet = Fleet(rate=steady(2_000), per_s=1_000, burst=1_000, seconds=7).run()
     # What leases cost is room, once, while it fills; steady is what comes after.

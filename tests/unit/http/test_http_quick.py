@@ -86,7 +86,7 @@ def test_a_client_that_may_have_it_or_is_traced_goes_the_long_way() -> None:
 @pytest.mark.parametrize(
     ("telemetry", "policy"),
     [
-        (Telemetry(access=SimpleNamespace(waiting=None, queue_max=1)), ResponseCache()),
+        (Telemetry(access=SimpleNamespace(waiting=None)), ResponseCache()),
         (Telemetry(tracer=Tracer()), ResponseCache()),
         (Telemetry(), ResponseCache(vary=("accept-language",))),
     ],

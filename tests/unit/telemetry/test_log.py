@@ -4,8 +4,10 @@ import io
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -15,7 +17,7 @@ from tenfold._core.clock import ManualClock
 from tenfold._core.context import Context, use
 from tenfold._core.sections import LogSettings
 from tenfold.telemetry import names
-from tenfold.telemetry.access import Access, AccessLog, JsonAccess, TextAccess
+from tenfold.telemetry.access import BATCH, GATHER_S, Access, AccessLog, JsonAccess, TextAccess
 from tenfold.telemetry.log import Logging, configure, get_logger
 from tenfold.telemetry.metrics import Registry
 from tenfold.telemetry.redact import Redactor
@@ -194,7 +196,8 @@ def test_the_access_log_writes_what_was_recorded_in_order() -> None:
     assert got[0]["ms"] == 1.2
 
 
-def test_a_full_access_log_drops_and_counts() -> None:
+@pytest.mark.parametrize("queue_max", [10, BATCH, BATCH + 1, 3 * BATCH - 5])
+def test_a_full_access_log_drops_the_newest_and_counts(queue_max: int) -> None:
     gate, entered, written = threading.Event(), threading.Event(), list[str]()
 
     def write(text: str) -> None:
@@ -202,15 +205,52 @@ def test_a_full_access_log_drops_and_counts() -> None:
         gate.wait(10)
         written.append(text)
 
-    log = AccessLog(write, JsonAccess(Redactor()), ManualClock(), queue_max=10)
+    log = AccessLog(write, JsonAccess(Redactor()), ManualClock(), queue_max=queue_max)
     log.record(Access("GET", "/first", 200, 0.0, 0))
     assert entered.wait(10)  # the writer is stuck with the first line
-    for _ in range(15):
-        log.record(Access("GET", "/more", 200, 0.0, 0))
+    for number in range(queue_max + 5):
+        log.record(Access("GET", f"/{number}", 200, 0.0, 0))
+    assert log.dropped == 5
+    assert len(log.waiting) < BATCH  # the lines of the others are made
     gate.set()
     log.close()
-    assert log.dropped == 5
-    assert "".join(written).count("\n") == 11
+    log.record(Access("GET", "/late", 200, 0.0, 0))
+    assert log.dropped == 6
+    paths = [json.loads(line)["path"] for line in "".join(written).splitlines()]
+    assert paths == ["/first", *(f"/{number}" for number in range(queue_max))]
+
+
+def test_a_line_that_nothing_follows_is_written_too() -> None:
+    written, out = threading.Event(), list[str]()
+
+    def write(text: str) -> None:
+        out.append(text)
+        written.set()
+
+    log = AccessLog(write, JsonAccess(Redactor()), ManualClock())
+    for number in range(3):
+        written.clear()
+        log.record(Access("GET", f"/{number}", 200, 0.0, 0))
+        assert written.wait(10)
+    log.close()
+    assert [json.loads(text)["path"] for text in out] == ["/0", "/1", "/2"]
+
+
+def test_lines_that_come_during_a_write_wait_for_more() -> None:
+    """Else a busy process would write a few lines at a time, as often as it can."""
+    at, enough = list[float](), threading.Event()
+
+    def write(text: str) -> None:
+        at.append(time.monotonic())
+        log.record(Access("GET", "/", 200, 0.0, 0))
+        if len(at) == 3:
+            enough.set()
+
+    log = AccessLog(write, JsonAccess(Redactor()), ManualClock())
+    log.record(Access("GET", "/", 200, 0.0, 0))
+    assert enough.wait(10)
+    log.close()
+    assert min(later - earlier for earlier, later in pairwise(at[:3])) >= 0.9 * GATHER_S
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
