@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tenfold.db import Tx
 from tenfold.db.backends import _postgresql_line as line
 from tenfold.errors import DatabaseError, SerializationFailure, TransactionMisuse
 from tenfold.events.outbox import Outbox
+from tenfold.jobs import Job
 from tenfold.queue import outcome
 from tenfold.queue.contract import USUAL_KEEP
 from tenfold.queue.message import Claim, Message
@@ -238,3 +240,39 @@ async def test_what_fails_ahead_undoes_the_transaction(postgres_url: str, tmp_pa
 def test_values_as_the_server_reads_them() -> None:
     assert line._text([1, None, 'a "b" \\', True, 0.1]) == '{"1",NULL,"a \\"b\\" \\\\","true","0.1"}'
     assert line._text(2.5e300) == "2.5e+300"
+
+
+async def noop() -> None: ...
+
+
+async def test_between_a_hint_and_a_start_there_is_one_round_trip_and_little_else(
+    postgres_url: str, tmp_path: Path, sent: Counter[str]
+) -> None:
+    """The claim, with BEGIN and COMMIT around it. Where the last message stood, nobody looks before."""
+    job = Job[Any, None]("s", noop)
+    async with rig(tmp_path, job, database=postgres_url) as r:
+        r.db.backend._wire = None  # hints to others go beside
+        worker = r.worker()
+        worker._is_apart()
+        costs: list[tuple[int, int]] = []
+        for _ in range(4):
+            await job.enqueue(r.db)
+            worker._wake()
+            writes, calls = sent["writes"], 0
+
+            def count(_frame: object, event: str, _arg: object) -> None:
+                nonlocal calls
+                calls += event in ("call", "c_call")
+
+            sys.setprofile(count)
+            try:
+                claimed = await worker.claim()
+            finally:
+                sys.setprofile(None)
+            costs.append((sent["writes"] - writes, calls))
+            assert claimed == 1
+            await worker._all_ended(5)
+            await worker.settle()
+    looked, guessed = costs[0], costs[-1]
+    assert looked[0] > guessed[0] == 1
+    assert guessed[1] <= 250, costs

@@ -128,6 +128,15 @@ class Claimer:
             self._usual = None if narrow else Lane(claim.queue, claim.lane, in_turn)
         return Claimed(messages, more, None if more else self.due(look))
 
+    async def claim_usual(self, tx: Tx, lane: Lane, capacity: int) -> Claimed:
+        """At most ``capacity`` messages of a lane that :meth:`guess` has named, in one round trip: it is wide, so there is
+        nothing to share out, and nobody to ask."""
+        tx.channel.commit_with_next()
+        claim_ = self._claim_in_turn if lane.shared else self._claim
+        got = await claim_(tx, Claim(lane.queue, lane.name, capacity), self._queue.now())
+        self.takes_turns = lane.shared
+        return Claimed(got, bool(got) if lane.shared else len(got) == capacity, None)
+
     async def _claim(self, tx: Tx, claim: Claim, now: float) -> list[Message]:
         return await self._queue.backend.claim(tx, claim, self._worker, now, now + self._lease_s)
 
@@ -172,17 +181,16 @@ class Claimer:
         await self._queue.database.passage()  # the look is in the SQL of the database that is then read
         return self._seen(await self._queue.backend.look(self._queue.database.read(consistency="strong")))
 
-    def guess(self) -> Look | None:
+    def guess(self) -> Lane | None:
         """For who was told that something was put in: where that is likely to be, without looking; None when
         there is something else to do too, or when the database has moved to where nobody has told the time yet."""
-        now = self._queue.now()
-        if (
-            self._usual is None
-            or not self._queue.timed
-            or any(source.next_at <= now for source in self._sources)
-        ):
+        if self._usual is None or not self._queue.timed:
             return None
-        return Look([self._usual], None, None)
+        now = self._queue.now()
+        for source in self._sources:
+            if source.next_at <= now:
+                return None
+        return self._usual
 
     def worthwhile(self, look: Look) -> bool:
         """Whether a claim is worth a transaction."""

@@ -257,16 +257,11 @@ class Worker:
         guess = self._claimer.guess() if woken else None
         self._hungry = guess is not None  # what the guess does not find is looked for in the next turn
         try:
-            look = guess or await self._claimer.look()
-            if not self._claimer.worthwhile(look):
-                self._looked_at = self._clock.monotonic()
-                self._due_at = self._claimer.due(look)
-                self.runs.give_back_waiting(self._claimer.paused)
-                return 0
-            async with self.queue.database.tx() as tx:
-                claimed = await self._claimer.claim(
-                    tx, capacity, self._suspects_held(), look, free=self._free()
-                )
+            if guess is None:
+                claimed = await self._claim_seen(capacity)
+            else:
+                async with self.queue.database.tx() as tx:
+                    claimed = await self._claimer.claim_usual(tx, guess, capacity)
         except BaseException:
             self._hungry = True
             raise
@@ -275,6 +270,13 @@ class Worker:
         elif claimed.messages and self._clock.monotonic() - self._looked_at < policy.POLL_MIN_S:
             self._hungry = self._woken  # that was it, most likely; a look follows when it is due
         return self._accept(claimed)
+
+    async def _claim_seen(self, capacity: int) -> Claimed:
+        look = await self._claimer.look()
+        if not self._claimer.worthwhile(look):
+            return Claimed([], False, self._claimer.due(look))
+        async with self.queue.database.tx() as tx:
+            return await self._claimer.claim(tx, capacity, self._suspects_held(), look, free=self._free())
 
     async def poll(self) -> None:
         """Look whether there is something to claim that nobody has told of."""
@@ -330,8 +332,8 @@ class Worker:
 
     async def _wait(self) -> bool:
         """Until something has ended or was put in; True when only time has passed."""
+        await asyncio.sleep(0)  # what was claimed begins first
         if self._wanted():
-            await asyncio.sleep(0)
             return False
         try:
             async with asyncio.timeout(self._poll_s()):
