@@ -61,7 +61,7 @@ class _Lines(NamedTuple):
     """Some that are made."""
 
     text: str
-    count: int
+    number: int
 
 
 class AccessLog:
@@ -156,7 +156,7 @@ class AccessLog:
             if len(self._made) < WRITE_BATCHES and not self._closed:
                 self._make()
             lines = [self._made.popleft() for _ in range(min(len(self._made), WRITE_BATCHES))]
-            self._made_lines -= sum([each.count for each in lines])
+            self._made_lines -= sum([each.number for each in lines])
             if lines:
                 self._set_room()
             else:
