@@ -91,7 +91,8 @@ class Field:
         shared = str(environment.SHARED / "jobs")
         self.env = {
             **os.environ, "BENCH_DSN": dsn, "BENCH_REDIS": redis, "BENCH_RECORD": str(self.record),
-            "PYTHONPATH": os.pathsep.join([".", shared]), "TENFOLD_APP_DATA_DIR": str(folder),
+            # Of ours this checkout is measured, whichever one its virtual environment was made for.
+            "PYTHONPATH": os.pathsep.join([".", shared, str(environment.ROOT / "src")]), "TENFOLD_APP_DATA_DIR": str(folder),
             "PGHOST": "127.0.0.1", "PGUSER": "bench", "PGDATABASE": "bench", "PGPORT": dsn.split(":")[-1].split("/")[0],
         }  # fmt: skip
         self._dsn, self._redis = dsn, redis
