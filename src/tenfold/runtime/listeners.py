@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tenfold._core.tasks import end_tasks
 from tenfold.errors import ConfigError, MissingExtra
+from tenfold.runtime.accepting import Accepting
 from tenfold.runtime.connections import ConnectionLimits, Connections
 from tenfold.telemetry import names
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("tenfold.runtime")
 
 BACKLOG = 2048
-ACCEPTS = 16
-"""Connections that are accepted in one turn of the event loop. libuv takes one in a turn from each descriptor of a socket; while
-turns are long because requests compute, new clients would come in one by one, and hear after seconds that we are full."""
 FILES_KEPT = 256
 """Files that connections leave to databases, caches, brokers and files."""
 
@@ -120,11 +118,13 @@ class UvicornListener:
         http = app.settings.http
         self.connections = Connections(within_files(ConnectionLimits.of(http)), app.clock)
         self._sock = sock
+        self._sock.setblocking(False)
+        protocol = (ops_protocol_of if ops else protocol_of)(app, self.connections)
         self._server = Server(
             uvicorn.Config(
                 app.ops if ops else app,
                 interface="asgi3",  # left to guess, uvicorn takes a bound method such as App.ops for ASGI 2
-                http=(ops_protocol_of if ops else protocol_of)(app, self.connections),
+                http=Accepting(protocol, sock, lambda: self._server.config.ssl),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
                 ws=socket_protocol_of(self.connections),
                 ws_max_size=http.body_max_bytes,
                 lifespan="off",
@@ -142,9 +142,7 @@ class UvicornListener:
 
     async def start(self) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        more = 0 if self._ops else ACCEPTS - 1
-        sockets = [self._sock, *(self._sock.dup() for _ in range(more))]
-        self._task = asyncio.create_task(self._server.serve(sockets))
+        self._task = asyncio.create_task(self._server.serve([self._sock]))
         while not self._server.started:
             if self._task.done():
                 self._task.result()
