@@ -29,6 +29,7 @@ SEEDS = {
     132: "a retry was due on the worker's clock, and woken by the fleet's",
     10690: "an event in quarantine was delivered again, and took effect behind what followed it",
     11217: "a new process claimed by its own clock, minutes ahead, before it had asked for the fleet's",
+    78457: "what a sender put in line whose clock was minutes ahead was delayed by them when its turn came",
 }
 """What each of these has shown once; they are always played."""
 QUICK = range(1_000, 1_060)

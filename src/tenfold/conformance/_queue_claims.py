@@ -255,6 +255,19 @@ class OrderKeyClaims(QueueCase):
         assert await one.states() == {first: verdict, second: "delayed"}
         assert await one.wake(NOW + 9) == 1
 
+    async def test_a_senders_clock_that_is_ahead_holds_up_no_line(self, one: Worker) -> None:
+        """What was to run at once runs when its turn comes, and when its handler has come back."""
+        ahead = {"order_key": "k", "run_at": NOW + 300, "created_at": NOW + 300}
+        _, second = await one.put_ids(new(order_key="k"), new("later", **ahead))
+        (head,) = await one.claim()
+        await one.done(head)
+        (next_,) = await one.claim()
+        assert next_.id == second
+        await one.settle(Settlement(second, next_.fence, "park"))
+        async with one.db.tx() as tx:
+            assert await one.queue.adopt(tx, {"later": ""}, NOW) == 1
+        assert (await one.states())[second] == "ready"
+
     async def test_a_key_has_one_head_also_when_many_put_in_and_settle_at_once(
         self, one: Worker, two: Worker
     ) -> None:

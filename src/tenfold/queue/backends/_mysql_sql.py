@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from tenfold.queue.backends._rows import STATE_BY_TIME
+
 # ruff: noqa: S608 - the parts that are put together here are all constants of this file
 
 _IDS = "JSON_TABLE(:ids, '$[*]' COLUMNS (id BIGINT PATH '$')) j STRAIGHT_JOIN tenfold_message m FORCE INDEX (PRIMARY)"
@@ -82,7 +84,7 @@ WHERE NOT EXISTS
 """)
 PROMOTE = sa.text(f"""
 UPDATE {_IDS} ON m.id = j.id
-SET m.state = CASE WHEN m.run_at <= :now THEN 'ready' ELSE 'delayed' END, m.head_key = m.order_key
+SET m.state = {STATE_BY_TIME}, m.head_key = m.order_key
 WHERE m.state = 'waiting'
 """)
 
@@ -203,11 +205,11 @@ TAKE_DOUBLES = sa.text(f"UPDATE {_IDS} ON m.id = j.id SET m.state = 'running'")
 
 # ── housekeeping ──
 
-UNPARK = sa.text("""
+UNPARK = sa.text(f"""
 UPDATE JSON_TABLE(:lanes, '$[*]' COLUMNS (handler VARCHAR(255) PATH '$[0]', lane VARCHAR(255) PATH '$[1]')) j
   STRAIGHT_JOIN tenfold_message m FORCE INDEX (tenfold_message_parked)
   ON m.state = 'parked' AND m.handler = j.handler
-SET m.lane = j.lane, m.error = NULL, m.state = CASE WHEN m.run_at <= :now THEN 'ready' ELSE 'delayed' END
+SET m.lane = j.lane, m.error = NULL, m.state = {STATE_BY_TIME}
 """)
 PRUNE = (
     sa.text("DELETE FROM tenfold_message_archive WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit"),

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from tenfold.queue.backends._rows import STATE_BY_TIME
+
 # ruff: noqa: S608 - the parts that are put together here are all constants of this file
 
 # Which message is in whose way can only be said by who holds the key: the next statement then sees all that the
@@ -106,7 +108,7 @@ SELECT pending_key, id FROM tenfold_message WHERE pending_key = ANY(CAST(:keys A
 """)
 
 PROMOTE = sa.text(f"""
-UPDATE tenfold_message SET state = CASE WHEN run_at <= :now THEN 'ready' ELSE 'delayed' END, head_key = order_key
+UPDATE tenfold_message SET state = {STATE_BY_TIME}, head_key = order_key
 WHERE id = ANY(ARRAY(
   SELECT (SELECT w.id FROM tenfold_message w WHERE w.order_key = k AND w.state = 'waiting' ORDER BY w.id LIMIT 1)
   FROM {_lists({"keys": "text"})} AS k
@@ -309,8 +311,8 @@ WHERE id = ANY(CAST(:ids AS bigint[])) AND unique_key IS NOT NULL AND pending_ke
 RETURNING id, fence
 """)
 
-UNPARK = sa.text("""
-UPDATE tenfold_message AS m SET state = CASE WHEN m.run_at <= :now THEN 'ready' ELSE 'delayed' END,
+UNPARK = sa.text(f"""
+UPDATE tenfold_message AS m SET state = {STATE_BY_TIME},
                                 lane = i.lane, error = NULL
 FROM unnest(CAST(:handlers AS text[]), CAST(:lanes AS text[])) AS i(handler, lane)
 WHERE m.state = 'parked' AND m.handler = i.handler

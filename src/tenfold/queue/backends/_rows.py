@@ -13,6 +13,10 @@ FINISHING = frozenset({"done", "dead", "cancelled"})
 
 SUPERSEDED = "superseded by a newer message with the same unique key"
 
+STATE_BY_TIME = "CASE WHEN run_at <= :now OR run_at <= created_at THEN 'ready' ELSE 'delayed' END"
+"""SQL: what becomes of a message that need not wait for others any more. What was to run at once does, whatever the clock of
+its sender said: one that is ahead must not hold up the line."""
+
 _STATE_AFTER = {"retry": "delayed", "wait": "delayed", "park": "parked", "release": "ready", "crash": "ready"}
 
 

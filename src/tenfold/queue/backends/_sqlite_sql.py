@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from tenfold.queue.backends._rows import STATE_BY_TIME
+
 # ruff: noqa: S608 - the parts that are put together here are all constants of this file
 
 INSERT = sa.text("""
@@ -30,8 +32,8 @@ SELECT pending_key, id FROM tenfold_message
 WHERE pending_key IN (SELECT value FROM json_each(:keys)) AND pending_key IS NOT NULL
 """)
 
-PROMOTE = sa.text("""
-UPDATE tenfold_message SET state = CASE WHEN run_at <= :now THEN 'ready' ELSE 'delayed' END, head_key = order_key
+PROMOTE = sa.text(f"""
+UPDATE tenfold_message SET state = {STATE_BY_TIME}, head_key = order_key
 WHERE id IN (SELECT (SELECT min(id) FROM tenfold_message w WHERE w.order_key = k.value AND w.state = 'waiting')
              FROM json_each(:keys) k
              WHERE NOT EXISTS (SELECT 1 FROM tenfold_message h WHERE h.head_key = k.value))
@@ -174,8 +176,8 @@ WHERE id IN (SELECT value FROM json_each(:ids)) AND unique_key IS NOT NULL AND p
 RETURNING id, fence
 """)
 
-UNPARK = sa.text("""
-UPDATE tenfold_message AS m SET state = CASE WHEN m.run_at <= :now THEN 'ready' ELSE 'delayed' END,
+UNPARK = sa.text(f"""
+UPDATE tenfold_message AS m SET state = {STATE_BY_TIME},
                                 lane = j.value ->> 1, error = NULL
 FROM json_each(:lanes) j
 WHERE m.state = 'parked' AND m.handler = j.value ->> 0
