@@ -12,8 +12,9 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-ACCEPTS = 64
-"""In one turn at most. What becomes of so many new clients, refused or not, takes a few milliseconds."""
+ACCEPTS = 256
+"""In one turn at most: more than come in a turn that is as long as a sudden overload makes it, and refusing them all takes
+about as long as one request that computes."""
 
 
 class Accepting:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from tenfold.guard.shedding.limit import Window
 
 WINDOW_S = 0.2
-PROBES_MIN = 3
+PROBES_MIN = 2
 """A window has at least so many probes, so that one pause (a collection of garbage, a statement that blocks the loop)
-is never all that was seen."""
+is never all that was seen. No more: in a sudden overload each takes as long as everything that was let in before it."""
 IDLE_PROBES = 5
 """So many of which half find every queue empty, while some wait at the door, are enough to let in more."""
 
