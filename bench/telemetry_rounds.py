@@ -1,9 +1,9 @@
 """What telemetry costs: all of it, beside none but metrics, which are always on.
 
-Two apps in one process take turns, on and off, off and on, called without a server; the median of the differences in CPU
-time per request, with all threads (the access log's is in it), and what the store's writer and the readings of the metrics
-take in a second, tell what telemetry adds. That is set against what a request costs `tenfold run` without telemetry, its
-server included, which is measured in the same run: the share of throughput that telemetry takes from a process that is busy.
+Two apps in one process take turns, on and off, off and on, called without a server; the difference in CPU time per request,
+with all threads (the access log's is in it), and what the store's writer and the readings of the metrics take in a second,
+tell what telemetry adds. That is set against what a request costs `tenfold run` without telemetry, its server included,
+which is measured in the same round: the share of throughput that telemetry takes from a process that is busy.
 
 The store's budgets are per second, so its time is made to pass here as it would in a process that is busy with such
 requests and nothing else, however little of the machine this run gets. "On" is: access log as JSON, 1 % of traces
@@ -22,9 +22,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import quantiles
-from typing import Any
+from statistics import median, quantiles
+from typing import Any, NamedTuple
 
+import environment
 from figures import Rows, Table
 from servers import Failed, free_port
 
@@ -41,21 +42,41 @@ from tenfold.telemetry.store import writer  # noqa: E402
 TITLE = "What telemetry costs"
 ABOUT = """Two apps in one process take turns, on and off, off and on, called without a server: CPU time per request, with all threads, and
 what the store's writer and the readings of the metrics take in a second. That is set against what a request costs
-`tenfold run` without telemetry, its server included, in the same run: "adds" is the share of throughput that telemetry
-takes from a process that is busy. On is: access log as JSON, 1 % of traces sampled, the store, and with it traces recorded to
-be kept if slow or failed. Metrics are on in both. ✓ and ✗ where the middle half of the rounds lies on one side.
+`tenfold run` without telemetry, its server included, in the same round: "adds" is the share of throughput that telemetry
+takes from a process that is busy, the median of the rounds. On is: access log as JSON, 1 % of traces sampled, the store, and with it traces recorded to
+be kept if slow or failed. Metrics are on in both. The target for the read of one row is meant for a database server; in the
+process itself, where a read is cheaper, telemetry is a larger share. ✓ and ✗ where the middle half of the rounds lies on one side.
 """
 
 Progress = Callable[[int, int, str], None]
-ROUNDS, REQUESTS = 60, 500
+ROUNDS, TURNS = 60, 5
+"""In each turn of a round both sides are asked: a busy moment of the machine hits both."""
+WARM = 20
+"""Requests at the beginning of a turn that are not counted: what the other side has put into the caches goes out."""
 OFF = {"TENFOLD_LOG_ACCESS": "false", "TENFOLD_TELEMETRY_STORE": "false", "TENFOLD_TRACE_RATIO": "0"}
 PARTS = {
     "log": {"TENFOLD_LOG_FORMAT": "json", "TENFOLD_LOG_ACCESS": "true"},
     "traces": {"TENFOLD_TRACE_RATIO": "0.01"},
     "store": {"TENFOLD_TELEMETRY_STORE": "true"},
 }
-MEASURES = {"typed GET": ("/items/42", b"q=abc", 0.10), "one-row read": ("/db", b"", 0.05)}
-"""Path, query, and what telemetry may add at most."""
+
+
+class Measure(NamedTuple):
+    """``most``: what telemetry may add. ``requests``: of each side in a round. ``server``: whether the database is
+    PostgreSQL, and not in the process."""
+
+    path: str
+    query: bytes
+    most: float
+    requests: int = 500
+    server: bool = False
+
+
+MEASURES = {
+    "typed GET": Measure("/items/42", b"q=abc", 0.10),
+    "one-row read, SQLite": Measure("/db", b"", 0.05),
+    "one-row read, PostgreSQL": Measure("/db", b"", 0.05, requests=2_000, server=True),
+}
 CONNECTIONS = 8
 HEADERS = [(b"host", b"localhost"), (b"user-agent", b"bench"), (b"accept", b"*/*")]
 
@@ -127,12 +148,15 @@ async def _send(_: Any) -> None: ...
 
 async def chunk(side: Side, path: str, query: bytes, requests: int, request_s: float) -> float:
     """Microseconds of this process's CPU per request; ``request_s`` is what one takes a busy server."""
+    for _ in range(WARM):
+        await side.request(path, query)
+    side.write_lines()
     begun = time.process_time()
     for _ in range(requests):
         await side.request(path, query)
     side.write_lines()
     took = time.process_time() - begun
-    side.pass_s(requests * request_s)
+    side.pass_s((WARM + requests) * request_s)
     return took / requests * 1e6
 
 
@@ -207,7 +231,7 @@ async def load(port: int, path: str, requests: int) -> None:
 
 async def served(server: Server, path: str, requests: int) -> float:
     """Microseconds of the server's CPU per request."""
-    await load(server.port, path, 400)
+    await load(server.port, path, 200)
     before = server.cpu_s()
     await load(server.port, path, requests)
     return (server.cpu_s() - before) / requests * 1e6
@@ -224,33 +248,45 @@ def measure(only: list[str], rounds: int, progress: Progress) -> Rows:
 async def _measured(on: dict[str, str], rounds: int, progress: Progress) -> Rows:
     # Their time is passed by hand.
     writer.TURN_S = store_part.TICK_S = access.GATHER_S = 1e6  # type: ignore[misc]
+    with environment.postgres() as dsn:
+        embedded = await _of_database({}, on, rounds, progress)
+        return embedded + await _of_database({"TENFOLD_DATABASE_URL": dsn}, on, rounds, progress)
+
+
+async def _of_database(database: dict[str, str], on: dict[str, str], rounds: int, progress: Progress) -> Rows:
     rows: Rows = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         out = stack.enter_context(open(os.devnull, "w"))  # noqa: ASYNC230
-        server = stack.enter_context(serving(free_port(), OFF, folder))
+        server = stack.enter_context(serving(free_port(), OFF | database, folder))
         await ready(server)
-        sides = [Side(env, folder / name, out) for name, env in (("off", OFF), ("on", on))]
+        sides = [Side(env | database, folder / name, out) for name, env in (("off", OFF), ("on", on))]
         for side in sides:
             await side.app.start()
-        for what in MEASURES:
-            rows += await _alternating(what, server, sides, rounds, progress)
+        for what, measure in MEASURES.items():
+            if measure.server == bool(database):
+                rows += await _alternating(what, server, sides, rounds, progress)
         for side in sides:
             await side.app.stop()
     return rows
 
 
 async def _alternating(what: str, server: Server, sides: list[Side], rounds: int, progress: Progress) -> Rows:
-    path, query, _ = MEASURES[what]
-    whole = await served(server, f"{path}?{query.decode()}", 4000)
+    path, query, _, requests, _ = MEASURES[what]
+    address = f"{path}?{query.decode()}"
+    await load(server.port, address, 4_000)
+    whole = await served(server, address, 4_000)
     await settle(sides[1], path, query, whole / 1e6)
     rows: Rows = []
     for number in range(rounds):
         progress(number, rounds, what)
         took = [0.0, 0.0]
-        for which in (0, 1) if number % 2 else (1, 0):
-            took[which] = await chunk(sides[which], path, query, REQUESTS, whole / 1e6)
-        rows.append({"round": number, "what": what, "served_us": whole, "off_us": took[0], "on_us": took[1]})
+        for turn in range(TURNS):
+            for which in (0, 1) if turn % 2 else (1, 0):
+                took[which] += await chunk(sides[which], path, query, requests // TURNS, whole / 1e6)
+        off, on = (each / TURNS for each in took)
+        row = {"round": number, "what": what, "off_us": off, "on_us": on, "requests": requests}
+        rows.append({**row, "served_us": await served(server, address, 1_000)})
     beside = sides[1].beside_s / max(sides[1].passed_s, 1e-9)
     return [{**row, "beside": beside} for row in rows]
 
@@ -263,11 +299,12 @@ def table(rows: Rows) -> Table:
 
 
 def _cells(what: str, rows: Rows) -> list[str]:
-    most = MEASURES[what][2]
-    whole, beside = rows[0]["served_us"], rows[0]["beside"]
-    lower, middle, upper = quantiles([r["on_us"] - r["off_us"] for r in rows], n=4, method="inclusive")
-    adds, low, high = (each / whole + beside for each in (middle, lower, upper))
+    most, beside = MEASURES[what].most, rows[0]["beside"]
+    whole = median(r["served_us"] for r in rows)
+    shares = [(r["on_us"] - r["off_us"]) / r["served_us"] + beside for r in rows]
+    low, adds, high = quantiles(shares, n=4, method="inclusive")
     return [
         "✓" if high <= most else "✗" if low > most else "?", what, f"{most:.0%}", f"{adds:.1%}", f"{low:.1%} … {high:.1%}",
-        f"{middle:.1f} of {whole:.1f}", f"{beside:.1%}", f"{len(rows)} × {REQUESTS}",
+        f"{median(r['on_us'] - r['off_us'] for r in rows):.1f} of {whole:.1f}", f"{beside:.1%}",
+        f"{len(rows)} × {rows[0]['requests']}",
     ]  # fmt: skip
