@@ -153,7 +153,9 @@ async def test_the_important_is_served_and_the_least_important_refused_first(
 
 
 @pytest.mark.parametrize("anew", [True, False])
-async def test_a_sudden_overload_makes_clients_late_for_two_seconds_at_most(fresh_port: int, anew: bool) -> None:
+async def test_a_sudden_overload_makes_clients_late_for_two_seconds_at_most(
+    fresh_port: int, anew: bool
+) -> None:
     """The limit is learned by then, and all the others hear at once that the instance is full: also who connects anew,
     although a turn of the loop, in which libuv accepts one connection, takes as long as a request or many."""
     clients = Clients(fresh_port, anew=anew)

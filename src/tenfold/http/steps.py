@@ -19,7 +19,8 @@ from tenfold.http.recover import ABORTED, Recovery
 from tenfold.http.request import Request
 from tenfold.security.policy import authenticated
 from tenfold.security.principal import Principal
-from tenfold.telemetry.access import Access
+from tenfold.telemetry import names
+from tenfold.telemetry.access import LOGGER, Access
 from tenfold.telemetry.metrics import SECONDS
 from tenfold.telemetry.trace import low_bits
 
@@ -111,8 +112,10 @@ def measure(build: Build) -> None:
         after += [
             "sent = len(answer[2]) if answer[3] is None else announced(request, answer)",
             "client = request.scope.get('client')",
-            f"entry = Access(request.method, request.path, answer[0], seconds, sent, {operation.name!r}, "
-            "context.request_id, context.trace_id, client[0] if client else '', ended)",
+            # access.finished, written out
+            f"entry = Access(ended, 'info' if answer[0] < 500 else 'error', {names.LOG_REQUEST!r}, {LOGGER!r}, "
+            "request.method, request.path, answer[0], int(seconds * 100000 + 0.5) / 100, sent, "
+            f"{operation.name!r}, context.request_id, context.trace_id, client[0] if client else '')",
             "access_waiting.append(entry)",  # AccessLog.record, written out
             "if len(access_waiting) > access_log.room: access_log.crowded()",
         ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -29,31 +29,50 @@ GATHER_S: Final = 0.1
 more CPU than the line."""
 
 
-class Access(msgspec.Struct, frozen=True, gc=False):
-    """One finished request. The query string is left out: it carries what people should not log.
+class Access(msgspec.Struct, omit_defaults=True, gc=False):
+    """One finished request, as JSON has it, in this order. The query string is left out: it carries what people should
+    not log.
 
     A Struct because its constructor is C: there is one for every request. Not known to the garbage collector, which
     would otherwise look through those that wait.
     """
 
+    time: Any
+    """When it ended: seconds on the monotonic clock, which the request has looked at anyway. As RFC 3339 writes it once
+    its line is made, for who makes it knows what time of day that was."""
+    level: str
+    event: str
+    logger: str
     method: str
     path: str
     status: int
-    duration_s: float
-    sent_bytes: int
+    ms: float
+    bytes: int
+    """Of the body that was sent."""
     operation: str = ""
     request_id: str = ""
     trace_id: str = ""
     client: str = ""
-    ended_s: float = 0.0
-    """On the monotonic clock, which the request has looked at anyway; the writer knows what time of day that was."""
+
+
+def finished(
+    method: str, path: str, status: int, duration_s: float, sent_bytes: int, operation: str = "", request_id: str = "",
+    trace_id: str = "", client: str = "", ended_s: float = 0.0,
+) -> Access:  # fmt: skip
+    """A request that has ended. The generated code of endpoints does the same, without the call."""
+    level = "info" if status < 500 else "error"
+    ms = int(duration_s * 100_000 + 0.5) / 100
+    return Access(
+        ended_s, level, names.LOG_REQUEST, LOGGER, method, path, status, ms, sent_bytes, operation, request_id, trace_id,
+        client,
+    )  # fmt: skip
 
 
 class Renderer(Protocol):
     """Makes the lines of requests."""
 
     def __call__(self, entries: Sequence[Access], epoch_s: float, /) -> str:
-        """All of them, each with its newline. ``epoch_s``: the time of day when the monotonic clock was 0."""
+        """All of them, each with its newline; uses them up. ``epoch_s``: the time of day when the monotonic clock was 0."""
         ...
 
 
@@ -175,39 +194,20 @@ class TextAccess:
         self._render, self._redact = render, redactor.text
 
     def __call__(self, entries: Sequence[Access], epoch_s: float) -> str:
-        return "".join([self._line(access.ended_s + epoch_s, access) for access in entries])
+        return "".join([self._line(access.time + epoch_s, access) for access in entries])
 
     def _line(self, when: float, access: Access) -> str:
         fields: dict[str, object] = {
             "method": access.method,
             "path": self._redact(access.path),
             "status": access.status,
-            "ms": round(access.duration_s * 1000, 2),
-            "bytes": access.sent_bytes,
+            "ms": access.ms,
+            "bytes": access.bytes,
         }
         for name in _OURS:
             if value := getattr(access, name):
                 fields[name] = value
-        level = "info" if access.status < 500 else "error"
-        return self._render(Line(when, level, names.LOG_REQUEST, _LOGGER, fields))
-
-
-class JsonLine(msgspec.Struct, omit_defaults=True, gc=False):
-    """A line as JSON has it, in this order."""
-
-    time: str
-    level: str
-    event: str
-    logger: str
-    method: str
-    path: str
-    status: int
-    ms: float
-    bytes: int
-    operation: str = ""
-    request_id: str = ""
-    trace_id: str = ""
-    client: str = ""
+        return self._render(Line(when, access.level, access.event, access.logger, fields))
 
 
 class JsonAccess:
@@ -217,46 +217,43 @@ class JsonAccess:
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._learned = redactor.learned
-        self._paths: dict[str, str] = {}
-        """As they are shown, by what was asked for."""
+        self._plain: set[str] = set()
+        """Paths that are shown as they are."""
 
     def __call__(self, entries: Sequence[Access], epoch_s: float) -> str:
         if self._learned != self._redactor.learned:  # another secret, which may be in a path
             self._learned = self._redactor.learned
-            self._paths.clear()
-        paths = self._paths
-        lines: list[JsonLine] = []
+            self._plain.clear()
+        plain = self._plain
         time, since, until = "", 0.0, 0.0
         for each in entries:
-            when, path, status = each.ended_s + epoch_s, each.path, each.status
+            when = each.time + epoch_s
             if not since <= when < until:  # many end in the same millisecond
                 second = int(when)
                 ms = int((when - second) * 1000)
                 since = second + ms / 1000
                 until = since + 0.001
                 time = f"{utc(second)}.{ms:03d}Z"
-            lines.append(
-                JsonLine(
-                    time, "info" if status < 500 else "error", names.LOG_REQUEST, _LOGGER, each.method,
-                    paths[path] if path in paths else self._shown(path), status, int(each.duration_s * 100_000 + 0.5) / 100,
-                    each.sent_bytes, each.operation, each.request_id, each.trace_id, each.client,
-                )
-            )  # fmt: skip
+            each.time = time
+            if each.path not in plain:
+                each.path = self._shown(each.path)
         try:
-            return _encode_lines(lines).decode()
+            return _encode_lines(entries).decode()
         except UnicodeEncodeError:  # a lone surrogate is no text
-            return "".join([json_text(msgspec.to_builtins(line)) + "\n" for line in lines])
+            return "".join([json_text(msgspec.to_builtins(line)) + "\n" for line in entries])
 
     def _shown(self, path: str) -> str:
-        if len(self._paths) >= PATHS_MAX:
-            self._paths.clear()
-        shown = self._paths[path] = self._redactor.text(path)
+        shown = self._redactor.text(path)
+        if shown == path:
+            if len(self._plain) >= PATHS_MAX:
+                self._plain.clear()
+            self._plain.add(path)
         return shown
 
 
-_LOGGER: Final = "tenfold.access"
+LOGGER: Final = "tenfold.access"
 _OURS: Final = ("operation", "request_id", "trace_id", "client")
 """Of our making, or judged: nothing secret."""
 PATHS_MAX: Final = 4_096
 """Paths that are remembered."""
-_encode_lines: Callable[[Sequence[JsonLine]], bytes] = msgspec.json.Encoder().encode_lines
+_encode_lines: Callable[[Sequence[Access]], bytes] = msgspec.json.Encoder().encode_lines
