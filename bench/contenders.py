@@ -182,6 +182,24 @@ COST_MEASURES = {
 COST_TARGETS = [Target(measure, PLAIN, 0.8) for measure in sorted(_COSTS)]
 
 
+# What watching costs: the same operations with all of telemetry, with each part of it, and with metrics alone.
+UNWATCHED = "Tenfold/metrics alone"
+_OFF = {
+    **_PG_QUIET, "TENFOLD_LOG_ACCESS": "false", "TENFOLD_TELEMETRY_STORE": "false", "TENFOLD_TRACE_RATIO": "0",
+}  # fmt: skip
+_LOG = {"TENFOLD_LOG_ACCESS": "true", "TENFOLD_LOG_FORMAT": "json"}
+_TRACES = {"TENFOLD_TRACE_RATIO": "0.01"}
+_STORE = {"TENFOLD_TELEMETRY_STORE": "true"}
+_WATCHED = {
+    "metrics alone": {}, "all of telemetry": {**_LOG, **_TRACES, **_STORE},
+    "access log": _LOG, "traces of 1 %": _TRACES, "store": _STORE,
+}  # fmt: skip
+TELEMETRY_CONTENDERS = [
+    ours(name, RUN_COST, env={**_OFF, **env}, measures=_COSTS) for name, env in _WATCHED.items()
+]
+TELEMETRY_TARGETS = [Target("items", UNWATCHED, 0.9), Target("row", UNWATCHED, 0.95)]
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """Who is measured at what, together."""
@@ -233,5 +251,16 @@ besides, with the counts of the limits in memory or in Redis. Admission, deadlin
         COST_MEASURES,
         COST_TARGETS,
         tuple(c.name for c in COST_CONTENDERS[1:]),
+    ),
+    "telemetry": Field(
+        "What telemetry costs",
+        """By the method of HTTP above: a typed GET and a read of one row from PostgreSQL. "all of telemetry" is the access log as
+JSON, 1 % of traces sampled, the store, and with it traces recorded to be kept if slow or failed; then each part of it
+alone. Metrics are on in all of them.
+""",
+        TELEMETRY_CONTENDERS,
+        COST_MEASURES,
+        TELEMETRY_TARGETS,
+        ("Tenfold/all of telemetry",),
     ),
 }

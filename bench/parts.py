@@ -19,7 +19,6 @@ import limit_rounds
 import overload_rounds
 import page_rounds
 import relay_rounds
-import telemetry_rounds
 from contenders import FIELDS
 from figures import Rows, Table, median_table, verdict_table, verdicts
 
@@ -69,11 +68,7 @@ PARTS = {
     "http": _field("http"),
     "postgresql": _field("postgresql"),
     "cost": _field("cost"),
-    "telemetry": Part(
-        telemetry_rounds.TITLE, telemetry_rounds.ABOUT,
-        lambda ask, progress: telemetry_rounds.measure(ask.only, ask.rounds, progress),
-        lambda rows: [("", telemetry_rounds.table(rows))],
-    ),
+    "telemetry": _field("telemetry"),
     "fleet": Part(
         fleet_rounds.TITLE, fleet_rounds.ABOUT,
         lambda ask, progress: fleet_rounds.measure(ask.rounds, ask.out, progress),

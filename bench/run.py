@@ -10,7 +10,7 @@
     python bench/run.py eventstore [--rounds 3]               beside the eventsourcing library; a rebuild of a million events
     python bench/run.py lag [--only nats] [--rounds 3]        from publishing to handling, at 500 events a second
     python bench/run.py fleet [--rounds 3]     one to three processes behind NGINX and HAProxy, beside one direct
-    python bench/run.py telemetry [--rounds 60] [--only log,traces,store]   what watching costs
+    python bench/run.py telemetry        what watching costs, all of it and each part, on the same two
     python bench/run.py gateway [--rounds 5]   CPU of a gateway beside the direct request
     python bench/run.py limits | flows         a check of a rate limit; steps of flows beside DBOS
     python bench/run.py pages [--rounds 40]    every page of the dashboard over a million requests and 100,000 jobs

@@ -273,6 +273,6 @@ def test_the_access_log_has_the_status_and_length_that_are_sent(file: Path) -> N
         answer = call(app, method, "/", headers=[(name, value)])
         answered.append((answer.status, len(answer.body)))
     log.close()
-    assert [(line.status, line.sent_bytes) for line in lines] == answered
+    assert [(line.status, line.bytes) for line in lines] == answered
     assert [line.status for line in lines] == [200, 206, 416, 304, 200]
-    assert lines[0].sent_bytes == len(CONTENT)
+    assert lines[0].bytes == len(CONTENT)
