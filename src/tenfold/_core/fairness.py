@@ -221,6 +221,9 @@ class FairLine(Generic[T]):
             self._now = 0.0
 
 
+_NOTHING = (0, -1)
+
+
 class Holdings:
     """How much each share holds of something, and who holds the most for its weight. Every method but :meth:`amounts` is
     O(1) for weights around 1 (O(1 / weight) below).
@@ -269,22 +272,26 @@ class Holdings:
         return next(iter(level)) if level else None
 
     def _move(self, share: str, by: int) -> None:
-        amount, level = self._amounts.get(share, (0, -1))
+        amounts, levels = self._amounts, self._levels
+        amount, level = amounts.get(share, _NOTHING)
         amount += by
         if amount < 0:
             raise ValueError(f"share {share!r} holds nothing.")
-        found = self._levels.get(level)
+        found = levels.get(level)
         if found is not None:
-            found.pop(share, None)
+            del found[share]
             if not found:
-                del self._levels[level]
+                del levels[level]
         if amount:
             now = amount if self._weight_of is None else int(amount / self._weight_of(share))
-            self._amounts[share] = (amount, now)
-            self._levels.setdefault(now, {})[share] = None
-            self._top = max(self._top, now)
+            amounts[share] = (amount, now)
+            if now not in levels:
+                levels[now] = found if found is not None and not found else {}
+            levels[now][share] = None
+            if now > self._top:
+                self._top = now
         else:
-            self._amounts.pop(share, None)
+            amounts.pop(share, None)
         # The heaviest has become lighter: by one unit, so the next level that somebody is at is near.
-        while self._top > 0 and self._top not in self._levels:
+        while self._top > 0 and self._top not in levels:
             self._top -= 1

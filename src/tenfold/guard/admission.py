@@ -60,6 +60,7 @@ class Admission:
         "_cpu_others_s",
         "_epoch_began",
         "_limit",
+        "_loop",
         "_monotonic",
         "_most",
         "_observation",
@@ -95,6 +96,7 @@ class Admission:
                 remedy="At least one must run, none or more may wait, and for longer than 0 s.",
             )
         self._limit = limit
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._set_by_hand: Limit | None = None
         self._monotonic = clock.monotonic
         self._most = most
@@ -180,7 +182,10 @@ class Admission:
 
     def stand(self, priority: int, share: str = "") -> Place[Turn]:
         """Stand in line now, and wait later: :meth:`turn` or :meth:`give_up` is due."""
-        return self.queue_up(asyncio.get_running_loop().create_future(), priority, share)
+        loop = self._loop
+        if loop is None or loop.is_closed():  # kept, since asking for the running one costs a system call
+            loop = self._loop = asyncio.get_running_loop()
+        return self.queue_up(loop.create_future(), priority, share)
 
     async def turn(self, place: Place[Turn]) -> Epoch:
         """What :meth:`wait` does, for who stands in line already."""

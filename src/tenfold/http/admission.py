@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 
 HEADER = b"tenfold-priority"
+FAR = 2
+"""A deadline that is so many times as far away as the line's patience ends in no line: the line itself sends away before.
+A timer for each who waits would cost as much as all else that waiting does."""
 PRIORITIES = {one.name.lower().encode(): one for one in Priority}
 
 
@@ -92,7 +95,10 @@ class Door:
         whose time ends in the line: the sweeper does not know it yet."""
         standing = request.standing or self._stand(request, priority)
         request.standing = None
-        limit = asyncio.timeout(left_s(request))
+        left = left_s(request)
+        if left is None or left > FAR * self._gate.line.wait_s:
+            return await self._gate.turn(standing.place), standing.share
+        limit = asyncio.timeout(left)
         try:
             async with limit:
                 return await self._gate.turn(standing.place), standing.share

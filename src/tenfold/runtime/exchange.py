@@ -88,18 +88,8 @@ class Exchange(RequestResponseCycle):
     def start(self) -> None:
         """Answer in a task of its own."""
         protocol = self._protocol
-        run = self._run() if self.request.standing is None else self._run_from_line()
-        task = self._task = protocol.loop.create_task(run)
+        task = self._task = protocol.loop.create_task(self._run())
         protocol.tasks.add(task)
-
-    async def _run_from_line(self) -> None:
-        """Its endpoint takes its place in line over, or fails before it gets there."""
-        request = self.request
-        try:
-            await self._run()
-        finally:
-            if request.standing is not None:
-                request.standing.gate.give_up(request.standing.place)
 
     async def _run(self) -> None:
         try:
@@ -116,6 +106,9 @@ class Exchange(RequestResponseCycle):
             await self._failed(error)
         finally:
             self._protocol.tasks.discard(self._task)
+            standing = self.request.standing
+            if standing is not None:  # its endpoint has failed before it could take its place in line over
+                standing.gate.give_up(standing.place)
             # The request knows us (its ``receive``), and the task does: circles, which only the collector would free.
             del self.request, self._task
 

@@ -33,6 +33,8 @@ class Waiters(Generic[L]):
         self._wait_s = wait_s
         self._time = time
         self._undo = undo
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """That of who waits. It is kept, since asking for the running one costs a system call."""
         self._refuser: asyncio.TimerHandle | None = None
         """Set to when the patience of who waits ends first: one timer for all, instead of one for each."""
         self._refuse_at = float("inf")
@@ -44,7 +46,9 @@ class Waiters(Generic[L]):
         """
         self.waited += 1
         context.in_line += 1
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            loop = self._loop = asyncio.get_running_loop()
         patience_s = self._time.patience_s(self._wait_s)
         waiter: asyncio.Future[L | None] = loop.create_future()
         until = loop.time() + patience_s

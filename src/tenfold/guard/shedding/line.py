@@ -71,6 +71,11 @@ class Line(Generic[T]):
         """Places in line, by share."""
         self._arrivals: deque[Place[T]] = deque()
 
+    @property
+    def wait_s(self) -> float:
+        """Nobody waits for longer."""
+        return self._wait_s
+
     def takes(self, priority: int, limit: int, share: str | None = None) -> bool:
         """Whether a newcomer could stand in line, if need be in the place of somebody less urgent or, where its share
         is known, of a share that has more than its own."""
@@ -96,7 +101,10 @@ class Line(Generic[T]):
 
     def first(self) -> int | None:
         """The priority of who is next; None when nobody waits."""
-        return next((int(p) for p in Priority if self._lines[p].size), None)
+        for priority, line in enumerate(self._lines):
+            if line.size:
+                return priority
+        return None
 
     def pop(self, priority: int) -> Place[T]:
         """Who is next of a priority leaves the line."""
