@@ -12,7 +12,7 @@ from tenfold.http.limiting import address_in
 from tenfold.runtime.rendering import rendered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from tenfold.guard.admission import Admission
     from tenfold.guard.fairness import Callers
@@ -28,11 +28,9 @@ BODY_MAX_BYTES = 65_536
 class RenderedDoor:
     """Looks into admission for the protocol, and keeps the answers in the bytes that are sent."""
 
-    def __init__(
-        self, gate: Admission, dispatcher: Dispatcher, callers: Callers, trust: Callable[[Any], Any] | None
-    ) -> None:
+    def __init__(self, gate: Admission, dispatcher: Dispatcher, callers: Callers) -> None:
         self.gate = gate
-        self._callers, self._trust = callers, trust
+        self._callers = callers
         self.rooms = gate.rooms
         self.line = gate.line
         self._dispatcher = dispatcher
@@ -49,14 +47,14 @@ class RenderedDoor:
         peer: Mapping[str, Any],
     ) -> Standing | None:
         """Where the request stands in line from now on; to be asked where there is no room. None: it was answered here, or
-        needs an answer that only its endpoint makes."""
+        needs an answer that only its endpoint makes. ``peer``: its scope, as far as it says from where it comes."""
         gate, priority = self.gate, endpoint.operation.policies.priority
         if HEADER in by_name:
             asked = PRIORITIES.get(by_name[HEADER])
             if asked is None:
                 return None
             priority = max(priority, asked)
-        share = self._share(by_name, peer)
+        share = self._callers.share_of(by_name, address_in(peer))
         if not gate.full(priority, share):
             return Standing(gate, gate.stand(priority, share), share)
         if b"origin" not in by_name and method != "HEAD":
@@ -70,11 +68,6 @@ class RenderedDoor:
         else:
             exchange.keep_alive = False
             exchange.finish(self._answer(priority))
-
-    def _share(self, by_name: dict[bytes, bytes], peer: Mapping[str, Any]) -> str:
-        """Between whom places are fair, see :class:`~tenfold.guard.fairness.Callers`."""
-        trust = self._trust
-        return self._callers.share_of(by_name, address_in(peer if trust is None else trust(peer)))
 
     def _whole(self, priority: Priority, dated: Headers) -> bytes:
         """The bytes of a refusal. They are made anew when the limit that they tell, or the date, is another."""

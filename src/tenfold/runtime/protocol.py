@@ -68,7 +68,7 @@ class Entry:
         self.door = (
             None
             if http.wiring.admission is None
-            else RenderedDoor(http.wiring.admission, http.dispatcher, http.wiring.callers, http.trust)
+            else RenderedDoor(http.wiring.admission, http.dispatcher, http.wiring.callers)
         )
         edge = http.wiring.edge
         self._fixed = (PLAIN_TYPE, *(() if edge is None else edge.headers))
@@ -182,18 +182,18 @@ class Protocol(BoundedProtocol):
             if answer is not None:
                 exchange.finish(answer)
                 return
+        peer = self.peer if entry.trust is None else entry.trust({**self.peer, "headers": headers})
         door, standing = entry.door, None
         if (
             turn
             and door is not None
             and (door.gate.in_flight >= door.rooms[endpoint.operation.policies.priority] or door.line.size)
         ):
-            standing = door.meet(exchange, endpoint, method, by_name, {**self.peer, "headers": headers})
+            standing = door.meet(exchange, endpoint, method, by_name, peer)
             if exchange.response_complete:
                 return
         exchange.request = Request(
-            method, path, segments, query, headers, by_name, exchange.receive,
-            self.peer if entry.trust is None else entry.trust({**self.peer, "headers": headers}),
+            method, path, segments, query, headers, by_name, exchange.receive, peer,
             body_max_bytes=endpoint.body_max_bytes, names=endpoint.names, memory=entry.memory, standing=standing,
             state=state or {},
         )  # fmt: skip

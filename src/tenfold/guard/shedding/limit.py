@@ -99,12 +99,14 @@ class LearnedLimit:
         self._most = float("inf") if most is None else float(most)
         self._least = min(LEAST, self._most)
         self._size = min(float(start), self._most)
-
-    @property
-    def value(self) -> int:
-        return max(1, int(self._size))
+        self.value = max(1, int(self._size))
 
     def update(self, window: Window) -> None:
+        """Learn from a window."""
+        self._move(window)
+        self.value = max(1, int(self._size))
+
+    def _move(self, window: Window) -> None:
         self.tolerance_s = TOLERANCE_S + SWITCH_S * min(window.others, 1.0)
         surplus = self._surplus(window)
         if surplus > 0:

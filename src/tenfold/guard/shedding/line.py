@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import Generic, TypeVar
 
+import msgspec
+
 from tenfold._core.context import Priority
 from tenfold._core.fairness import FairLine, Holdings, WeightOf
 
@@ -32,18 +34,15 @@ LEAD_MAX = 8.0
 authentication: more than a tenant of good manners brings in one moment."""
 
 
-class Place(Generic[T]):
-    """Of one who waits. ``turn`` is the caller's."""
+class Place(msgspec.Struct, Generic[T], eq=False):
+    """Of one who waits. ``turn`` is the caller's. A Struct, for who waits does so in the busiest moments."""
 
-    __slots__ = ("gone", "priority", "share", "since", "turn")
-
-    def __init__(self, turn: T, priority: int, share: str, since: float) -> None:
-        self.turn = turn
-        self.priority = priority
-        self.share = share
-        self.since = since
-        self.gone = False
-        """It stands in the line no more."""
+    turn: T
+    priority: int
+    share: str
+    since: float
+    gone: bool = False
+    """It stands in the line no more."""
 
 
 class Line(Generic[T]):
