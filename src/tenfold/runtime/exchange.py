@@ -88,10 +88,13 @@ class Exchange(RequestResponseCycle):
     def start(self) -> None:
         """Answer in a task of its own."""
         protocol = self._protocol
+        protocol.outbox.begin()
         task = self._task = protocol.loop.create_task(self._run())
         protocol.tasks.add(task)
 
     async def _run(self) -> None:
+        outbox = self._protocol.outbox
+        outbox.beginning -= 1
         try:
             answer = await self._endpoint.call(self.request)
             if answer[3] is not None:
@@ -101,7 +104,7 @@ class Exchange(RequestResponseCycle):
             else:
                 if self._protocol.flow.write_paused:
                     await self._protocol.flow.drain()
-                self.finish(answer)
+                outbox.put(self, answer)
         except BaseException as error:
             await self._failed(error)
         finally:
@@ -111,6 +114,16 @@ class Exchange(RequestResponseCycle):
                 standing.gate.give_up(standing.place)
             # The request knows us (its ``receive``), and the task does: circles, which only the collector would free.
             del self.request, self._task
+
+    def finish_or_fail(self, answer: Answer) -> None:
+        """As :meth:`finish`, when nobody is left who could be told that it failed."""
+        try:
+            self.finish(answer)
+        except Exception as error:
+            protocol = self._protocol
+            task = protocol.loop.create_task(self._failed(error))
+            protocol.tasks.add(task)
+            task.add_done_callback(protocol.tasks.discard)
 
     def finish(self, answer: Answer) -> None:
         """Send a whole answer in one piece."""
@@ -160,7 +173,7 @@ class Exchange(RequestResponseCycle):
     async def _failed(self, error: BaseException) -> None:
         """Operations turn their errors into answers; what comes here is an answer that could not be sent."""
         if not self.disconnected:
-            log.error("an answer of %s %s failed", self._method, self.request.path, exc_info=error)
+            log.error("an answer of %s failed", self._endpoint.operation.name, exc_info=error)
             if self.response_started:
                 self.transport.close()
             else:

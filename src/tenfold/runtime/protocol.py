@@ -21,6 +21,7 @@ from tenfold.http.wire import PERCENT
 from tenfold.runtime.bounded import BoundedProtocol
 from tenfold.runtime.door import RenderedDoor
 from tenfold.runtime.exchange import Exchange
+from tenfold.runtime.outbox import Outbox
 from tenfold.runtime.rendering import lines
 from tenfold.security.identity.names import SHOWN
 
@@ -44,7 +45,8 @@ def protocol_of(app: App, connections: Connections) -> type[Protocol]:
     http = app.settings.http
     # A head has an address, too, and the separators of its headers, four bytes each.
     head_max = http.header_max_bytes + 2 * URI_MAX_BYTES + 4 * http.headers_max
-    return type("AppProtocol", (Protocol,), {"served": app, "watched": connections, "head_max": head_max})
+    bound = {"served": app, "watched": connections, "head_max": head_max, "outbox": Outbox()}
+    return type("AppProtocol", (Protocol,), bound)
 
 
 def _renames_host(by_name: dict[bytes, bytes]) -> bool:
@@ -97,6 +99,7 @@ class Protocol(BoundedProtocol):
     """One connection."""
 
     entry: ClassVar[Entry | None] = None
+    outbox: ClassVar[Outbox]
     peer: dict[str, Any]
     """What an ASGI scope tells of the connection."""
 

@@ -6,70 +6,25 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
 from support.cluster import eventually
+from support.connector import Connector, Wire
 from tenfold import App, Service, public
 from tenfold.guard.admission import Admission
-from tenfold.runtime.connections import ConnectionLimits, Connections
-from tenfold.runtime.protocol import Protocol, protocol_of
 
 pytestmark = pytest.mark.anyio
 
 GET = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-class Wire(asyncio.Transport):
-    """Keeps what is sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = b""
-
-    def write(self, data: Any) -> None:
-        self.sent += data
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 80)}.get(name, default)
-
-    def is_closing(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        return
-
-    @property
-    def status(self) -> int:
-        """Of the answer; 0 while there is none."""
-        return int(self.sent[9:12]) if self.sent else 0
-
-
-class Instance:
+class Instance(Connector):
     """An app that runs one request at a time, and one waits."""
 
-    def __init__(self, app: App, release: asyncio.Event, protocol: type[Protocol]) -> None:
-        self.app, self.release, self._protocol = app, release, protocol
-        self._state = ServerState()
-        self._config = uvicorn.Config(app, http=protocol, loop="none", log_level="warning", access_log=False)
-        self._config.load()
-
-    def connect(self) -> tuple[Protocol, Wire]:
-        protocol, wire = self._protocol(self._config, self._state, {}), Wire()
-        protocol.connection_made(wire)  # type: ignore[no-untyped-call]
-        return protocol, wire
-
-    def send(self, *requests: bytes) -> list[Wire]:
-        """All of them in one turn of the event loop, each on a connection of its own."""
-        found = []
-        for request in requests:
-            protocol, wire = self.connect()
-            protocol.data_received(request)
-            found.append(wire)
-        return found
+    def __init__(self, app: App, release: asyncio.Event) -> None:
+        super().__init__(app)
+        self.release = release
 
     @property
     def gate(self) -> Admission:
@@ -90,8 +45,7 @@ async def instance(folder: Path) -> AsyncGenerator[Instance]:
     app = App("slow", [service])
     app.configure(environ={}, app__data_dir=str(folder), http__concurrency=1, http__waiting_max=1)
     async with app.lifespan():
-        connections = Connections(ConnectionLimits.of(app.settings.http), app.clock)
-        yield Instance(app, release, protocol_of(app, connections))
+        yield Instance(app, release)
 
 
 async def until_all_answered(wires: list[Wire]) -> None:
