@@ -17,6 +17,7 @@ from tenfold.guard.limiter import refusal
 from tenfold.guard.rates import Away, Limit, Window, as_limit
 from tenfold.http.encoding import is_plain, with_headers
 from tenfold.http.operation import UNSET
+from tenfold.http.reply import WrittenHeader
 
 if TYPE_CHECKING:
     from tenfold.errors import TooManyRequests
@@ -90,7 +91,7 @@ def write(build: Build) -> None:
         "    limit_headers.ahead_us = limit_ahead",
         "limit_shown = limit_headers.shown",
     )
-    headers = LeftHeaders(rules.names)
+    headers = LeftHeaders(rules.names, rules.policy)
     code.use(LIMIT_POLICY=(b"ratelimit-policy", rules.policy))
     code.use(limit_headers=headers, shown_before=headers.get)
     added = ["LIMIT_POLICY", "limit_shown"]
@@ -229,24 +230,28 @@ class CellsOf(dict[str, tuple[Cell, ...]]):
         return made
 
 
-class LeftHeaders(dict[tuple[int, ...], tuple[bytes, bytes]]):
-    """The header that tells what is left, by the numbers in it: most answers say what another one said before."""
+class LeftHeaders(dict[tuple[int, ...], WrittenHeader]):
+    """The header that tells what is left, by the numbers in it: most answers say what another one said before. It is sent
+    behind the ``policy``."""
 
-    __slots__ = ("_form", "ahead_us", "shown")
+    __slots__ = ("_form", "_policy", "ahead_us", "shown")
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], policy: bytes) -> None:
         super().__init__()
         self.ahead_us: tuple[int, ...] = ()
         """What was said last is of this decision."""
-        self.shown = (b"ratelimit", b"")
+        self.shown = WrittenHeader((b"ratelimit", b""))
         """What was said last."""
+        self._policy = policy
         self._form = b", ".join(b'"%s";r=%%d;t=%%d' % name.encode() for name in names)
 
-    def make(self, left: tuple[int, ...]) -> tuple[bytes, bytes]:
+    def make(self, left: tuple[int, ...]) -> WrittenHeader:
         """That of numbers that are not known."""
         if len(self) >= HEADERS_MAX:
             self.clear()
-        made = self[left] = (b"ratelimit", self._form % left)
+        value = self._form % left
+        made = self[left] = WrittenHeader((b"ratelimit", value))
+        made.lines = b"ratelimit-policy: %b\r\nratelimit: %b\r\n" % (self._policy, value)
         return made
 
 

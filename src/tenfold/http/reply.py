@@ -42,6 +42,12 @@ class SharedHeaders(list[tuple[bytes, bytes]]):
         self.texts = self.block = None
 
 
+class WrittenHeader(tuple[bytes, bytes]):
+    """A header of many answers, with the lines that it and the one in front of it are sent as."""
+
+    lines: bytes
+
+
 JSON = b"application/json"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 § 5.6.2

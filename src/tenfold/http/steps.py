@@ -19,8 +19,6 @@ from tenfold.http.recover import ABORTED, Recovery
 from tenfold.http.request import Request
 from tenfold.security.policy import authenticated
 from tenfold.security.principal import Principal
-from tenfold.telemetry import names
-from tenfold.telemetry.access import LOGGER, Access
 from tenfold.telemetry.metrics import SECONDS
 from tenfold.telemetry.trace import low_bits
 
@@ -108,15 +106,12 @@ def measure(build: Build) -> None:
         ]
     if telemetry.access is not None:
         log = telemetry.access
-        code.use(access_log=log, access_waiting=log.waiting, Access=Access, announced=announced)
+        code.use(access_log=log, access_waiting=log.waiting, announced=announced)
         after += [
             "sent = len(answer[2]) if answer[3] is None else announced(request, answer)",
-            "client = request.scope.get('client')",
-            # access.finished, written out
-            f"entry = Access(ended, 'info' if answer[0] < 500 else 'error', {names.LOG_REQUEST!r}, {LOGGER!r}, "
-            "request.method, request.path, answer[0], int(seconds * 100000 + 0.5) / 100, sent, "
-            f"{operation.name!r}, context.request_id, context.trace_id, client[0] if client else '')",
-            "access_waiting.append(entry)",  # AccessLog.record, written out
+            # As Access has it, and AccessLog.record, written out
+            "access_waiting.append((ended, seconds, request.method, request.path, answer[0], sent, "
+            f"{operation.name!r}, context.request_id, context.trace_id, request.scope.get('client')))",
             "if len(access_waiting) > access_log.room: access_log.crowded()",
         ]
     code.open("try:", "finally:", *(" " + line for line in after), "return answer")

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tenfold.http.encoding import PLAIN_TYPE
+from tenfold.http.reply import WrittenHeader
 from tenfold.http.streaming import run_stream
 from tenfold.runtime.rendering import closes, lines, rendered
 
@@ -144,10 +145,12 @@ class Exchange(RequestResponseCycle):
             known = dated is entry.dated and status in entry.heads
             head = entry.heads[status] if known else entry.head(status, dated)
             more = len(headers) - entry.plain_count
-            if more == 2:  # those of a limit, in one call
-                added = b"%b: %b\r\n%b: %b\r\n" % (*headers[2], *headers[3])
+            if not more:
+                added = b""
+            elif more == 2 and type(headers[3]) is WrittenHeader:  # those of a limit
+                added = headers[3].lines
             else:
-                added = lines(headers[2 : 2 + more]) if more else b""
+                added = lines(headers[2 : 2 + more])
             protocol.transport.write(b"%b%d\r\n%b\r\n%b" % (head, len(body), added, body))
         else:
             if closes(headers):

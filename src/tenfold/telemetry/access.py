@@ -1,6 +1,6 @@
 """The access log: one line per request, written by a thread so that a slow disk never slows a request.
 
-A request leaves an :class:`Access`, a constructor and no call. Whoever finds that :data:`BATCH` of them wait makes their
+A request leaves an :class:`Access`, a tuple and no call. Whoever finds that :data:`BATCH` of them wait makes their
 lines, while all that these are made of is still in the processor's cache; the thread makes those of the last few, and
 writes all of them ten times a second. So a line is written a tenth of a second after its request, and a process that is
 killed (SIGKILL, the machine) takes the lines of that time with it. One that ends in order, by SIGTERM too, writes them all.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -29,43 +29,26 @@ GATHER_S: Final = 0.1
 more CPU than the line."""
 
 
-class Access(msgspec.Struct, omit_defaults=True, gc=False):
-    """One finished request, as JSON has it, in this order. The query string is left out: it carries what people should
-    not log.
+class Access(NamedTuple):
+    """One finished request. The query string is left out: it carries what people should not log.
 
-    A Struct because its constructor is C: there is one for every request. Not known to the garbage collector, which
-    would otherwise look through those that wait.
+    The generated code of endpoints leaves a plain tuple like it, which is made without a call: whatever else there is to
+    say of a request is worked out when its line is made, with those of the others.
     """
 
-    time: Any
-    """When it ended: seconds on the monotonic clock, which the request has looked at anyway. As RFC 3339 writes it once
-    its line is made, for who makes it knows what time of day that was."""
-    level: str
-    event: str
-    logger: str
+    ended_s: float
+    """On the monotonic clock, which the request has looked at anyway."""
+    seconds: float
     method: str
     path: str
     status: int
-    ms: float
     bytes: int
     """Of the body that was sent."""
     operation: str = ""
     request_id: str = ""
     trace_id: str = ""
-    client: str = ""
-
-
-def finished(
-    method: str, path: str, status: int, duration_s: float, sent_bytes: int, operation: str = "", request_id: str = "",
-    trace_id: str = "", client: str = "", ended_s: float = 0.0,
-) -> Access:  # fmt: skip
-    """A request that has ended. The generated code of endpoints does the same, without the call."""
-    level = "info" if status < 500 else "error"
-    ms = int(duration_s * 100_000 + 0.5) / 100
-    return Access(
-        ended_s, level, names.LOG_REQUEST, LOGGER, method, path, status, ms, sent_bytes, operation, request_id, trace_id,
-        client,
-    )  # fmt: skip
+    client: tuple[str, int] | None = None
+    """Address and port."""
 
 
 class Renderer(Protocol):
@@ -194,20 +177,39 @@ class TextAccess:
         self._render, self._redact = render, redactor.text
 
     def __call__(self, entries: Sequence[Access], epoch_s: float) -> str:
-        return "".join([self._line(access.time + epoch_s, access) for access in entries])
+        return "".join([self._line(Access(*entry), epoch_s) for entry in entries])
 
-    def _line(self, when: float, access: Access) -> str:
+    def _line(self, access: Access, epoch_s: float) -> str:
         fields: dict[str, object] = {
             "method": access.method,
             "path": self._redact(access.path),
             "status": access.status,
-            "ms": access.ms,
+            "ms": _ms(access.seconds),
             "bytes": access.bytes,
         }
-        for name in _OURS:
-            if value := getattr(access, name):
-                fields[name] = value
-        return self._render(Line(when, access.level, access.event, access.logger, fields))
+        # Of our making, or judged: nothing secret.
+        ours = (access.operation, access.request_id, access.trace_id, access.client and access.client[0])
+        fields |= {name: value for name, value in zip(_OURS, ours, strict=True) if value}
+        when = access.ended_s + epoch_s
+        return self._render(Line(when, _level(access.status), names.LOG_REQUEST, LOGGER, fields))
+
+
+class _JsonLine(msgspec.Struct, omit_defaults=True, gc=False):
+    """As JSON has it, in this order. A Struct because its constructor is C, and not known to the garbage collector."""
+
+    time: str
+    level: str
+    event: str
+    logger: str
+    method: str
+    path: str
+    status: int
+    ms: float
+    bytes: int
+    operation: str = ""
+    request_id: str = ""
+    trace_id: str = ""
+    client: str = ""
 
 
 class JsonAccess:
@@ -224,23 +226,32 @@ class JsonAccess:
         if self._learned != self._redactor.learned:  # another secret, which may be in a path
             self._learned = self._redactor.learned
             self._plain.clear()
+        lines = self._lines(entries, epoch_s)
+        try:
+            return _encode_lines(lines).decode()
+        except UnicodeEncodeError:  # a lone surrogate is no text
+            return "".join([json_text(msgspec.to_builtins(line)) + "\n" for line in lines])
+
+    def _lines(self, entries: Sequence[Access], epoch_s: float) -> list[_JsonLine]:
         plain = self._plain
         time, since, until = "", 0.0, 0.0
-        for each in entries:
-            when = each.time + epoch_s
+        made: list[_JsonLine] = []
+        for ended_s, seconds, method, path, status, size, operation, request_id, trace_id, client in entries:
+            when = ended_s + epoch_s
             if not since <= when < until:  # many end in the same millisecond
                 second = int(when)
                 ms = int((when - second) * 1000)
                 since = second + ms / 1000
                 until = since + 0.001
                 time = f"{utc(second)}.{ms:03d}Z"
-            each.time = time
-            if each.path not in plain:
-                each.path = self._shown(each.path)
-        try:
-            return _encode_lines(entries).decode()
-        except UnicodeEncodeError:  # a lone surrogate is no text
-            return "".join([json_text(msgspec.to_builtins(line)) + "\n" for line in entries])
+            made.append(
+                _JsonLine(
+                    time, "info" if status < 500 else "error", names.LOG_REQUEST, LOGGER, method,
+                    path if path in plain else self._shown(path), status, int(seconds * 100_000 + 0.5) / 100, size,
+                    operation, request_id, trace_id, client[0] if client else "",
+                )
+            )  # fmt: skip
+        return made
 
     def _shown(self, path: str) -> str:
         shown = self._redactor.text(path)
@@ -251,9 +262,16 @@ class JsonAccess:
         return shown
 
 
+def _level(status: int) -> str:
+    return "info" if status < 500 else "error"
+
+
+def _ms(seconds: float) -> float:
+    return int(seconds * 100_000 + 0.5) / 100
+
+
 LOGGER: Final = "tenfold.access"
 _OURS: Final = ("operation", "request_id", "trace_id", "client")
-"""Of our making, or judged: nothing secret."""
 PATHS_MAX: Final = 4_096
 """Paths that are remembered."""
-_encode_lines: Callable[[Sequence[Access]], bytes] = msgspec.json.Encoder().encode_lines
+_encode_lines: Callable[[Sequence[_JsonLine]], bytes] = msgspec.json.Encoder().encode_lines

@@ -255,7 +255,7 @@ def test_the_access_log_has_the_status_and_length_that_are_sent(file: Path) -> N
     answered: list[tuple[int, int]] = []
 
     def taken(entries: Sequence[Access], epoch_s: float) -> str:
-        lines.extend(entries)
+        lines.extend(Access(*entry) for entry in entries)
         return ""
 
     clock = ManualClock()

@@ -15,6 +15,7 @@ from tenfold.errors import DeclarationError, StoreUnavailable
 from tenfold.guard.rates import Limit
 from tenfold.http.limiting import CALLERS_MAX, HEADERS_MAX, CellsOf, LeftHeaders, address_of
 from tenfold.http.request import Request
+from tenfold.runtime.rendering import lines
 from tenfold.security.authenticator import Authenticator
 from tenfold.security.policy import authenticated, public
 from tenfold.security.principal import Principal
@@ -283,11 +284,16 @@ def test_an_address_counts_as_what_one_household_has(host: str, counted: str) ->
 
 
 def test_what_is_remembered_of_callers_and_headers_is_bounded_and_the_same_as_what_is_made() -> None:
-    cells, headers = CellsOf([("orders 5/minute per principal ", 12, 60)]), LeftHeaders(["a", "b"])
+    cells, headers = (
+        CellsOf([("orders 5/minute per principal ", 12, 60)]),
+        LeftHeaders(["a", "b"], b"the policy"),
+    )
     for number in range(max(CALLERS_MAX, HEADERS_MAX) + 10):
         assert cells[f"p{number}"] == ((f"orders 5/minute per principal principal p{number}", 12, 60),)
         left = (number, 1, 2, 3)
         assert headers.make(left) == (b"ratelimit", b'"a";r=%d;t=1, "b";r=2;t=3' % number)
         assert headers.get(left) is headers.get(left)
+    shown = headers.make((9, 1, 2, 3))
+    assert shown.lines == lines([(b"ratelimit-policy", b"the policy"), shown]), "as the protocol would write both"
     assert len(cells) <= CALLERS_MAX
     assert len(headers) <= HEADERS_MAX
