@@ -59,6 +59,12 @@ class LeasedLimits(LimitStore):
             self.local += 1
         return taken
 
+    def take_one(self, key: str, cost: int, room: int) -> int | None:
+        ahead = self._leasing.take_one(key, cost, int(self._monotonic() * 1_000_000))
+        if ahead is not None:
+            self.local += 1
+        return ahead
+
     async def take(self, cells: Sequence[Cell]) -> Taken:
         asking = self._asking_for(cells)
         if asking is not None:

@@ -97,20 +97,9 @@ class Leasing:
 
         ``ahead_us`` counts all of the lease as used, and nothing as having flowed out since it was taken.
         """
-        if len(cells) == 1:  # what nearly every limit is
+        if len(cells) == 1:
             key, cost, _ = cells[0]
-            known = self._known.get(key)
-            if known is None or now_us > known.until_us:
-                return None
-            end = (known.next_us if known.next_us > now_us else now_us) + cost
-            if end > known.end_us:
-                return None
-            known.next_us = end
-            known.served += 1
-            return known.taken
-        return self._take_all(cells, now_us)
-
-    def _take_all(self, cells: Sequence[Cell], now_us: int) -> Taken | None:
+            return None if self.take_one(key, cost, now_us) is None else self._known[key].taken
         moves: list[tuple[_Known, int]] = []
         for key, cost, _ in cells:
             known = self._known.get(key)
@@ -124,6 +113,18 @@ class Leasing:
             known.next_us = end
             known.served += 1
         return Taken(True, moves[0][0].taken.at_us, tuple(known.taken.ahead_us[0] for known, _ in moves))
+
+    def take_one(self, key: str, cost: int, now_us: int) -> int | None:
+        """The same for one cell: its ``ahead_us``."""
+        known = self._known.get(key)
+        if known is None or now_us > known.until_us:
+            return None
+        end = (known.next_us if known.next_us > now_us else now_us) + cost
+        if end > known.end_us:
+            return None
+        known.next_us = end
+        known.served += 1
+        return known.taken.ahead_us[0]
 
     # ── asking the store ──
 

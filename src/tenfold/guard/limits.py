@@ -32,6 +32,14 @@ class LimitStore(ABC):
         """The decision at once, or None when :meth:`take` has to be awaited; never blocks."""
         return None
 
+    def take_one(self, key: str, cost: int, room: int) -> int | None:
+        """As :meth:`take_now` for one cell, which is what nearly every limit is, in the one number that matters: how far its
+        TAT is ahead after the decision; of work that was not admitted the complement (``~ahead``, below 0)."""
+        taken = self.take_now(((key, cost, room),))
+        if taken is None:
+            return None
+        return taken.ahead_us[0] if taken.admitted else ~taken.ahead_us[0]
+
     @abstractmethod
     async def take(self, cells: Sequence[Cell]) -> Taken:
         """Decide. No two cells of a request have the same key; with no cells it shows that the store answers."""

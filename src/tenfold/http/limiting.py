@@ -75,16 +75,13 @@ def write(build: Build) -> None:
         limiter=limiter, limits=limiter.store, limit_later=limiter.decide,
         limit_refused=rules.refused, **rules.uses,
     )  # fmt: skip
+    code.line(*rules.cells, *(_ONE if len(rules.windows) == 1 else _MANY))
     code.line(
-        *rules.cells,
-        "limit_taken = limits.take_now(limit_cells)",  # RateLimiter.take_now, written out
-        f"if limit_taken is None: limit_taken = await limit_later(limit_cells, {rules.away!r})",
-        "elif limit_taken.admitted: limiter.admitted += 1",
-        "else: limiter.refused += 1",
-        "if not limit_taken.admitted: raise limit_refused(limit_cells, limit_taken)",
+        f"    limit_taken = await limit_later(limit_cells, {rules.away!r})",
+        "    if not limit_taken.admitted: raise limit_refused(limit_cells, limit_taken.ahead_us)",
+        "    limit_ahead = limit_taken.ahead_us",
     )
     code.line(  # Most callers find their windows as good as new, and are told the same.
-        "limit_ahead = limit_taken.ahead_us",
         "if limit_ahead != limit_headers.ahead_us:",
         f"    limit_left = ({rules.left})",
         "    limit_headers.shown = shown_before(limit_left) or limit_headers.make(limit_left)",
@@ -101,6 +98,30 @@ def write(build: Build) -> None:
     else:  # the answer may be one that was made before, for others
         code.use(with_headers=with_headers)
         code.after(f"answer = with_headers(answer, {', '.join(added)})")
+
+
+# RateLimiter.take_now, written out.
+_ONE = (
+    "((limit_key, limit_cost, limit_room),) = limit_cells",
+    "limit_ahead = limits.take_one(limit_key, limit_cost, limit_room)",
+    "if limit_ahead is not None:",
+    "    if limit_ahead < 0:",
+    "        limiter.refused += 1",
+    "        raise limit_refused(limit_cells, (~limit_ahead,))",
+    "    limiter.admitted += 1",
+    "    limit_ahead = (limit_ahead,)",
+    "else:",
+)
+_MANY = (
+    "limit_taken = limits.take_now(limit_cells)",
+    "if limit_taken is not None:",
+    "    if not limit_taken.admitted:",
+    "        limiter.refused += 1",
+    "        raise limit_refused(limit_cells, limit_taken.ahead_us)",
+    "    limiter.admitted += 1",
+    "    limit_ahead = limit_taken.ahead_us",
+    "else:",
+)
 
 
 class Rules:
@@ -135,13 +156,13 @@ class Rules:
             for n, w in enumerate(self.windows)
         )
 
-    def refused(self, cells: Sequence[Cell], taken: Taken) -> TooManyRequests:
+    def refused(self, cells: Sequence[Cell], ahead_us: tuple[int, ...]) -> TooManyRequests:
         """The problem for a request that was not admitted."""
-        each = list(zip(self.names, self.windows, cells, taken.ahead_us, strict=True))
+        each = list(zip(self.names, self.windows, cells, ahead_us, strict=True))
         full = [(name, window) for name, window, (_, cost, room), ahead in each if ahead + cost > room]
-        wait = wait_us(cells, taken)
+        wait = wait_us(cells, Taken(False, 0, ahead_us))
         # Nobody is told to come back before the windows that it is told of have ended.
-        end_us = max(1_000_000, wait) if wait is not None else max(taken.ahead_us)
+        end_us = max(1_000_000, wait) if wait is not None else max(ahead_us)
         left = ", ".join(
             f'"{name}";r={max(0, w.room_us - ahead) // w.interval_us};t={-(-min(ahead, end_us) // 1_000_000)}'
             for name, w, _, ahead in each

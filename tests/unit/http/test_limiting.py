@@ -223,7 +223,7 @@ async def test_limits_survive_the_loss_of_their_store(monkeypatch: pytest.Monkey
         async def away(cells: object) -> None:
             raise StoreUnavailable("gone")
 
-        monkeypatch.setattr(store, "take_now", lambda cells: None)
+        monkeypatch.setattr(store, "take_one", lambda key, cost, room: None)
         monkeypatch.setattr(store, "take", away)
         assert [(await t.client.get("/x")).status for _ in range(2)] == [200, 429]
         refused = await t.client.get("/y")

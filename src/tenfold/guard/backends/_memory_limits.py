@@ -34,21 +34,29 @@ class MemoryLimits(LimitStore):
     def take_now(self, cells: Sequence[Cell]) -> Taken:
         now_us = int(self._monotonic() * 1_000_000)
         tats = self._tats_us
-        if len(cells) == 1:  # what nearly every limit is: as `decide` says, without its loops
-            key, cost, room = cells[0]
-            ahead = tats[key] - now_us if key in tats else 0
-            ahead = cost if ahead < 0 else ahead + cost
-            if ahead > room:
-                return Taken(False, now_us, (ahead - cost,))
-            tats[key] = now_us + ahead
-            taken = Taken(True, now_us, (ahead,))
-        else:
-            taken = decide(cells, [tats.get(key, 0) for key, _, _ in cells], now_us)
-            if taken.admitted:
-                tats.update((c[0], now_us + a) for c, a in zip(cells, taken.ahead_us, strict=True))
+        taken = decide(cells, [tats.get(key, 0) for key, _, _ in cells], now_us)
+        if taken.admitted:
+            tats.update((c[0], now_us + a) for c, a in zip(cells, taken.ahead_us, strict=True))
         if len(tats) > self._cells_max:
             self._make_room(now_us)
         return taken
+
+    def take_one(self, key: str, cost: int, room: int) -> int:
+        # As `decide` says, without its loops.
+        now_us = int(self._monotonic() * 1_000_000)
+        tats = self._tats_us
+        ahead = tats[key] - now_us if key in tats else 0
+        if ahead < 0:
+            ahead = 0
+        elif ahead > room:
+            ahead = room
+        if ahead + cost > room:
+            return ~ahead
+        ahead += cost
+        tats[key] = now_us + ahead
+        if len(tats) > self._cells_max:
+            self._make_room(now_us)
+        return ahead
 
     async def take(self, cells: Sequence[Cell]) -> Taken:
         return self.take_now(cells)
