@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tenfold._core.clock import ManualClock
 from tenfold.errors import StoreUnavailable, TooManyRequests, Unavailable
@@ -268,6 +271,23 @@ async def test_a_check_that_is_decided_here_costs_eight_calls_at_most(
     sys.setprofile(None)
     assert taken is not None
     assert len([name for name in calls if "setprofile" not in name]) <= 8, calls
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(1, 600_000), st.sampled_from([0, 1, 70_000, 2_000_000])),
+        max_size=60,
+    )
+)
+def test_one_cell_is_decided_as_many_are(steps: list[tuple[str, int, int]]) -> None:
+    now_s = [0.0]
+    clock = cast("Any", SimpleNamespace(monotonic=lambda: now_s[0]))
+    by_many, by_one = MemoryLimits(clock), MemoryLimits(clock)
+    for key, cost, later_us in steps:
+        now_s[0] += later_us / 1e6
+        taken = by_many.take_now([(key, cost, 1_000_000)])
+        ahead = taken.ahead_us[0]
+        assert by_one.take_one(key, cost, 1_000_000) == (ahead if taken.admitted else ~ahead)
 
 
 async def test_memory_forgets_the_least_active_beyond_its_bound(clock: ManualClock) -> None:

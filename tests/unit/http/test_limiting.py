@@ -294,6 +294,8 @@ def test_what_is_remembered_of_callers_and_headers_is_bounded_and_the_same_as_wh
         assert headers.make(left) == (b"ratelimit", b'"a";r=%d;t=1, "b";r=2;t=3' % number)
         assert headers.get(left) is headers.get(left)
     shown = headers.make((9, 1, 2, 3))
-    assert shown.lines == lines([(b"ratelimit-policy", b"the policy"), shown]), "as the protocol would write both"
+    assert shown.lines == lines([(b"ratelimit-policy", b"the policy"), shown]), (
+        "as the protocol would write both"
+    )
     assert len(cells) <= CALLERS_MAX
     assert len(headers) <= HEADERS_MAX
