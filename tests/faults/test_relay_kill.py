@@ -1,4 +1,5 @@
-"""Processes that relay and take in, killed by SIGKILL: an event is handled once if its transaction committed, else never."""
+"""Processes that relay and take in, killed by SIGKILL: an event is handled once if its transaction committed, else never,
+and those of a key in order."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from support.carried import Carried
+from support.carried import Carried, inversions
 from support.carrier import Carrier
 from support.trials import Trials, soak
 from tenfold._core.failpoints import KNOWN
@@ -37,11 +38,14 @@ BROKERS = {
 class Scene:
     """An app that publishes, and the processes that carry its events, one after another."""
 
+    fails = 0
+    """Every such event fails in its first run."""
+
     def __init__(self, folder: Path, database: str, broker: str, prefix: str, mode: str) -> None:
         self._about = (folder, database, broker, prefix, mode)
         self.dice = random.Random(6)
         self.committed: set[int] = set()
-        self.deaths = 0
+        self.deaths = self.inverted = 0
 
     async def play(self, kills: list[str], n: int, latest_s: float, within_s: float) -> Counter[int]:
         """Part of ``n`` transactions before each kill, by failpoint or (``""``) at any moment; how often each event was
@@ -54,7 +58,9 @@ class Scene:
             part = -(-n // (len(kills) + 1))
             for i, point in enumerate(kills):
                 await self._until_death(it, point, range(i * part, (i + 1) * part), latest_s)
-            return await self._the_rest(it, range(len(kills) * part, n), latest_s, within_s)
+            counts = await self._the_rest(it, range(len(kills) * part, n), latest_s, within_s)
+            self.inverted = inversions(await it.handled())
+            return counts
 
     async def _declared(self, it: Carried) -> None:
         """A new subscription begins with what is published from then on."""
@@ -63,7 +69,7 @@ class Scene:
         await broker.declare(it.events.topics, it.events.feeds)
 
     async def _until_death(self, it: Carried, point: str, numbers: range, latest_s: float) -> None:
-        carrier = Carrier(*self._about, point)
+        carrier = Carrier(*self._about, point, fails=self.fails)
         try:
             await self._publish(it, numbers, latest_s)
             async with asyncio.timeout(PATIENCE_S):
@@ -77,14 +83,18 @@ class Scene:
             carrier.kill()
 
     async def _the_rest(self, it: Carried, numbers: range, latest_s: float, within_s: float) -> Counter[int]:
-        carrier = Carrier(*self._about)
+        carrier = Carrier(*self._about, fails=self.fails)
         try:
             await self._publish(it, numbers, latest_s)
-            assert self.committed == set(await it.db.read().all(sa.select(it.orders.c.n), int))
+            await self._agree(it)
             await it.quiet(min(len(self.committed), 1), 30.0)  # it has begun
             return await it.quiet(len(self.committed), within_s)
         finally:
             carrier.kill()
+
+    async def _agree(self, it: Carried) -> None:
+        """What we hold to be committed is."""
+        assert self.committed == set(await it.db.read().all(sa.select(it.orders.c.n), int))
 
     async def _publish(self, it: Carried, numbers: range, latest_s: float) -> None:
         line = asyncio.Semaphore(8)
@@ -142,3 +152,60 @@ async def test_g6_a_build_that_says_it_is_done_before_it_is_loses_events(
     scene = Scene(tmp_path, "sqlite:///app.db", durable_redis_url, prefix, mode)
     counts = await scene.play([point], 90, 0.0, STUCK_S)
     assert scene.committed - counts.keys()
+
+
+# ── G7: order per key ──
+
+
+class KeyedScene(Scene):
+    """Events of eight keys, twenty in a transaction, one transaction after another."""
+
+    fails = 11
+
+    async def _publish(self, it: Carried, numbers: range, latest_s: float) -> None:
+        for first in range(numbers.start, numbers.stop, 20):
+            count = min(20, numbers.stop - first)
+            await it.publish(first, count, keys=8)
+            self.committed.update(range(first, first + count))
+
+    async def _agree(self, it: Carried) -> None:
+        return
+
+
+@pytest.mark.parametrize(
+    "broker", ["redis", *(pytest.param(name, marks=pytest.mark.soak) for name in BROKERS if name != "redis")]
+)
+async def test_g7_with_processes_killed_the_events_of_a_key_are_handled_in_order(
+    tmp_path: Path,
+    broker: str,
+    prefix: str,
+    postgres_url: str,
+    request: pytest.FixtureRequest,
+    trials: Trials,
+) -> None:
+    """Another process takes over the relay's lease, the consumer's place (of Kafka: its partitions) and the queue's leases."""
+    scene = KeyedScene(tmp_path, postgres_url, request.getfixturevalue(BROKERS[broker]), prefix, "right")
+    await exactly_those_committed(scene, KILLS, 240, 0.0)
+    assert scene.inverted == 0
+    trials("G7", 240, f"postgresql+{broker}")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("broker", BROKERS)
+async def test_g7_with_processes_killed_many_times_the_events_of_a_key_are_handled_in_order(
+    tmp_path: Path, broker: str, prefix: str, database: str, request: pytest.FixtureRequest, trials: Trials
+) -> None:
+    n, dice = max(soak(20_000), 400), random.Random(77)
+    kills = [dice.choice([f"{dice.choice(POINTS)}@{dice.randint(1, 5)}", ""]) for _ in range(soak(60))]
+    scene = KeyedScene(tmp_path, database, request.getfixturevalue(BROKERS[broker]), prefix, "right")
+    await exactly_those_committed(scene, kills, n, 0.0)
+    assert scene.inverted == 0
+    trials("G7", n, f"{database.partition(':')[0]}+{broker}")
+
+
+async def test_g7_a_build_in_which_the_events_of_a_key_run_beside_each_other_is_guilty(
+    tmp_path: Path, prefix: str, durable_redis_url: str
+) -> None:
+    scene = KeyedScene(tmp_path, "sqlite:///app.db", durable_redis_url, prefix, "no-lines")
+    await scene.play([KILLS[0]], 240, 0.0, 30.0)
+    assert scene.inverted

@@ -1,7 +1,8 @@
 """A process that relays, takes in and handles: :class:`Carrier`.
 
 Failpoints say where it is killed. MODE is ``right``, or how the build is broken: ``mark-first``
-marks events as sent before they are, ``acknowledge-first`` tells the broker that it has what it did not write yet.
+marks events as sent before they are, ``acknowledge-first`` tells the broker that it has what it did not write yet, ``no-lines``
+lets the events of a key run beside each other.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from support.carried import Carried
 from support.forked import Forked
 from tenfold._core.failpoints import failpoints
+from tenfold.events import intake as intake_module
 from tenfold.events.contract import Incoming
 from tenfold.events.intake import Intake
 from tenfold.events.outbox import Row
@@ -33,11 +35,20 @@ class Carrier:
     """Such a process, killed at its ``point`` (``name@visit``) when one is given."""
 
     def __init__(
-        self, folder: Path, database: str, broker: str, prefix: str, mode: str = "right", point: str = ""
+        self,
+        folder: Path,
+        database: str,
+        broker: str,
+        prefix: str,
+        mode: str = "right",
+        point: str = "",
+        *,
+        fails: int = 0,
     ) -> None:
+        """``fails``: every such event fails in its first run."""
         name, _, visit = point.partition("@")
         self._process = Forked(
-            "support.carrier", str(folder), database, broker, prefix, mode,
+            "support.carrier", str(folder), database, broker, prefix, mode, str(fails),
             failpoints=f"{name}=kill@{visit}" if point else "", app="support.carried",
         )  # fmt: skip
 
@@ -58,13 +69,15 @@ class Carrier:
         self._process.wait()
 
 
-async def main(folder: Path, database: str, broker: str, prefix: str, mode: str) -> None:
+async def main(folder: Path, database: str, broker: str, prefix: str, mode: str, fails: str) -> None:
     if mode == "mark-first":
         break_relay()
     elif mode == "acknowledge-first":
         break_intake()
+    elif mode == "no-lines":
+        break_lines()
     settings: dict[str, Any] = {"events__prefix": prefix, "events__batch": BATCH, "worker__lease_s": LEASE_S}
-    async with Carried().running(folder, database, broker, **settings):
+    async with Carried(int(fails)).running(folder, database, broker, **settings):
         await asyncio.Event().wait()
 
 
@@ -100,6 +113,11 @@ def break_intake() -> None:
         await right(self, events)
 
     Intake._store = store  # type: ignore[method-assign]
+
+
+def break_lines() -> None:
+    """The queue does not learn the key of an event."""
+    intake_module.order_key = lambda route, key: None  # type: ignore[assignment]
 
 
 def child(folder: str, *words: str) -> None:
