@@ -25,6 +25,9 @@ PATIENCE_S = 90.0
 """For a process to start and to come to its failpoint, however busy the machine is; nothing is claimed about it."""
 STUCK_S = 3.0
 """After so long without an end, a broken build is held to be stuck."""
+TAKEOVER_S = {"kafka": 60.0}
+"""So much longer a broker may take until it gives what dead consumers held to others: Kafka waits for the end of their
+sessions, of one after another."""
 BROKERS = {
     "redis": "redis_url",
     "rabbitmq": "rabbitmq_url",
@@ -107,8 +110,10 @@ class Scene:
         await asyncio.gather(*map(one, numbers))
 
 
-async def exactly_those_committed(scene: Scene, kills: list[str], n: int, latest_s: float) -> None:
-    counts = await scene.play(kills, n, latest_s, 30.0 + n / 50)
+async def exactly_those_committed(
+    scene: Scene, kills: list[str], n: int, latest_s: float, broker: str
+) -> None:
+    counts = await scene.play(kills, n, latest_s, 30.0 + n / 50 + TAKEOVER_S.get(broker, 0.0))
     assert counts == dict.fromkeys(scene.committed, 1)
     assert scene.deaths == len(kills)
 
@@ -127,7 +132,7 @@ async def test_g6_with_processes_killed_what_committed_is_handled_once(
     """Killed between the broker and the outbox's mark, and between the queue and the broker's acknowledgement."""
     assert {kill.partition("@")[0] for kill in KILLS} == set(POINTS)
     scene = Scene(tmp_path, postgres_url, request.getfixturevalue(BROKERS[broker]), prefix, "right")
-    await exactly_those_committed(scene, KILLS, 240, 0.1)
+    await exactly_those_committed(scene, KILLS, 240, 0.1, broker)
     trials("G6", 240, f"postgresql+{broker}")
 
 
@@ -139,7 +144,7 @@ async def test_g6_with_processes_killed_many_times_what_committed_is_handled_onc
     n, dice = max(soak(40_000), 400), random.Random(66)
     kills = [dice.choice([f"{dice.choice(POINTS)}@{dice.randint(1, 5)}", ""]) for _ in range(soak(60))]
     scene = Scene(tmp_path, database, request.getfixturevalue(BROKERS[broker]), prefix, "right")
-    await exactly_those_committed(scene, kills, n, 2.0)
+    await exactly_those_committed(scene, kills, n, 2.0, broker)
     trials("G6", n, f"{database.partition(':')[0]}+{broker}")
 
 
@@ -155,6 +160,10 @@ async def test_g6_a_build_that_says_it_is_done_before_it_is_loses_events(
 
 
 # ── G7: order per key ──
+
+
+ORDERED = [broker for broker in BROKERS if broker != "sqs"]
+"""SQS itself keeps the order of a group, whatever a dead consumer held; moto gives the last of it away first."""
 
 
 class KeyedScene(Scene):
@@ -173,7 +182,7 @@ class KeyedScene(Scene):
 
 
 @pytest.mark.parametrize(
-    "broker", ["redis", *(pytest.param(name, marks=pytest.mark.soak) for name in BROKERS if name != "redis")]
+    "broker", ["redis", *(pytest.param(name, marks=pytest.mark.soak) for name in ORDERED if name != "redis")]
 )
 async def test_g7_with_processes_killed_the_events_of_a_key_are_handled_in_order(
     tmp_path: Path,
@@ -185,20 +194,20 @@ async def test_g7_with_processes_killed_the_events_of_a_key_are_handled_in_order
 ) -> None:
     """Another process takes over the relay's lease, the consumer's place (of Kafka: its partitions) and the queue's leases."""
     scene = KeyedScene(tmp_path, postgres_url, request.getfixturevalue(BROKERS[broker]), prefix, "right")
-    await exactly_those_committed(scene, KILLS, 240, 0.0)
+    await exactly_those_committed(scene, KILLS, 240, 0.0, broker)
     assert scene.inverted == 0
     trials("G7", 240, f"postgresql+{broker}")
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("broker", BROKERS)
+@pytest.mark.parametrize("broker", ORDERED)
 async def test_g7_with_processes_killed_many_times_the_events_of_a_key_are_handled_in_order(
     tmp_path: Path, broker: str, prefix: str, database: str, request: pytest.FixtureRequest, trials: Trials
 ) -> None:
     n, dice = max(soak(20_000), 400), random.Random(77)
     kills = [dice.choice([f"{dice.choice(POINTS)}@{dice.randint(1, 5)}", ""]) for _ in range(soak(60))]
     scene = KeyedScene(tmp_path, database, request.getfixturevalue(BROKERS[broker]), prefix, "right")
-    await exactly_those_committed(scene, kills, n, 0.0)
+    await exactly_those_committed(scene, kills, n, 0.0, broker)
     assert scene.inverted == 0
     trials("G7", n, f"{database.partition(':')[0]}+{broker}")
 
