@@ -25,9 +25,6 @@ PATIENCE_S = 90.0
 """For a process to start and to come to its failpoint, however busy the machine is; nothing is claimed about it."""
 STUCK_S = 3.0
 """After so long without an end, a broken build is held to be stuck."""
-TAKEOVER_S = {"kafka": 60.0}
-"""So much longer a broker may take until it gives what dead consumers held to others: Kafka waits for the end of their
-sessions, of one after another."""
 BROKERS = {
     "redis": "redis_url",
     "rabbitmq": "rabbitmq_url",
@@ -110,10 +107,15 @@ class Scene:
         await asyncio.gather(*map(one, numbers))
 
 
+def many_kills(dice: random.Random) -> list[str]:
+    """By failpoint or at any moment."""
+    return [dice.choice([f"{dice.choice(POINTS)}@{dice.randint(1, 5)}", ""]) for _ in range(soak(60))]
+
+
 async def exactly_those_committed(
-    scene: Scene, kills: list[str], n: int, latest_s: float, broker: str
+    scene: Scene, kills: list[str], n: int, latest_s: float, more_s: float = 0.0
 ) -> None:
-    counts = await scene.play(kills, n, latest_s, 30.0 + n / 50 + TAKEOVER_S.get(broker, 0.0))
+    counts = await scene.play(kills, n, latest_s, 30.0 + n / 50 + more_s)
     assert counts == dict.fromkeys(scene.committed, 1)
     assert scene.deaths == len(kills)
 
@@ -132,7 +134,7 @@ async def test_g6_with_processes_killed_what_committed_is_handled_once(
     """Killed between the broker and the outbox's mark, and between the queue and the broker's acknowledgement."""
     assert {kill.partition("@")[0] for kill in KILLS} == set(POINTS)
     scene = Scene(tmp_path, postgres_url, request.getfixturevalue(BROKERS[broker]), prefix, "right")
-    await exactly_those_committed(scene, KILLS, 240, 0.1, broker)
+    await exactly_those_committed(scene, KILLS, 240, 0.1)
     trials("G6", 240, f"postgresql+{broker}")
 
 
@@ -141,10 +143,9 @@ async def test_g6_with_processes_killed_what_committed_is_handled_once(
 async def test_g6_with_processes_killed_many_times_what_committed_is_handled_once(
     tmp_path: Path, broker: str, prefix: str, database: str, request: pytest.FixtureRequest, trials: Trials
 ) -> None:
-    n, dice = max(soak(40_000), 400), random.Random(66)
-    kills = [dice.choice([f"{dice.choice(POINTS)}@{dice.randint(1, 5)}", ""]) for _ in range(soak(60))]
+    n = max(soak(40_000), 400)
     scene = Scene(tmp_path, database, request.getfixturevalue(BROKERS[broker]), prefix, "right")
-    await exactly_those_committed(scene, kills, n, 2.0, broker)
+    await exactly_those_committed(scene, many_kills(random.Random(66)), n, 2.0)
     trials("G6", n, f"{database.partition(':')[0]}+{broker}")
 
 
@@ -162,6 +163,9 @@ async def test_g6_a_build_that_says_it_is_done_before_it_is_loses_events(
 # ── G7: order per key ──
 
 
+TAKEOVER_S = {"kafka": 60.0}
+"""So much longer a broker may take until it gives what dead consumers held to others: Kafka waits for the end of their
+sessions, of one after another."""
 ORDERED = [broker for broker in BROKERS if broker != "sqs"]
 """SQS itself keeps the order of a group, whatever a dead consumer held; moto gives the last of it away first."""
 
@@ -181,6 +185,11 @@ class KeyedScene(Scene):
         return
 
 
+async def in_order(scene: KeyedScene, kills: list[str], n: int, broker: str) -> None:
+    await exactly_those_committed(scene, kills, n, 0.0, TAKEOVER_S.get(broker, 0.0))
+    assert scene.inverted == 0
+
+
 @pytest.mark.parametrize(
     "broker", ["redis", *(pytest.param(name, marks=pytest.mark.soak) for name in ORDERED if name != "redis")]
 )
@@ -194,8 +203,7 @@ async def test_g7_with_processes_killed_the_events_of_a_key_are_handled_in_order
 ) -> None:
     """Another process takes over the relay's lease, the consumer's place (of Kafka: its partitions) and the queue's leases."""
     scene = KeyedScene(tmp_path, postgres_url, request.getfixturevalue(BROKERS[broker]), prefix, "right")
-    await exactly_those_committed(scene, KILLS, 240, 0.0, broker)
-    assert scene.inverted == 0
+    await in_order(scene, KILLS, 240, broker)
     trials("G7", 240, f"postgresql+{broker}")
 
 
@@ -204,11 +212,9 @@ async def test_g7_with_processes_killed_the_events_of_a_key_are_handled_in_order
 async def test_g7_with_processes_killed_many_times_the_events_of_a_key_are_handled_in_order(
     tmp_path: Path, broker: str, prefix: str, database: str, request: pytest.FixtureRequest, trials: Trials
 ) -> None:
-    n, dice = max(soak(20_000), 400), random.Random(77)
-    kills = [dice.choice([f"{dice.choice(POINTS)}@{dice.randint(1, 5)}", ""]) for _ in range(soak(60))]
+    n = max(soak(20_000), 400)
     scene = KeyedScene(tmp_path, database, request.getfixturevalue(BROKERS[broker]), prefix, "right")
-    await exactly_those_committed(scene, kills, n, 0.0, broker)
-    assert scene.inverted == 0
+    await in_order(scene, many_kills(random.Random(77)), n, broker)
     trials("G7", n, f"{database.partition(':')[0]}+{broker}")
 
 

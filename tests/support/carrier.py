@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from support.carried import Carried
 from support.forked import Forked
 from tenfold._core.failpoints import failpoints
-from tenfold.events import intake as intake_module
+from tenfold.events import intake
 from tenfold.events.contract import Incoming
 from tenfold.events.intake import Intake
 from tenfold.events.outbox import Row
@@ -116,8 +117,9 @@ def break_intake() -> None:
 
 
 def break_lines() -> None:
-    """The queue does not learn the key of an event."""
-    intake_module.order_key = lambda route, key: None  # type: ignore[assignment]
+    """The queue takes every event for the only one of its key."""
+    numbers = count()
+    intake.order_key = lambda subscription, key: f"{subscription} {next(numbers)}"
 
 
 def child(folder: str, *words: str) -> None:

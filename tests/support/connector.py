@@ -54,7 +54,7 @@ class Connector:
     def connect(self) -> tuple[Protocol, Wire]:
         """Another one."""
         protocol, wire = self.protocol(self._config, self._state, {}), Wire()
-        protocol.connection_made(wire)  # type: ignore[no-untyped-call]
+        protocol.connection_made(wire)
         return protocol, wire
 
     def send(self, *requests: bytes) -> list[Wire]:

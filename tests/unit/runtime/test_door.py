@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from support.cluster import eventually
 from support.connector import Connector, Wire
 from tenfold import App, Service, public
 from tenfold.guard.admission import Admission
+from tenfold.http import admission
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +80,7 @@ async def test_who_fails_while_it_waits_gives_up_its_place(tmp_path: Path, broke
         assert it.gate.waiting == 1
         if broken.startswith(b"Content"):
             await asyncio.sleep(0)
-            protocol.connection_lost(None)  # type: ignore[no-untyped-call]
+            protocol.connection_lost(None)
         else:
             await until_all_answered([wire])
             assert (wire.status, it.gate.waiting) == (400, 0)
@@ -88,3 +90,25 @@ async def test_who_fails_while_it_waits_gives_up_its_place(tmp_path: Path, broke
         (again,) = it.send(GET)
         await until_all_answered([again])
         assert again.status == 200
+
+
+@pytest.mark.parametrize(("header", "timers"), [(b"", 0), (b"Tenfold-Timeout-Ms: 600\r\n", 1)])
+async def test_only_a_deadline_that_may_end_in_the_line_has_a_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: bytes, timers: int
+) -> None:
+    made: list[float | None] = []
+
+    def timeout(delay_s: float | None) -> asyncio.Timeout:
+        made.append(delay_s)
+        return asyncio.timeout(delay_s)
+
+    monkeypatch.setattr(admission, "asyncio", SimpleNamespace(timeout=timeout))
+    async with instance(tmp_path) as it:
+        first = it.send(GET)
+        await asyncio.sleep(0)
+        waits = it.send(GET.replace(b"\r\n\r\n", b"\r\n" + header + b"\r\n"))
+        await asyncio.sleep(0)
+        assert (it.gate.waiting, len(made)) == (1, timers)
+        it.release.set()
+        await until_all_answered([*first, *waits])
+        assert [wire.status for wire in (*first, *waits)] == [200, 200]

@@ -127,7 +127,7 @@ async def test_who_goes_away_before_the_answer_is_sent_disturbs_nobody(
         protocol.data_received(get("/now/a"))
         others = it.send(get("/now/b"), get("/later/c"))
         await asyncio.sleep(0)
-        protocol.connection_lost(None)  # type: ignore[no-untyped-call]
+        protocol.connection_lost(None)
         await answered(others[0])
         it.release.set()
         await answered(*others)
