@@ -55,7 +55,7 @@ class Renderer(Protocol):
     """Makes the lines of requests."""
 
     def __call__(self, entries: Sequence[Access], epoch_s: float, /) -> str:
-        """All of them, each with its newline; uses them up. ``epoch_s``: the time of day when the monotonic clock was 0."""
+        """All of them, each with its newline. ``epoch_s``: the time of day when the monotonic clock was 0."""
         ...
 
 
@@ -191,7 +191,7 @@ class TextAccess:
         ours = (access.operation, access.request_id, access.trace_id, access.client and access.client[0])
         fields |= {name: value for name, value in zip(_OURS, ours, strict=True) if value}
         when = access.ended_s + epoch_s
-        return self._render(Line(when, _level(access.status), names.LOG_REQUEST, LOGGER, fields))
+        return self._render(Line(when, _level(access.status), names.LOG_REQUEST, _LOGGER, fields))
 
 
 class _JsonLine(msgspec.Struct, omit_defaults=True, gc=False):
@@ -244,9 +244,9 @@ class JsonAccess:
                 since = second + ms / 1000
                 until = since + 0.001
                 time = f"{utc(second)}.{ms:03d}Z"
-            made.append(
+            made.append(  # _level and _ms, written out
                 _JsonLine(
-                    time, "info" if status < 500 else "error", names.LOG_REQUEST, LOGGER, method,
+                    time, "info" if status < 500 else "error", names.LOG_REQUEST, _LOGGER, method,
                     path if path in plain else self._shown(path), status, int(seconds * 100_000 + 0.5) / 100, size,
                     operation, request_id, trace_id, client[0] if client else "",
                 )
@@ -270,7 +270,7 @@ def _ms(seconds: float) -> float:
     return int(seconds * 100_000 + 0.5) / 100
 
 
-LOGGER: Final = "tenfold.access"
+_LOGGER: Final = "tenfold.access"
 _OURS: Final = ("operation", "request_id", "trace_id", "client")
 PATHS_MAX: Final = 4_096
 """Paths that are remembered."""

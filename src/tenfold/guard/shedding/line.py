@@ -49,7 +49,7 @@ class Line(Generic[T]):
     """At most ``waiting_max`` wait, for ``wait_s`` seconds at most; critical work keeps that patience under overload."""
 
     __slots__ = (
-        "_arrivals", "_held", "_late_since", "_lines", "_refused_at", "_since", "_wait_s", "overloaded", "service_s", "size",
+        "_arrivals", "_held", "_late_since", "_lines", "_refused_at", "_since", "overloaded", "service_s", "size", "wait_s",
         "waiting_max",
     )  # fmt: skip
 
@@ -59,7 +59,8 @@ class Line(Generic[T]):
         self.overloaded = False
         self.service_s = 0.0
         """How long a request takes once it is admitted; who has waited as long under overload waits in vain."""
-        self._wait_s = wait_s
+        self.wait_s = wait_s
+        """Nobody waits for longer."""
         self._refused_at = float("-inf")
         self._late_since: float | None = None
         """When it was first seen that the first had waited for too long; since then it always was."""
@@ -69,11 +70,6 @@ class Line(Generic[T]):
         self._held = [Holdings(weight_of) for _ in Priority]
         """Places in line, by share."""
         self._arrivals: deque[Place[T]] = deque()
-
-    @property
-    def wait_s(self) -> float:
-        """Nobody waits for longer."""
-        return self._wait_s
 
     def takes(self, priority: int, limit: int, share: str | None = None) -> bool:
         """Whether a newcomer could stand in line, if need be in the place of somebody less urgent or, where its share
@@ -171,12 +167,12 @@ class Line(Generic[T]):
         # A share's only place keeps its patience under overload: what shortens it is the flood of others, and the next
         # turns are its own.
         alone = self._held[place.priority].of(place.share) == 1
-        return now - place.since > (self._wait_s if alone else self._patience_s(place.priority))
+        return now - place.since > (self.wait_s if alone else self._patience_s(place.priority))
 
     def _patience_s(self, priority: int) -> float:
         if not self.overloaded or priority == Priority.CRITICAL:
-            return self._wait_s
-        return min(self._wait_s, max(PATIENCE_MIN_S, self.service_s))
+            return self.wait_s
+        return min(self.wait_s, max(PATIENCE_MIN_S, self.service_s))
 
     def _least_urgent(self, above: int) -> Place[T] | None:
         for priority in reversed(Priority):
