@@ -30,13 +30,11 @@ MANY, LOCAL_MAX_US = 20_000, 5.0
 
 async def checks(limiter: RateLimiter, many: int) -> float:
     """Microseconds of CPU per check of a limit that nobody reaches."""
-    cells: list[Cell] = [("bench", 10, 100_000_000)]
+    cell: Cell = ("bench", 10, 100_000_000)
     begun = time.process_time_ns()
     for _ in range(many):
-        taken = limiter.take_now(cells)
-        if taken is None:
-            taken = await limiter.decide(cells)
-        if not taken.admitted:
+        ahead_us = limiter.store.take_one(*cell)  # as the code of an operation does
+        if not (await limiter.decide([cell])).admitted if ahead_us is None else ahead_us < 0:
             raise Failed("the limit was reached: this measures refusals")
     return (time.process_time_ns() - begun) / 1_000 / many
 
