@@ -15,7 +15,7 @@ from tenfold._core.clock import SystemClock
 from tenfold._core.resolve import backend_class
 from tenfold._core.sections import GuardSettings
 from tenfold.guard.backends._memory_limits import MemoryLimits
-from tenfold.guard.gcra import Cell
+from tenfold.guard.gcra import LATER, Cell
 from tenfold.guard.limiter import RateLimiter
 
 TITLE = "A check of a rate limit"
@@ -34,7 +34,7 @@ async def checks(limiter: RateLimiter, many: int) -> float:
     begun = time.process_time_ns()
     for _ in range(many):
         ahead_us = limiter.store.take_one(*cell)  # as the code of an operation does
-        if not (await limiter.decide([cell])).admitted if ahead_us is None else ahead_us < 0:
+        if not (await limiter.decide([cell])).admitted if ahead_us == LATER else ahead_us < 0:
             raise Failed("the limit was reached: this measures refusals")
     return (time.process_time_ns() - begun) / 1_000 / many
 

@@ -11,11 +11,15 @@ Times are whole microseconds, so that Python, Lua's doubles and SQL's integers d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 Cell = tuple[str, int, int]
 """Key, cost and room of one window: microseconds. A plain tuple, because one is made for every request."""
+
+LATER: Final = -(1 << 62)
+"""Where a decision is one number, that of who cannot decide at once. A refusal's is negative too, but nearer to 0."""
 
 
 class Taken(msgspec.Struct, frozen=True):

@@ -59,9 +59,9 @@ class LeasedLimits(LimitStore):
             self.local += 1
         return taken
 
-    def take_one(self, key: str, cost: int, room: int) -> int | None:
+    def take_one(self, key: str, cost: int, room: int) -> int:
         ahead = self._leasing.take_one(key, cost, int(self._monotonic() * 1_000_000))
-        if ahead is not None:
+        if ahead >= 0:
             self.local += 1
         return ahead
 

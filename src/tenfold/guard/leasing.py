@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tenfold.guard.gcra import Cell, Taken
+from tenfold.guard.gcra import LATER, Cell, Taken
 
 CHECKS = 32
 """What a lease is meant to last for."""
@@ -99,7 +99,7 @@ class Leasing:
         """
         if len(cells) == 1:
             key, cost, _ = cells[0]
-            return None if self.take_one(key, cost, now_us) is None else self._known[key].taken
+            return self._known[key].taken if self.take_one(key, cost, now_us) >= 0 else None
         moves: list[tuple[_Known, int]] = []
         for key, cost, _ in cells:
             known = self._known.get(key)
@@ -114,14 +114,14 @@ class Leasing:
             known.served += 1
         return Taken(True, moves[0][0].taken.at_us, tuple(known.taken.ahead_us[0] for known, _ in moves))
 
-    def take_one(self, key: str, cost: int, now_us: int) -> int | None:
-        """The same for one cell: its ``ahead_us``."""
+    def take_one(self, key: str, cost: int, now_us: int) -> int:
+        """The same for one cell: its ``ahead_us``, or LATER."""
         known = self._known.get(key)
         if known is None or now_us > known.until_us:
-            return None
+            return LATER
         end = (known.next_us if known.next_us > now_us else now_us) + cost
         if end > known.end_us:
-            return None
+            return LATER
         known.next_us = end
         known.served += 1
         return known.taken.ahead_us[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from tenfold.guard.gcra import Cell, Taken
+from tenfold.guard.gcra import LATER, Cell, Taken
 from tenfold.guard.leasing import Unused
 
 
@@ -32,12 +32,13 @@ class LimitStore(ABC):
         """The decision at once, or None when :meth:`take` has to be awaited; never blocks."""
         return None
 
-    def take_one(self, key: str, cost: int, room: int) -> int | None:
+    def take_one(self, key: str, cost: int, room: int) -> int:
         """As :meth:`take_now` for one cell, which is what nearly every limit is, in the one number that matters: how far its
-        TAT is ahead after the decision; of work that was not admitted the complement (``~ahead``, below 0)."""
+        TAT is ahead after the decision; of work that was not admitted the complement (``~ahead``, below 0), and
+        :data:`~tenfold.guard.gcra.LATER` when :meth:`take` has to be awaited."""
         taken = self.take_now(((key, cost, room),))
         if taken is None:
-            return None
+            return LATER
         return taken.ahead_us[0] if taken.admitted else ~taken.ahead_us[0]
 
     @abstractmethod

@@ -7,12 +7,13 @@ Headers are those of the IETF's draft-ietf-httpapi-ratelimit-headers-11: what th
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tenfold.errors import DeclarationError
-from tenfold.guard.gcra import Cell, Taken, wait_us
+from tenfold.guard.gcra import LATER, Cell, Taken, wait_us
 from tenfold.guard.limiter import refusal
 from tenfold.guard.rates import Away, Limit, Window, as_limit
 from tenfold.http.encoding import is_plain, with_headers
@@ -21,6 +22,7 @@ from tenfold.http.reply import WrittenHeader
 
 if TYPE_CHECKING:
     from tenfold.errors import TooManyRequests
+    from tenfold.guard.limiter import RateLimiter
     from tenfold.http.build import Build
     from tenfold.http.operation import Operation
     from tenfold.http.request import Request
@@ -32,7 +34,7 @@ Declared = list[tuple[str, Limit]]
 COUNTS_CALLERS = frozenset({"principal", "tenant", "api key"})
 
 CALLERS_MAX = 1_000
-"""Callers whose cells an operation remembers; some 300 bytes each."""
+"""Callers whose keys a window of an operation remembers; some 250 bytes each."""
 HEADERS_MAX = 5_000
 """Headers that it remembers to have made; some 250 bytes each. As many as a limit of 1,000 an hour can need."""
 
@@ -71,26 +73,17 @@ def write(build: Build) -> None:
     if limiter is None:
         raise DeclarationError("it has limit=, but the app counts no requests.", where=operation.where)
     rules = Rules(operation.name, declared)
-    code.use(
-        limiter=limiter, limits=limiter.store, limit_later=limiter.decide,
-        limit_refused=rules.refused, **rules.uses,
-    )  # fmt: skip
-    code.line(*rules.cells, *(_ONE if len(rules.windows) == 1 else _MANY))
-    code.line(
-        f"    limit_taken = await limit_later(limit_cells, {rules.away!r})",
-        "    if not limit_taken.admitted: raise limit_refused(limit_cells, limit_taken.ahead_us)",
-        "    limit_ahead = limit_taken.ahead_us",
-    )
-    code.line(  # Most callers find their windows as good as new, and are told the same.
-        "if limit_ahead != limit_headers.ahead_us:",
-        f"    limit_left = ({rules.left})",
-        "    limit_headers.shown = shown_before(limit_left) or limit_headers.make(limit_left)",
-        "    limit_headers.ahead_us = limit_ahead",
-        "limit_shown = limit_headers.shown",
-    )
-    headers = LeftHeaders(rules.names, rules.policy)
-    code.use(LIMIT_POLICY=(b"ratelimit-policy", rules.policy))
-    code.use(limit_headers=headers, shown_before=headers.get)
+    left = LeftHeaders(rules.names, rules.policy)
+    code.use(limiter=limiter, **rules.uses)
+    headers: Any = left
+    if len(rules.windows) == 1:
+        headers = HeadersOfOne(rules.windows[0], left)
+        code.use(take_one=limiter.store.take_one, limit_not_yet=rules.not_yet(limiter))
+        code.line(*rules.subject, *_one(rules.cells[0], headers.step_us))
+    else:
+        code.use(take_now=limiter.store.take_now, limit_not_yet=rules.not_yet_all(limiter))
+        code.line(*rules.subject, *_all(rules))
+    code.use(limit_headers=headers, LIMIT_POLICY=(b"ratelimit-policy", rules.policy))
     added = ["LIMIT_POLICY", "limit_shown"]
     policies = operation.policies
     if is_plain(operation) and policies.cache is None and not (policies.idempotent or policies.etag):
@@ -100,28 +93,33 @@ def write(build: Build) -> None:
         code.after(f"answer = with_headers(answer, {', '.join(added)})")
 
 
-# RateLimiter.take_now, written out.
-_ONE = (
-    "((limit_key, limit_cost, limit_room),) = limit_cells",
-    "limit_ahead = limits.take_one(limit_key, limit_cost, limit_room)",
-    "if limit_ahead is not None:",
-    "    if limit_ahead < 0:",
-    "        limiter.refused += 1",
-    "        raise limit_refused(limit_cells, (~limit_ahead,))",
-    "    limiter.admitted += 1",
-    "    limit_ahead = (limit_ahead,)",
-    "else:",
-)
-_MANY = (
-    "limit_taken = limits.take_now(limit_cells)",
-    "if limit_taken is not None:",
-    "    if not limit_taken.admitted:",
-    "        limiter.refused += 1",
-    "        raise limit_refused(limit_cells, limit_taken.ahead_us)",
-    "    limiter.admitted += 1",
-    "    limit_ahead = limit_taken.ahead_us",
-    "else:",
-)
+def _one(cell: Expressions, step_us: int) -> tuple[str, ...]:
+    """RateLimiter.take_now for one cell, written out: a number and no object."""
+    set_cost, cost = (
+        ((), cell.cost) if cell.cost.isdecimal() else ((f"limit_cost = {cell.cost}",), "limit_cost")
+    )
+    return (
+        f"limit_key = {cell.key}",
+        *set_cost,
+        f"limit_ahead = take_one(limit_key, {cost}, {cell.room_us})",
+        f"if limit_ahead < 0: limit_ahead = await limit_not_yet(limit_ahead, (limit_key, {cost}, {cell.room_us}))",
+        "else: limiter.admitted += 1",
+        f"limit_shown = limit_headers[-limit_ahead // {step_us}]",
+    )
+
+
+def _all(rules: Rules) -> tuple[str, ...]:
+    """RateLimiter.take_now, written out."""
+    cells = "".join(f"({cell.key}, {cell.cost}, {cell.room_us}), " for cell in rules.cells)
+    return (
+        f"limit_cells = ({cells})",
+        "limit_taken = take_now(limit_cells)",
+        "if limit_taken is None or not limit_taken.admitted:",
+        "    limit_taken = await limit_not_yet(limit_taken, limit_cells)",
+        "else: limiter.admitted += 1",
+        "limit_ahead = limit_taken.ahead_us",
+        f"limit_shown = limit_headers[{rules.left}]",
+    )
 
 
 class Rules:
@@ -135,8 +133,9 @@ class Rules:
         self.windows = [window for _, window in named]
         self.uses: dict[str, Any] = {}
         """What the expressions need, by name."""
-        self.cells = self._cells(named)
-        """Lines that make ``limit_cells``."""
+        self.subject = self._subject_lines()
+        """Lines that say who asks, as far as the keys need that."""
+        self.cells = [self._cell(n, *each) for n, each in enumerate(named.items())]
         self.away = _strictest(named.values())
         often = Counter(map(str, self.windows))
         self.names = [
@@ -156,7 +155,36 @@ class Rules:
             for n, w in enumerate(self.windows)
         )
 
-    def refused(self, cells: Sequence[Cell], ahead_us: tuple[int, ...]) -> TooManyRequests:
+    def not_yet(self, limiter: RateLimiter) -> Callable[[int, Cell], Awaitable[int]]:
+        """For a request that one window did not admit at once: asks the store where only that can decide, and answers the
+        number that it says; raises TooManyRequests."""
+
+        async def not_yet(ahead: int, cell: Cell) -> int:
+            if ahead == LATER:
+                taken = await limiter.decide((cell,), self.away)
+                if taken.admitted:
+                    return taken.ahead_us[0]
+                raise self._refused((cell,), taken.ahead_us)
+            limiter.refused += 1
+            raise self._refused((cell,), (~ahead,))
+
+        return not_yet
+
+    def not_yet_all(self, limiter: RateLimiter) -> Callable[[Taken | None, Sequence[Cell]], Awaitable[Taken]]:
+        """The same of several."""
+
+        async def not_yet(taken: Taken | None, cells: Sequence[Cell]) -> Taken:
+            if taken is None:
+                taken = await limiter.decide(cells, self.away)
+            else:
+                limiter.refused += 1
+            if not taken.admitted:
+                raise self._refused(cells, taken.ahead_us)
+            return taken
+
+        return not_yet
+
+    def _refused(self, cells: Sequence[Cell], ahead_us: tuple[int, ...]) -> TooManyRequests:
         """The problem for a request that was not admitted."""
         each = list(zip(self.names, self.windows, cells, ahead_us, strict=True))
         full = [(name, window) for name, window, (_, cost, room), ahead in each if ahead + cost > room]
@@ -174,80 +202,72 @@ class Rules:
             violated=[name for name, _ in full],
         )
 
-    def _cells(self, named: Mapping[tuple[str, Window], Limit]) -> list[str]:
-        """Where only principals are counted, and each request costs the same, a caller's cells are always the same."""
-        cells = f"limit_cells = ({''.join(self._cell(n, *each) for n, each in enumerate(named.items()))})"
-        forms = [
-            (f"{owner} {window} ", limit.cost * window.interval_us, window.room_us)
-            for (owner, window), limit in named.items()
-            if window.per == "principal" and not callable(limit.cost)
-        ]
-        if len(forms) < len(named):
-            return [*self._subjects(), cells]
-        self.uses |= {"cells_of": CellsOf(forms), "address_of": address_of}
-        return [
-            "principal = context.principal",
-            "if principal is not None: limit_cells = cells_of[principal.id]",
-            f"else: caller = f'address {{address_of(request)}}'; {cells}",
-        ]
-
-    def _subjects(self) -> list[str]:
-        """Lines that say who is counted, as far as more than one word is needed for it."""
+    def _subject_lines(self) -> list[str]:
         whom = {window.per for window in self.windows}
         if whom == {"operation"}:
             return []
         self.uses["address_of"] = address_of
         if not whom & COUNTS_CALLERS:
             return []
-        if "api key" in whom:
+        lines = ["principal = context.principal"]
+        if whom & {"tenant", "api key"}:
             self.uses["api_key_of"] = api_key_of
-        return [
-            "principal = context.principal",
-            "caller = f'address {address_of(request)}' if principal is None else f'principal {principal.id}'",
-        ]
+            lines.append(
+                "caller = f'address {address_of(request)}' if principal is None else f'principal {principal.id}'"
+            )
+        return lines
 
-    def _cell(self, number: int, named: tuple[str, Window], limit: Limit) -> str:
-        """The expression of one cell, with a comma."""
+    def _cell(self, number: int, named: tuple[str, Window], limit: Limit) -> Expressions:
         owner, window = named
-        key = f"{owner} {window} ".replace("{", "{{").replace("}", "}}")
         cost = str(window.interval_us)
         if callable(limit.cost):
             self.uses[f"cost_{number}"] = _checked(limit)
             cost = f"cost_{number}(request) * {window.interval_us}"
         elif limit.cost != 1:
             cost = str(limit.cost * window.interval_us)
-        return f"(f{key!r}{self._subject(window)}, {cost}, {window.room_us}), "
+        return Expressions(self._key(number, f"{owner} {window} ", window), cost, window.room_us)
 
-    def _subject(self, window: Window) -> str:
-        """An f-string that continues the key."""
+    def _key(self, number: int, beginning: str, window: Window) -> str:
+        text = beginning.replace("{", "{{").replace("}", "}}")
         match window.per:
             case "principal":
-                return " f'{caller}'"
+                self.uses[f"keys_{number}"] = KeysOf(beginning)
+                unknown = f"f{text!r} f'address {{address_of(request)}}'"
+                return f"(keys_{number}[principal.id] if principal is not None else {unknown})"
             case "address":
-                return " f'{address_of(request)}'"
+                return f"f{text!r} f'{{address_of(request)}}'"
             case "tenant":
-                return """ f'{caller if context.tenant is None else "tenant " + context.tenant}'"""
+                return (
+                    f"""f{text!r} f'{{caller if context.tenant is None else "tenant " + context.tenant}}'"""
+                )
             case "api key":
-                return " f'{api_key_of(headers, principal) or caller}'"
+                return f"f{text!r} f'{{api_key_of(headers, principal) or caller}}'"
             case "operation":
-                return f" {self._operation!r}"
+                return repr(f"{beginning}{self._operation}")
 
 
-class CellsOf(dict[str, tuple[Cell, ...]]):
-    """The cells of each principal, by its id: to look up those of one who asks again is no call and makes no text.
+class Expressions(NamedTuple):
+    """Of a cell, in the generated code."""
 
-    ``forms`` are the beginnings of their keys, with cost and room in microseconds.
+    key: str
+    cost: str
+    room_us: int
+
+
+class KeysOf(dict[str, str]):
+    """The keys of principals, by their ids: to look up that of one who asks again is no call and makes no text.
+
+    ``beginning``: what all of them begin with.
     """
 
-    def __init__(self, forms: Sequence[Cell]) -> None:
+    def __init__(self, beginning: str) -> None:
         super().__init__()
-        self._forms = tuple(forms)
+        self._beginning = beginning
 
-    def __missing__(self, principal: str) -> tuple[Cell, ...]:
+    def __missing__(self, principal: str) -> str:
         if len(self) >= CALLERS_MAX:
             self.clear()
-        made = tuple((f"{key}principal {principal}", cost, room) for key, cost, room in self._forms)
-        self[principal] = made
+        made = self[principal] = f"{self._beginning}principal {principal}"
         return made
 
 
@@ -255,24 +275,36 @@ class LeftHeaders(dict[tuple[int, ...], WrittenHeader]):
     """The header that tells what is left, by the numbers in it: most answers say what another one said before. It is sent
     behind the ``policy``."""
 
-    __slots__ = ("_form", "_policy", "ahead_us", "shown")
-
     def __init__(self, names: Sequence[str], policy: bytes) -> None:
         super().__init__()
-        self.ahead_us: tuple[int, ...] = ()
-        """What was said last is of this decision."""
-        self.shown = WrittenHeader((b"ratelimit", b""))
-        """What was said last."""
         self._policy = policy
         self._form = b", ".join(b'"%s";r=%%d;t=%%d' % name.encode() for name in names)
 
-    def make(self, left: tuple[int, ...]) -> WrittenHeader:
-        """That of numbers that are not known."""
+    def __missing__(self, left: tuple[int, ...]) -> WrittenHeader:
         if len(self) >= HEADERS_MAX:
             self.clear()
         value = self._form % left
         made = self[left] = WrittenHeader((b"ratelimit", value))
         made.lines = b"ratelimit-policy: %b\r\nratelimit: %b\r\n" % (self._policy, value)
+        return made
+
+
+class HeadersOfOne(dict[int, WrittenHeader]):
+    """The same of one window, by how many steps its TAT is ahead, negative: ``-ahead_us // step_us``, which rounds up. A step
+    is the longest time in which neither of the two numbers changes."""
+
+    def __init__(self, window: Window, left: LeftHeaders) -> None:
+        super().__init__()
+        self.step_us = math.gcd(window.interval_us, 1_000_000)
+        self._window, self._left = window, left
+
+    def __missing__(self, steps: int) -> WrittenHeader:
+        if len(self) >= HEADERS_MAX:
+            self.clear()
+        ahead_us = -steps * self.step_us
+        window = self._window
+        left = (window.room_us - ahead_us) // window.interval_us, -(-ahead_us // 1_000_000)
+        made = self[steps] = self._left[left]
         return made
 
 

@@ -56,19 +56,21 @@ def trace(build: Build) -> None:
         ]  # fmt: skip
         # The id of a trace that nobody records only has to be unique, and a number is.
         fresh = [*members, f"trace_id=f'{tracer.origin}{{number:016x}}'"]
-        code.line(
-            "trace = None",
-            "if b'traceparent' in headers: trace = begin_trace(headers[b'traceparent'].decode('latin-1'))",
-        )
-        if tracer.samples:
-            code.use(tracer=tracer)
-            code.line("elif tracer.unsampled: tracer.unsampled -= 1", "else: trace = tracer.sampled()")
         # What joins a trace is recorded where the others of that trace are.
         same = "; number = low_bits(trace.trace_id, number)" if tracer.recorder is not None else ""
-        code.use(low_bits=low_bits)
+        code.use(tracer=tracer, low_bits=low_bits)
+        begin = f"context = request.context = Context({', '.join(fresh)})"
+        picks = tracer.samples or tracer.recorder is not None
+        picked = "number >= tracer.at or " if picks else ""
+        # Most requests are not picked, and pay for being counted and logged only.
         code.line(
-            f"if trace is None: context = request.context = Context({', '.join(fresh)})",
-            f"else: context = request.context = Context({', '.join(joined)}){same}",
+            f"picked = {picked}b'traceparent' in headers",
+            f"if not picked: {begin}",
+            "else:",
+            f"    trace = {'tracer.pick(number)' if picks else 'None'}",
+            "    if b'traceparent' in headers: trace = begin_trace(headers[b'traceparent'].decode('latin-1'))",
+            f"    if trace is None: {begin}",
+            f"    else: context = request.context = Context({', '.join(joined)}){same}",
         )
     code.line("set_context(context)")
 
@@ -101,7 +103,7 @@ def measure(build: Build) -> None:
     if stats.keeping is not None:
         code.use(sample=stats.keeping.sample, keep=stats.keeping.keep)
         after += [
-            "fair = number & sample.mask == 0",
+            f"fair = {'' if telemetry.tracer is None else 'picked and '}number & sample.mask == 0",
             "if fair or answer[0] >= 500 or seconds > stats.slow_s: keep(request, answer, seconds, fair)",
         ]
     if telemetry.access is not None:
@@ -130,9 +132,11 @@ def _recorded(build: Build, tracer: Tracing) -> str:
     code.use(current=current)
     # The work goes on in the span's own context: what the next steps find out (who asks, how long) is to be in that.
     code.line(
-        f"span = {span} if {asked} else None",
-        "entered = None if span is None else span.__enter__()",
-        "if span is not None: context = request.context = current()",
+        "span = None",
+        f"if picked and ({asked}):",
+        f"    span = {span}",
+        "    entered = span.__enter__()",
+        "    context = request.context = current()",
     )
     return "if span is not None: end_span(span, entered, request, answer)"
 

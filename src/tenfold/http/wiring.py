@@ -49,12 +49,12 @@ class Trace(Protocol):
 class Tracing(Protocol):
     """Joins the caller's trace or starts one; spans exist only where sampled (``telemetry.trace.Tracer``)."""
 
-    unsampled: int
-    """So many traces that start here come before one that is sampled. To be counted down; at 0, :meth:`sampled`."""
+    at: int
+    """The first number of a request for which :meth:`pick` has to be asked."""
 
     @property
     def samples(self) -> bool:
-        """Whether a trace that starts here may be recorded."""
+        """Whether a trace that starts here may be sampled."""
         ...
 
     @property
@@ -67,8 +67,8 @@ class Tracing(Protocol):
         """Who takes recordings, and says how much may be recorded; None: only what is sampled has spans."""
         ...
 
-    def sampled(self) -> Trace:
-        """A trace that starts here and is sampled."""
+    def pick(self, number: int, /) -> Trace | None:
+        """A new trace, if that of the request with this number is sampled."""
         ...
 
     def begin(self, traceparent: str | None = None, /) -> Trace: ...

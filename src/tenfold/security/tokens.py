@@ -8,6 +8,7 @@ else raises :class:`InvalidToken`, or :class:`ExpiredToken` when only the time h
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,9 +41,10 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     aud: str
     sub: str
     iat: float
-    nbf: float
     exp: float
     jti: str
+    nbf: float = 0.0
+    """Not before; ours are good from ``iat`` on."""
     sid: str = ""
     """The log-in the token belongs to."""
 
@@ -77,23 +79,27 @@ class Tokens:
         self._kid = _kid(algorithm, current)
 
     def issue(self, subject: str, ttl_s: float, *, sid: str = "") -> str:
-        """A signed token for ``subject``, good from now for ``ttl_s`` seconds."""
+        """A signed token for ``subject``, good from now for ``ttl_s`` seconds, or up to one less.
+
+        It is kept short, in whole seconds too: it is sent, read and looked up with every request.
+        """
         from joserfc import jwt
 
         algorithm, key = self._keys[self._kid]
         now = self._clock.now()
-        claims = Claims(
-            iss=self._issuer,
-            aud=self._audience,
-            sub=subject,
-            iat=now,
-            nbf=now,
-            exp=now + ttl_s,
-            jti=self._clock.uuid(),
-            sid=sid,
+        claims: dict[str, Any] = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": subject,
+            "iat": int(now),
+            "exp": int(now + ttl_s),
+            "jti": _short_id(self._clock),
+        }
+        if sid:
+            claims["sid"] = sid
+        return jwt.encode(
+            {"typ": TYPE, "alg": algorithm, "kid": self._kid}, claims, key, algorithms=[algorithm]
         )
-        header = {"typ": TYPE, "alg": algorithm, "kid": self._kid}
-        return jwt.encode(header, msgspec.to_builtins(claims), key, algorithms=[algorithm])
 
     def verify(self, token: str) -> Claims:
         """The claims of a token that is good now; raises :class:`InvalidToken` or :class:`ExpiredToken`."""
@@ -187,7 +193,6 @@ def _header(token: str) -> bytes:
 
 def header_of(token: str) -> dict[str, Any]:
     """The header of a JWT, of which nothing is verified yet; raises :class:`InvalidToken` where there is none."""
-    import base64
     import binascii
 
     first, _, _ = token.partition(".")
@@ -217,6 +222,11 @@ def _key(algorithm: Algorithm, seed: bytes) -> OctKey | OKPKey:
             "kid": kid,
         }
     )
+
+
+def _short_id(clock: Clock) -> str:
+    """96 random bits in 16 characters."""
+    return base64.urlsafe_b64encode(clock.random.randbytes(12)).decode()
 
 
 def _kid(algorithm: Algorithm, seed: bytes) -> str:

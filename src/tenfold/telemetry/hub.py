@@ -63,7 +63,9 @@ class Hub:
         """What is kept; None where nothing is."""
         self.records: Records = self.store.records if self.store else Nothing(Path(), clock)
         """Asks the store; answers empty where there is none."""
-        self.tracer.recorder = self.store.feed if self.store else None
+        if self.store is not None:
+            self.tracer.recorder = self.store.feed
+            self.store.feed.changed = self.tracer.pick_anew
         access = logging.access if logging is not None and settings.log.access else None
         keeper = partial(Keeper, self.store.feed, clock.now) if self.store else None
         self.http = HttpHooks(self.tracer, table, access, keeper)

@@ -85,6 +85,24 @@ class Sink:
         except (OSError, ValueError):  # ValueError: the stream is closed
             self.dropped += text.count("\n")
 
+    def write_utf8(self, text: bytes) -> None:
+        """The same of many lines at once, which go past the stream's own encoding where that is UTF-8."""
+        below = getattr(self.stream, "buffer", None)
+        if below is None or self.stream.encoding.lower() != "utf-8":
+            self.write(text.decode())
+            return
+        try:
+            with self._lock:
+                self.stream.flush()
+                left = memoryview(text)
+                while left:  # without a buffer (python -u) a part may be taken, or nothing
+                    if (taken := below.write(left)) is None:
+                        raise BlockingIOError
+                    left = left[taken:]
+                below.flush()
+        except (OSError, ValueError):
+            self.dropped += text.count(b"\n")
+
 
 class _Handler(logging.Handler):
     def __init__(self, sink: Sink, redactor: Redactor, render: Callable[[Line], str]) -> None:
@@ -232,7 +250,7 @@ def configure(
     access = None
     if settings.access:
         access = AccessLog(
-            sink.write, JsonAccess(redactor) if as_json else TextAccess(render, redactor), clock
+            sink.write_utf8, JsonAccess(redactor) if as_json else TextAccess(render, redactor), clock
         )
     taken = Logging(sink, redactor, access)
     taken.take_over(_Handler(sink, redactor, render), logging.getLevelNamesMapping()[settings.level.upper()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -59,6 +60,11 @@ class Recorder(Protocol):
 
     @property
     def traces(self) -> Allowance: ...
+
+    @property
+    def allowances(self) -> Sequence[Allowance]:
+        """All that it has, for what is decided by numbers."""
+        ...
 
     def recording(self, recording: Recording, /) -> None:
         """One is over. Never waits, never raises."""

@@ -42,6 +42,8 @@ BATCH_MAX: Final = 512
 QUEUE_MAX: Final = 8192
 FLUSH_S: Final = 1.0
 EXPORT_TIMEOUT_S: Final = 5.0
+NEVER: Final = 1 << 63
+"""Above every number."""
 RATIO_BITS: Final = 56
 """The right-most seven bytes of a trace id are random (W3C level 2): they decide, the same way everywhere."""
 
@@ -87,9 +89,11 @@ class Tracer:
         self.origin = f"{self.bits(64) or 1:016x}"
         """First half of the ids of unsampled traces that start here; a number makes the other."""
         self._threshold = int(settings.ratio * (1 << RATIO_BITS))
-        self.unsampled = 0
-        """So many traces that start here, in a hot path that counts them down, come before one that is sampled."""
-        self._draw()
+        self._per_log = 0.0 if settings.ratio in (0.0, 1.0) else 1 / math.log1p(-settings.ratio)
+        self._sampled_at = self._next_sampled(0) if self._threshold else NEVER
+        self.at = 0
+        """A hot path that numbers its work asks :meth:`pick` from this number on; of the work before it nothing is sampled,
+        recorded or kept one by one, unless a caller wants it."""
         self._queue: deque[Span] = deque()
         self._task: asyncio.Task[None] | None = None
         self._complained = float("-inf")
@@ -100,7 +104,7 @@ class Tracer:
 
     @property
     def samples(self) -> bool:
-        """Whether a trace that starts here may be recorded."""
+        """Whether a trace that starts here may be sampled."""
         return self._threshold > 0
 
     @property
@@ -115,18 +119,34 @@ class Tracer:
             return Trace(*parent)
         return self._started(self.bits(RATIO_BITS))
 
-    def sampled(self) -> Trace:
-        """The sampled trace that :attr:`unsampled` counted down to; it begins to count anew. For who starts many traces:
-        as if the bits of each had been drawn and looked at, but those that are not sampled cost no call."""
-        self._draw()
-        return self._started(self._random.randrange(self._threshold))
+    def pick(self, number: int) -> Trace | None:
+        """A new trace, if that of the work with this number is sampled; and :attr:`at` moves on. As if the bits of each
+        trace had been drawn and looked at, but those that are not sampled cost no call. Numbers only grow."""
+        if number < self.at:
+            return None
+        trace = None
+        if number >= self._sampled_at:
+            trace = self._started(self._sampled_bits())
+            self._sampled_at = self._next_sampled(number + 1)
+        allowances = () if self.recorder is None else self.recorder.allowances
+        # Behind a number, the next one with none of a mask's bits.
+        self.at = min([self._sampled_at, *[(number | allowed.mask) + 1 for allowed in allowances]])
+        return trace
 
-    def _draw(self) -> None:
+    def pick_anew(self) -> None:
+        """More may be recorded or kept than before."""
+        self.at = 0
+
+    def _next_sampled(self, number: int) -> int:
         """How many go by is distributed geometrically, as the failures before a success are."""
-        ratio = self._threshold / (1 << RATIO_BITS)
-        if 0 < ratio < 1:
-            some = (self.bits(RATIO_BITS) + 1) / (1 << RATIO_BITS)  # above 0, at most 1
-            self.unsampled = int(math.log(some) / math.log1p(-ratio))
+        return number + int(math.log(1 - self._random.random()) * self._per_log)
+
+    def _sampled_bits(self) -> int:
+        """Those of a trace that is sampled."""
+        wide = self._threshold.bit_length()
+        while (drawn := self.bits(wide)) >= self._threshold:
+            pass
+        return drawn
 
     def _started(self, bits: int) -> Trace:
         """A trace that starts here, whose last bits are these: they decide."""

@@ -173,7 +173,7 @@ def test_everything_that_a_service_in_production_has_on_costs_at_most_45_calls(t
         "access_waiting.append((",
         "keep(request",
         "number & recording.mask",
-        "limits.take_one(",
+        "= take_one(",
         "begin_trace(",
         "stats.sum_s +=",
         "inflight[",

@@ -254,9 +254,9 @@ def test_the_access_log_has_the_status_and_length_that_are_sent(file: Path) -> N
     lines: list[Access] = []
     answered: list[tuple[int, int]] = []
 
-    def taken(entries: Sequence[Access], epoch_s: float) -> str:
+    def taken(entries: Sequence[Access], epoch_s: float) -> bytes:
         lines.extend(Access(*entry) for entry in entries)
-        return ""
+        return b""
 
     clock = ManualClock()
     tracer, log = Tracer(Backend(), clock), AccessLog(lambda _: None, taken, clock)

@@ -105,7 +105,7 @@ class Traced:
     def __init__(self) -> None:
         clock = ManualClock()
         self.tracer = Tracer(MemoryExporter(), clock)
-        self.written: list[str] = []
+        self.written: list[bytes] = []
         self.access = AccessLog(self.written.append, JsonAccess(Redactor()), clock)
         self.made = OperationStats("shop.read", "GET", "/")
 
@@ -134,7 +134,7 @@ def test_a_request_joins_the_callers_trace_and_is_counted_and_logged(sampled: st
     answer = call(app, "GET", "/", headers=[(b"traceparent", parent), (b"tracestate", b"a=b")])
     assert answer.json == [trace, "a=b", sampled == "01"]
     telemetry.access.close()
-    assert ['"operation":"shop.read"' in line and '"status":200' in line for line in telemetry.written] == [
+    assert [b'"operation":"shop.read"' in line and b'"status":200' in line for line in telemetry.written] == [
         True
     ]
     assert (sum(telemetry.made.statuses), telemetry.made.in_flight) == (1, 0)

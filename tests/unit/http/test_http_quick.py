@@ -24,9 +24,9 @@ class Tracer:
     samples = True
     recorder = None
     origin = "0" * 16
-    unsampled = 0
+    at = 0
 
-    def sampled(self) -> Any: ...
+    def pick(self, number: int) -> Any: ...
 
     def begin(self, traceparent: str | None = None) -> Any: ...
 

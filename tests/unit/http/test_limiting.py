@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import sqlalchemy as sa
 from tenfold._core.clock import ManualClock
 from tenfold.app import App
 from tenfold.errors import DeclarationError, StoreUnavailable
-from tenfold.guard.rates import Limit
-from tenfold.http.limiting import CALLERS_MAX, HEADERS_MAX, CellsOf, LeftHeaders, address_of
+from tenfold.guard.backends._memory_limits import MemoryLimits
+from tenfold.guard.gcra import LATER
+from tenfold.guard.rates import Limit, as_limit
+from tenfold.http.limiting import CALLERS_MAX, HEADERS_MAX, HeadersOfOne, KeysOf, LeftHeaders, address_of
 from tenfold.http.request import Request
 from tenfold.runtime.rendering import lines
 from tenfold.security.authenticator import Authenticator
@@ -217,13 +221,13 @@ async def test_limits_survive_the_loss_of_their_store(monkeypatch: pytest.Monkey
     serve(service, "/x", limit="1/minute per address")
     serve(service, "/y", limit=Limit("1/minute per address", away="closed"))
     app = app_of(service)
+    monkeypatch.setattr(MemoryLimits, "take_one", lambda self, key, cost, room: LATER)
     async with app.test() as t:
         store = app.assembly.guards.limiter.store
 
         async def away(cells: object) -> None:
             raise StoreUnavailable("gone")
 
-        monkeypatch.setattr(store, "take_one", lambda key, cost, room: None)
         monkeypatch.setattr(store, "take", away)
         assert [(await t.client.get("/x")).status for _ in range(2)] == [200, 429]
         refused = await t.client.get("/y")
@@ -284,18 +288,29 @@ def test_an_address_counts_as_what_one_household_has(host: str, counted: str) ->
 
 
 def test_what_is_remembered_of_callers_and_headers_is_bounded_and_the_same_as_what_is_made() -> None:
-    cells, headers = (
-        CellsOf([("orders 5/minute per principal ", 12, 60)]),
-        LeftHeaders(["a", "b"], b"the policy"),
-    )
+    keys, headers = KeysOf("orders 5/minute per principal "), LeftHeaders(["a", "b"], b"the policy")
     for number in range(max(CALLERS_MAX, HEADERS_MAX) + 10):
-        assert cells[f"p{number}"] == ((f"orders 5/minute per principal principal p{number}", 12, 60),)
+        assert keys[f"p{number}"] == f"orders 5/minute per principal principal p{number}"
         left = (number, 1, 2, 3)
-        assert headers.make(left) == (b"ratelimit", b'"a";r=%d;t=1, "b";r=2;t=3' % number)
-        assert headers.get(left) is headers.get(left)
-    shown = headers.make((9, 1, 2, 3))
+        assert headers[left] == (b"ratelimit", b'"a";r=%d;t=1, "b";r=2;t=3' % number)
+        assert headers[left] is headers[left]
+    shown = headers[9, 1, 2, 3]
     assert shown.lines == lines([(b"ratelimit-policy", b"the policy"), shown]), (
         "as the protocol would write both"
     )
-    assert len(cells) <= CALLERS_MAX
+    assert len(keys) <= CALLERS_MAX
+    assert len(headers) <= HEADERS_MAX
+
+
+@pytest.mark.parametrize("rule", ["100000/second", "7/second", "20/minute", "7/minute", "3/hour", "1/day"])
+def test_the_header_of_one_window_tells_the_same_as_those_of_several(rule: str) -> None:
+    window = as_limit(rule).windows[0]
+    exact = LeftHeaders(["it"], b"the policy")
+    headers = HeadersOfOne(window, exact)
+    chosen = random.Random(5)
+    near = [edge + by for edge in range(0, window.room_us, window.interval_us) for by in (-1, 0, 1)][:20_000]
+    for ahead in [*near, *(chosen.randint(0, window.room_us) for _ in range(20_000))]:
+        if 0 <= ahead <= window.room_us:
+            left = (window.room_us - ahead) // window.interval_us, math.ceil(ahead / 1_000_000)
+            assert headers[-ahead // headers.step_us] is exact[left], ahead
     assert len(headers) <= HEADERS_MAX

@@ -4,7 +4,8 @@ import asyncio
 import io
 import json
 from collections.abc import Sequence
-from typing import Self
+from types import SimpleNamespace
+from typing import Any, Self, cast
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from tenfold._core.sections import TraceSettings
 from tenfold.telemetry.backends.console import Backend as Console
 from tenfold.telemetry.contract import Span, SpanExporter
 from tenfold.telemetry.propagation import Parent, clean_tracestate, format_traceparent, parse_traceparent
+from tenfold.telemetry.store.budget import SHUT, Budget
 from tenfold.telemetry.trace import BATCH_MAX, Tracer, span
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -121,17 +123,40 @@ def test_the_ratio_is_kept() -> None:
 
 def test_a_hot_path_that_counts_down_samples_the_same_share_by_the_same_bits() -> None:
     one, gaps = tracer(ratio=0.2), list[int]()
-    for _ in range(4000):
-        gaps.append(one.unsampled)
-        trace = one.sampled()
-        assert trace.sampled
-        assert int(trace.trace_id[-14:], 16) < 0.2 * (1 << 56)
+    last = -1
+    for number in range(20_000):
+        if number >= one.at and (trace := one.pick(number)) is not None:
+            gaps.append(number - last - 1)
+            last = number
+            assert trace.sampled
+            assert int(trace.trace_id[-14:], 16) < 0.2 * (1 << 56)
     # Before a success of probability p come (1 - p) / p failures in the mean; none come before it with probability p.
     assert sum(gaps) / len(gaps) == pytest.approx(4, rel=0.1)
     assert gaps.count(0) / len(gaps) == pytest.approx(0.2, rel=0.15)
-    every = tracer(ratio=1.0)
-    assert every.sampled().sampled
-    assert every.unsampled == 0
+    every, none = tracer(ratio=1.0), tracer(ratio=0.0)
+    assert all(every.pick(number) and every.at == number + 1 for number in range(100))
+    assert none.pick(0) is None
+    assert none.at > 1e18
+
+
+def test_whoever_asks_from_the_number_on_that_the_tracer_names_misses_nothing_that_is_allowed() -> None:
+    one, traces, sample = tracer(ratio=0.1), Budget(1), Budget(1)
+    one.recorder = cast("Any", SimpleNamespace(traces=traces, allowances=(traces, sample)))
+    traces.mask, sample.mask = 31, 7
+    asked, sampled = set[int](), 0
+    for number in range(2_000):
+        if number >= one.at:
+            asked.add(number)
+            sampled += one.pick(number) is not None
+    assert asked >= set(range(0, 2_000, 8))
+    assert len(asked) <= 250 + sampled, "others are not asked for"
+    traces.mask = sample.mask = SHUT
+    one.pick(2_000)
+    assert one.at > 2_001
+    one.pick_anew()
+    sample.mask = 0
+    one.pick(2_002)
+    assert one.at == 2_003
 
 
 def test_trace_ids_do_not_repeat() -> None:

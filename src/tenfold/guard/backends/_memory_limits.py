@@ -45,17 +45,20 @@ class MemoryLimits(LimitStore):
         # As `decide` says, without its loops.
         now_us = int(self._monotonic() * 1_000_000)
         tats = self._tats_us
-        ahead = tats[key] - now_us if key in tats else 0
-        if ahead < 0:
-            ahead = 0
-        elif ahead > room:
-            ahead = room
-        if ahead + cost > room:
-            return ~ahead
-        ahead += cost
-        tats[key] = now_us + ahead
-        if len(tats) > self._cells_max:
-            self._make_room(now_us)
+        try:
+            tat = tats[key]
+        except KeyError:
+            if len(tats) >= self._cells_max:
+                self._make_room(now_us)
+                tats = self._tats_us
+            tat = now_us
+        if tat < now_us:
+            tat = now_us
+        tat += cost
+        ahead = tat - now_us
+        if ahead > room:
+            return ~min(ahead - cost, room)
+        tats[key] = tat
         return ahead
 
     async def take(self, cells: Sequence[Cell]) -> Taken:

@@ -87,6 +87,9 @@ class Feed:
         """Of requests that go well; ``sample.mask`` is what the hot path reads."""
         self.traces = Budget(traces_per_s)
         """Of what is recorded span by span."""
+        self.allowances = (self.traces, self.sample)
+        self.changed: Callable[[], object] = lambda: None
+        """Called when these may allow what they have not before."""
         self._bad = Budget(requests_per_s)
         self._jobs_sample = Budget(requests_per_s)
         self._log_bucket = Bucket(logs_per_s, logs_per_s * 10)
@@ -105,6 +108,7 @@ class Feed:
         """So many seconds have passed."""
         for budget in (self.sample, self.traces, self._bad, self._jobs_sample):
             budget.tick(seconds)
+        self.changed()
 
     # ── in ──
 
