@@ -35,8 +35,6 @@ class LeasedLimits(LimitStore):
         self._leasing = Leasing(int(lease_s * 1_000_000))
         self._asking: dict[str, asyncio.Event] = {}
         """Cells on which a lease is being taken."""
-        self.local = 0
-        """Checks that were decided here."""
         self.asked = 0
         """Questions to the store."""
         self.leased = 0
@@ -47,23 +45,17 @@ class LeasedLimits(LimitStore):
     def numbers(self) -> dict[str, int]:
         """Counts since the start, for metrics."""
         return {
-            "local_total": self.local,
+            "local_total": self._leasing.local,
             "asked_total": self.asked,
             "leased_total": self.leased,
             "given_back_total": self.given_back,
         }
 
     def take_now(self, cells: Sequence[Cell]) -> Taken | None:
-        taken = self._leasing.take(cells, int(self._monotonic() * 1_000_000))
-        if taken is not None:
-            self.local += 1
-        return taken
+        return self._leasing.take(cells, int(self._monotonic() * 1_000_000))
 
     def take_one(self, key: str, cost: int, room: int) -> int:
-        ahead = self._leasing.take_one(key, cost, int(self._monotonic() * 1_000_000))
-        if ahead >= 0:
-            self.local += 1
-        return ahead
+        return self._leasing.take_one(key, cost, int(self._monotonic() * 1_000_000))
 
     async def take(self, cells: Sequence[Cell]) -> Taken:
         asking = self._asking_for(cells)

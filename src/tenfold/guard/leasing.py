@@ -56,7 +56,8 @@ class _Known:
     """What an instance knows of a cell, and what it holds of it. Times are this instance's, in microseconds."""
 
     __slots__ = (
-        "ahead_us", "asked_us", "end_us", "gap_us", "known_us", "next_us", "served", "store_end_us", "taken", "until_us",
+        "ahead_us", "asked_us", "end_us", "gap_us", "known_us", "next_us", "served", "store_end_us", "taken", "told_us",
+        "until_us",
     )  # fmt: skip
 
     def __init__(self, asked_us: int, gap_us: int) -> None:
@@ -71,6 +72,8 @@ class _Known:
         """Slots from ``next_us`` to ``end_us`` are ours until ``until_us``."""
         self.store_end_us = 0
         self.taken = _NOTHING
+        self.told_us = 0
+        """How full the cell is, as every check by the lease is told."""
 
 
 _NOTHING = Taken(True, 0, (0,))
@@ -86,6 +89,8 @@ class Leasing:
         self._drift_us = lease_us // 1_000 + 1
         self._cells_max = cells_max
         self._known: dict[str, _Known] = {}
+        self.local = 0
+        """Checks that were decided here."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -112,6 +117,7 @@ class Leasing:
         for known, end in moves:
             known.next_us = end
             known.served += 1
+        self.local += 1
         return Taken(True, moves[0][0].taken.at_us, tuple(known.taken.ahead_us[0] for known, _ in moves))
 
     def take_one(self, key: str, cost: int, now_us: int) -> int:
@@ -119,12 +125,16 @@ class Leasing:
         known = self._known.get(key)
         if known is None or now_us > known.until_us:
             return LATER
-        end = (known.next_us if known.next_us > now_us else now_us) + cost
+        end = known.next_us
+        if end < now_us:
+            end = now_us
+        end += cost
         if end > known.end_us:
             return LATER
         known.next_us = end
         known.served += 1
-        return known.taken.ahead_us[0]
+        self.local += 1
+        return known.told_us
 
     # ── asking the store ──
 
@@ -163,6 +173,7 @@ class Leasing:
             known.until_us = now_us + self._lease_us
             known.store_end_us = taken.at_us + ahead
             known.taken = Taken(True, taken.at_us, (ahead,))
+            known.told_us = ahead
 
     def scarce(self, cells: Sequence[Cell], now_us: int) -> None:
         """The store has less free than we thought. Until it is asked again, the cells count as full."""
