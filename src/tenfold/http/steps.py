@@ -14,6 +14,7 @@ from tenfold._core.context import enter as enter_context
 from tenfold.http import limiting
 from tenfold.http.access import Authentication, admitted, optional, policy_of
 from tenfold.http.deadline import RAW_HEADER, TICK_S, Caller, too_late
+from tenfold.http.encoding import is_plain
 from tenfold.http.recorded import announced, end_span
 from tenfold.http.recover import ABORTED, Recovery
 from tenfold.http.request import Request
@@ -109,8 +110,9 @@ def measure(build: Build) -> None:
     if telemetry.access is not None:
         log = telemetry.access
         code.use(access_log=log, access_waiting=log.waiting, announced=announced)
+        streamed = "" if is_plain(operation) else " if answer[3] is None else announced(request, answer)"
         after += [
-            "sent = len(answer[2]) if answer[3] is None else announced(request, answer)",
+            f"sent = len(answer[2]){streamed}",
             # As Access has it, and AccessLog.record, written out
             "access_waiting.append((ended, seconds, request.method, request.path, answer[0], sent, "
             f"{operation.name!r}, context.request_id, context.trace_id, request.scope.get('client')))",

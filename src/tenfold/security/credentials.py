@@ -16,7 +16,7 @@ from tenfold.security.directory import Directory
 from tenfold.security.principal import Principal
 from tenfold.security.refresh import RefreshTokens
 from tenfold.security.sessions import COOKIE, Sessions
-from tenfold.security.tokens import Tokens, Verified, VerifiedTokens
+from tenfold.security.tokens import KEY_BYTES, Tokens, Verified, VerifiedTokens
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -116,10 +116,10 @@ class AccountAuthenticator(Authenticator):
     def fast(self, authorization: bytes, /) -> Principal | None:
         # VerifiedTokens.get, written out: this runs for every request with a token.
         try:
-            principal, until, _ = self._verified[authorization]
+            header, principal, until, _ = self._verified[authorization[-KEY_BYTES:]]
         except KeyError:
             return None
-        return principal if until > self._now() else None
+        return principal if header == authorization and until > self._now() else None
 
     def schemes(self) -> dict[str, dict[str, Any]]:
         return {

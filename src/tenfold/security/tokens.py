@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -137,8 +137,11 @@ class Tokens:
         return found
 
 
-Verified = tuple[Principal, float, str]
-"""Whose a token is, until when that is remembered (seconds since the epoch), and its log-in."""
+Verified = tuple[bytes, Principal, float, str]
+"""A header with a token, whose that is, until when it is remembered (seconds since the epoch), and its log-in."""
+
+KEY_BYTES: Final = 32
+"""The end of a header, a part of the token's signature, by which it is found: to hash all of it takes as long as reading it."""
 
 
 class VerifiedTokens:
@@ -151,7 +154,7 @@ class VerifiedTokens:
     def __init__(self, clock: Clock, *, recheck_s: float = 30.0, entries_max: int = 10_000) -> None:
         self.now = clock.now
         self.entries: dict[bytes, Verified] = {}
-        """By the ``Authorization`` header that carries the token, so that a request's needs no decoding."""
+        """By the end of the ``Authorization`` header that carries the token, so that a request's needs no decoding."""
         self._recheck_s = recheck_s
         self._entries_max = entries_max
         self.stamp = 0
@@ -161,26 +164,30 @@ class VerifiedTokens:
         """The principal of ``token`` while the entry is fresh."""
         header = _header(token)
         try:
-            principal, until, _ = self.entries[header]
+            known, principal, until, _ = self.entries[header[-KEY_BYTES:]]
         except KeyError:
+            return None
+        if known != header:
             return None
         if until > self.now():
             return principal
-        self.entries.pop(header, None)
+        del self.entries[header[-KEY_BYTES:]]
         return None
 
     def put(self, token: str, principal: Principal, exp: float, sid: str = "") -> None:
         """Remember that ``token`` stands for ``principal``; the oldest entry makes room."""
         if len(self.entries) >= self._entries_max:
             del self.entries[next(iter(self.entries))]
-        self.entries[_header(token)] = (principal, min(exp, self.now() + self._recheck_s), sid)
+        header = _header(token)
+        until = min(exp, self.now() + self._recheck_s)
+        self.entries[header[-KEY_BYTES:]] = (header, principal, until, sid)
 
     def forget(self, *, account: str = "", sid: str = "") -> None:
         """Drop every token of an account, or of one log-in."""
         self.stamp += 1
-        for header, (principal, _, own_sid) in list(self.entries.items()):
+        for key, (_, principal, _, own_sid) in list(self.entries.items()):
             if (account and principal.id == account) or (sid and own_sid == sid):
-                del self.entries[header]
+                del self.entries[key]
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -244,6 +244,7 @@ async def test_an_access_token_names_its_account_until_it_expires(w: World) -> N
     assert type(found) is Customer
     assert (found.id, found.roles, found.via, found.restricted) == (ann.id, {"admin"}, "bearer", False)
     assert w.accounts.authenticator.fast(b"Bearer " + pair.access_token.encode()) is found
+    assert w.accounts.authenticator.fast(b"bearer " + pair.access_token.encode()) is None, "ends alike"
     assert await w.who(authorization=f"bearer  {pair.access_token}") is found
     w.clock.jump(900)
     assert w.accounts.authenticator.fast(b"Bearer " + pair.access_token.encode()) is None

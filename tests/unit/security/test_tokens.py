@@ -269,6 +269,13 @@ def test_a_repeated_token_costs_at_most_four_calls() -> None:
     assert calls - 1 <= 4, "minus the call of sys.setprofile itself"
 
 
+def test_a_token_that_ends_as_another_one_does_is_not_taken_for_it() -> None:
+    verified = VerifiedTokens(ManualClock())
+    verified.put("a" * 20 + "-" + "s" * 40, Principal(id="ann"), exp=2e9)
+    assert verified.get("a" * 20 + "-" + "s" * 40) is not None
+    assert verified.get("b" * 20 + "-" + "s" * 40) is None
+
+
 def test_a_remembered_token_is_looked_at_again_after_a_while_and_never_outlives_its_expiry() -> None:
     clock = ManualClock()
     verified = VerifiedTokens(clock, recheck_s=30)
