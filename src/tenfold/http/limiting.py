@@ -134,7 +134,7 @@ class Rules:
         self.uses: dict[str, Any] = {}
         """What the expressions need, by name."""
         self.subject = self._subject_lines()
-        """Lines that say who asks, as far as the keys need that."""
+        """Lines that say who asks, as far as the keys need more than the ``principal`` of the authentication step."""
         self.cells = [self._cell(n, *each) for n, each in enumerate(named.items())]
         self.away = _strictest(named.values())
         often = Counter(map(str, self.windows))
@@ -207,15 +207,12 @@ class Rules:
         if whom == {"operation"}:
             return []
         self.uses["address_of"] = address_of
-        if not whom & COUNTS_CALLERS:
+        if not whom & {"tenant", "api key"}:
             return []
-        lines = ["principal = context.principal"]
-        if whom & {"tenant", "api key"}:
-            self.uses["api_key_of"] = api_key_of
-            lines.append(
-                "caller = f'address {address_of(request)}' if principal is None else f'principal {principal.id}'"
-            )
-        return lines
+        self.uses["api_key_of"] = api_key_of
+        return [
+            "caller = f'address {address_of(request)}' if principal is None else f'principal {principal.id}'"
+        ]
 
     def _cell(self, number: int, named: tuple[str, Window], limit: Limit) -> Expressions:
         owner, window = named

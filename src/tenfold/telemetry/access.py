@@ -24,7 +24,8 @@ BATCH: Final = 192
 """Lines made at once, which takes a tenth of a millisecond. Of 64 to 1,024, 128 to 256 cost least: for fewer, the code that
 makes them has to come into the processor's cache too often; more records do not stay in it."""
 WRITE_BATCHES: Final = 4
-"""So many of those are joined into one write; between two of these, others get to run."""
+"""So many of those the writer takes at a time, and writes one after another: joined, they are too large for the memory that
+is at hand, and the system would have to find new pages for each."""
 GATHER_S: Final = 0.1
 """How long the writer waits for more lines after the first one. A wake-up and a write for each would cost a request
 more CPU than the line."""
@@ -143,19 +144,19 @@ class AccessLog:
 
     def _run(self) -> None:
         while True:
-            text = self._taken()
-            if text:
+            texts = self._taken()
+            for text in texts:
                 self._write(text)
-            elif self._closed and not self._made:
-                return
-            else:
+            if not texts:
+                if self._closed and not self._made:
+                    return
                 self._wake.wait()
             # What came during a write waits for more: a busy process has always a few lines.
             if len(self._made) < WRITE_BATCHES:
                 self._over.wait(GATHER_S)
 
-    def _taken(self) -> bytes:
-        """What is to be written next; empty when the writer may sleep."""
+    def _taken(self) -> list[bytes]:
+        """What is to be written next; nothing when the writer may sleep."""
         with self._changing:
             if len(self._made) < WRITE_BATCHES and not self._closed:
                 self._make()
@@ -169,7 +170,7 @@ class AccessLog:
                 # One may have been left before it could see that there is no room: look once more.
                 if self.waiting or self._closed:
                     self._wake.set()
-        return b"".join([each.text for each in lines])
+        return [each.text for each in lines]
 
 
 class TextAccess:
