@@ -243,7 +243,8 @@ with Redis as the second tier. A name behind the contender is the endpoint of th
     ),
     "cost": Field(
         "What everything on costs",
-        """By the method of HTTP above: a typed GET and a read of one row from PostgreSQL. "as it comes" is `tenfold run` without
+        """By the method of HTTP above: a typed GET and a read of one row from PostgreSQL. The servers start
+anew every four rounds, since two of the same code differ by some 4 %. "as it comes" is `tenfold run` without
 access log and traces; "everything on" has rate limits, a bearer token that is verified, the access log and 1 % of traces
 besides, with the counts of the limits in memory or in Redis. Admission, deadlines and metrics are on in all of them.
 """,
@@ -254,7 +255,8 @@ besides, with the counts of the limits in memory or in Redis. Admission, deadlin
     ),
     "telemetry": Field(
         "What telemetry costs",
-        """By the method of HTTP above: a typed GET and a read of one row from PostgreSQL. "all of telemetry" is the access log as
+        """By the method of HTTP above: a typed GET and a read of one row from PostgreSQL. The servers start
+anew every four rounds, since two of the same code differ by some 4 %. "all of telemetry" is the access log as
 JSON, 1 % of traces sampled, the store, and with it traces recorded to be kept if slow or failed; then each part of it
 alone. Metrics are on in all of them.
 """,
