@@ -136,7 +136,7 @@ class Rules:
         self.subject = self._subject_lines()
         """Lines that say who asks, as far as the keys need more than the ``principal`` of the authentication step."""
         self.cells = [self._cell(n, *each) for n, each in enumerate(named.items())]
-        self.away = _strictest(named.values())
+        self.away: Away | None = _strictest(named.values())
         often = Counter(map(str, self.windows))
         self.names = [
             str(window) if often[str(window)] == 1 else f"{ascii(owner)[1:-1]}: {window}"
