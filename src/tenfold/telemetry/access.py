@@ -206,7 +206,7 @@ class _JsonLine(msgspec.Struct, omit_defaults=True, gc=False):
     """And with it ``event``, ``logger``, ``method`` and ``operation``: what lines have in common is JSON already."""
     path: str
     status: int
-    ms: float | msgspec.Raw
+    ms: msgspec.Raw
     bytes: int
     request_id: str = ""
     trace_id: str = ""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -17,7 +17,7 @@ from tenfold._core.context import Context, use
 from tenfold._core.sections import LogSettings
 from tenfold.telemetry import names
 from tenfold.telemetry.access import BATCH, GATHER_S, Access, AccessLog, JsonAccess, TextAccess
-from tenfold.telemetry.log import Logging, configure, get_logger
+from tenfold.telemetry.log import Logging, Sink, configure, get_logger
 from tenfold.telemetry.metrics import Registry
 from tenfold.telemetry.redact import Redactor
 from tenfold.telemetry.render import Line, json_line, text_line
@@ -221,6 +221,40 @@ def test_a_full_access_log_drops_the_newest_and_counts(queue_max: int) -> None:
     assert log.dropped == 6
     paths = [json.loads(line)["path"] for line in b"".join(written).splitlines()]
     assert paths == ["/first", *(f"/{number}" for number in range(queue_max))]
+
+
+class Unbuffered(io.RawIOBase):
+    """Takes ``at_most`` bytes at a time, as a pipe may, and nothing at all once it has ``room`` for none."""
+
+    def __init__(self, at_most: int, room: int) -> None:
+        self.got, self._at_most, self._room = b"", at_most, room
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int | None:
+        taken = bytes(data[: min(self._at_most, self._room - len(self.got))])
+        self.got += taken
+        return len(taken) or None
+
+
+def test_lines_in_bytes_reach_a_stream_without_a_buffer_whole_and_what_does_not_is_counted() -> None:
+    raw = Unbuffered(at_most=7, room=30)
+    stream = io.TextIOWrapper(cast("Any", raw), "utf-8", write_through=True)
+    sink = Sink(stream)
+    sink.write("first\n")
+    sink.write_utf8("über alle\nBerge\n".encode())
+    assert raw.got.decode() == "first\nüber alle\nBerge\n"
+    assert sink.dropped == 0
+    sink.write_utf8(b"this is\nlonger than what is left\n")
+    assert sink.dropped == 2
+
+
+def test_lines_in_bytes_are_written_in_the_encoding_of_the_stream() -> None:
+    below = io.BytesIO()
+    stream = io.TextIOWrapper(below, "latin-1")
+    Sink(stream).write_utf8("über → alles\n".encode())
+    assert below.getvalue() == b"\xfcber \\u2192 alles\n"
 
 
 def test_a_line_that_nothing_follows_is_written_too() -> None:
