@@ -82,6 +82,9 @@ async def visit(shop: Client, per_s: float) -> None:
             task = asyncio.create_task(_one(shop, each))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
+    for task in list(under_way):  # nobody is there to answer them, and the client is about to close
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def _signed_in(shop: Client, starter: int) -> None:
