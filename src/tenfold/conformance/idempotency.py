@@ -168,10 +168,10 @@ class IdempotencyConformance(GuardCase):
         self, store: IdempotencyStore, elapse: Elapse, name: str
     ) -> None:
         """Another request cannot take a key over before it has expired."""
-        assert await store.claim(SCOPE, name, record(lease_s=SHORT_S, keep_s=0.5))
+        assert await store.claim(SCOPE, name, record(lease_s=SHORT_S, keep_s=1.0))
         await elapse(SHORT_S + 0.05)
         assert not await store.claim(SCOPE, name, record("second", of="another request"))
-        await elapse(0.4)
+        await elapse(0.9)
         assert await store.claim(SCOPE, name, record("third", of="another request"))
 
     async def test_renewing_keeps_the_key(

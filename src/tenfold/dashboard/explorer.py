@@ -5,6 +5,7 @@ The request does not cross the network: it begins where the server hands over. I
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 BODY_SHOWN: Final = 100_000
 """Characters of an answer's body that are shown."""
+STREAM_S: Final = 5.0
+"""How long an answer that has begun is read. A stream of events may have no end; what came until then is shown."""
 SAMPLE_DEPTH: Final = 6
 _BLANK: Final = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -183,7 +186,10 @@ async def send(
     }  # fmt: skip
     answer = _Answer(body)
     started = app.clock.monotonic()
-    await app(scope, answer.receive, answer.send)
+    try:
+        await app(scope, answer.receive, answer.send)
+    finally:
+        answer.seen.set()
     seconds = app.clock.monotonic() - started
     shown = answer.body.decode("utf-8", "replace")
     return Sent(answer.status, answer.headers, shown[:BODY_SHOWN], len(answer.body), seconds, trace_id)
@@ -195,10 +201,12 @@ class _Answer:
     def __init__(self, body: bytes) -> None:
         self.status, self.headers, self.body = 0, list[tuple[str, str]](), bytearray()
         self._body: bytes | None = body
+        self.seen = asyncio.Event()
 
     async def receive(self) -> dict[str, Any]:
         body, self._body = self._body, None
-        if body is None:  # it is asked again only to learn whether the client is still there
+        if body is None:  # asked again, to learn when the client goes away: it does when it has seen enough
+            await self.seen.wait()
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": body, "more_body": False}
 
@@ -206,5 +214,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in message.get("headers", ())]
-        elif message["type"] == "http.response.body" and len(self.body) < BODY_SHOWN * 4:
+            asyncio.get_running_loop().call_later(STREAM_S, self.seen.set)
+        elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")
+            if len(self.body) >= BODY_SHOWN * 4 or not message.get("more_body", False):
+                self.seen.set()

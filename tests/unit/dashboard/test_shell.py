@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -12,12 +14,13 @@ import pytest
 from http_calls import acall
 
 from support.looking import Looks, looking
-from tenfold import Accounts, App, Service, public
+from tenfold import Accounts, App, Service, Stream, public
 from tenfold._core.clock import ManualClock
-from tenfold.dashboard import signing
+from tenfold.dashboard import explorer, signing
 from tenfold.dashboard.dashboard import Dashboard
 from tenfold.dashboard.router import Router
 from tenfold.dashboard.static import _FOLDER, SCRIPTS, STYLES, read
+from tenfold.http.deadline import TICK_S
 from tenfold.telemetry.ops_access import Guesses, address_of
 
 pytestmark = pytest.mark.anyio
@@ -395,3 +398,33 @@ async def test_the_explorer_sends_a_real_request_and_shows_what_came_back(tmp_pa
         assert ">422</span>" in wrong.body.decode()
         stats = looks.app.assembly.telemetry.registry
         assert any(family.name == "tenfold_http_requests" for family in stats.collect())
+
+
+async def test_the_explorer_waits_for_a_slow_answer_and_not_for_the_end_of_a_stream_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch over long requests asks whether the client is still there: the explorer is, until it has seen enough."""
+    service = Service("slow", auth=public)
+
+    @service.get("/late")
+    async def late() -> str:
+        await asyncio.sleep(TICK_S * 8)
+        return "at last"
+
+    @service.get("/ticks")
+    async def ticks() -> Stream:
+        async def pieces() -> AsyncGenerator[bytes]:
+            while True:
+                yield b"tick "
+                await asyncio.sleep(TICK_S / 5)
+
+        return Stream(pieces())
+
+    monkeypatch.setattr(explorer, "STREAM_S", TICK_S * 4)
+    async with looking(App("slow", [service]), tmp_path) as looks:
+        async with asyncio.timeout(20):
+            answered = await explorer.send(looks.app, "GET", "/late")
+            streamed = await explorer.send(looks.app, "GET", "/ticks")
+    assert (answered.status, answered.body) == (200, '"at last"')
+    assert streamed.status == 200
+    assert streamed.body.startswith("tick tick ")
