@@ -124,6 +124,11 @@ async def queries(reader: Reader, n: int = 1) -> list[World]:
     return [await reader.one(world_by_id, World, id=random.randint(1, ROWS)) for _ in range(n)]
 
 
+@service.get("/queries_each")
+async def queries_each(reader: Reader, n: int = 1) -> list[World]:
+    return await reader.one_each(world_by_id, World, id=[random.randint(1, ROWS) for _ in range(n)])
+
+
 @service.get("/fortunes")
 async def fortunes(reader: Reader) -> list[Fortune]:
     rows = await reader.all(fortunes_all, Fortune)

@@ -17,6 +17,7 @@ as an entry point, ``settings`` when the backend needs some, ``wrong_urls`` to h
 from __future__ import annotations
 
 from tenfold.conformance._database_cancelling import CancelClaims
+from tenfold.conformance._database_each import EachClaims
 from tenfold.conformance._database_failures import ErrorClaims, TimeoutClaims
 from tenfold.conformance._database_hooks import HookClaims, OrmClaims
 from tenfold.conformance._database_life import HintClaims, LifeClaims, SandboxClaims, UrlClaims
@@ -37,6 +38,7 @@ class DatabaseConformance(
     HookClaims,
     OrmClaims,
     ReadClaims,
+    EachClaims,
     TypeClaims,
     ErrorClaims,
     TimeoutClaims,

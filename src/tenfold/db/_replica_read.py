@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -32,14 +32,20 @@ class Routed(Channel):
         self._age_s = age_s
 
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
+        return await self._on_one(lambda reader: reader.fetch(plan, args, limit))
+
+    async def fetch_each(self, plan: Plan, many: Sequence[Args], limit: int) -> list[Rows]:
+        return await self._on_one(lambda reader: reader.fetch_each(plan, many, limit))
+
+    async def _on_one(self, call: Callable[[Channel], Awaitable[R]]) -> R:
         replicas = self._replicas
         tried: list[Node] = []
         while (node := await replicas.choose(self._age_s, tried)) is not None:
             try:
-                return await node.run(node.backend.reader().fetch, plan, args, limit)
+                return await node.run(call, node.backend.reader())
             except DatabaseError as error:
                 tried += replicas.blamed(node, error)
-        return await replicas.primary.reader().fetch(plan, args, limit)
+        return await call(replicas.primary.reader())
 
     async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
         replicas = self._replicas
@@ -84,10 +90,10 @@ class _Snapshot(Channel):
         await self._stack.__aexit__(kind, error, trace)
 
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
-        async def rows(channel: Channel) -> Rows:
-            return await channel.fetch(plan, args, limit)
+        return await self._do(lambda channel: channel.fetch(plan, args, limit))
 
-        return await self._do(rows)
+    async def fetch_each(self, plan: Plan, many: Sequence[Args], limit: int) -> list[Rows]:
+        return await self._do(lambda channel: channel.fetch_each(plan, many, limit))
 
     async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
         async def begin(channel: Channel) -> tuple[Rows | None, AsyncIterator[Rows]]:

@@ -18,7 +18,7 @@ from tenfold.db.tx import Tx
 from tenfold.errors import TransactionMisuse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -158,6 +158,10 @@ class _Within(Channel):
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
         refuse_writes(plan)
         return await self._channel.fetch(plan, args, limit)
+
+    async def fetch_each(self, plan: Plan, many: Sequence[Args], limit: int) -> list[Rows]:
+        refuse_writes(plan)
+        return await self._channel.fetch_each(plan, many, limit)
 
     def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
         refuse_writes(plan)

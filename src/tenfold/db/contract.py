@@ -78,6 +78,15 @@ class Channel(ABC):
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
         """All rows, or as soon as there are ``limit`` of them only those (0: no limit)."""
 
+    async def fetch_each(self, plan: Plan, many: Sequence[Args], limit: int) -> list[Rows]:
+        """As :meth:`fetch`, once for each of ``many``, in their order. Backends that can send them together do, in one
+        round trip. When one of them fails all do."""
+        found: list[Rows] = []
+        for args in many:
+            rows = self.fetch_now(plan, args, limit)
+            found.append(await self.fetch(plan, args, limit) if rows is None else rows)
+        return found
+
     @abstractmethod
     def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
         """The rows in pieces of ``chunk``; the next piece is read when the consumer asks for it."""

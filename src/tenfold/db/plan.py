@@ -32,7 +32,7 @@ class Plan(Pace):
 
     __slots__ = (
         "__weakref__", "_known", "cache", "columns", "compiled", "count", "counting", "decoders", "learned", "many_is_one_each",
-        "max_s", "returns", "sql", "table", "textual", "total_s", "writes",
+        "max_s", "numbered", "returns", "sql", "table", "textual", "total_s", "writes",
     )  # fmt: skip
 
     def __init__(self, sql: str, columns: Sequence[Column], statement: Any, *, named: bool = True) -> None:
@@ -57,6 +57,8 @@ class Plan(Pace):
         """Gives one row back for each row that it changes."""
         self.counting: Plan | None = None
         """The same with ``RETURNING 1``, made by backends that count rows so."""
+        self.numbered: dict[int, Plan] = {}
+        """The same for many executions at once, by the most rows of each; made by backends that send them together."""
         self.compiled: weakref.ref[Any] | None = None
         """As SQLAlchemy keeps it. Weak, or a plan would keep its statement, and so itself, for ever."""
         self.cache: PlanCache | None = None

@@ -105,13 +105,8 @@ class Tx(Reader):
     async def _execute_many(self, stmt: Any, many: Sequence[Mapping[str, Any]]) -> int:
         if not many:
             return 0
-        plan, first = self._bind(stmt, many[0])
-        bind = self._db.backend.plans.bind_unseen
-        bound = [bind(stmt, params) for params in many[1:]]
-        if any(other is not plan for other, _ in bound):
-            raise TransactionMisuse("every mapping of a list of parameters must have the same names.")
-        running = self._channel.run_many(plan, [first, *(args for _, args in bound)])
-        return await timed(running, plan, first)
+        plan, bound = self._bound(stmt, many)
+        return await timed(self._channel.run_many(plan, bound), plan, bound[0])
 
     async def load(self, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> int:
         """Insert many rows the fastest way that the database has (COPY on PostgreSQL); returns their number.

@@ -107,6 +107,29 @@ async def test_a_value_that_cannot_be_sent_costs_neither_the_savepoint_nor_the_c
     assert db.stats()["connections_opened_total"] == connected
 
 
+async def test_a_value_among_many_that_cannot_be_sent_or_computed_costs_neither(db: Database) -> None:
+    shares = sa.select((sa.literal(10) // sa.bindparam("by", type_=sa.Integer)).label("share"))
+    connected = db.stats()["connections_opened_total"]
+    async with db.tx() as tx:
+        placed = await tx.one(add_order, Order, customer="a")
+    for _ in range(20):
+        async with db.tx() as tx:
+            for wrong in (
+                lambda part: part.one_each(order_by_id, Order, id=[placed.id, 2**40, placed.id]),
+                lambda part: part.one_each(shares, int, by=[1, 0, 2]),
+            ):
+                with pytest.raises(errors.StatementError):
+                    async with tx.savepoint() as part:
+                        await wrong(part)
+            assert await tx.one_each(order_by_id, Order, id=[placed.id] * 2) == [placed] * 2
+        with pytest.raises(errors.StatementError):
+            await db.read().one_each(order_by_id, Order, id=[placed.id, 2**40])
+        with pytest.raises(errors.StatementError):
+            await db.read().one_each(shares, int, by=[1, 0, 2])
+        assert await db.read().one_each(shares, int, by=[2, 3]) == [5, 3]
+    assert db.stats()["connections_opened_total"] == connected
+
+
 async def test_two_writers_of_one_row_wait_for_each_other_and_serializable_ones_collide(db: Database) -> None:
     async with db.tx() as tx:
         placed = await tx.one(add_order, Order, customer="a", total=0)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from support.orders_db import Order, add_order, opened, order_by_id, orders
 from support.queues import effects, rig
 from tenfold.db import Database, Tx
+from tenfold.db.reader import EACH_AT_ONCE
 from tenfold.jobs import Job
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +88,19 @@ async def test_a_read_is_one_round_trip(wired: tuple[Database, Wire]) -> None:
     placed = await warm_up(db)
     with wire.costs(1):
         assert await db.read().one(order_by_id, Order, id=placed.id) == placed
+
+
+async def test_many_reads_are_one_round_trip(wired: tuple[Database, Wire]) -> None:
+    db, wire = wired
+    placed = await warm_up(db)
+    await db.read().one_each(order_by_id, Order, id=[placed.id])
+    with wire.costs(1):
+        assert await db.read().one_each(order_by_id, Order, id=[placed.id] * EACH_AT_ONCE)
+    with wire.costs(2):
+        assert await db.read().one_each(order_by_id, Order, id=[placed.id] * (EACH_AT_ONCE + 1))
+    with wire.costs(3):  # BEGIN by itself, for what goes together begins with the first of them; then COMMIT
+        async with db.tx() as tx:
+            await tx.one_each(order_by_id, Order, id=[placed.id] * 20)
 
 
 async def test_a_transaction_costs_its_statements_and_the_commit(wired: tuple[Database, Wire]) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import sqlalchemy as sa
 
-from support.orders_db import Order, add_order, count_orders, orders, orders_in
+from support.orders_db import Order, add_order, count_orders, order_by_id, orders, orders_in
 from tenfold import errors
 from tenfold._core.context import Context, use
 from tenfold.db import Ambient, Database, Tx
@@ -77,11 +77,14 @@ async def test_reads_of_the_operation_find_what_its_blocks_wrote(db: Database) -
         assert db.stats()["transactions"] == 0
         await place(db, "a")
         assert await db.read().scalar(count_orders) == 1
+        assert len(await db.read().maybe_each(order_by_id, Order, id=[1, 2])) == 2
         async with db.read() as reader:
             assert await reader.scalar(count_orders) == 1
             assert [o.customer async for o in reader.stream(sa.select(orders), Order)] == ["a"]
         with pytest.raises(errors.TransactionMisuse, match="given to a reader"):
             await db.read().one(add_order, Order, customer="b")
+        with pytest.raises(errors.TransactionMisuse, match="given to a reader"):
+            await db.read().one_each(add_order, Order, customer=["b"])
         await ambient.finish(commit=True)
 
 

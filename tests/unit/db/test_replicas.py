@@ -281,6 +281,18 @@ async def test_a_read_that_fails_on_a_copy_is_answered_by_another_node() -> None
         assert await world.read() == "primary"
 
 
+async def test_executions_that_go_together_go_to_one_node_and_to_another_as_a_whole() -> None:
+    async with World(one := FakeNode("a"), other := FakeNode("b")) as world:
+        for channel in (world.replicas.own, world.replicas.aged(5)):
+            found = await channel.fetch_each(PLAN, [(), (), ()], 0)
+            assert len({rows[0][0] for rows in found}) == 1
+        async with world.replicas.own.snapshot() as snapshot:
+            found = await snapshot.fetch_each(PLAN, [(), (), ()], 0)
+            assert len({rows[0][0] for rows in found}) == 1
+        one.fault = other.fault = DatabaseUnavailable("gone")
+        assert await world.replicas.own.fetch_each(PLAN, [(), ()], 0) == [[("primary",)]] * 2
+
+
 async def test_a_copy_that_failed_is_taken_back_after_a_while() -> None:
     async with World(copy := FakeNode("a")) as world:
         copy.fault = DatabaseUnavailable("gone")

@@ -54,6 +54,17 @@ class PgLink(Link):
     ) -> Awaitable[Rows]:
         """All rows, or the first ``limit``."""
 
+    async def fetch_each(
+        self, plan: Plan, many: Sequence[Args], limit: int, timeout_s: float, prefix: Prefix = ()
+    ) -> list[Rows]:
+        """As :meth:`fetch` for each of ``many``, which have the time together. A driver that can send them at once
+        saves round trips."""
+        until, found = until_in(timeout_s), list[Rows]()
+        for args in many:
+            found.append(await self.fetch(plan, args, limit, left_until(until), prefix))
+            prefix = ()
+        return found
+
     @property
     def takes_behind(self) -> bool:
         """Whether :meth:`fetch_last` can take a query along now."""

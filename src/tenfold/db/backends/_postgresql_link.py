@@ -78,6 +78,26 @@ class AsyncpgLink(PgLink):
         rows: Rows = (await self._execute(state, args, limit, timeout_s, prefix))[0]
         return rows
 
+    async def fetch_each(
+        self, plan: Plan, many: Sequence[Args], limit: int, timeout_s: float, prefix: Prefix = ()
+    ) -> list[Rows]:
+        together = numbered(plan, len(many[0]), limit)
+        if together is None:
+            return await super().fetch_each(plan, many, limit, timeout_s, prefix)
+        if prefix:
+            timeout_s = await self.run_ahead(prefix, timeout_s)
+        state = self._prepared.get(together)
+        if state is None:
+            state, _, timeout_s = await self._prepare(together, timeout_s, ())
+        if not plan.learned:
+            plan.learn(_given(state)[:-1])
+        several = [(*args, number) for number, args in enumerate(many)]
+        rows = await self._protocol.bind_execute_many(state._state, several, "", timeout_s, True)
+        found: list[Rows] = [[] for _ in many]
+        for row in rows:
+            found[row[-1]].append(row[:-1])
+        return found
+
     @property
     def takes_behind(self) -> bool:
         return self._line.takes_behind
@@ -165,7 +185,7 @@ class AsyncpgLink(PgLink):
         state = await self.connection.prepare(plan.sql, name=f"tenfold_{self._names}", timeout=timeout_s)
         self._prepared[plan] = state
         if not plan.learned:
-            plan.learn([(a.name, _PYTHON_TYPES.get(a.type.name)) for a in state.get_attributes()])
+            plan.learn(_given(state))
         return state, (), left_until(until)
 
     async def _execute(
@@ -309,6 +329,24 @@ async def connect(
             raise errors.unreachable(address.hosts, error) from error
     connection._loop = asyncio.get_running_loop()  # it looks for its task there
     return AsyncpgLink(connection)
+
+
+def _given(state: Any) -> list[tuple[str, type | None]]:
+    """What a prepared statement says of its columns, as :meth:`Plan.learn` takes it."""
+    return [(column.name, _PYTHON_TYPES.get(column.type.name)) for column in state.get_attributes()]
+
+
+def numbered(plan: Plan, parameters: int, limit: int) -> Plan | None:
+    """The same with one more parameter, an integer, that each row ends with: of many executions whose rows come as one
+    list it tells which row is whose. None for what writes, and for SQL written by hand."""
+    if plan.writes or plan.textual:
+        return None
+    found = plan.numbered.get(limit)
+    if found is None:
+        most = f" LIMIT {limit}" if limit else ""
+        sql = f"SELECT each.*, ${parameters + 1}::integer FROM (\n{plan.sql}\n) AS each{most}"  # noqa: S608 # of our own making
+        found = plan.numbered[limit] = Plan(sql, (), None)
+    return found
 
 
 def _changed(status: bytes | None) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tenfold._core.context import current, peek
 from tenfold.db.backends._postgresql_work import Work
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tenfold.db.backends._postgresql_driver import Manner, Part, PgLink
     from tenfold.db.backends._time import Time
 
+
+T = TypeVar("T")
 
 BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 BEGIN_READ = "BEGIN READ ONLY"
@@ -67,20 +69,42 @@ class Auto(Channel):
         else:
             pool.give(link, context)
             return rows
-        return await self._once(plan, args, limit)
+        return await self._once(plan, lambda link, s: link.fetch(plan, args, limit, s))
 
-    async def _once(self, plan: Plan, args: Args, limit: int) -> Rows:
-        link = await self._pool.take()
+    async def fetch_each(self, plan: Plan, many: Sequence[Args], limit: int) -> list[Rows]:
+        refuse_writes(plan)
+        if self.detour is not None:
+            return await super().fetch_each(plan, many, limit)
+        if self._manner.pooled:
+            async with self._reading() as work:
+                return await work.fetch_each(plan, many, limit)
+        link = self._pool.take_now()
+
+        def act(link: PgLink, timeout_s: float) -> Awaitable[list[Rows]]:
+            return link.fetch_each(plan, many, limit, timeout_s)
+
+        if link is not None:
+            try:
+                return await self._on(link, plan, act)
+            except (DatabaseUnavailable, SerializationFailure):
+                pass  # as above: it was idle
+        return await self._once(plan, act)
+
+    async def _once(self, plan: Plan, act: Callable[[PgLink, float], Awaitable[T]]) -> T:
+        return await self._on(await self._pool.take(), plan, act)
+
+    async def _on(self, link: PgLink, plan: Plan, act: Callable[[PgLink, float], Awaitable[T]]) -> T:
+        """``act(link, timeout_s)``, and the connection is given back."""
         timeout_s = self._time.statement_s()
         if timeout_s <= 0:
             self._pool.give(link)
             raise too_late(plan)
         try:
-            rows = await link.fetch(plan, args, limit, timeout_s)
+            found = await act(link, timeout_s)
         except BaseException as error:
             raise self._failed(link, error, plan) from error
         self._pool.give(link)
-        return rows
+        return found
 
     def _failed(self, link: PgLink, error: BaseException, plan: Plan) -> BaseException:
         """Gives the connection back."""

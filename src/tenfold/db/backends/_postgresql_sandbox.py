@@ -75,6 +75,9 @@ class _Part(TxChannel):
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
         return await (await self._begun()).fetch(plan, args, limit)
 
+    async def fetch_each(self, plan: Plan, many: Sequence[Args], limit: int) -> list[Rows]:
+        return await (await self._begun()).fetch_each(plan, many, limit)
+
     async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
         async for rows in (await self._begun()).stream(plan, args, chunk):
             yield rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.failpoints import failpoints
@@ -79,6 +79,14 @@ class Work(Channel):
                 raise self._failed(error, plan) from error
         finally:
             self._lock.release()
+
+    async def fetch_each(self, plan: Plan, many: Sequence[Args], limit: int) -> list[Rows]:
+        if self._read_only:
+            refuse_writes(plan)
+        found: list[Rows] = await self._do(
+            plan, lambda link, s, prefix: link.fetch_each(plan, many, limit, s, prefix)
+        )
+        return found
 
     async def stream(self, plan: Plan, args: Args, chunk: int) -> AsyncIterator[Rows]:
         if self._read_only:

@@ -105,7 +105,7 @@ class Watcher:
             sighting.operation, sighting.where = context.operation, call_site()
             log.warning(
                 "%s runs the same statement again and again (%d times so far): %s at %s. Ask for all rows at once, "
-                "with IN or a join.", context.operation, runs, plan.describe(), sighting.where,
+                "with IN, a join or one_each().", context.operation, runs, plan.describe(), sighting.where,
             )  # fmt: skip
 
     def slow(self, plan: Plan, args: Args, took_s: float) -> None:
