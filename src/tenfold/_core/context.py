@@ -60,10 +60,12 @@ class Context(msgspec.Struct, eq=False, kw_only=True):
     """How often this work has stood in line for a connection of a database."""
     state: dict[str, Any] | None = None
     """Framework parts keep what lives as long as this work here (open transactions, for one)."""
+    statements: dict[Any, int] | None = None
+    """How often each statement has run, where somebody watches: by itself, since it is counted for each of them."""
 
     def child(self, **changes: Any) -> Context:
-        """A copy with some fields changed; ``state`` is not carried over."""
-        return msgspec.structs.replace(self, **{"state": None, **changes})
+        """A copy with some fields changed; ``state`` and ``statements`` are not carried over."""
+        return msgspec.structs.replace(self, **{"state": None, "statements": None, **changes})
 
     def remaining(self, clock: Clock) -> float | None:
         """Seconds until the deadline (negative when it has passed), or None without one."""

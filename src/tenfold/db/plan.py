@@ -7,6 +7,7 @@ hand. The arguments come from one generated expression, such as ``(p['id'], x[0]
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -25,13 +26,15 @@ from tenfold.errors import StatementError, TransactionMisuse
 PLANS_MAX = 1000
 """Compiled statements kept; the least recently used one goes first."""
 _EXPANSIONS_MAX = 50
+NEVER = sys.maxsize
+"""Of :attr:`Plan.look_at`: of no number of executions."""
 
 
 class Plan(Pace):
     """One SQL string, as the driver gets it."""
 
     __slots__ = (
-        "__weakref__", "_known", "cache", "columns", "compiled", "count", "counting", "decoders", "learned", "many_is_one_each",
+        "__weakref__", "_known", "cache", "columns", "compiled", "count", "counting", "decoders", "learned", "look_at", "many_is_one_each",
         "max_s", "numbered", "returns", "sql", "table", "textual", "total_s", "writes",
     )  # fmt: skip
 
@@ -65,6 +68,8 @@ class Plan(Pace):
         """Where it is kept; None for a plan of a backend's own."""
         self.count, self.total_s, self.max_s = 0, 0.0, 0.0
         """Executions that were timed, seconds in them, and the longest."""
+        self.look_at = 1
+        """Whoever watches wants to know of as many executions, or more, in one piece of work."""
 
     @property
     def statement(self) -> Any:
@@ -83,9 +88,9 @@ class Plan(Pace):
         self.total_s += took_s
         if took_s > self.max_s:
             self.max_s = took_s
-        cache = self.cache
-        if cache is not None and took_s > cache.slow_s and cache.on_slow is not None:
-            cache.on_slow(self, args, took_s)
+            cache = self.cache
+            if cache is not None and took_s > cache.slow_s and cache.on_slow is not None:
+                cache.on_slow(self, args, took_s)
 
     def learn(self, given: Sequence[tuple[str, type | None]]) -> None:
         """Names of the columns, and types that differ from what was declared: a sum of integers may come as a
@@ -152,7 +157,7 @@ class PlanCache:
         """Executions are timed by it where it is set: a monotonic clock, in seconds."""
         self.slow_s = float("inf")
         self.on_slow: Callable[[Plan, Args, float], None] | None = None
-        """Called for executions that took longer than ``slow_s``."""
+        """Called for executions that took longer than ``slow_s``, and than all before them."""
 
     def known(self) -> list[Plan]:
         """Every plan that is kept."""

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from tenfold.db.decode import Row
-from tenfold.db.tracing import at_once, timed
+from tenfold.db.tracing import ask, timed
 from tenfold.errors import ManyRows, NoRow, StatementError, TransactionMisuse
-from tenfold.telemetry.trace import recorded
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -59,10 +58,8 @@ class Reader:
     async def one(self, stmt: Any, type_: Any = Row, /, **params: Any) -> Any:
         """The only row. Raises NoRow or ManyRows when there is not exactly one."""
         plan, args = self._bind(stmt, params)
-        now = self._channel.fetch_now
-        rows = now(plan, args, 2) if recorded() is None else at_once(now, plan, args, 2)
-        if rows is None:
-            rows = await timed(self._channel.fetch(plan, args, 2), plan, args)
+        found = ask(self._channel, plan, args, 2)
+        rows = found if type(found) is list else await found
         if len(rows) != 1:
             raise _not_one(plan, rows)
         decode = plan.decoders.get(type_) or plan.decoder(type_)
@@ -76,10 +73,8 @@ class Reader:
     async def maybe(self, stmt: Any, type_: Any = Row, /, **params: Any) -> Any:
         """The only row, or None when there is none. Raises ManyRows."""
         plan, args = self._bind(stmt, params)
-        now = self._channel.fetch_now
-        rows = now(plan, args, 2) if recorded() is None else at_once(now, plan, args, 2)
-        if rows is None:
-            rows = await timed(self._channel.fetch(plan, args, 2), plan, args)
+        found = ask(self._channel, plan, args, 2)
+        rows = found if type(found) is list else await found
         if not rows:
             return None
         if len(rows) != 1:
@@ -100,10 +95,8 @@ class Reader:
         plan, args = self._bind(stmt, params)
         most = 0 if plan.writes else self._backend.rows_max
         limit = most and most + 1
-        now = self._channel.fetch_now
-        rows = now(plan, args, limit) if recorded() is None else at_once(now, plan, args, limit)
-        if rows is None:
-            rows = await timed(self._channel.fetch(plan, args, limit), plan, args)
+        found = ask(self._channel, plan, args, limit)
+        rows = found if type(found) is list else await found
         if not rows:
             return []
         if most and len(rows) > most:
@@ -119,10 +112,8 @@ class Reader:
     async def scalar(self, stmt: Any, /, **params: Any) -> Any:
         """The first column of the only row. Raises NoRow or ManyRows."""
         plan, args = self._bind(stmt, params)
-        now = self._channel.fetch_now
-        rows = now(plan, args, 2) if recorded() is None else at_once(now, plan, args, 2)
-        if rows is None:
-            rows = await timed(self._channel.fetch(plan, args, 2), plan, args)
+        found = ask(self._channel, plan, args, 2)
+        rows = found if type(found) is list else await found
         if len(rows) != 1:
             raise _not_one(plan, rows)
         process = plan.columns[0].processor if plan.columns else None

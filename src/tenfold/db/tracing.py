@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenfold.telemetry import names
 from tenfold.telemetry.trace import Active, recorded
 
 if TYPE_CHECKING:
-    from tenfold.db.contract import Args
+    from tenfold.db.contract import Args, Channel
     from tenfold.db.plan import Plan
 
 T = TypeVar("T")
 SQL_MAX = 4_000
 """Characters of a statement that its span keeps. Values are no part of it: they stand beside the statement."""
+
+
+def ask(channel: Channel, plan: Plan, args: Args, limit: int) -> Any:
+    """``channel``'s rows, a list, where it has them at once, or else what to await for them; timed, and recorded where
+    anything is."""
+    if recorded() is None:
+        if channel.keeps_time:
+            return channel.fetch(plan, args, limit)
+        rows = channel.fetch_now(plan, args, limit)
+    else:
+        rows = at_once(channel.fetch_now, plan, args, limit)
+    if rows is not None:
+        return rows
+    return timed(channel.fetch(plan, args, limit), plan, args, kept=channel.keeps_time)
 
 
 def at_once(run: Callable[..., T | None], plan: Plan, *given: object) -> T | None:
@@ -29,11 +43,11 @@ def at_once(run: Callable[..., T | None], plan: Plan, *given: object) -> T | Non
     return answer
 
 
-def timed(running: Awaitable[T], plan: Plan, args: Args) -> Awaitable[T]:
-    """What is awaited, and how long that takes kept in the plan and, where one is recorded, in a span. Statements that
-    run inline are not timed: they are those that are known to be fast."""
+def timed(running: Awaitable[T], plan: Plan, args: Args, *, kept: bool = False) -> Awaitable[T]:
+    """What is awaited, and how long that takes kept in the plan, unless it is already, and, where one is recorded, in a
+    span. Statements that run inline are not timed: they are those that are known to be fast."""
     active = recorded()
-    timer = None if plan.cache is None else plan.cache.timer
+    timer = None if kept or plan.cache is None else plan.cache.timer
     if timer is None and active is None:
         return running
     return _timed(running, plan, args, timer, active)

@@ -281,6 +281,8 @@ async def test_what_is_idle_for_long_is_closed_and_what_is_old_is_replaced() -> 
     assert (first.ended, second.ended) == ("closed", "")
     held = await server.pool.take()
     await server.clock.advance(AGE_S + 1)
+    server.pool.sweep()
+    assert held.ended == ""
     server.pool.give(held)
     assert await server.pool.take() is not held
 

@@ -11,12 +11,12 @@ class Link(ABC):
     doubtful: bool = False
     """Something went wrong, or on, that its user does not know the end of: it must not be used again."""
     stained: bool = False
-    """Its session was changed by what somebody ran on it: it serves until it is given back, and nobody after that."""
+    """It serves until it is given back, and nobody after that: its session was changed by what somebody ran on it, or it is
+    old, or leads to where nobody is to go any more."""
     spare: bool = False
     """It belongs to the reserve of its pool."""
     opened_at: float = 0.0
     idle_since: float = 0.0
-    generation: int = 0
     turn_until: float = 0.0
     """Until when it may be kept by the work that it was handed to, on the clock of its pool."""
 

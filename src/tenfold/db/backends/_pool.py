@@ -73,8 +73,10 @@ class Pool(Generic[L]):
         )
         self._connect = connect
         self._time = time
+        self._monotonic = time.clock.monotonic
         self._idle: list[L] = []
-        self._taken: set[L] = set()
+        self._links: set[L] = set()
+        """All that are open; those which are not idle are taken, or kept."""
         self._waiters: Waiters[L] = Waiters(size, wait_s, time, weight_of, self._undo)
         self._turns = self._waiters.turns
         self._kept: L | None = None
@@ -83,7 +85,8 @@ class Pool(Generic[L]):
         self._hander: asyncio.TimerHandle | None = None
         self._places = 0
         """Connections that exist, are being opened or are being closed."""
-        self._generation = 0
+        self._flushed = 0
+        """How often all connections were given up."""
         self._ending: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -115,7 +118,6 @@ class Pool(Generic[L]):
         while idle and not self._turns.size:
             link = idle.pop()
             if not link.closed:
-                self._taken.add(link)
                 return link
             self._forget(link)
         return None
@@ -148,22 +150,22 @@ class Pool(Generic[L]):
         except DatabaseUnavailable:
             return None
 
-    def give(self, link: L, by: Context | None = None) -> None:
+    def give(self, link: L, by: Context | None = None) -> float:
         """Take a connection back: for who is next, or to be idle; it is dropped when in doubt or old. ``by`` is named
-        by who may ask for another one at once, with :meth:`take_now`."""
+        by who may ask for another one at once, with :meth:`take_now`. Answers the time, which many want to know."""
         if self._kept is not None:
             self._hand_on_kept()
         if link.spare and self._reserve is not None:
-            self._reserve.give(link)
-            return
+            return self._reserve.give(link)
         self._uses += 1
-        now = self._time.clock.monotonic()
+        now = self._monotonic()
         if by is not None and by.in_line > 1 and now < link.turn_until and self._may_keep(link, by):
             self._kept, self._kept_for = link, by
             if self._hander is None:
                 self._hander = asyncio.get_running_loop().call_later(KEPT_S, self._hand_on_late)
-            return
+            return now
         self._pass_on(link, now)
+        return now
 
     def drop(self, link: L) -> None:
         """Destroy a connection; its place is free as soon as the server has been told."""
@@ -171,7 +173,6 @@ class Pool(Generic[L]):
             self._reserve.drop(link)
             return
         self._dropped += 1
-        self._taken.discard(link)
         self._came_back.set()
         if link.closed:
             self._forget(link)
@@ -180,7 +181,9 @@ class Pool(Generic[L]):
 
     def flush(self) -> None:
         """Use none of the connections there are any more: those in use end when they come back."""
-        self._generation += 1
+        self._flushed += 1
+        for link in self._links:
+            link.stained = True
         if self._kept is not None:
             self._hand_on_kept()
         while self._idle:
@@ -219,10 +222,10 @@ class Pool(Generic[L]):
     async def _end_all(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
-                while self._taken:
+                while len(self._links) > len(self._idle):
                     self._came_back.clear()
                     await self._came_back.wait()
-        for link in list(self._taken):
+        for link in self._links.difference(self._idle):
             self.drop(link)
         self.flush()
         if self._sweeper is not None:
@@ -247,7 +250,7 @@ class Pool(Generic[L]):
         assert context is not None
         self._kept = self._kept_for = None
         context.in_line = 0
-        self._pass_on(link, self._time.clock.monotonic())
+        self._pass_on(link, self._monotonic())
 
     def _hand_on_late(self) -> None:
         self._hander = None
@@ -255,7 +258,7 @@ class Pool(Generic[L]):
             self._hand_on_kept()
 
     def _pass_on(self, link: L, now: float) -> None:
-        if link.doubtful or link.stained or self._closed or self._is_old(link, now):
+        if link.doubtful or link.stained or self._closed:
             self.drop(link)
             return
         if self._turns.size:
@@ -265,11 +268,8 @@ class Pool(Generic[L]):
             link.turn_until = now + TURN_S
             if self._waiters.serve(link):
                 return
-        self._taken.discard(link)
         link.idle_since = now
         self._idle.append(link)
-        if self._sweeper is None:
-            self._sweep_later()
 
     async def _open(self) -> L:
         """With a place taken. Who is cancelled meanwhile leaves a connection for the next: half-open ones are
@@ -284,7 +284,7 @@ class Pool(Generic[L]):
             raise
 
     async def _opened_link(self) -> L:
-        began, left_s = self._time.clock.monotonic(), self._time.statement_s()
+        began, left_s, flushed = self._monotonic(), self._time.statement_s(), self._flushed
         try:
             link = await self._connect()
         except BaseException as error:
@@ -295,10 +295,12 @@ class Pool(Generic[L]):
                 ) from error
             raise
         self._opened += 1
-        link.opened_at = self._time.clock.monotonic()
-        link.generation = self._generation
+        link.opened_at = self._monotonic()
+        link.stained |= flushed != self._flushed  # it may lead to where the others did
         link.spare = self._spare
-        self._taken.add(link)
+        self._links.add(link)
+        if self._sweeper is None:
+            self._sweep_later()
         return link
 
     def _give_unclaimed(self, opening: asyncio.Task[L]) -> None:
@@ -319,10 +321,12 @@ class Pool(Generic[L]):
 
     def _forget(self, link: L) -> None:
         """A connection that is closed already."""
-        self._taken.discard(link)
+        self._links.discard(link)
         self._free_place()
 
     def _end(self, link: L, ending: Awaitable[None]) -> None:
+        self._links.discard(link)
+
         async def end() -> None:
             try:
                 await ending
@@ -333,24 +337,23 @@ class Pool(Generic[L]):
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    def _is_old(self, link: L, now: float) -> bool:
-        return link.generation != self._generation or now - link.opened_at > AGE_S
-
     def _sweep_later(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self.sweep)
 
     def sweep(self) -> None:
-        """Close what has been idle for too long; runs by itself while something is idle."""
-        now = self._time.clock.monotonic()
+        """Close what has been idle for too long, or is old; runs by itself while there are connections."""
+        now = self._monotonic()
+        for link in self._links:
+            link.stained |= now - link.opened_at > AGE_S
         stay: list[L] = []
         for link in self._idle:
             if link.closed:
                 self._forget(link)
-            elif now - link.idle_since > IDLE_S or self._is_old(link, now):
+            elif link.stained or now - link.idle_since > IDLE_S:
                 self._end(link, link.close())
             else:
                 stay.append(link)
         self._idle = stay
         self._sweeper = None
-        if stay and not self._closed:
+        if self._links and not self._closed:
             self._sweep_later()

@@ -33,11 +33,14 @@ BEGIN_READ = "BEGIN READ ONLY"
 class Auto(Channel):
     """Each statement by itself: one round trip."""
 
-    __slots__ = ("_manner", "_pool", "_time", "detour")
+    __slots__ = ("_manner", "_monotonic", "_pool", "_time", "detour")
+
+    keeps_time = True
 
     def __init__(self, pool: Pool[PgLink], time: Time, manner: Manner) -> None:
         self._pool = pool
         self._time = time
+        self._monotonic = time.clock.monotonic
         self._manner = manner
         self.detour: Callable[[Plan, Args, int], Awaitable[Rows]] | None = None
         """In a sandbox, reads have to see what is not committed."""
@@ -48,28 +51,36 @@ class Auto(Channel):
         if self.detour is not None:
             return await self.detour(plan, args, limit)
         if plan.textual and self._manner.pooled:  # nothing else keeps the statement from writing
-            async with self._reading() as work:
-                return await work.fetch(plan, args, limit)
+            return await self._in_a_block(plan, args, limit)
         pool, context = self._pool, peek() or current()
         link = pool.take_now(context)
         again = link is not None
         if link is None:
             link = await pool.take_later()
-        timeout_s = self._time.statement_s()
+        began, deadline = self._monotonic(), context.deadline
+        timeout_s = self._time.statement_timeout_s if deadline is None else deadline - began
         if timeout_s <= 0:
             pool.give(link)
             raise too_late(plan)
         try:
             rows = await link.fetch(plan, args, limit, timeout_s)
         except BaseException as error:
+            plan.ran(self._monotonic() - began, args)
             translated = self._failed(link, error, plan)
             # One that was idle may be dead, or have prepared what is outdated: another can do it.
             if not again or not isinstance(translated, DatabaseUnavailable | SerializationFailure):
                 raise translated from error
         else:
-            pool.give(link, context)
+            plan.ran(pool.give(link, context) - began, args)
             return rows
         return await self._once(plan, lambda link, s: link.fetch(plan, args, limit, s))
+
+    async def _in_a_block(self, plan: Plan, args: Args, limit: int) -> Rows:
+        began = self._monotonic()
+        async with self._reading() as work:
+            rows = await work.fetch(plan, args, limit)
+        plan.ran(self._monotonic() - began, args)
+        return rows
 
     async def fetch_each(self, plan: Plan, many: Sequence[Args], limit: int) -> list[Rows]:
         refuse_writes(plan)

@@ -20,7 +20,6 @@ from tenfold._core.clock import Clock
 from tenfold._core.threads import contained
 from tenfold.db.backends._waiting import settled
 from tenfold.db.contract import Args, Rows
-from tenfold.db.pace import ALARM_S
 from tenfold.db.plan import Plan
 from tenfold.errors import DatabaseUnavailable
 
@@ -282,8 +281,7 @@ def _discover(cursor: apsw.Cursor, plan: Plan, args: Args) -> apsw.Cursor:
         cursor.exec_trace = None
 
 
-def note_inline(plan: Plan, took_s: float, counters: Counters) -> None:
-    """Count a statement that ran on the event loop."""
-    counters.inline += 1
-    if took_s > ALARM_S and plan.ran_long(took_s):
+def note_long(plan: Plan, took_s: float, counters: Counters) -> None:
+    """A statement took longer than :data:`~tenfold.db.pace.ALARM_S` on the event loop."""
+    if plan.ran_long(took_s):
         counters.demotions += 1

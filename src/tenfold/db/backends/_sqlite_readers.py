@@ -11,11 +11,12 @@ import apsw
 from tenfold._core.context import current, peek
 from tenfold._core.fairness import FairLine, WeightOf
 from tenfold.db.backends._sqlite_errors import translate
-from tenfold.db.backends._sqlite_link import Counters, Link, note_inline
+from tenfold.db.backends._sqlite_link import Counters, Link, note_long
 from tenfold.db.backends._time import Time, too_late
 from tenfold.db.backends._turns import share
 from tenfold.db.backends._waiting import quiet
 from tenfold.db.contract import Args, Channel, Rows
+from tenfold.db.pace import ALARM_S
 from tenfold.db.plan import Plan, refuse_writes
 from tenfold.errors import DatabaseUnavailable
 
@@ -138,7 +139,9 @@ def fetch_inline(link: Link, plan: Plan, args: Args, limit: int, readers: Reader
     except (apsw.Error, TypeError, OverflowError) as error:
         link.drop_cursor()
         raise translate(error, plan) from error
-    note_inline(plan, took_s, readers.counters)
+    readers.counters.inline += 1
+    if took_s > ALARM_S:
+        note_long(plan, took_s, readers.counters)
     return rows
 
 

@@ -11,10 +11,10 @@ import apsw
 
 from tenfold._core.context import current
 from tenfold.db.backends._sqlite_errors import translate
-from tenfold.db.backends._sqlite_link import note_inline
+from tenfold.db.backends._sqlite_link import note_long
 from tenfold.db.backends._waiting import quiet, settled
 from tenfold.db.contract import Args, Rows, TxChannel
-from tenfold.db.pace import INLINE_MAX_S
+from tenfold.db.pace import ALARM_S, INLINE_MAX_S
 from tenfold.db.plan import Plan
 from tenfold.errors import DatabaseError, StatementTimeout, TransactionMisuse
 
@@ -62,7 +62,9 @@ class SqliteTx(TxChannel):
             rows, took_s = self._link.fetch(plan, args, limit, budget_s)
         except (apsw.Error, TypeError, OverflowError) as error:
             raise self._failed(error, plan) from error
-        note_inline(plan, took_s, writer.counters)
+        writer.counters.inline += 1
+        if took_s > ALARM_S:
+            note_long(plan, took_s, writer.counters)
         return rows
 
     def run_now(self, plan: Plan, args: Args) -> int | None:
@@ -73,7 +75,9 @@ class SqliteTx(TxChannel):
             changed, took_s = self._link.run(plan, args, budget_s)
         except (apsw.Error, TypeError, OverflowError) as error:
             raise self._failed(error, plan) from error
-        note_inline(plan, took_s, writer.counters)
+        writer.counters.inline += 1
+        if took_s > ALARM_S:
+            note_long(plan, took_s, writer.counters)
         return changed
 
     async def fetch(self, plan: Plan, args: Args, limit: int) -> Rows:
@@ -104,7 +108,9 @@ class SqliteTx(TxChannel):
                 changed, took_s = self._link.run_many(plan, many, budget_s)
             except (apsw.Error, TypeError, OverflowError) as error:
                 raise self._failed(error, plan) from error
-            note_inline(plan, took_s / len(many), self._writer.counters)
+            self._writer.counters.inline += 1
+            if took_s > ALARM_S * len(many):
+                note_long(plan, took_s / len(many), self._writer.counters)
             return changed
         changed, took_s = await self._timed(plan, self._link.run_many, plan, many)
         plan.ran_in_thread(took_s, len(many))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenfold._core.context import _current as context_var
+from tenfold.db.plan import NEVER
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -23,7 +24,6 @@ REPEATS = 10
 SHAPES_MAX = 1000
 """Shapes that are remembered with where they ran; the statistics of all others are kept in their plans."""
 
-_COUNTS = "tenfold.db.statements"
 _OURS = str(Path(__file__).parents[2])
 
 log = logging.getLogger("tenfold.db")
@@ -63,6 +63,8 @@ class Watcher:
 
     def start(self) -> None:
         """See every statement from now on."""
+        for plan in self._plans.known():
+            plan.look_at = 1
         self._plans.bind = self.bind  # type: ignore[method-assign]
         self._plans.slow_s, self._plans.on_slow, self._plans.timer = self._slow_s, self.slow, self._timer
 
@@ -78,15 +80,11 @@ class Watcher:
         if context is None or not context.operation:
             return plan, args
         self.runs[context.service] += 1
-        state = context.state
-        if state is None:
-            state = context.state = {}
-        counts: dict[Plan, int] | None = state.get(_COUNTS)
+        counts = context.statements
         if counts is None:
-            counts = state[_COUNTS] = {}
-        runs = counts[plan] = counts.get(plan, 0) + 1
-        sighting = self.seen.get(plan)
-        if sighting is None or (runs >= REPEATS and runs > sighting.most):
+            counts = context.statements = defaultdict(int)
+        runs = counts[plan] = counts[plan] + 1
+        if runs >= plan.look_at:
             self._sight(plan, args, runs, context)
         return plan, args
 
@@ -94,13 +92,14 @@ class Watcher:
         sighting = self.seen.get(plan)
         if sighting is None:
             if len(self.seen) >= SHAPES_MAX:
+                plan.look_at = NEVER
                 return
             sighting = self.seen[plan] = Sighting()
             sighting.args = args
             sighting.operation, sighting.where = context.operation, call_site()
         first = runs == REPEATS and sighting.most < REPEATS
-        if runs > sighting.most:
-            sighting.most = runs
+        sighting.most = max(sighting.most, runs)
+        plan.look_at = max(sighting.most + 1, REPEATS)
         if first and not plan.framework:
             sighting.operation, sighting.where = context.operation, call_site()
             log.warning(
