@@ -20,7 +20,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tenfold._core.fairness import WeightOf
 from tenfold.db.hints import Callback, Hints
@@ -69,9 +69,6 @@ class Channel(ABC):
     """Where statements that read go. ``fetch_now`` is a short cut that must never block the event loop."""
 
     __slots__ = ()
-
-    keeps_time: ClassVar[bool] = False
-    """:meth:`fetch` always waits, and by itself keeps in the plan how long the statement took (:meth:`Plan.ran`)."""
 
     def fetch_now(self, plan: Plan, args: Args, limit: int) -> Rows | None:
         """The rows at once, or None when :meth:`fetch` has to be awaited."""
@@ -200,6 +197,9 @@ class DatabaseBackend(ABC):
     """Set by :mod:`tenfold.db.replicas`: transactions that write learn their ``position`` with the commit."""
     undone: int = 0
     """How often what was committed has been undone (:meth:`sandbox`): who keeps rows in memory forgets them then."""
+    times_fetches: bool = False
+    """:meth:`Channel.fetch` of all its channels keeps in the plan how long the statement took (:meth:`Plan.ran`), and
+    :meth:`Channel.fetch_now` has nothing at once."""
     rows_max: int = 0
     """Set before the start: more rows than these are not read into memory at once. 0: without a bound."""
     copy: bool = False

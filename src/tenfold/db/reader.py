@@ -58,7 +58,7 @@ class Reader:
     async def one(self, stmt: Any, type_: Any = Row, /, **params: Any) -> Any:
         """The only row. Raises NoRow or ManyRows when there is not exactly one."""
         plan, args = self._bind(stmt, params)
-        found = ask(self._channel, plan, args, 2)
+        found = ask(self._backend, self._channel, plan, args, 2)
         rows = found if type(found) is list else await found
         if len(rows) != 1:
             raise _not_one(plan, rows)
@@ -73,7 +73,7 @@ class Reader:
     async def maybe(self, stmt: Any, type_: Any = Row, /, **params: Any) -> Any:
         """The only row, or None when there is none. Raises ManyRows."""
         plan, args = self._bind(stmt, params)
-        found = ask(self._channel, plan, args, 2)
+        found = ask(self._backend, self._channel, plan, args, 2)
         rows = found if type(found) is list else await found
         if not rows:
             return None
@@ -95,7 +95,7 @@ class Reader:
         plan, args = self._bind(stmt, params)
         most = 0 if plan.writes else self._backend.rows_max
         limit = most and most + 1
-        found = ask(self._channel, plan, args, limit)
+        found = ask(self._backend, self._channel, plan, args, limit)
         rows = found if type(found) is list else await found
         if not rows:
             return []
@@ -112,7 +112,7 @@ class Reader:
     async def scalar(self, stmt: Any, /, **params: Any) -> Any:
         """The first column of the only row. Raises NoRow or ManyRows."""
         plan, args = self._bind(stmt, params)
-        found = ask(self._channel, plan, args, 2)
+        found = ask(self._backend, self._channel, plan, args, 2)
         rows = found if type(found) is list else await found
         if len(rows) != 1:
             raise _not_one(plan, rows)

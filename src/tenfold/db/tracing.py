@@ -9,7 +9,7 @@ from tenfold.telemetry import names
 from tenfold.telemetry.trace import Active, recorded
 
 if TYPE_CHECKING:
-    from tenfold.db.contract import Args, Channel
+    from tenfold.db.contract import Args, Channel, DatabaseBackend
     from tenfold.db.plan import Plan
 
 T = TypeVar("T")
@@ -17,18 +17,18 @@ SQL_MAX = 4_000
 """Characters of a statement that its span keeps. Values are no part of it: they stand beside the statement."""
 
 
-def ask(channel: Channel, plan: Plan, args: Args, limit: int) -> Any:
+def ask(backend: DatabaseBackend, channel: Channel, plan: Plan, args: Args, limit: int) -> Any:
     """``channel``'s rows, a list, where it has them at once, or else what to await for them; timed, and recorded where
     anything is."""
     if recorded() is None:
-        if channel.keeps_time:
+        if backend.times_fetches:
             return channel.fetch(plan, args, limit)
         rows = channel.fetch_now(plan, args, limit)
     else:
         rows = at_once(channel.fetch_now, plan, args, limit)
     if rows is not None:
         return rows
-    return timed(channel.fetch(plan, args, limit), plan, args, kept=channel.keeps_time)
+    return timed(channel.fetch(plan, args, limit), plan, args, kept=backend.times_fetches)
 
 
 def at_once(run: Callable[..., T | None], plan: Plan, *given: object) -> T | None:

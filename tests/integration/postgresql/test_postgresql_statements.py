@@ -17,8 +17,10 @@ from sqlalchemy.dialects import postgresql as pg
 
 from support.orders_db import Order, add_order, count_orders, opened, order_by_id, orders
 from tenfold import errors
+from tenfold._core.context import Context, use
 from tenfold.assembly.switch import warm
-from tenfold.db import Database
+from tenfold.db import Database, Reader
+from tenfold.db.ambient import Ambient
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +130,34 @@ async def test_a_value_among_many_that_cannot_be_sent_or_computed_costs_neither(
             await db.read().one_each(shares, int, by=[1, 0, 2])
         assert await db.read().one_each(shares, int, by=[2, 3]) == [5, 3]
     assert db.stats()["connections_opened_total"] == connected
+
+
+async def test_each_read_is_timed_once_whichever_way_it_goes(db: Database) -> None:
+    db.backend.plans.timer = db.backend.clock.monotonic
+    plan, _ = db.backend.plans.bind(order_by_id, {"id": 1})
+
+    async def read(reader: Reader) -> None:
+        before, seconds = plan.count, plan.total_s
+        await reader.maybe(order_by_id, Order, id=1)
+        assert plan.count - before == 1
+        assert 0 < plan.total_s - seconds < 5
+
+    await read(db.read())
+    async with db.read() as reader:
+        await read(reader)
+    async with db.tx() as tx:
+        await read(tx)
+    async with db.backend.sandbox():
+        await read(db.read())
+        async with db.tx() as tx:
+            await read(tx)
+    with use(Context()) as context:
+        ambient = Ambient(db)
+        ambient.install(context)
+        async with db.tx() as tx:
+            await read(tx)
+        await read(db.read())
+        await ambient.finish(commit=False)
 
 
 async def test_two_writers_of_one_row_wait_for_each_other_and_serializable_ones_collide(db: Database) -> None:

@@ -28,10 +28,12 @@ _READY = ord("Z")
 class Line:
     """A transport whose next write may be given a head, a tail and a query behind. All else is the transport's own."""
 
-    __slots__ = ("_aside", "_behind", "_head", "_tail", "_transport", "write")
+    __slots__ = ("_aside", "_behind", "_head", "_tail", "_transport", "loaded", "write")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
+        self.loaded = False
+        """Something is to stand around what is written next."""
         self._head = self._tail = self._behind = b""
         self._aside: _Aside | None = None
         """What takes the answer of the last query that was sent behind a statement."""
@@ -46,6 +48,7 @@ class Line:
         """``head`` goes in front of what is written next, ``tail`` in front of the Sync that it ends with. ``behind``, a
         query of which nobody learns what becomes of it, follows that Sync, where :attr:`takes_behind`."""
         self._head, self._tail, self._behind, self.write = head, tail, behind, self._write_around
+        self.loaded = True
 
     @property
     def takes_behind(self) -> bool:
@@ -68,6 +71,7 @@ class Line:
         """What was to stand around a statement is written, or is not going to be."""
         self._head = self._tail = self._behind = b""
         self.write = self._transport.write
+        self.loaded = False
 
 
 class _Aside(asyncio.Protocol):

@@ -216,7 +216,8 @@ class AsyncpgLink(PgLink):
                     await self.close_portal("", timeout_s)
             raise
         finally:
-            self._line.forget()
+            if self._line.loaded:
+                self._line.forget()
 
     def _is_prepared(self, prefix: Prefix) -> bool:
         return all(isinstance(part, str) or part.plan in self._prepared for part in prefix)

@@ -35,8 +35,6 @@ class Auto(Channel):
 
     __slots__ = ("_manner", "_monotonic", "_pool", "_time", "detour")
 
-    keeps_time = True
-
     def __init__(self, pool: Pool[PgLink], time: Time, manner: Manner) -> None:
         self._pool = pool
         self._time = time
@@ -51,7 +49,8 @@ class Auto(Channel):
         if self.detour is not None:
             return await self.detour(plan, args, limit)
         if plan.textual and self._manner.pooled:  # nothing else keeps the statement from writing
-            return await self._in_a_block(plan, args, limit)
+            async with self._reading() as work:
+                return await work.fetch(plan, args, limit)
         pool, context = self._pool, peek() or current()
         link = pool.take_now(context)
         again = link is not None
@@ -74,13 +73,6 @@ class Auto(Channel):
             plan.ran(pool.give(link, context) - began, args)
             return rows
         return await self._once(plan, lambda link, s: link.fetch(plan, args, limit, s))
-
-    async def _in_a_block(self, plan: Plan, args: Args, limit: int) -> Rows:
-        began = self._monotonic()
-        async with self._reading() as work:
-            rows = await work.fetch(plan, args, limit)
-        plan.ran(self._monotonic() - began, args)
-        return rows
 
     async def fetch_each(self, plan: Plan, many: Sequence[Args], limit: int) -> list[Rows]:
         refuse_writes(plan)

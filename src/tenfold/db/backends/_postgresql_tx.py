@@ -103,6 +103,7 @@ class PgTx(Work, TxChannel):
                 failpoints.visit("db.commit.before")
             hint = self._wire.along(self._hint, link) if self._hint and self._wire else b""
             ending = link.outlasting(link.fetch_last(plan, args, limit, timeout_s, prefix, hint))
+            began = self._monotonic()
             rows: Rows
             try:
                 rows, tag = await ending
@@ -112,6 +113,7 @@ class PgTx(Work, TxChannel):
                 raise (_unknown(translated) if link.doubtful else translated) from error
             finally:
                 self._cancelled = ending.cancelled
+                plan.ran(self._monotonic() - began, args)
         finally:
             self._lock.release()
         if tag != "COMMIT":

@@ -42,6 +42,7 @@ class Work(Channel):
         "_error",
         "_link",
         "_lock",
+        "_monotonic",
         "_pending",
         "_pool",
         "_portals",
@@ -53,6 +54,7 @@ class Work(Channel):
     def __init__(self, pool: Pool[PgLink], time: Time, begin: list[Part], *, read_only: bool = False) -> None:
         self._pool = pool
         self._time = time
+        self._monotonic = time.clock.monotonic
         self._link: PgLink | None = None
         self._state = NEW
         self._pending = begin
@@ -73,10 +75,13 @@ class Work(Channel):
             link = self._link or await self._take()
             timeout_s = self._ready(plan)
             prefix, self._pending = self._pending, []
+            began = self._monotonic()
             try:
                 return await link.fetch(plan, args, limit, timeout_s, prefix)
             except BaseException as error:
                 raise self._failed(error, plan) from error
+            finally:
+                plan.ran(self._monotonic() - began, args)
         finally:
             self._lock.release()
 

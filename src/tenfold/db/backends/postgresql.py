@@ -65,6 +65,8 @@ _HEALTH_S = 5.0
 class Backend(DatabaseBackend):
     """One PostgreSQL database."""
 
+    times_fetches = True
+
     def __init__(self, url: str, address: Address, settings: DatabaseSettings, clock: Clock) -> None:
         self.url = url
         self.clock = clock
