@@ -9,6 +9,7 @@ A request for one of our operations skips ASGI: no scope, no messages, one write
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -36,6 +37,12 @@ HANDSHAKE_LINE_MAX_BYTES = 8_000
 NO_STATE: dict[str, Any] = {}
 """Of requests that begin with none."""
 HASH = ord("#")
+REPEAT_TRIES = 16
+"""So many heads of a connection are remembered in vain, before no more of them are: its headers change each time."""
+_LINE = re.compile(rb"(GET|HEAD) (/[!-\"$&-~]*) HTTP/1\.1")
+"""The first line of a request that goes the short way without a body: visible ASCII, without ``#`` and ``%``."""
+_UNLIKE_OTHERS = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect"})
+"""Who sends one of these has a body, or wants to speak otherwise."""
 _VERSIONS = frozenset({"1.1", "1.0"})
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 
@@ -102,13 +109,74 @@ class Protocol(BoundedProtocol):
     outbox: ClassVar[Outbox]
     peer: dict[str, Any]
     """What an ASGI scope tells of the connection."""
+    _block = b""
+    """What followed the first line of the request before, to its end; empty for one with a body and the like."""
+    _same: tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]
+    """What the parser has understood of it: headers in their order, and by name. Whoever gets them gets copies, which may
+    be changed."""
+    _plain: dict[bytes, bytes] | None = None
+    """The same of a request that is being read."""
+    _tries = REPEAT_TRIES
+
+    # ── the same headers again ──
+
+    def data_received(self, data: bytes) -> None:
+        """A client says mostly the same from request to request: where what follows the first line is, byte by byte, what
+        the parser has just understood, only that line is looked at."""
+        block = self._block
+        if block and data.endswith(block) and self._answer_again(data, len(data) - len(block)):
+            self._tries = REPEAT_TRIES
+            return
+        self._block, self._plain = b"", None
+        super().data_received(data)
+        if self._plain is not None:
+            self._remember(data, self._plain)
+
+    def _answer_again(self, data: bytes, end: int) -> bool:
+        """A request whose first line, the data up to ``end``, is all that is new. False: it is the parser's."""
+        entry, line, before = type(self).entry, _LINE.fullmatch(data, 0, end), self.cycle
+        if (
+            entry is None
+            or line is None
+            or self._in_head
+            or not before.response_complete
+            or len(data) > entry.header_max
+            or self._ahead
+            or self._refusal is not None
+            or self._leaving
+        ):
+            return False
+        self.since = None
+        self._thrown_bytes = 0
+        method, url = line.groups()
+        headers, by_name = self._same
+        self.headers = headers.copy()
+        if not self._answer(entry, _METHODS[method], url, by_name.copy(), keep_alive=True):
+            return False
+        self.cycle.more_body = False
+        return True
+
+    def _remember(self, data: bytes, by_name: dict[bytes, bytes]) -> None:
+        """Nothing but one whole request: its first line, a line for each header, and the empty one."""
+        self._plain = None
+        end = data.find(b"\r\n")
+        lines = data.count(b"\r\n")
+        if (
+            self._head_size == len(data)
+            and not self._in_head
+            and lines == data.count(b"\n") == data.count(b"\r") == len(self.headers) + 2
+            and data.endswith(b"\r\n\r\n")
+            and _LINE.fullmatch(data, 0, end) is not None
+        ):
+            self._block, self._same = data[end:], (self.headers.copy(), by_name.copy())
+            self._tries -= 1
 
     # ── the parser's callbacks ──
 
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
-        self.since = None
+        self.since = self._plain = None
         self._in_head = True
         self._head_size = self._chunk_size
         self._quiet_size = self._thrown_bytes = 0
@@ -145,6 +213,16 @@ class Protocol(BoundedProtocol):
         ):
             self._ordinary_way()
             return
+        keep_alive = parser.should_keep_alive() and (b"connection" not in by_name or version != "1.0")
+        if not self._answer(entry, _METHODS[method], url, by_name, keep_alive=keep_alive):
+            self._ordinary_way()
+        elif self._tries and keep_alive and version == "1.1" and by_name.keys().isdisjoint(_UNLIKE_OTHERS):
+            self._plain = by_name
+
+    def _answer(
+        self, entry: Entry, name: str, url: bytes, by_name: dict[bytes, bytes], *, keep_alive: bool
+    ) -> bool:
+        """Whether the request is one for the short way, and gone that."""
         raw_path, _, query = url.partition(b"?")
         path = raw_path.decode("ascii")
         routed: Routed | None
@@ -152,15 +230,15 @@ class Protocol(BoundedProtocol):
             routed = entry.static[path], ()
         else:
             routed = entry.route(path, b"") if len(path) <= URI_MAX_BYTES else None
-        name, state = _METHODS[method], NO_STATE
+        state = NO_STATE
         if routed is None and entry.answering is not None and not (entry.trust and _renames_host(by_name)):
             found = entry.answering.direct(name, path, by_name)
             if found is not None:
                 routed, state = ({name: found.endpoint}, ()), found.state
         if routed is None or name not in routed[0]:
-            self._ordinary_way()
-        else:
-            self._direct(entry, name, path, routed, query, by_name, state)
+            return False
+        self._direct(entry, name, path, routed, query, by_name, state, keep_alive=keep_alive)
+        return True
 
     def _direct(
         self,
@@ -171,13 +249,13 @@ class Protocol(BoundedProtocol):
         query: bytes,
         by_name: dict[bytes, bytes],
         state: dict[str, Any],
+        *,
+        keep_alive: bool,
     ) -> None:
         """The short way: to the endpoint that answers."""
         endpoint, segments, headers = routed[0][method], routed[1], self.headers
         exchange = Exchange(self, endpoint, method)
-        exchange.keep_alive = self.parser.should_keep_alive() and (
-            b"connection" not in by_name or self.parser.get_http_version() != "1.0"
-        )
+        exchange.keep_alive = keep_alive
         before, self.cycle = self.cycle, exchange
         turn = before is None or before.response_complete
         if turn and endpoint.quick is not None and not self.flow.write_paused:

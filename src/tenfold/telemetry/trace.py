@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -293,6 +293,8 @@ class _Block:
         # The same state in both: an open transaction is the work's, whichever span it was opened in.
         if context.state is None:
             context.state = {}
+        if context.statements is None:
+            context.statements = defaultdict(int)
         self._began = tracer.monotonic()
         self._entered = enter(msgspec.structs.replace(context, span_id=made.span_id))
         return made

@@ -19,6 +19,7 @@ from tenfold.db.finder.statements import REPEATS
 from tenfold.db.plan import Plan
 from tenfold.eventstore.backends import _postgresql_sql as eventstore_sql
 from tenfold.queue.backends import _postgresql_sql as queue_sql
+from tenfold.telemetry.trace import span
 from tenfold.testing.client import Client
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +64,13 @@ async def fill(tx: Tx) -> None:
 @service.get("/each")
 async def each(reader: Reader, n: int = 20) -> list[Customer]:
     return [await reader.one(customer_by_id, Customer, id=i) for i in range(n)]
+
+
+@service.get("/each-in-a-span")
+async def each_in_a_span(reader: Reader, n: int = 20) -> None:
+    for i in range(n):
+        with span("one"):
+            await reader.one(customer_by_id, Customer, id=i)
 
 
 @service.get("/orders")
@@ -204,6 +212,15 @@ async def test_values_are_never_shown(url: str, tmp_path: Path, caplog: pytest.L
         told = str(await t.of_kind("slow")) + str(await t.of_kind("scan"))
         assert "finder_order" in told
         assert "31415" not in told + caplog.text
+
+
+async def test_repeats_are_counted_across_the_spans_of_a_trace(url: str, tmp_path: Path) -> None:
+    async with running(url, tmp_path) as t:
+        (await t.client.post("/fill")).expect(204)
+        traced = {"traceparent": f"00-{1:032x}-{1:016x}-01"}
+        (await t.client.get("/each-in-a-span", headers=traced)).expect(204)
+        (found,) = await t.of_kind("repeated")
+        assert "ran 20 times" in found.sentence
 
 
 async def test_an_index_that_nothing_uses_is_named_with_its_cost(postgres_url: str, tmp_path: Path) -> None:

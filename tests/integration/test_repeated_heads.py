@@ -1,0 +1,210 @@
+"""Requests whose headers are those of the one before are not parsed again: nobody must be able to tell."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenfold import App, Request, Service, public
+from tenfold.runtime import listeners, protocol
+from tenfold.runtime.listeners import UvicornListener
+
+pytestmark = pytest.mark.anyio
+
+service = Service("again", auth=public)
+
+
+@service.get("/seen/{name}")
+async def seen(request: Request, name: str, q: str = "") -> dict[str, Any]:
+    if q == "slow":
+        await asyncio.sleep(0.01)
+    told = {
+        "name": name, "q": q, "method": request.method, "headers": [f"{n!r} {v!r}" for n, v in request.raw_headers],
+        "by_name": sorted(map(repr, request.header_bytes.items())), "body": (await request.body()).decode("latin-1"),
+    }  # fmt: skip
+    request.raw_headers.append((b"x-left", b"behind"))
+    request.header_bytes[b"x-left"] = b"behind"
+    return told
+
+
+@service.get("/mute/{name}")
+async def mute(name: str) -> str:
+    """Leaves a body alone."""
+    return name
+
+
+@service.post("/seen/{name}", status=200)
+async def posted(request: Request, name: str) -> dict[str, Any]:
+    return {"name": name, "body": (await request.body()).decode("latin-1")}
+
+
+@asynccontextmanager
+async def served(tmp_path: Path) -> AsyncIterator[int]:
+    app = App("again", [service])
+    app.configure(environ={}, app__data_dir=str(tmp_path), http__header_max_bytes=4_000)
+    sock = listeners.bind("127.0.0.1", 0, where="http.port")
+    async with asyncio.timeout(60):
+        await app.start(worker=False)
+        listener = UvicornListener(app, sock, drain_s=2)
+        await listener.start()
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            await listener.stop()
+            await app.stop()
+
+
+async def said(port: int, pieces: list[bytes]) -> list[bytes]:
+    """What the server says to them, each in a packet of its own, until the connection ends; without what tells of the
+    moment."""
+    loop, answer = asyncio.get_running_loop(), bytearray()
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+
+        async def read() -> None:
+            with suppress(OSError):
+                while data := await loop.sock_recv(sock, 65_536):
+                    answer.extend(data)
+
+        reading = asyncio.create_task(read())
+        with suppress(OSError):  # the server may have closed
+            for piece in pieces:
+                await loop.sock_sendall(sock, piece)
+                await asyncio.sleep(0.004)
+            await asyncio.sleep(0.25)  # all that it owes
+            sock.shutdown(socket.SHUT_WR)
+        await reading
+    plain = re.sub(
+        rb'(?i)date: [^\r]*|content-length: [0-9]+|"request_id":"[^"]*"|x-request-id: [^\r]*',
+        b"",
+        bytes(answer),
+    )
+    return plain.split(b"HTTP/1.1 ")
+
+
+HOST = b"Host: a\r\n"
+BLOCKS = [
+    HOST, HOST + b"Authorization: Bearer " + b"x" * 300 + b"\r\n", HOST + b"Connection: keep-alive\r\nAccept: */*\r\n",
+    HOST + b"Cookie: a=1\r\nCookie: b=2\r\n", b"hOsT: a\r\nX-Empty:\r\nX-Space:  y \r\n", HOST + b"Content-Length: 0\r\n",
+    HOST + b"Content-Length: 3\r\n", HOST + b"Transfer-Encoding: chunked\r\n", HOST + b"Connection: close\r\n", b"",
+    HOST + HOST, HOST + b"Upgrade: websocket\r\nConnection: Upgrade\r\n", HOST + b"Expect: 100-continue\r\n",
+    HOST + b"X-Fold: a\r\n b\r\n", HOST + b"X-Bare: a\n", HOST + b"X-Nul: \0\r\n", HOST + b"X-Long: " + b"y" * 4_050 + b"\r\n",
+    HOST + b"X: GET /seen/smuggled HTTP/1.1\r\n",
+]  # fmt: skip
+USUAL = 5
+"""The first of them are such as may be repeated."""
+WITH_BODY = BLOCKS[USUAL : USUAL + 3]
+LINES = [
+    b"GET /seen/%d HTTP/1.1", b"GET /seen/%d?q=v%d HTTP/1.1", b"HEAD /seen/%d HTTP/1.1", b"GET /seen/%d?q=slow HTTP/1.1", b"GET /mute/%d HTTP/1.1", b"GET /seen/%d\"<>|{}^` HTTP/1.1",
+    b"GET /seen/%d%20x HTTP/1.1", b"GET /seen/%d#x HTTP/1.1", b"GET /seen/%d HTTP/1.0", b"GET /seen/%d HTTP/1.2",
+    b"GET  /seen/%d HTTP/1.1", b"GET /seen/%d  HTTP/1.1", b"GET /seen/%d HTTP/1.1 ", b"GET\t/seen/%d HTTP/1.1", b"get /seen/%d HTTP/1.1",
+    b"POST /seen/%d HTTP/1.1", b"DELETE /seen/%d HTTP/1.1", b"OPTIONS /seen/%d HTTP/1.1", b"GET http://a/seen/%d HTTP/1.1", b"GET /none/%d HTTP/1.1",
+    b"GET /seen/%d\xc3\xa4 HTTP/1.1", b"GET /seen/%d\r HTTP/1.1", b"GET /seen/%d\n HTTP/1.1", b"GET /seen/%d", b"GET * HTTP/1.1",
+    b"GET /seen/%d HTTP/1.1\r\nX-First: 1", b"\r\nGET /seen/%d HTTP/1.1", b"GET /seen/%d\0 HTTP/1.1", b"GET /a/../seen/%d HTTP/1.1",
+    b"GET //seen/%d HTTP/1.1", b"GET /seen/%d/ HTTP/1.1", b"GET /seen/%d;p?x HTTP/1.1", b"G", b"",
+]  # fmt: skip
+
+
+def line_of(rng: random.Random, number: int, *, odd: bool) -> bytes:
+    chosen = rng.choice(LINES if odd else LINES[:6])
+    return chosen.replace(b"%d", b"%d" % number)
+
+
+def conversation(rng: random.Random) -> list[bytes]:
+    """What repeats itself, then something else, mostly with the same headers, and that again."""
+    pieces: list[bytes] = []
+    block = rng.choice(BLOCKS[:USUAL])
+    for number in range(rng.randrange(4, 10)):
+        if rng.random() < 0.15:
+            block = rng.choice(rng.choice([BLOCKS, WITH_BODY]))
+        odd = number > 2 and rng.random() < 0.5
+        message = line_of(rng, number, odd=odd) + b"\r\n" + block + b"\r\n"
+        match rng.randrange(3, 6) if not odd else rng.randrange(8):
+            case 0:
+                message += line_of(rng, 90, odd=odd) + b"\r\n" + block + b"\r\n"  # two in one packet
+            case 1:
+                cut = rng.randrange(len(message))
+                pieces.append(message[:cut])
+                message = message[cut:]
+            case 2:
+                message += rng.choice([b"abc", b"3\r\nabc\r\n0\r\n\r\n", b"\r\n", b"\0"])
+        pieces.append(message)
+    if any(
+        b"slow" in piece for piece in pieces
+    ):  # whether a handshake overtakes an answer is a matter of time
+        pieces = [piece.replace(b"Upgrade: websocket", b"X-Not: websocket") for piece in pieces]
+    return pieces
+
+
+async def compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> tuple[int, list[list[bytes]]]:
+    """How many requests of some conversations were not parsed, and in which of these somebody could tell."""
+    rng = random.Random(seed)
+    conversations = [conversation(rng) for _ in range(60)]
+    hits = 0
+    answer_again = protocol.Protocol._answer_again
+
+    def counted(it: protocol.Protocol, data: bytes, end: int) -> bool:
+        nonlocal hits
+        found = answer_again(it, data, end)
+        hits += found
+        return found
+
+    async with served(tmp_path) as port:
+        with monkeypatch.context() as patch:
+            patch.setattr(protocol.Protocol, "_tries", 0)
+            always_parsed = await asyncio.gather(*(said(port, pieces) for pieces in conversations))
+        monkeypatch.setattr(protocol.Protocol, "_answer_again", counted)
+        repeated = await asyncio.gather(*(said(port, pieces) for pieces in conversations))
+    told = zip(conversations, always_parsed, repeated, strict=True)
+    return hits, [pieces for pieces, one, other in told if one != other]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_server_that_parses_everything_says_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    hits, different = await compared(tmp_path, monkeypatch, seed)
+    assert different == []
+    assert hits > 25
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [("_UNLIKE_OTHERS", frozenset[bytes]()), ("_LINE", re.compile(rb"(GET|HEAD) (/[^\r]*) HTTP/1\.1"))],
+    ids=("bodies", "targets"),
+)
+async def test_who_remembers_bodies_or_takes_any_target_is_convicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, broken: object
+) -> None:
+    monkeypatch.setattr(protocol, name, broken)
+    _, different = await compared(tmp_path, monkeypatch, 5)
+    assert different
+
+
+async def test_headers_that_change_each_time_are_soon_remembered_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembered: list[int] = []
+    remember = protocol.Protocol._remember
+
+    def counted(it: protocol.Protocol, data: bytes, by_name: dict[bytes, bytes]) -> None:
+        remembered.append(len(data))
+        remember(it, data, by_name)
+
+    monkeypatch.setattr(protocol.Protocol, "_remember", counted)
+    async with served(tmp_path) as port:
+        pieces = [b"GET /seen/%d HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % (n, n) for n in range(50)]
+        answers = await said(port, pieces)
+    assert len(answers) == 51
+    assert len(remembered) == protocol.REPEAT_TRIES
