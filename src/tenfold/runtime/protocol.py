@@ -19,7 +19,7 @@ from tenfold.http.encoding import PLAIN_TYPE
 from tenfold.http.limits import URI_MAX_BYTES, check_headers
 from tenfold.http.request import Request
 from tenfold.http.wire import PERCENT
-from tenfold.runtime.bounded import BoundedProtocol
+from tenfold.runtime.bounded import SLICE_BYTES, BoundedProtocol
 from tenfold.runtime.door import RenderedDoor
 from tenfold.runtime.exchange import Exchange
 from tenfold.runtime.outbox import Outbox
@@ -162,7 +162,7 @@ class Protocol(BoundedProtocol):
         end = data.find(b"\r\n")
         lines = data.count(b"\r\n")
         if (
-            self._head_size == len(data)
+            self._head_size == len(data) <= SLICE_BYTES
             and not self._in_head
             and lines == data.count(b"\n") == data.count(b"\r") == len(self.headers) + 2
             and data.endswith(b"\r\n\r\n")
