@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tenfold._core.made import Made
 from tenfold.errors import DeclarationError
 from tenfold.guard.gcra import LATER, Cell, Taken, wait_us
 from tenfold.guard.limiter import refusal
@@ -73,17 +74,19 @@ def write(build: Build) -> None:
     if limiter is None:
         raise DeclarationError("it has limit=, but the app counts no requests.", where=operation.where)
     rules = Rules(operation.name, declared)
-    left = LeftHeaders(rules.names, rules.policy)
+    left = left_headers(rules.names, rules.policy)
     code.use(limiter=limiter, **rules.uses)
     headers: Any = left
     if len(rules.windows) == 1:
-        headers = HeadersOfOne(rules.windows[0], left)
+        headers = headers_of_one(rules.windows[0], left)
         code.use(take_one=limiter.store.take_one, limit_not_yet=rules.not_yet(limiter))
-        code.line(*rules.subject, *_one(rules.cells[0], headers.step_us))
+        code.line(*rules.subject, *_one(rules.cells[0], step_of(rules.windows[0])))
     else:
         code.use(take_now=limiter.store.take_now, limit_not_yet=rules.not_yet_all(limiter))
         code.line(*rules.subject, *_all(rules))
-    code.use(limit_headers=headers, LIMIT_POLICY=(b"ratelimit-policy", rules.policy))
+    code.use(
+        limit_headers=headers.known, limit_header=headers, LIMIT_POLICY=(b"ratelimit-policy", rules.policy)
+    )
     added = ["LIMIT_POLICY", "limit_shown"]
     policies = operation.policies
     if is_plain(operation) and policies.cache is None and not (policies.idempotent or policies.etag):
@@ -104,7 +107,14 @@ def _one(cell: Expressions, step_us: int) -> tuple[str, ...]:
         f"limit_ahead = take_one(limit_key, {cost}, {cell.room_us})",
         f"if limit_ahead < 0: limit_ahead = await limit_not_yet(limit_ahead, (limit_key, {cost}, {cell.room_us}))",
         "else: limiter.admitted += 1",
-        f"limit_shown = limit_headers[-limit_ahead // {step_us}]",
+        *_shown(f"-limit_ahead // {step_us}"),
+    )
+
+
+def _shown(left: str) -> tuple[str, str]:
+    return (
+        f"try: limit_shown = limit_headers[{left}]",
+        f"except KeyError: limit_shown = limit_header(({left}))",
     )
 
 
@@ -118,7 +128,7 @@ def _all(rules: Rules) -> tuple[str, ...]:
         "    limit_taken = await limit_not_yet(limit_taken, limit_cells)",
         "else: limiter.admitted += 1",
         "limit_ahead = limit_taken.ahead_us",
-        f"limit_shown = limit_headers[{rules.left}]",
+        *_shown(rules.left),
     )
 
 
@@ -228,9 +238,11 @@ class Rules:
         text = beginning.replace("{", "{{").replace("}", "}}")
         match window.per:
             case "principal":
-                self.uses[f"keys_{number}"] = KeysOf(beginning)
+                keys = self.uses[f"key_{number}"] = keys_of(beginning)
+                self.uses[f"keys_{number}"] = keys.known
                 unknown = f"f{text!r} f'address {{address_of(request)}}'"
-                return f"(keys_{number}[principal.id] if principal is not None else {unknown})"
+                known = f"keys_{number}[principal.id] if principal.id in keys_{number} else key_{number}(principal.id)"
+                return f"({unknown} if principal is None else {known})"
             case "address":
                 return f"f{text!r} f'{{address_of(request)}}'"
             case "tenant":
@@ -251,58 +263,40 @@ class Expressions(NamedTuple):
     room_us: int
 
 
-class KeysOf(dict[str, str]):
-    """The keys of principals, by their ids: to look up that of one who asks again is no call and makes no text.
-
-    ``beginning``: what all of them begin with.
-    """
-
-    def __init__(self, beginning: str) -> None:
-        super().__init__()
-        self._beginning = beginning
-
-    def __missing__(self, principal: str) -> str:
-        if len(self) >= CALLERS_MAX:
-            self.clear()
-        made = self[principal] = f"{self._beginning}principal {principal}"
-        return made
+def keys_of(beginning: str) -> Made[str, str]:
+    """The keys of principals, by their ids: that of one who asks again is looked up. ``beginning``: what all of them begin
+    with."""
+    return Made(lambda principal: f"{beginning}principal {principal}", CALLERS_MAX)
 
 
-class LeftHeaders(dict[tuple[int, ...], WrittenHeader]):
+def left_headers(names: Sequence[str], policy: bytes) -> Made[tuple[int, ...], WrittenHeader]:
     """The header that tells what is left, by the numbers in it: most answers say what another one said before. It is sent
     behind the ``policy``."""
+    form = b", ".join(b'"%s";r=%%d;t=%%d' % name.encode() for name in names)
 
-    def __init__(self, names: Sequence[str], policy: bytes) -> None:
-        super().__init__()
-        self._policy = policy
-        self._form = b", ".join(b'"%s";r=%%d;t=%%d' % name.encode() for name in names)
-
-    def __missing__(self, left: tuple[int, ...]) -> WrittenHeader:
-        if len(self) >= HEADERS_MAX:
-            self.clear()
-        value = self._form % left
-        made = self[left] = WrittenHeader((b"ratelimit", value))
-        made.lines = b"ratelimit-policy: %b\r\nratelimit: %b\r\n" % (self._policy, value)
+    def written(left: tuple[int, ...]) -> WrittenHeader:
+        value = form % left
+        made = WrittenHeader((b"ratelimit", value))
+        made.lines = b"ratelimit-policy: %b\r\nratelimit: %b\r\n" % (policy, value)
         return made
 
+    return Made(written, HEADERS_MAX)
 
-class HeadersOfOne(dict[int, WrittenHeader]):
-    """The same of one window, by how many steps its TAT is ahead, negative: ``-ahead_us // step_us``, which rounds up. A step
-    is the longest time in which neither of the two numbers changes."""
 
-    def __init__(self, window: Window, left: LeftHeaders) -> None:
-        super().__init__()
-        self.step_us = math.gcd(window.interval_us, 1_000_000)
-        self._window, self._left = window, left
+def step_of(window: Window) -> int:
+    """The longest time, in microseconds, in which neither of the two numbers of its header changes."""
+    return math.gcd(window.interval_us, 1_000_000)
 
-    def __missing__(self, steps: int) -> WrittenHeader:
-        if len(self) >= HEADERS_MAX:
-            self.clear()
-        ahead_us = -steps * self.step_us
-        window = self._window
-        left = (window.room_us - ahead_us) // window.interval_us, -(-ahead_us // 1_000_000)
-        made = self[steps] = self._left[left]
-        return made
+
+def headers_of_one(window: Window, left: Made[tuple[int, ...], WrittenHeader]) -> Made[int, WrittenHeader]:
+    """The same of one window, by how many steps its TAT is ahead, negative: ``-ahead_us // step_us``, which rounds up."""
+    step_us = step_of(window)
+
+    def written(steps: int) -> WrittenHeader:
+        ahead_us = -steps * step_us
+        return left(((window.room_us - ahead_us) // window.interval_us, -(-ahead_us // 1_000_000)))
+
+    return Made(written, HEADERS_MAX)
 
 
 def _strictest(limits: Any) -> Away | None:

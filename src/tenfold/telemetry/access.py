@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from tenfold._core.clock import Clock
+from tenfold._core.made import Made
 from tenfold.telemetry import names
 from tenfold.telemetry.redact import Redactor
 from tenfold.telemetry.render import Line, json_line, json_text, utc
@@ -213,43 +214,21 @@ class _JsonLine(msgspec.Struct, omit_defaults=True, gc=False):
     client: str = ""
 
 
-class _Common(dict[str, dict[str, msgspec.Raw]]):
-    """What lines of one level have in common, by method and operation."""
-
-    def __init__(self, level: str) -> None:
-        super().__init__()
-        self._level = level
-
-    def __missing__(self, method: str) -> dict[str, msgspec.Raw]:
-        made = _OfMethod(self._level, method)
-        if len(self) < METHODS_MAX:
-            self[method] = made
-        return made
+def _common(level: str, method: str, operation: str) -> msgspec.Raw:
+    """What lines have in common: a value and, behind it, the other members, without the brace that opens them."""
+    fields = {"event": names.LOG_REQUEST, "logger": _LOGGER, "method": method}
+    if operation:
+        fields["operation"] = operation
+    return msgspec.Raw(f"{json_text(level)},{json_text(fields)[1:-1]}".encode())
 
 
-class _OfMethod(dict[str, msgspec.Raw]):
-    """The same of one method. Operations are as many as the app has, and the empty one."""
+def _commons(level: str) -> Made[str, Made[str, msgspec.Raw]]:
+    """The same by method and operation. Operations are as many as the app has, and the empty one."""
 
-    def __init__(self, level: str, method: str) -> None:
-        super().__init__()
-        self._fields = {"event": names.LOG_REQUEST, "logger": _LOGGER, "method": method}
-        self._level = level
+    def of_method(method: str) -> Made[str, msgspec.Raw]:
+        return Made(lambda operation: _common(level, method, operation), OPERATIONS_MAX)
 
-    def __missing__(self, operation: str) -> msgspec.Raw:
-        fields = {**self._fields, "operation": operation} if operation else self._fields
-        # A value and, behind it, the other members, without the brace that opens them.
-        made = self[operation] = msgspec.Raw(f"{json_text(self._level)},{json_text(fields)[1:-1]}".encode())
-        return made
-
-
-class _Milliseconds(dict[int, msgspec.Raw]):
-    """How long requests took, in hundredths of a millisecond, as JSON. Most take about as long as others did."""
-
-    def __missing__(self, hundredths: int) -> msgspec.Raw:
-        made = msgspec.Raw(str(hundredths / 100).encode())
-        if len(self) < TIMES_MAX:
-            self[hundredths] = made
-        return made
+    return Made(of_method, METHODS_MAX)
 
 
 class JsonAccess:
@@ -262,8 +241,11 @@ class JsonAccess:
         self._learned = redactor.learned
         self._plain: set[str] = set()
         """Paths that are shown as they are."""
-        self._well, self._failed = _Common("info"), _Common("error")
-        self._milliseconds = _Milliseconds()
+        self._well, self._failed = _commons("info"), _commons("error")
+        # Most requests take about as long as others did.
+        self._milliseconds = Made[int, msgspec.Raw](
+            lambda hundredths: msgspec.Raw(str(hundredths / 100).encode()), TIMES_MAX
+        )
 
     def __call__(self, entries: Sequence[Access], epoch_s: float) -> bytes:
         if self._learned != self._redactor.learned:  # another secret, which may be in a path
@@ -275,7 +257,8 @@ class JsonAccess:
             return self._long_way(entries, epoch_s)
 
     def _lines(self, entries: Sequence[Access], epoch_s: float) -> list[_JsonLine]:
-        plain, well, failed, milliseconds = self._plain, self._well, self._failed, self._milliseconds
+        plain, well, failed = self._plain, self._well.known, self._failed.known
+        milliseconds = self._milliseconds.known
         time, since, until = "", 0.0, 0.0
         made: list[_JsonLine] = []
         for ended_s, seconds, method, path, status, size, operation, request_id, trace_id, client in entries:
@@ -286,11 +269,16 @@ class JsonAccess:
                 since = second + ms / 1000
                 until = since + 0.001
                 time = f"{utc(second)}.{ms:03d}Z"
+            hundredths = int(seconds * 100_000 + 0.5)  # as _ms says
+            try:
+                common = (well if status < 500 else failed)[method].known[operation]
+                took = milliseconds[hundredths]
+            except KeyError:
+                common = (self._well if status < 500 else self._failed)(method)(operation)
+                took = self._milliseconds(hundredths)
             made.append(
                 _JsonLine(
-                    time, (well if status < 500 else failed)[method][operation],
-                    path if path in plain else self._shown(path), status,
-                    milliseconds[int(seconds * 100_000 + 0.5)], size,  # as _ms says
+                    time, common, path if path in plain else self._shown(path), status, took, size,
                     request_id, trace_id, client[0] if client else "",
                 )
             )  # fmt: skip
@@ -319,6 +307,8 @@ PATHS_MAX: Final = 4_096
 """Paths that are remembered."""
 METHODS_MAX: Final = 32
 """Methods that are: a client can make up any."""
+OPERATIONS_MAX: Final = 4_096
+"""Operations that are, for each method."""
 TIMES_MAX: Final = 4_096
 """Durations that are."""
 _encode_lines: Callable[[Sequence[_JsonLine]], bytes] = msgspec.json.Encoder().encode_lines

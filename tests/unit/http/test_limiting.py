@@ -17,7 +17,15 @@ from tenfold.errors import DeclarationError, StoreUnavailable
 from tenfold.guard.backends._memory_limits import MemoryLimits
 from tenfold.guard.gcra import LATER
 from tenfold.guard.rates import Limit, as_limit
-from tenfold.http.limiting import CALLERS_MAX, HEADERS_MAX, HeadersOfOne, KeysOf, LeftHeaders, address_of
+from tenfold.http.limiting import (
+    CALLERS_MAX,
+    HEADERS_MAX,
+    address_of,
+    headers_of_one,
+    keys_of,
+    left_headers,
+    step_of,
+)
 from tenfold.http.request import Request
 from tenfold.runtime.rendering import lines
 from tenfold.security.authenticator import Authenticator
@@ -288,29 +296,29 @@ def test_an_address_counts_as_what_one_household_has(host: str, counted: str) ->
 
 
 def test_what_is_remembered_of_callers_and_headers_is_bounded_and_the_same_as_what_is_made() -> None:
-    keys, headers = KeysOf("orders 5/minute per principal "), LeftHeaders(["a", "b"], b"the policy")
+    keys, headers = keys_of("orders 5/minute per principal "), left_headers(["a", "b"], b"the policy")
     for number in range(max(CALLERS_MAX, HEADERS_MAX) + 10):
-        assert keys[f"p{number}"] == f"orders 5/minute per principal principal p{number}"
+        assert keys(f"p{number}") == f"orders 5/minute per principal principal p{number}"
         left = (number, 1, 2, 3)
-        assert headers[left] == (b"ratelimit", b'"a";r=%d;t=1, "b";r=2;t=3' % number)
-        assert headers[left] is headers[left]
-    shown = headers[9, 1, 2, 3]
+        assert headers(left) == (b"ratelimit", b'"a";r=%d;t=1, "b";r=2;t=3' % number)
+        assert headers(left) is headers.known[left]
+    shown = headers((9, 1, 2, 3))
     assert shown.lines == lines([(b"ratelimit-policy", b"the policy"), shown]), (
         "as the protocol would write both"
     )
-    assert len(keys) <= CALLERS_MAX
-    assert len(headers) <= HEADERS_MAX
+    assert len(keys.known) <= CALLERS_MAX
+    assert len(headers.known) <= HEADERS_MAX
 
 
 @pytest.mark.parametrize("rule", ["100000/second", "7/second", "20/minute", "7/minute", "3/hour", "1/day"])
 def test_the_header_of_one_window_tells_the_same_as_those_of_several(rule: str) -> None:
     window = as_limit(rule).windows[0]
-    exact = LeftHeaders(["it"], b"the policy")
-    headers = HeadersOfOne(window, exact)
+    exact = left_headers(["it"], b"the policy")
+    headers = headers_of_one(window, exact)
     chosen = random.Random(5)
     near = [edge + by for edge in range(0, window.room_us, window.interval_us) for by in (-1, 0, 1)][:20_000]
     for ahead in [*near, *(chosen.randint(0, window.room_us) for _ in range(20_000))]:
         if 0 <= ahead <= window.room_us:
             left = (window.room_us - ahead) // window.interval_us, math.ceil(ahead / 1_000_000)
-            assert headers[-ahead // headers.step_us] is exact[left], ahead
-    assert len(headers) <= HEADERS_MAX
+            assert headers(-ahead // step_of(window)) is exact(left), ahead
+    assert len(headers.known) <= HEADERS_MAX
