@@ -226,6 +226,7 @@ are judged, named beforehand: what `tenfold run` serves, and the entry for Grani
 ratio compares requests per second of CPU time that the server used (user and system, with its children): other
 work on the machine disturbs it less. uvloop everywhere; uvicorn with httptools; access logs off, but in the row
 that says otherwise. Tenfold runs with its defaults: metrics, deadlines, security headers, request ids, limits.
+wrk sends the same headers with every request, as most clients do; `tenfold run` parses those of a connection once (decision 0058).
 "raw RSGI limit" is a hand-written dispatch on Granian with msgspec, without any of these. The peers' programs use
 each one's own documentation as their model.
 """,
