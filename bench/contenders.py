@@ -238,7 +238,8 @@ each one's own documentation as their model.
         "HTTP with PostgreSQL and Redis",
         """The same method; every server has 8 connections to one PostgreSQL (`fsync=off`: the disk is nobody's merit), which shares
 both CPUs with everything else, so the CPU ratio says more than requests a second. `orders` writes a row and a job in
-one transaction; `queries` reads 20 rows, and waits for each, `queries_each` asks for the same at once (`one_each`); `db_orm` and `fortunes_orm` go through SQLAlchemy's ORM on both sides; `product_redis` is a cached read
+one transaction; `queries` reads 20 rows, and waits for each, `queries_each` asks for the same at once (`one_each`);
+`db_orm` and `fortunes_orm` go through SQLAlchemy's ORM on both sides; `product_redis` is a cached read
 with Redis as the second tier. A name behind the contender is the endpoint of theirs that does the same work.
 """,
         PG_CONTENDERS,

@@ -7,17 +7,16 @@ import gc
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.listening import listening
 from tenfold import App, Reply, Request, Response, Service, Stream, public
 from tenfold.http.stream import EventStream
-from tenfold.runtime import listeners
 from tenfold.runtime.exchange import Exchange
-from tenfold.runtime.listeners import UvicornListener
 
 pytestmark = pytest.mark.anyio
 
@@ -109,20 +108,8 @@ async def endless() -> EventStream[int]:
     return EventStream(make())
 
 
-@asynccontextmanager
-async def served(tmp_path: Path, **settings: Any) -> AsyncIterator[int]:
-    app = App("wire", [service])
-    app.configure(environ={}, app__data_dir=str(tmp_path), **settings)
-    sock = listeners.bind("127.0.0.1", 0, where="http.port")
-    async with asyncio.timeout(30):
-        await app.start(worker=False)
-        listener = UvicornListener(app, sock, drain_s=2)
-        await listener.start()
-        try:
-            yield sock.getsockname()[1]
-        finally:
-            await listener.stop()
-            await app.stop()
+def served(tmp_path: Path, **settings: Any) -> AbstractAsyncContextManager[int]:
+    return listening(App("wire", [service]), tmp_path, **settings)
 
 
 class Client:

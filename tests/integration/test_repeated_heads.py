@@ -6,16 +6,15 @@ import asyncio
 import random
 import re
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.listening import listening
 from tenfold import App, Request, Service, public
-from tenfold.runtime import listeners, protocol
-from tenfold.runtime.listeners import UvicornListener
+from tenfold.runtime import protocol
 
 pytestmark = pytest.mark.anyio
 
@@ -46,20 +45,8 @@ async def posted(request: Request, name: str) -> dict[str, Any]:
     return {"name": name, "body": (await request.body()).decode("latin-1")}
 
 
-@asynccontextmanager
-async def served(tmp_path: Path) -> AsyncIterator[int]:
-    app = App("again", [service])
-    app.configure(environ={}, app__data_dir=str(tmp_path), http__header_max_bytes=4_000)
-    sock = listeners.bind("127.0.0.1", 0, where="http.port")
-    async with asyncio.timeout(60):
-        await app.start(worker=False)
-        listener = UvicornListener(app, sock, drain_s=2)
-        await listener.start()
-        try:
-            yield sock.getsockname()[1]
-        finally:
-            await listener.stop()
-            await app.stop()
+def served(tmp_path: Path) -> AbstractAsyncContextManager[int]:
+    return listening(App("again", [service]), tmp_path, http__header_max_bytes=4_000)
 
 
 async def said(port: int, pieces: list[bytes]) -> list[bytes]:

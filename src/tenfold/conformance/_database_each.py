@@ -89,7 +89,7 @@ class EachClaims(DatabaseCase):
         assert await db.read().maybe_each(text, Order, id=[mine.id]) == [None]
 
     async def test_one_that_fails_fails_all_and_harms_nothing(self, db: Database) -> None:
-        """Values that cannot be stored, sums that cannot be made, and statements that write are errors for all of them."""
+        """Values that cannot be stored, and statements that write, are errors for all of them."""
         for wrong in (object(), [1]):
             with pytest.raises(errors.StatementError):
                 await db.read().maybe_each(number_is, int, n=[1, 2, wrong, 3])

@@ -41,7 +41,7 @@ IDLE_S = 300.0
 RESERVE = 2
 """Connections beside a pool's own for what the framework does: a heartbeat goes on while a look hangs."""
 AGE_S = 3600.0
-"""An older connection is replaced when it comes back: balancers, passwords and servers change."""
+"""An older connection is found by the next sweep, and replaced when it comes back: balancers, passwords and servers change."""
 TURN_S = 0.005
 """So long, and for the statement that is under way then, work that was in line keeps the connection that it got."""
 KEPT_S = 0.001

@@ -38,6 +38,7 @@ from tenfold.errors import (
 PREPARED_MAX = 500
 """Statements that one connection keeps prepared; each costs the server some kilobytes."""
 _COMMIT = statements(("COMMIT",))
+_NUMBERED = "SELECT each.*, ${number}::integer FROM (\n{sql}\n) AS each {most}"
 _DISCARD_S = 1.0
 _BROKEN = (OSError, TimeoutError, asyncpg.InterfaceError, InternalClientError)
 """What asyncpg raises when a connection ends while it is being made."""
@@ -344,8 +345,8 @@ def numbered(plan: Plan, parameters: int, limit: int) -> Plan | None:
         return None
     found = plan.numbered.get(limit)
     if found is None:
-        most = f" LIMIT {limit}" if limit else ""
-        sql = f"SELECT each.*, ${parameters + 1}::integer FROM (\n{plan.sql}\n) AS each{most}"  # noqa: S608 # of our own making
+        most = f"LIMIT {limit}" if limit else ""
+        sql = _NUMBERED.format(number=parameters + 1, sql=plan.sql, most=most)
         found = plan.numbered[limit] = Plan(sql, (), None)
     return found
 
