@@ -32,8 +32,9 @@ def refused(met: list[Asked]) -> int:
 
 
 def served_in_turns(met: list[Asked]) -> bool:
-    """At the door: behind no more than run at a time. Patience is a time, and on a busy machine it may end."""
-    return refused(met) <= len(met) // 10 and p99([one.ahead[0] for one in met]) <= 8
+    """At the door: the eight that run may all be others before the server has read a request, and from then on it waits
+    for a turn or two. Patience is a time, and on a busy machine it may end."""
+    return refused(met) <= len(met) // 10 and p99([one.ahead[0] for one in met]) <= 8 + 2
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ async def test_a_quiet_tenant_waits_for_a_turn_or_two_of_a_flood(
             await s.until_loaded(120)
             assert await s.tenants_shown() <= {"loud", "quiet", ""}
         await s.now_and_then(KEYS, 0.0)
-        assert served_in_turns(met)
+        assert served_in_turns(met), (refused(met), sorted(one.ahead for one in met))
         assert p99([one.ahead[1] for one in met]) <= 4, "as many as there are connections, and one more turn"
         assert s.counts.loads["quiet"] == KEYS, "the flood of keys evicted nothing of it"
         assert s.counts.leaked == 0

@@ -35,6 +35,10 @@ class Dialect:
         self.family = family
         self.now_us: sa.ColumnElement[int] = sa.type_coerce(_NOW_US[family], sa.BigInteger)
         """The database's clock: microseconds since the epoch."""
+        self.locked_us: sa.ColumnElement[int] = sa.type_coerce(
+            _LOCKED_US.get(family, self.now_us), sa.BigInteger
+        )
+        """The same beside a row that is locked: the time at which it is, however long that took."""
         self.now_s: sa.ColumnElement[float] = sa.type_coerce(
             self.now_us / sa.literal_column("1000000.0"), sa.Double
         )
@@ -58,11 +62,17 @@ class Dialect:
         return {"clock_us": int(db.backend.clock.now() * 1_000_000)} if self.family == "sqlite" else {}
 
 
+POSTGRESQL_NOW_US = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _NOW_US: dict[str, Any] = {
     "sqlite": sa.bindparam("clock_us", type_=sa.BigInteger),
-    "postgresql": sa.literal_column("CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"),
+    "postgresql": sa.literal_column(POSTGRESQL_NOW_US),
     # The session's time zone may have hours that come twice; this is without one.
     "mysql": sa.literal_column("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"),
+}
+# UTC_TIMESTAMP is when the statement began, and so before it waited for a lock. SYSDATE is when it is evaluated, by the
+# session's time zone: the pool sets that to UTC.
+_LOCKED_US: dict[str, Any] = {
+    "mysql": sa.literal_column("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', SYSDATE(6))"),
 }
 
 _known: dict[str, Dialect] = {}

@@ -17,7 +17,7 @@ from sqlalchemy import event
 
 from tenfold.db.schema import framework, framework_part
 from tenfold.errors import DatabaseError, StoreUnavailable, TransactionMisuse
-from tenfold.guard.backends._sql_dialect import Dialect, alone, dialect_of
+from tenfold.guard.backends._sql_dialect import POSTGRESQL_NOW_US, Dialect, alone, dialect_of
 from tenfold.guard.gcra import Cell, Taken, decide
 from tenfold.guard.leasing import Unused
 from tenfold.guard.limits import LimitStore
@@ -60,7 +60,7 @@ class _Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         now = dialect.now_us
-        cells = sa.select(table.c.key, table.c.tat_us, now.label("now_us")).with_for_update()
+        cells = sa.select(table.c.key, table.c.tat_us, dialect.locked_us.label("now_us")).with_for_update()
         self.one = cells.where(table.c.key == sa.bindparam("cell"))
         self.several = cells.where(table.c.key.in_(sa.bindparam("cells", expanding=True))).order_by(
             table.c.key
@@ -87,16 +87,17 @@ class _Statements:
         self.delete = sa.delete(table).where(table.c.key == sa.bindparam("cell"), table.c.tat_us <= now)
 
 
-_AHEAD = "LEAST(GREATEST(l.tat_us - excluded.at_us, 0), :room) + :cost"
+_AHEAD = "LEAST(GREATEST(l.tat_us - {now}, 0), :room) + :cost"
 
 _TAKE_ONE = sa.text(
     f"""
     INSERT INTO tenfold_limit AS l (key, tat_us, at_us)
-    SELECT :cell, t.now_us + :cost, t.now_us
-    FROM (SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS now_us) t
+    SELECT :cell, t.now_us + :cost, t.now_us FROM (SELECT {POSTGRESQL_NOW_US} AS now_us) t
     WHERE :cost <= :room
-    ON CONFLICT (key) DO UPDATE SET tat_us = excluded.at_us + {_AHEAD}, at_us = excluded.at_us
-    WHERE {_AHEAD} <= :room
+    ON CONFLICT (key) DO UPDATE SET (tat_us, at_us) = (
+        SELECT t.now_us + {_AHEAD.format(now="t.now_us")}, t.now_us FROM (SELECT {POSTGRESQL_NOW_US} AS now_us) t
+    )
+    WHERE {_AHEAD.format(now=POSTGRESQL_NOW_US)} <= :room
     RETURNING l.key, l.tat_us, l.at_us AS now_us
     """  # noqa: S608 - a constant
 ).bindparams(
@@ -104,7 +105,8 @@ _TAKE_ONE = sa.text(
     sa.bindparam("cost", type_=sa.BigInteger),
     sa.bindparam("room", type_=sa.BigInteger),
 )
-"""PostgreSQL: judged and counted in one statement. A row comes back if and only if the work was admitted."""
+"""PostgreSQL: judged and counted in one statement. A row comes back if and only if the work was admitted. The clock is
+looked at once the row is locked, however long that took: first to judge, then to count, and what fits fits later too."""
 
 
 @cache
