@@ -219,7 +219,8 @@ FIELDS = {
     "http": Field(
         "HTTP",
         """One server process pinned to CPU 0, wrk with one thread and 32 keep-alive connections on CPU 1. All servers are
-up during the whole run and get their load one after another, in short bursts; a round is one burst for each, and
+up during the whole run and get their load one after another, in short bursts, while the others are stopped (SIGSTOP), so
+that their timers disturb nobody; a round is one burst for each, and
 every ratio is formed within a round. The table has the median of the rounds, their middle half, the lowest and
 highest. ✓ and ✗ are given where the middle half lies on one side of the target; "?" means undecided. Two of ours
 are judged, named beforehand: what `tenfold run` serves, and the entry for Granian; of a peer on two servers, its faster one. The CPU
@@ -249,7 +250,7 @@ with Redis as the second tier. A name behind the contender is the endpoint of th
     "cost": Field(
         "What everything on costs",
         """By the method of HTTP above: a typed GET and a read of one row from PostgreSQL. The servers start
-anew every four rounds, since two of the same code differ by some 4 %. "as it comes" is `tenfold run` without
+anew every two rounds, since two of the same code differ by some 4 %. "as it comes" is `tenfold run` without
 access log and traces; "everything on" has rate limits, a bearer token that is verified, the access log and 1 % of traces
 besides, with the counts of the limits in memory or in Redis. Admission, deadlines and metrics are on in all of them.
 """,
@@ -261,7 +262,7 @@ besides, with the counts of the limits in memory or in Redis. Admission, deadlin
     "telemetry": Field(
         "What telemetry costs",
         """By the method of HTTP above: a typed GET and a read of one row from PostgreSQL. The servers start
-anew every four rounds, since two of the same code differ by some 4 %. "all of telemetry" is the access log as
+anew every two rounds, since two of the same code differ by some 4 %. "all of telemetry" is the access log as
 JSON, 1 % of traces sampled, the store, and with it traces recorded to be kept if slow or failed; then each part of it
 alone. Metrics are on in all of them.
 """,

@@ -14,8 +14,9 @@ from contenders import Contender, Field
 from servers import Failed, Server
 
 OURS = Path(__file__).parent / "http"
-ROUNDS_OF_A_LIFE = 4
-"""Then all servers start anew: two of the same code differ by some 4 %, by where their memory lies."""
+ROUNDS_OF_A_LIFE = 2
+"""Then all servers start anew: two of the same code differ by some 4 %, by where their memory lies. So rounds of one life
+are no more than one look at each, and many lives tell more than many rounds."""
 
 
 def measure(
@@ -34,18 +35,21 @@ def measure(
     if not environment.SHARED.exists():
         chosen = [c for c in chosen if c.whose == "tenfold"]
     rows: list[dict[str, Any]] = []
-    for first in range(0, rounds, ROUNDS_OF_A_LIFE):
-        with _started(chosen, out) as servers:
-            todo = _answering(servers, field, measures)
-            for number in range(first, min(first + ROUNDS_OF_A_LIFE, rounds)):
-                for at, (name, server) in enumerate(todo):
-                    progress(number * len(todo) + at, rounds * len(todo), f"{name}: {server.contender.name}")
-                    try:
-                        row = server.load(field.measures[name], seconds)
-                    except Failed as error:
-                        print(f"{server.contender.name}, {name}, not kept: {error}", file=sys.stderr)
-                        continue
-                    rows.append({"round": number, "who": server.contender.name, "what": name, **row})
+    with _stores(chosen) as env:
+        for first in range(0, rounds, ROUNDS_OF_A_LIFE):
+            with _started(chosen, env, out) as servers:
+                todo = _answering(servers, field, measures)
+                for number in range(first, min(first + ROUNDS_OF_A_LIFE, rounds)):
+                    for at, (name, server) in enumerate(todo):
+                        who = server.contender.name
+                        progress(number * len(todo) + at, rounds * len(todo), f"{name}: {who}")
+                        try:
+                            with server.awake():
+                                row = server.load(field.measures[name], seconds)
+                        except Failed as error:
+                            print(f"{who}, {name}, not kept: {error}", file=sys.stderr)
+                            continue
+                        rows.append({"round": number, "who": who, "what": name, **row})
     return rows
 
 
@@ -58,17 +62,26 @@ def _answering(servers: list[Server], field: Field, measures: list[str]) -> list
         except (Failed, OSError, KeyError, ValueError) as error:
             print(error, file=sys.stderr)
             todo.remove((name, server))
+    for server in servers:
+        server.freeze()
     return todo
 
 
 @contextlib.contextmanager
-def _started(chosen: list[Contender], out: Path) -> Iterator[list[Server]]:
-    """Every contender up at once: rounds can then be short, so that a busy moment of the machine hits all."""
+def _stores(chosen: list[Contender]) -> Iterator[dict[str, str]]:
+    """PostgreSQL and Redis for who uses them, and where they are."""
     with contextlib.ExitStack() as stack:
         env = {}
         if any(c.whose == "peer" or c.env.get("TENFOLD_DATABASE_URL") for c in chosen):
             env["BENCH_DSN"] = stack.enter_context(environment.postgres())
             env["BENCH_REDIS"] = stack.enter_context(environment.redis())
+        yield env
+
+
+@contextlib.contextmanager
+def _started(chosen: list[Contender], env: dict[str, str], out: Path) -> Iterator[list[Server]]:
+    """Every contender up at once: rounds can then be short, so that a busy moment of the machine hits all."""
+    with contextlib.ExitStack() as stack:
         servers = []
         for contender in chosen:
             peer = contender.whose == "peer"

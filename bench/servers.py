@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ HERE = Path(__file__).parent
 SERVER_CPU, LOAD_CPU = "0", "1"
 CONNECTIONS = 32
 START_S = 30.0
+SETTLE_S = 0.2
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 
@@ -37,7 +39,8 @@ def free_port() -> int:
 
 
 class Server:
-    """One contender, started. Idle servers cost no CPU, so all of them stay up while one is under load."""
+    """One contender, started. All of them stay up while one is under load; :meth:`freeze` keeps the others from taking
+    their share of the CPU and its caches meanwhile, as timers of idle servers do."""
 
     def __init__(
         self, contender: Contender, folder: Path, bin_: Path, env: dict[str, str], out: Path
@@ -107,6 +110,24 @@ class Server:
         row["cpu_us"] = (self._cpu_s() - cpu) / max(row["n"], 1) * 1e6
         return row
 
+    def freeze(self) -> None:
+        """Stop for the time being, with all children."""
+        self._signal(signal.SIGSTOP)
+
+    @contextlib.contextmanager
+    def awake(self) -> Iterator[None]:
+        """Inside the block it runs, after a moment for what has become due meanwhile."""
+        self._signal(signal.SIGCONT)
+        time.sleep(SETTLE_S)
+        try:
+            yield
+        finally:
+            self.freeze()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)  # it began a session of its own
+
     def _wrk(self, measure: Measure, seconds: float) -> dict[str, Any]:
         # wrk takes whole seconds only; a shorter run is ended by the signal that it prints its results on
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d60s", "--latency", "-s", str(HERE / "load.lua")]
@@ -136,6 +157,7 @@ class Server:
 
     def stop(self) -> None:
         processes = self._tree()
+        self._signal(signal.SIGCONT)
         self._process.terminate()
         _, alive = psutil.wait_procs(processes, timeout=5)
         for process in alive:

@@ -13,7 +13,7 @@ from tenfold.errors import Problem
 from tenfold.guard.probe import LoopProbe
 from tenfold.http.blocking import LoopWatchdog
 from tenfold.http.compiler import Endpoint, compile_operation
-from tenfold.http.deadline import Sweeper
+from tenfold.http.deadline import TICK_S, Sweeper
 from tenfold.http.dispatch import Asked, Dispatcher, Routed
 from tenfold.http.limits import check_headers
 from tenfold.http.memory import BodyMemory
@@ -76,13 +76,14 @@ class HttpApp:
     ) -> None:
         self.settings = settings or HttpSettings()
         self.clock = clock or SystemClock()
+        self.watchdog = LoopWatchdog(self.clock, self.settings.blocked_loop_warn_s, TICK_S)
         self.sweeper = Sweeper(
             self.clock,
             body_timeout_s=self.settings.body_timeout_s,
             bytes_per_s_min=self.settings.bytes_per_s_min,
+            on_tick=self.watchdog.beat,
         )
         self.memory = BodyMemory(self.settings.buffered_max_bytes)
-        self.watchdog = LoopWatchdog(self.clock, self.settings.blocked_loop_warn_s)
         self._threads = HandlerThreads(self.settings.threads, self.clock)
         self.wiring = Wiring(
             settings=self.settings,

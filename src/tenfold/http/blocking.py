@@ -7,7 +7,6 @@ request.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import threading
@@ -21,26 +20,25 @@ REPEAT_S = 60.0
 
 
 class LoopWatchdog:
-    """Watches the loop it is started on. ``limit_s``: how long a handler may hold it unreported."""
+    """Watches the loop it is started on. ``limit_s``: how long a handler may hold it unreported. :meth:`beat` is to be
+    called on the loop every ``beat_s``, so that watching does not wake it one more time."""
 
-    def __init__(self, clock: Clock, limit_s: float) -> None:
+    def __init__(self, clock: Clock, limit_s: float, beat_s: float) -> None:
         self.blocked = 0
         """How often the loop was found blocked, reported or not."""
         self._clock = clock
-        self._limit_s = limit_s
-        self._beat = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._stopped = threading.Event()
+        self._limit_s, self._beat_s = limit_s, beat_s
+        self._due = 0.0
+        """When the next beat is expected."""
+        self._stopped: threading.Event | None = None
         self._told: dict[str, float] = {}
 
     def start(self) -> None:
         """Watch the running loop; again is harmless."""
-        if self._loop is not None:
+        if self._stopped is not None:
             return
-        self._loop = asyncio.get_running_loop()
         self._stopped = threading.Event()
-        self._tick()
+        self.beat()
         thread = threading.Thread(
             target=self._watch,
             args=(threading.get_ident(), self._stopped),
@@ -50,23 +48,22 @@ class LoopWatchdog:
         thread.start()
 
     def stop(self) -> None:
-        self._stopped.set()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._loop = self._timer = None
+        if self._stopped is not None:
+            self._stopped.set()
+        self._stopped = None
 
-    def _tick(self) -> None:
-        self._beat = self._clock.monotonic()
-        if self._loop is not None:
-            self._timer = self._loop.call_later(self._limit_s / 4, self._tick)
+    def beat(self) -> None:
+        """The loop runs."""
+        self._due = self._clock.monotonic() + self._beat_s
 
     def _watch(self, thread_id: int, stopped: threading.Event) -> None:
         seen = 0.0  # one report per blockage, however long it lasts
         while not stopped.wait(self._limit_s / 2):
-            late = self._clock.monotonic() - self._beat
-            if late < self._limit_s or self._beat == seen:
+            due = self._due
+            late = self._clock.monotonic() - due
+            if late < self._limit_s or due == seen:
                 continue
-            seen = self._beat
+            seen = due
             self.blocked += 1
             self._report(sys._current_frames().get(thread_id), late)
 
@@ -80,7 +77,7 @@ class LoopWatchdog:
             return
         self._told[endpoint] = now
         log.warning(
-            "%s has held the event loop for %.0f ms, at %s: every other request waits. Await instead of blocking, "
+            "%s has held the event loop for %.0f ms or more, at %s: every other request waits. Await instead of blocking, "
             "or make it a plain function (def), which runs in a thread.",
             endpoint,
             late_s * 1000,
